@@ -1,0 +1,59 @@
+// cascada-dump-layers: what the comparisons read of a real model, as BF16 safetensors.
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+
+#include "cascada/attention.hpp"
+#include "engine/arguments.hpp"
+#include "engine/file.hpp"
+#include "engine/llama.hpp"
+
+using namespace engine;
+
+namespace {
+
+constexpr const char* usage =
+    R"(cascada-dump-layers --model DIR --tokens FILE --length N --heads A,B,... --output FILE
+
+Runs the model with dense attention. Writes residual_00, residual_01, ... [N, hidden], the residual stream entering each
+layer, and q_A, k_A, v_A [N, heads * head_dim], rotated, of the layers that --heads names.
+)";
+
+std::string numbered(const char* what, int layer) {
+  char name[24];
+  std::snprintf(name, sizeof name, "%s_%02d", what, layer);
+  return name;
+}
+
+int dump(int count, char** values) {
+  const arguments given(count, values, {"--model", "--tokens", "--length", "--heads", "--output"});
+  if (given.help()) {
+    std::fputs(usage, stdout);
+    return 0;
+  }
+  const auto  with_heads = given.integers("--heads");
+  const auto  tokens     = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
+  const llama model(given.text("--model"));
+
+  std::map<std::string, matrix> dumped;
+  cascada::attention<float>     dense({.keys = cascada::key_set::all});
+  model.forward(tokens, [&](const attention_input& layer, matrix& out) {
+    dumped.emplace(numbered("residual", layer.layer), layer.residual);
+    if (std::find(with_heads.begin(), with_heads.end(), layer.layer) != with_heads.end()) {
+      dumped.emplace(numbered("q", layer.layer), layer.queries);
+      dumped.emplace(numbered("k", layer.layer), layer.keys);
+      dumped.emplace(numbered("v", layer.layer), layer.values);
+    }
+    require_ok(dense(heads(layer.queries, layer.heads), layer.kv(), {}, heads(out, layer.heads)), "attention");
+  });
+  write_safetensors_bf16(given.text("--output"), dumped);
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  return run_program("cascada-dump-layers", [&] { return dump(count, values); });
+}

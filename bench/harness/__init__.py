@@ -1,0 +1,1 @@
+"""What every comparison needs: the library, the data, interleaved measurement, the report and its picture."""

@@ -1,0 +1,82 @@
+"""report.json: entries, gaps, and what a report must hold to be one."""
+import json
+import os
+import pathlib
+
+# Every name that a report has as an entry or as a gap.
+NAMES = [
+    "select_of_peak", "select_vs_gram_1024", "select_vs_gram_4096", "select_bf16_prefilter", "select_adaptive_tau09",
+    "cascade_1024", "cascade_4096", "cascade_stable",
+    "dense_f32_vs_sdpa", "dense_bf16_vs_sdpa", "rxr_vs_ort_mha",
+    "nearfar_f32_vs_sdpa_4096", "nearfar_f32_vs_sdpa_8192", "nearfar_bf16_vs_sdpa_4096", "nearfar_bf16_vs_sdpa_8192",
+    "threads_attention", "threads_selection", "time_exponent", "peak_memory",
+]
+
+# Those that a report may have besides: other peers of the same kernels.
+MORE_NAMES = ["dense_f32_vs_ort_gqa"] + [f"nearfar_{kind}_vs_own_dense_{T}" for kind in ("f32", "bf16")
+                                         for T in (4096, 8192)]
+
+FIELDS = {  # name: types
+    "name": str, "case": str, "measure": str, "value": float, "target": (float, type(None)),
+    "ours": float, "peer": (float, type(None)), "peer_name": (str, type(None)), "ratio": (float, type(None)),
+    "of_peak": (float, type(None)), "threads": int, "T": int, "d": (int, type(None)), "heads": (str, type(None)),
+    "r": (int, type(None)), "repetitions": int, "spread": float, "series": (list, type(None)),
+}
+
+# measure: whether larger is better.
+MEASURES = {"ratio": True, "of_peak": True, "exponent": False}
+
+
+def meets_target(entry):
+    """None without a target."""
+    if entry["target"] is None:
+        return None
+    return entry["value"] >= entry["target"] if MEASURES[entry["measure"]] else entry["value"] <= entry["target"]
+
+
+def faults(report):
+    """What is wrong with a report, as sentences."""
+    found = [f"no {part}" for part in ("machine", "peers", "settings", "entries", "gaps") if part not in report]
+    if found:
+        return found
+    for entry in report["entries"]:
+        where = f"{entry.get('name')} ({entry.get('case')})"
+        if set(entry) != set(FIELDS):
+            found.append(f"{where}: fields {sorted(set(entry) ^ set(FIELDS))} are missing or unknown")
+            continue
+        found += [f"{where}: {field} is {entry[field]!r}" for field, types in FIELDS.items()
+                  if not isinstance(entry[field], types)]
+        if entry["measure"] not in MEASURES:
+            found.append(f"{where}: unknown measure {entry['measure']}")
+        numbers = [entry[field] for field in ("value", "ours", "peer", "ratio", "of_peak") if entry[field] is not None]
+        if not all(isinstance(number, float) and 0 < number < float("inf") for number in numbers):
+            found.append(f"{where}: a number is not positive and finite")
+        if len({entry[field] is None for field in ("peer", "peer_name", "ratio")}) != 1:
+            found.append(f"{where}: half a peer")
+    found += [f"a gap needs a name and a reason: {gap}" for gap in report["gaps"]
+              if not (isinstance(gap.get("name"), str) and gap.get("reason"))]
+    named = {part.get("name") for part in report["entries"] + report["gaps"]}
+    return found + [f"{name} is neither entry nor gap" for name in NAMES if name not in named]
+
+
+def write(report, path):
+    """Whole or not at all."""
+    path = pathlib.Path(path)
+    scratch = path.with_suffix(".part")
+    scratch.write_text(json.dumps(report, indent=1) + "\n")
+    os.replace(scratch, path)
+
+
+def table(report):
+    """One line per entry, for a person."""
+    lines = []
+    for entry in report["entries"]:
+        met = meets_target(entry)
+        verdict = "" if met is None else "ok" if met else "BELOW"
+        against = f"vs {entry['peer_name']}" if entry["peer_name"] else ""
+        target = "" if entry["target"] is None else f"{entry['target']:g}"
+        peak = "" if entry["of_peak"] is None else f"{entry['of_peak']:.2f}"
+        lines.append(f"{entry['name']:27} {entry['case']:42} {entry['measure']:8} {entry['value']:6.2f} {target:>5} "
+                     f"{verdict:5} of_peak {peak:4} ±{entry['spread'] * 100:3.0f} %  {against}")
+    lines += [f"{gap['name']:27} gap: {gap['reason']}" for gap in report["gaps"]]
+    return "\n".join(lines)

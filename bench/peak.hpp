@@ -1,0 +1,77 @@
+#pragma once
+// What this core can do at most, measured: multiply-adds in registers, and streaming through memory.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "cascada/cpu/simd.hpp"
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+namespace bench {
+
+using cascada::index_t;
+namespace kernel = cascada::kernel;
+
+/// Keeps a value that nothing reads.
+template <class Value>
+void keep(const Value& value) noexcept {
+  asm volatile("" : : "m"(value) : "memory");
+}
+
+/// Runs `steps` rounds of independent multiply-adds in registers; returns the FLOP done. Twelve chains: enough for a
+/// latency of four cycles and three a cycle, and they fit into sixteen registers with both operands.
+template <cascada::cpu_backend B = cascada::default_backend>
+double fma_loop(std::int64_t steps) noexcept {
+  constexpr index_t chains = 12;
+  kernel::vec<B>    sum[chains];
+  for (index_t c = 0; c < chains; ++c) sum[c] = kernel::vec<B>::broadcast(static_cast<float>(c));
+  const auto a = kernel::vec<B>::broadcast(0.5f), b = kernel::vec<B>::broadcast(1.0f);
+  for (std::int64_t s = 0; s < steps; ++s)
+#pragma GCC unroll 12
+    for (index_t c = 0; c < chains; ++c) sum[c] = kernel::multiply_add(sum[c], a, b);
+  keep(sum);
+  return 2.0 * chains * kernel::vec<B>::width * static_cast<double>(steps);
+}
+
+/// The same for products of bfloat16 pairs summed in float; 0 where the target has no such instruction.
+inline double bf16_loop([[maybe_unused]] std::int64_t steps) noexcept {
+#ifdef __AVX512BF16__
+  constexpr index_t chains = 12;
+  __m512            sum[chains];
+  for (auto& s : sum) s = _mm512_setzero_ps();
+  __m512i bits = _mm512_set1_epi32(0x3f003f00);  // pairs of 0.5
+  asm("" : "+v"(bits));
+  const auto a = reinterpret_cast<__m512bh>(bits);
+  for (std::int64_t s = 0; s < steps; ++s)
+#pragma GCC unroll 12
+    for (index_t c = 0; c < chains; ++c) sum[c] = _mm512_dpbf16_ps(sum[c], a, a);
+  keep(sum);
+  return 4.0 * chains * 16 * static_cast<double>(steps);
+#else
+  return 0;
+#endif
+}
+
+/// c = a + s b over arrays far larger than the caches; returns the bytes read and written, not counting that a store
+/// may read its line first.
+class triad {
+ public:
+  double operator()() noexcept {
+    const float* a = a_.data();
+    const float* b = b_.data();
+    float*       c = c_.data();
+    for (std::size_t i = 0; i < count; ++i) c[i] = a[i] + 0.5f * b[i];
+    keep(c[0]);
+    return 3.0 * count * sizeof(float);
+  }
+
+ private:
+  static constexpr std::size_t count = std::size_t{1} << 25;
+  std::vector<float>           a_ = std::vector<float>(count, 1.0f), b_ = a_, c_ = a_;
+};
+
+}  // namespace bench

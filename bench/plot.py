@@ -1,0 +1,133 @@
+"""Draws the picture of a report: how many times as fast as each peer, and time and memory over the tokens."""
+import argparse
+import json
+import os
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
+
+# Okabe and Ito's colours, which remain distinct for colour-blind readers.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
+
+ROWS = [  # name, label, colour; from top to bottom
+    ("select_vs_gram_1024", "selection, T = 1024, against T × T Gram + scan", BLUE),
+    ("select_vs_gram_4096", "selection, T = 4096, against T × T Gram + scan", BLUE),
+    ("select_bf16_prefilter", "bf16 prefilter, against own selection", BLUE),
+    ("select_adaptive_tau09", "adaptive selection, τ = 0.9, against own selection", BLUE),
+    ("cascade_1024", "cascade, T = 1024, against own selection", ORANGE),
+    ("cascade_4096", "cascade, T = 4096, against own selection", ORANGE),
+    ("cascade_stable", "cascade, synthetic, against own selection", ORANGE),
+    ("dense_f32_vs_sdpa", "dense, float, against torch SDPA", GREEN),
+    ("dense_f32_vs_ort_gqa", "dense, float, against onnxruntime GQA", GREEN),
+    ("dense_bf16_vs_sdpa", "dense, bf16, against torch SDPA", GREEN),
+    ("rxr_vs_ort_mha", "r × r, float, against onnxruntime MHA", GREEN),
+    ("nearfar_f32_vs_sdpa_4096", "near + far, float, T = 4096, against torch SDPA", VERMILLION),
+    ("nearfar_f32_vs_sdpa_8192", "near + far, float, T = 8192, against torch SDPA", VERMILLION),
+    ("nearfar_bf16_vs_sdpa_4096", "near + far, bf16, T = 4096, against torch SDPA", VERMILLION),
+    ("nearfar_bf16_vs_sdpa_8192", "near + far, bf16, T = 8192, against torch SDPA", VERMILLION),
+    ("threads_attention", "attention, 2 threads against 1", PURPLE),
+    ("threads_selection", "selection, 2 threads against 1", PURPLE),
+]
+
+
+def style():
+    plt.rcParams.update({
+        "figure.facecolor": "white", "axes.facecolor": "white", "savefig.dpi": 160, "font.size": 10.5,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888", "axes.titlesize": 11.5,
+        "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.grid": True, "grid.color": "#E6E6E6",
+        "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 2,
+    })
+
+
+def draw_ratios(report, axes):
+    """One row per name: a dot for each case (hollow without a target), a bar for the target."""
+    ratios = [entry for entry in report["entries"] if entry["measure"] == "ratio"]
+    rows = [row for row in ROWS if any(entry["name"] == row[0] for entry in ratios)]
+    for height, (name, _, colour) in enumerate(rows):
+        cases = [entry for entry in ratios if entry["name"] == name]
+        values = [entry["value"] for entry in cases]
+        axes.plot([min(values), max(values)], [height] * 2, color=colour, alpha=0.3, linewidth=6,
+                  solid_capstyle="round")
+        fills = [colour if entry["target"] else "white" for entry in cases]
+        axes.scatter(values, [height] * len(values), s=42, color=fills, edgecolor=colour, linewidth=1.2, zorder=3)
+        for target in {entry["target"] for entry in cases if entry["target"]}:
+            axes.plot([target] * 2, [height - 0.3, height + 0.3], color="#333333", linewidth=2, zorder=2)
+    axes.axvline(1, color="#333333", linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
+    axes.set_yticks(range(len(rows)), [label for _, label, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("a dot per case, hollow without a target; bars: targets")
+    axes.set_title("Times as fast as the peer")
+
+
+def thousands(x, _):
+    return f"{x / 1024:g} k"
+
+
+def draw_growth(entry, axes, unit, colours, lines):
+    """`lines`: key in the entry's series, or a list of values: label. Lists are drawn as references."""
+    tokens = [point["T"] for point in entry["series"]]
+    for key, label in lines:
+        values = [point[key] / unit for point in entry["series"]] if isinstance(key, str) else key
+        if isinstance(key, str):
+            axes.loglog(tokens, values, "o-", color=colours.pop(0), markersize=6, label=label)
+        else:
+            axes.loglog(tokens, values, "--", color=GREY, linewidth=1.4, label=label)
+    axes.set_xticks(tokens)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.minorticks_off()
+    axes.set_xlabel("T, tokens")
+    axes.legend(loc="upper left")
+
+
+def draw(report, path):
+    named = {entry["name"]: entry for entry in report["entries"]}
+    growth = [name for name in ("time_exponent", "peak_memory") if name in named]
+    figure = plt.figure(figsize=(12.5, 6.4) if growth else (8.5, 6.4))
+    grid = figure.add_gridspec(max(1, len(growth)), 2 if growth else 1, width_ratios=[1.5, 1] if growth else None)
+    draw_ratios(report, figure.add_subplot(grid[:, 0]))
+    if "time_exponent" in named:
+        entry = named["time_exponent"]
+        axes = figure.add_subplot(grid[0, 1])
+        first = entry["series"][0]
+        quadratic = [first["seconds"] * (point["T"] / first["T"]) ** 2 for point in entry["series"]]
+        draw_growth(entry, axes, 1, [VERMILLION],
+                    [("seconds", f"measured, ∝ T^{entry['value']:.2f}"), (quadratic, "∝ T²")])
+        axes.set_title(f"Seconds of all stages (r = {entry['r']})")
+    if "peak_memory" in named:
+        axes = figure.add_subplot(grid[len(growth) - 1, 1])
+        entry = named["peak_memory"]
+        draw_growth(entry, axes, 2**20, [BLUE, GREEN],
+                    [("reserved_bytes", "reserved"), ("resident_bytes", "in use"),
+                     ([point["bytes_of_t_by_t"] / 2**20 for point in entry["series"]], "T × T floats")])
+        axes.set_title("Memory beyond inputs and outputs, MiB")
+    figure.suptitle(f"Cascada and its peers on {report['machine']['cpu']}, one thread", x=0.01, ha="left", fontsize=13,
+                    fontweight="bold")
+    figure.tight_layout()
+    scratch = path.with_suffix(".part.png")
+    figure.savefig(scratch, bbox_inches="tight")
+    os.replace(scratch, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", help="report.json")
+    parser.add_argument("picture", help="the PNG to write")
+    arguments = parser.parse_args()
+    style()
+    draw(json.loads(pathlib.Path(arguments.report).read_text()), pathlib.Path(arguments.picture))
+
+
+if __name__ == "__main__":
+    main()

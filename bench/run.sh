@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# Cascada beside its peers, measured in one run on this machine.
+set -euo pipefail
+
+usage() {
+  cat <<'EOF'
+bench/run.sh [options]
+
+Installs what is missing (packages, peers, SmolLM2-135M and a text), builds, measures Cascada and its peers in turn, and
+leaves report.json and report.png in build/bench, and the stages' own benchmarks in build/bench/stages. A full run takes
+about 15 minutes on two cores, and as long again the first time. What cannot be had becomes a gap in the report.
+
+  --quick          few sizes, three repetitions: whether everything runs, not how fast
+  --only A,B,...   these entries only, by their name in the report; no stage benchmarks
+  --peers A,B,...  install only these of openblas, mkl, torch, onnxruntime, or none (all of them)
+  --help           this text
+EOF
+}
+
+fail() { # bad input: one sentence, exit code 2
+  echo "run.sh: $*" >&2
+  exit 2
+}
+
+quick='' only='' peers=openblas,mkl,torch,onnxruntime
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) usage && exit ;;
+    --quick) quick=yes && shift && continue ;;
+    --only | --peers) [ $# -ge 2 ] || fail "option $1 needs a value" ;;
+    *) fail "unknown option $1; --help lists the options" ;;
+  esac
+  case $1 in
+    --only) only=$2 ;;
+    --peers) peers=$2 ;;
+  esac
+  shift 2
+done
+for peer in ${peers//,/ }; do
+  case $peer in
+    openblas | mkl | torch | onnxruntime | none) ;;
+    *) fail "unknown peer $peer; there are openblas, mkl, torch, onnxruntime, none" ;;
+  esac
+done
+
+cd "$(dirname "$0")/.."
+out=build/bench
+python=$out/venv/bin/python
+. cmake/setup.sh
+
+step() { echo "==> $*" >&2; }
+wants() { [[ ,$peers, == *,$1,* ]]; }
+pip_install() { $python -m pip install --quiet "$@"; }
+module_loads() { $python -c "import $1" 2>/dev/null; }
+
+install_tools() {
+  install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev libbenchmark-dev python3 python3-venv >&2
+  if wants openblas; then install_packages libopenblas-dev >&2 || step "No OpenBLAS: a gap in the report"; fi
+  recent_cmake build/venv >&2
+  [ -x $python ] || python3 -m venv $out/venv
+  module_loads matplotlib || pip_install numpy==2.4.6 matplotlib==3.11.2
+}
+
+# The second compiler: clang++ 19, or whatever clang++ there is.
+find_clang() {
+  command -v clang++-19 >/dev/null || install_packages clang-19 >&2 || install_packages clang >&2 || true
+  command -v clang++-19 || command -v clang++ || true
+}
+
+# torch's wheel wants CUDA's libraries to load, though nothing here runs on a GPU. A toolkit has most of them.
+add_cuda_libraries() {
+  local nvcc folder
+  nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+  for folder in $out/venv/lib/python3*/site-packages/nvidia/*/lib \
+    ${nvcc:+"$(dirname "$(dirname "$(readlink -f "$nvcc")")")"/{lib64,extras/CUPTI/lib64}}; do
+    [ -d "$folder" ] && LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(realpath "$folder")
+  done
+  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
+  [ -n "$nvcc" ]
+}
+
+install_torch() {
+  add_cuda_libraries && local toolkit=yes || local toolkit=''
+  module_loads torch && return
+  if [ -n "$toolkit" ]; then
+    step "torch 2.15 from PyPI: about 1.2 GB to download, the rest of CUDA from this machine's toolkit"
+    pip_install --no-deps torch==2.15.0 nvidia-nccl-cu13 nvidia-cufile nvidia-cusparselt-cu13 nvidia-nvshmem-cu13 &&
+      pip_install filelock typing_extensions sympy mpmath networkx jinja2 fsspec && add_cuda_libraries || true
+    module_loads torch && return
+  fi
+  step "torch 2.15 from PyPI with the CUDA libraries it wants: about 3 GB to download"
+  pip_install torch==2.15.0 && module_loads torch || step "torch cannot be had: a gap in the report"
+}
+
+install_peers() {
+  if wants mkl && ! ls $out/venv/lib/libmkl_rt.so* >/dev/null 2>&1; then
+    step "MKL from PyPI: about 320 MB to download"
+    pip_install mkl || step "MKL cannot be had: a gap in the report"
+  fi
+  if wants onnxruntime && ! module_loads 'onnx, onnxruntime'; then
+    step "onnxruntime and onnx from PyPI: about 40 MB to download"
+    pip_install onnxruntime==1.32.0 onnx==1.23.2 || step "onnxruntime cannot be had: a gap in the report"
+  fi
+  if wants torch; then install_torch; fi
+}
+
+# build FOLDER COMPILER TARGET...
+build() {
+  local folder=$1 compiler=$2
+  shift 2
+  cmake -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_FLAGS=-march=native \
+    -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_EXAMPLES=OFF >"$folder.log" 2>&1 &&
+    cmake --build "$folder" --parallel "$(nproc)" --target "$@" >>"$folder.log" 2>&1 || {
+    cat "$folder.log" >&2
+    exit 1
+  }
+}
+
+# What a real model's layers hold, of `length` tokens; made once.
+dump_layers() {
+  [ -f "$layers" ] && return
+  if ! [ -d build/smollm2-135m ] || ! [ -f build/handbook.txt ]; then
+    step "SmolLM2-135M and a text, by way of the example"
+    examples/run.sh --length 256 --modes dense --sweep none --output $out/example >&2
+  fi
+  step "Activations of $length tokens of SmolLM2-135M"
+  build/venv/bin/python examples/tools/encode_text.py build/smollm2-135m/tokenizer.json build/handbook.txt \
+    $out/tokens.txt
+  $out/gcc/bench/cascada-dump-layers --model build/smollm2-135m --tokens $out/tokens.txt --length "$length" \
+    --heads 5,15,25 --output "$layers"
+}
+
+run_stages() { # each stage's own benchmarks
+  local stage seconds=0.2
+  [ -z "$quick" ] || seconds=0.001
+  mkdir -p $out/stages
+  for stage in gram select cascade cluster attention; do
+    $out/gcc/bench/bench.$stage --benchmark_min_time=$seconds --benchmark_out=$out/stages/$stage.json \
+      --benchmark_out_format=json
+  done
+}
+
+mkdir -p $out
+install_tools
+install_peers
+step "Building"
+build $out/gcc "${CXX:-g++}" all
+clang=$(find_clang)
+[ -z "$clang" ] || build $out/clang "$clang" cascada_bench
+
+length=8192
+[ -z "$quick" ] || length=1024
+layers=$out/layers-$length.safetensors
+dump_layers
+
+if [ -z "$only" ]; then
+  step "The stages, one by one"
+  run_stages
+fi
+step "Cascada and its peers, in turn"
+rm -f $out/report.json $out/report.png
+export PYTHONDONTWRITEBYTECODE=1
+$python bench/compare.py --library $out/gcc/bench/libcascada_bench.so ${clang:+--other-library} \
+  ${clang:+$out/clang/bench/libcascada_bench.so} --layers "$layers" --output $out/report.json ${quick:+--quick} \
+  ${only:+--only "$only"} && answer=0 || answer=$?
+[ $answer -eq 2 ] && exit 2
+[ -f $out/report.json ] || exit $answer
+$python bench/plot.py $out/report.json $out/report.png
+echo
+echo "Written: $out/report.json, report.png"
+exit $answer

@@ -1,0 +1,21 @@
+#pragma once
+// What a layer hands to its attention: a model computes this, an attention of any kind consumes it.
+
+#include "cascada/kv_view.hpp"
+#include "engine/matrix.hpp"
+
+namespace engine {
+
+struct attention_input {
+  index_t       layer;
+  index_t       heads, kv_heads;
+  const matrix& residual;    // [T, hidden] the residual stream entering the layer
+  const matrix& normalized;  // [T, hidden] what the projections read
+  const matrix& queries;     // [T, heads * head_dim] rotated
+  const matrix& keys;        // [T, kv_heads * head_dim] rotated
+  const matrix& values;      // [T, kv_heads * head_dim]
+
+  cascada::strided_kv<float> kv() const { return {engine::heads(keys, kv_heads), engine::heads(values, kv_heads)}; }
+};
+
+}  // namespace engine

@@ -1,0 +1,66 @@
+#pragma once
+// The attention modes that are compared, by name.
+
+#include <string>
+#include <vector>
+
+#include "cascada/attention_options.hpp"
+#include "engine/arguments.hpp"
+#include "engine/error.hpp"
+
+namespace engine {
+
+/// Where a mode's representatives come from.
+enum class selection_source { none, cascade, random };
+
+struct attention_mode {
+  std::string                name;
+  selection_source           source;
+  cascada::attention_options options;
+};
+
+/// Sizes that the modes share; see cascada::attention_options.
+struct attention_sizes {
+  cascada::index_t window = 128, chunk = 128, budget = 128, candidates = 4;
+};
+
+inline constexpr const char* default_modes = "dense,window,random,literal,near-far,near-far-grouped,near-far-refined";
+
+inline attention_mode mode_named(const std::string& name, const attention_sizes& sizes) {
+  using cascada::key_set, cascada::query_set;
+  cascada::attention_options options{.window = sizes.window, .chunk = sizes.chunk};
+  auto                       source = selection_source::cascade;
+  if (name == "dense") {
+    options.keys = key_set::all;
+    source       = selection_source::none;
+  } else if (name == "window") {
+    options.keys = key_set::near;
+    source       = selection_source::none;
+  } else if (name == "literal") {
+    options.keys    = key_set::representatives;
+    options.queries = query_set::representatives;
+  } else if (name == "random") {
+    source = selection_source::random;
+  } else if (name == "near-far-grouped") {
+    options.queries = query_set::grouped;
+  } else if (name == "near-far-refined") {
+    options.budget     = sizes.budget;
+    options.candidates = sizes.candidates;
+  } else if (name != "near-far") {
+    throw bad_input("unknown mode " + name + "; there are " + default_modes);
+  }
+  return {name, source, options};
+}
+
+/// The modes of a list "a,b,c", each once.
+inline std::vector<attention_mode> modes_named(const std::string& list, const attention_sizes& sizes) {
+  std::vector<attention_mode> modes;
+  for (const std::string& name : split(list)) {
+    for (const attention_mode& earlier : modes)
+      if (earlier.name == name) throw bad_input("mode " + name + " is named twice");
+    modes.push_back(mode_named(name, sizes));
+  }
+  return modes;
+}
+
+}  // namespace engine

@@ -1,0 +1,42 @@
+#pragma once
+// What is going on, on stderr: one line that is rewritten on a terminal, one line for each pass elsewhere.
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+namespace engine {
+
+/// Wall time in seconds since construction.
+class stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(clock::now() - start_).count(); }
+
+ private:
+  using clock              = std::chrono::steady_clock;
+  clock::time_point start_ = clock::now();
+};
+
+/// One pass of the model through its layers.
+class progress {
+ public:
+  progress(std::string what, int layers) : what_(std::move(what)), layers_(layers) {}
+
+  void layer(int index) const {
+    if (terminal_) std::fprintf(stderr, "\r%-28s layer %2d/%d", what_.c_str(), index + 1, layers_);
+  }
+  void done() const {
+    std::fprintf(stderr, "%s%-28s %d layers, %.1f s\n", terminal_ ? "\r" : "", what_.c_str(), layers_,
+                 watch_.seconds());
+  }
+
+ private:
+  std::string what_;
+  int         layers_;
+  bool        terminal_ = isatty(STDERR_FILENO) == 1;
+  stopwatch   watch_;
+};
+
+}  // namespace engine

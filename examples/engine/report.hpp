@@ -1,0 +1,122 @@
+#pragma once
+// A run's numbers and their form in report.json.
+
+#include <charconv>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/cascade_study.hpp"
+
+namespace engine {
+
+/// One attention mode's result; for random representatives the mean over seeds.
+struct mode_result {
+  std::string         name;
+  float               threshold         = 0;
+  double              share             = 0;  // r / T, mean over layers
+  double              perplexity        = 0;
+  double              perplexity_ratio  = 0;  // to dense
+  double              top1_agreement    = 0;  // with dense
+  double              attention_seconds = 0;
+  double              selection_seconds = 0;
+  std::vector<double> perplexities      = {};  // of each seed
+};
+
+struct report {
+  nlohmann::json           settings  = {};
+  index_t                  tokens    = 0;
+  float                    threshold = 0;
+  std::vector<layer_study> layers    = {};
+  std::vector<mode_result> modes     = {};
+  std::vector<mode_result> sweep     = {};  // other thresholds
+};
+
+/// Means over all layers but the first, which has nothing to inherit.
+struct cascade_summary {
+  double share = 0, jaccard = 0, savings_exact = 0, savings_paper_mode = 0, savings_cross_gram_only = 0;
+  bool   sets_equal = true;
+};
+
+inline cascade_summary summarise(const std::vector<layer_study>& layers) {
+  cascade_summary mean;
+  for (const layer_study& layer : layers) mean.sets_equal &= layer.set_equals_full_selection;
+  const auto count = static_cast<double>(layers.size()) - 1;
+  for (std::size_t l = 1; l < layers.size(); ++l) {
+    const auto& [exact, paper, same_set, same_rep] = layers[l];
+    mean.share += static_cast<double>(exact.representatives) / exact.tokens / count;
+    mean.jaccard += exact.jaccard.value_or(1.0) / count;
+    mean.savings_exact += exact.savings() / count;
+    mean.savings_paper_mode += paper.savings() / count;
+    mean.savings_cross_gram_only += paper.savings_cross_gram_only() / count;
+  }
+  return mean;
+}
+
+/// A float as the shortest number that reads back as it: 0.8, not 0.800000011920929.
+inline nlohmann::json decimal(float value) {
+  char text[32];
+  return nlohmann::json::parse(text, std::to_chars(text, std::end(text), value).ptr);
+}
+
+inline nlohmann::json to_json(const cascada::gram_operations& gram) {
+  return {{"selection", gram.selection}, {"inherited", gram.inherited},   {"validation", gram.validation},
+          {"orphans", gram.orphans},     {"cross_gram", gram.cross_gram}, {"total", gram.total()}};
+}
+
+/// Layer 0 selects in full: overlap and cross-Gram savings are null there.
+inline nlohmann::json to_json(const layer_study& layer, std::size_t index) {
+  const bool first = index == 0;
+  return {{"layer", index},
+          {"representatives", layer.exact.representatives},
+          {"additions", layer.exact.additions},
+          {"removals", layer.exact.removals},
+          {"inherited", layer.exact.inherited},
+          {"orphans", layer.exact.orphans},
+          {"jaccard", layer.exact.jaccard ? nlohmann::json(*layer.exact.jaccard) : nlohmann::json()},
+          {"gram_operations", to_json(layer.exact.gram)},
+          {"gram_operations_paper_mode", to_json(layer.paper.gram)},
+          {"pairs_evaluated", layer.exact.pairs_evaluated},
+          {"savings_exact", layer.exact.savings()},
+          {"savings_paper_mode", layer.paper.savings()},
+          {"savings_cross_gram_only", first ? nlohmann::json() : nlohmann::json(layer.paper.savings_cross_gram_only())},
+          {"set_equals_full_selection", layer.set_equals_full_selection},
+          {"paper_mode_equals_exact", layer.paper_mode_equals_exact}};
+}
+
+inline nlohmann::json to_json(const mode_result& mode) {
+  nlohmann::json out = {{"name", mode.name},
+                        {"threshold", decimal(mode.threshold)},
+                        {"representatives_share", mode.share},
+                        {"perplexity", mode.perplexity},
+                        {"perplexity_ratio", mode.perplexity_ratio},
+                        {"top1_agreement", mode.top1_agreement},
+                        {"attention_seconds", mode.attention_seconds},
+                        {"selection_seconds", mode.selection_seconds}};
+  if (!mode.perplexities.empty()) out["perplexity_of_each_seed"] = mode.perplexities;
+  return out;
+}
+
+inline nlohmann::json to_json(const report& run) {
+  const cascade_summary mean = summarise(run.layers);
+  nlohmann::json        out  = {{"tokens", run.tokens},
+                                {"threshold", decimal(run.threshold)},
+                                {"settings", run.settings},
+                                {"full_gram_operations", cascada::full_gram_operations(run.tokens)},
+                                {"mean_after_layer_0",
+                                 {{"representatives_share", mean.share},
+                                  {"jaccard", mean.jaccard},
+                                  {"savings_exact", mean.savings_exact},
+                                  {"savings_paper_mode", mean.savings_paper_mode},
+                                  {"savings_cross_gram_only", mean.savings_cross_gram_only}}},
+                                {"layers", nlohmann::json::array()},
+                                {"modes", nlohmann::json::array()},
+                                {"sweep", nlohmann::json::array()}};
+  for (std::size_t l = 0; l < run.layers.size(); ++l) out["layers"].push_back(to_json(run.layers[l], l));
+  for (const mode_result& mode : run.modes) out["modes"].push_back(to_json(mode));
+  for (const mode_result& mode : run.sweep) out["sweep"].push_back(to_json(mode));
+  return out;
+}
+
+}  // namespace engine

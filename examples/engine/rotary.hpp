@@ -1,0 +1,43 @@
+#pragma once
+// Rotary position embedding (RoPE, arXiv:2104.09864), the variant that rotates halves of a head.
+
+#include <cmath>
+
+#include "engine/matrix.hpp"
+
+namespace engine {
+
+/// The angles of positions 0 .. T-1 for heads of `dim` columns: column i turns with column i + dim / 2.
+class rotary {
+ public:
+  rotary(index_t tokens, index_t dim, float base) : cosine_(tokens, dim / 2), sine_(tokens, dim / 2) {
+    for (index_t i = 0; i < dim / 2; ++i) {
+      // In float on purpose: models are trained with angles rounded this way.
+      const float frequency = 1 / std::pow(base, static_cast<float>(2 * i) / static_cast<float>(dim));
+      for (index_t t = 0; t < tokens; ++t) {
+        const float angle = static_cast<float>(t) * frequency;
+        cosine_(t, i) = std::cos(angle), sine_(t, i) = std::sin(angle);
+      }
+    }
+  }
+
+  /// Rotates every head of x [T, heads * dim] in place.
+  void apply(matrix& x, const backend& where) const {
+    const index_t half = cols_of(cosine_);
+    for_pieces(rows_of(x), 64, where, [&](index_t begin, index_t count) {
+      vector left(half);
+      for (index_t t = begin; t < begin + count; ++t)
+        for (index_t head = 0; head < cols_of(x); head += 2 * half) {
+          auto a = x.row(t).segment(head, half), b = x.row(t).segment(head + half, half);
+          left = a.cwiseProduct(cosine_.row(t)) - b.cwiseProduct(sine_.row(t));
+          b    = b.cwiseProduct(cosine_.row(t)) + a.cwiseProduct(sine_.row(t));
+          a    = left;
+        }
+    });
+  }
+
+ private:
+  matrix cosine_, sine_;  // [T, dim / 2]
+};
+
+}  // namespace engine

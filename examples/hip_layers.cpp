@@ -1,0 +1,169 @@
+// Layers of cascade and attention on one HIP stream, checked against the CPU. What an owner of an MI300X runs first:
+//
+//   clang++ -x hip --offload-arch=gfx942 -nogpulib -nogpuinc -std=c++20 -O3 -D__HIP_PLATFORM_AMD__
+//     -DEIGEN_NO_HIP -Iinclude -I/usr/include/eigen3 examples/hip_layers.cpp -lamdhip64 -o hip_layers && ./hip_layers [tokens] [width] [layers]
+//
+// Exit code: 0 all sets equal the CPU's and all outputs are close, 1 some do not, 77 there is no GPU.
+
+#include "cascada/hip/runtime.hpp"  // first: clang's own headers want the macros of the runtime's
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "cascada/cascada.hpp"
+#include "cascada/hip/attention.hpp"
+#include "cascada/hip/cascade.hpp"
+
+using namespace cascada;
+using row = bfloat16;
+
+namespace {
+
+constexpr index_t head_dim = 128;
+
+void require(hipError_t error, const char* what) {
+  if (error == hipSuccess) return;
+  std::fprintf(stderr, "%s: %s\n", what, hipGetErrorString(error));
+  std::exit(1);
+}
+
+void require(status answer, const char* what) {
+  if (answer == status::ok) return;
+  std::fprintf(stderr, "%s: %s\n", what, message(answer));
+  std::exit(1);
+}
+
+/// Rows on the device, and where they came from.
+template <class Scalar>
+struct mirrored {
+  std::vector<Scalar> host;
+  Scalar*             device = nullptr;
+
+  explicit mirrored(std::size_t count) : host(count) { require(hipMalloc(reinterpret_cast<void**>(&device), count * sizeof(Scalar)), "hipMalloc"); }
+  ~mirrored() { static_cast<void>(hipFree(device)); }
+  mirrored(const mirrored&)            = delete;
+  mirrored& operator=(const mirrored&) = delete;
+
+  void send(const hip_gfx942& where) { require(where.upload(device, host.data(), host.size() * sizeof(Scalar)), "upload"); }
+  void fetch(const hip_gfx942& where) { require(where.download(host.data(), device, host.size() * sizeof(Scalar)), "download"); }
+};
+
+/// Tokens of one layer: clusters of four, moved a little from layer to layer.
+void make_layer(std::vector<row>& rows, index_t tokens, index_t width, unsigned layer) {
+  std::mt19937                    random(layer);
+  std::normal_distribution<float> noise(0.0f, 0.3f);
+  for (index_t t = 0; t < tokens; ++t) {
+    std::mt19937                    home(static_cast<unsigned>(t / 4 * 2654435761u));
+    std::normal_distribution<float> center;
+    for (index_t c = 0; c < width; ++c)
+      rows[static_cast<std::size_t>(t) * static_cast<std::size_t>(width) + static_cast<std::size_t>(c)] =
+          from_float<row>(center(home) + noise(random));
+  }
+}
+
+/// Milliseconds between two events on the stream.
+class stopwatch {
+ public:
+  explicit stopwatch(hipStream_t stream) : stream_(stream) {
+    require(hipEventCreate(&begin_), "hipEventCreate");
+    require(hipEventCreate(&end_), "hipEventCreate");
+    require(hipEventRecord(begin_, stream_), "hipEventRecord");
+  }
+  double stop() {
+    float milliseconds = 0;
+    require(hipEventRecord(end_, stream_), "hipEventRecord");
+    require(hipEventSynchronize(end_), "hipEventSynchronize");
+    require(hipEventElapsedTime(&milliseconds, begin_, end_), "hipEventElapsedTime");
+    static_cast<void>(hipEventDestroy(begin_)), static_cast<void>(hipEventDestroy(end_));
+    return static_cast<double>(milliseconds);
+  }
+
+ private:
+  hipStream_t stream_;
+  hipEvent_t  begin_ = nullptr, end_ = nullptr;
+};
+
+bool same(const hip::downloaded_selection& got, const representatives& want) {
+  return std::equal(got.indices.begin(), got.indices.end(), want.indices.begin(), want.indices.end()) &&
+         std::equal(got.rep.begin(), got.rep.end(), want.rep.begin(), want.rep.end()) &&
+         std::equal(got.counts.begin(), got.counts.end(), want.counts.begin(), want.counts.end());
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  int devices = 0;
+  if (hipGetDeviceCount(&devices) != hipSuccess || devices == 0) {
+    std::puts("no GPU");
+    return 77;
+  }
+  const index_t tokens = count > 1 ? std::atoi(arguments[1]) : 2048, width = count > 2 ? std::atoi(arguments[2]) : 1024;
+  const int     layers = count > 3 ? std::atoi(arguments[3]) : 4;
+  const index_t heads  = width / head_dim;
+  if (tokens < 1 || heads < 1 || width % head_dim != 0) {
+    std::fprintf(stderr, "the width has to be a multiple of %d\n", head_dim);
+    return 1;
+  }
+
+  hipStream_t stream = nullptr;
+  require(hipStreamCreate(&stream), "hipStreamCreate");
+  const hip_gfx942  where{stream};
+  bool              good = true;
+  const std::size_t size = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(width);
+  {
+    mirrored<row>   x(size);
+    mirrored<float> out(size);
+
+    const attention_options        near_and_far;
+    cascade<row, hip_gfx942>       walk({}, where);
+    attention<row, hip_gfx942>     attend(near_and_far, where);
+    cascade<row>                   walk_on_cpu;
+    attention<row>                 attend_on_cpu(near_and_far);
+    std::vector<float>             expected(size);
+    hip::downloaded_selection      kept;
+    std::puts("layer      r  Gram operations  cascade ms  attention ms  set   largest error");
+    for (int layer = 0; layer < layers; ++layer) {
+      make_layer(x.host, tokens, width, static_cast<unsigned>(layer));
+      x.send(where);
+      // The rows serve as queries, keys and values too: this program is about kernels, not about a model.
+      const auto on_device = [&](auto* data) { return packed_heads(data, tokens, heads, head_dim); };
+      const heads_view<const row> q = on_device(static_cast<const row*>(x.device));
+
+      stopwatch    selecting(stream);
+      const status step           = walk.step({x.device, tokens, width, width});
+      const double selection_time = selecting.stop();
+      require(step, "cascade");
+
+      const hip::selection_layer layer_kept = walk.kept();
+      stopwatch                  attending(stream);
+      const status               attended       = attend(q, strided_kv<row>{q, q}, {&layer_kept, 1}, on_device(out.device));
+      const double               attention_time = attending.stop();
+      require(attended, "attention");
+
+      require(walk.download(kept), "download");
+      out.fetch(where);
+      require(walk_on_cpu.step({x.host.data(), tokens, width, width}), "cascade on the CPU");
+      const representatives       want = walk_on_cpu.kept();
+      const heads_view<const row> h    = on_device(static_cast<const row*>(x.host.data()));
+      require(attend_on_cpu(h, strided_kv<row>{h, h}, {&want, 1}, on_device(expected.data())), "attention on the CPU");
+
+      double worst = 0;
+      for (std::size_t i = 0; i < size; ++i) {
+        const double error = std::fabs(static_cast<double>(out.host[i]) - static_cast<double>(expected[i]));
+        worst              = error <= worst ? worst : error;
+      }
+      const bool equal = same(kept, want) && kept.report.gram == walk_on_cpu.report().gram;
+      good             = good && equal && worst < 0.05;
+      std::printf("%5d %6d %16lld %11.3f %13.3f  %s  %.2e\n", layer, kept.report.representatives,
+                  static_cast<long long>(kept.report.gram.total()), selection_time, attention_time,
+                  equal ? "same " : "OTHER", worst);
+    }
+  }
+  require(hipStreamDestroy(stream), "hipStreamDestroy");
+  std::puts(good ? "equal to the CPU" : "NOT equal to the CPU");
+  return good ? 0 : 1;
+}

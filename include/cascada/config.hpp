@@ -1,0 +1,27 @@
+#pragma once
+// The only macros of the library, the version, and the index type.
+
+#include <cstdint>
+
+#define CASCADA_VERSION_MAJOR 0
+#define CASCADA_VERSION_MINOR 1
+#define CASCADA_VERSION_PATCH 0
+
+// Small functions are inlined even at -O0, so that objects compiled with different -m flags share none of them.
+#define CASCADA_INLINE __attribute__((always_inline)) inline
+
+// Attributes, so that no runtime header has to come first.
+#ifdef __HIP__
+#define CASCADA_HOST_DEVICE __attribute__((host)) __attribute__((device))
+#define CASCADA_DEVICE __attribute__((device))
+#else
+#define CASCADA_HOST_DEVICE
+#define CASCADA_DEVICE
+#endif
+
+namespace cascada {
+
+/// Counts and positions of tokens, representatives, heads and columns. Offsets in elements are std::int64_t.
+using index_t = std::int32_t;
+
+}  // namespace cascada

@@ -1,0 +1,189 @@
+#pragma once
+// Refinement: the far tokens that matter most to a query leave their clusters and are attended exactly.
+//
+// Per token, the heads of a KV group together, with L_h the log-sum-exp of head h over near field and clusters:
+//   1. clusters are ranked by their probability, sum_h exp(logit_hj - L_h);
+//   2. the best clusters give their members as candidates, up to budget x multiple;
+//   3. the candidates with the largest sum_h exp(logit_hi - L_h), up to the budget, are chosen;
+//   4. the softmax is over near tokens, chosen tokens, and clusters whose count drops by the tokens taken out.
+
+#include <cstdint>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention_candidates.hpp"
+#include "cascada/cpu/attention_tile.hpp"
+#include "cascada/cpu/attention_workspace.hpp"
+#include "cascada/cpu/cluster.hpp"
+#include "cascada/cpu/simd.hpp"
+
+namespace cascada::kernel {
+
+/// Tokens refined together: enough rows for the tile kernel.
+template <cpu_backend B>
+CASCADA_INLINE index_t refined_tokens(index_t group) noexcept {
+  return group < attention_tuning<B>.rows ? attention_tuning<B>.rows / group : 1;
+}
+
+template <cpu_backend B>
+CASCADA_INLINE index_t candidate_limit(const attention_options& options, index_t tokens) noexcept {
+  const std::int64_t limit = std::int64_t{options.budget} * options.candidates;
+  return limit < tokens ? static_cast<index_t>(limit) : tokens;
+}
+
+template <cpu_backend B>
+CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
+  return (std::int64_t{count} + block_keys<B> - 1) / block_keys<B> * block_keys<B>;
+}
+
+template <cpu_backend B>
+void reserve(refinement_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group,
+             index_t key_dim) {
+  const std::int64_t rows = std::int64_t{refined_tokens<B>(group)} * group, clusters = whole_blocks<B>(tokens);
+  const index_t      limit  = candidate_limit<B>(options, tokens);
+  const index_t      budget = options.budget < tokens ? options.budget : tokens;
+  scratch.weights.reserve(clusters * rows);
+  scratch.shares.reserve(rows);
+  scratch.totals.reserve(rows);
+  scratch.queries.reserve(std::int64_t{group} * whole_vectors<B>(key_dim));
+  scratch.scores.reserve(clusters);
+  scratch.logits.reserve(std::int64_t{group} * whole_vectors<B>(limit));
+  scratch.candidates.reserve(std::int64_t{limit} + vec<B>::width);
+  scratch.picks.reserve(clusters + vec<B>::width);  // lists are written in whole vectors
+  scratch.taken.reserve(clusters);
+  for (std::int64_t j = 0; j < clusters; ++j) scratch.taken[j] = 0;
+  scratch.chosen.reserve(std::int64_t{budget} * refined_tokens<B>(group));
+  scratch.chosen_logits.reserve(rows * whole_vectors<B>(budget));
+}
+
+/// logits [rows, count] of all rows of a tile against one block.
+template <cpu_backend B>
+void score_all(const query_rows<B>& tile, const key_block& block, float* logits, std::int64_t stride) noexcept {
+  constexpr index_t step = attention_tuning<B>.rows;
+  for (index_t row = 0; row < tile.rows; row += step)
+    score_rows(tile, row, tile.rows - row < step ? tile.rows - row : step, block, block.count, logits + row * stride,
+               stride);
+}
+
+/// The clusters' weights, relative to the maximum over near field and clusters, and the totals. Nothing of the clusters
+/// enters the softmax yet: their counts are going to drop. The near field's share shrinks: its sums at once, its values
+/// in absorb_clusters.
+template <cpu_backend B>
+void weigh_clusters(const query_rows<B>& tile, const cluster_summaries<B>& summaries, std::int64_t stride,
+                    refinement_scratch<B>& scratch) noexcept {
+  for (index_t first = 0; first < summaries.count(); first += step_keys<B>)
+    score_all(tile, summaries.block(first), scratch.weights.data() + first, stride);
+  for (index_t row = 0; row < tile.rows; ++row) {
+    float* sums = tile.sums + row * vec<B>::width;
+    float  with_clusters[vec<B>::width];
+    vec<B>::load(sums).store(with_clusters);
+    scratch.shares[row] =
+        absorb_scores<B>(scratch.weights.data() + row * stride, summaries.count(), tile.maxima[row], with_clusters);
+    (vec<B>::load(sums) * vec<B>::broadcast(scratch.shares[row])).store(sums);
+    scratch.totals[row] = reduce_sum(vec<B>::load(with_clusters));
+  }
+}
+
+/// A token's chosen places and their logits [group, budget], in whole vectors. Returns how many.
+template <cpu_backend B>
+index_t choose(const query_rows<B>& token, const float* weights, std::int64_t stride, const float* totals,
+               index_t limit, index_t budget, const kv_head_state<B>& head, refinement_scratch<B>& scratch,
+               index_t* chosen, float* chosen_logits) noexcept {
+  const index_t      count        = list_candidates(token.group, weights, stride, totals, limit, head, scratch);
+  const std::int64_t logit_stride = whole_vectors<B>(limit);
+  score_candidates(token, head.far_rows, count, logit_stride, scratch);
+  index_t picked = count;
+  if (count > budget) {
+    weigh_candidates(token, totals, count, logit_stride, scratch);
+    picked = pick_best(count, budget, head, scratch);
+  } else {
+    for (index_t i = 0; i < count; ++i) scratch.picks[i] = i;
+  }
+  for (index_t i = 0; i < picked; ++i) {
+    chosen[i] = scratch.candidates[scratch.picks[i]];
+    head.far_rows.prefetch_value(chosen[i]);  // absorb_chosen reads it a while later
+  }
+  for (index_t row = 0; row < token.rows; ++row, chosen_logits += whole_vectors<B>(budget))
+    for (index_t i = 0; i < picked; ++i) chosen_logits[i] = scratch.logits[row * logit_stride + scratch.picks[i]];
+  return picked;
+}
+
+/// Clusters lose the chosen tokens: their weights fall with their counts, their means stay.
+template <cpu_backend B>
+void take_out(const index_t* chosen, index_t count, index_t group, const kv_head_state<B>& head, float* weights,
+              std::int64_t stride, refinement_scratch<B>& scratch) noexcept {
+  index_t* taken = scratch.taken.data();
+  for (index_t i = 0; i < count; ++i) ++taken[head.far_rows.owner(chosen[i])];
+  const auto one = vec<B>::broadcast(1);
+  for (index_t j = 0; j < head.summaries.count(); j += vec<B>::width) {
+    const auto size = max(load_integers<B>(head.summaries.sizes() + j), one);
+    const auto left = (size - load_integers<B>(taken + j)) / size;
+    for (index_t row = 0; row < group; ++row)
+      (vec<B>::load(weights + row * stride + j) * left).store(weights + row * stride + j);
+  }
+  for (index_t i = 0; i < count; ++i) taken[head.far_rows.owner(chosen[i])] = 0;
+}
+
+/// The clusters with the weights they have left enter the softmax.
+template <cpu_backend B>
+void absorb_clusters(const query_rows<B>& tile, const cluster_summaries<B>& summaries, std::int64_t stride,
+                     const refinement_scratch<B>& scratch) noexcept {
+  const index_t clusters = summaries.count();
+  for (index_t row = 0; row < tile.rows; ++row) {
+    const float* weights = scratch.weights.data() + row * stride;
+    float*       sums    = tile.sums + row * vec<B>::width;
+    auto         total   = vec<B>::load(sums);
+    for (index_t j = 0; j < clusters; j += vec<B>::width) total = total + vec<B>::load(weights + j);
+    total.store(sums);
+  }
+  constexpr index_t step = attention_tuning<B>.rows;
+  for (index_t row = 0; row < tile.rows; row += step)
+    value_rows(tile, row, tile.rows - row < step ? tile.rows - row : step, scratch.weights.data() + row * stride,
+               stride, contiguous_values{summaries.block(0).values, tile.value_stride}, 0, clusters,
+               scratch.shares.data() + row);
+}
+
+/// The chosen tokens enter the softmax of their token.
+template <cpu_backend B>
+void absorb_chosen(const query_rows<B>& token, const index_t* chosen, float* logits, std::int64_t stride, index_t count,
+                   const cluster_rows<B>& rows) noexcept {
+  constexpr index_t step = attention_tuning<B>.rows;
+  for (index_t row = 0; row < token.rows; row += step) {
+    const index_t some = token.rows - row < step ? token.rows - row : step;
+    float         factors[step];
+    for (index_t i = row; i < row + some; ++i)
+      factors[i - row] = absorb_scores<B>(logits + i * stride, count, token.maxima[i], token.sums + i * vec<B>::width);
+    value_rows(token, row, some, logits + row * stride, stride,
+               placed_values{rows.values(), rows.value_stride(), chosen}, 0, count, factors);
+  }
+}
+
+/// The far field of a tile whose near field is done. O(T (r + candidates + budget) d) over all tokens.
+template <cpu_backend B>
+void refine(const attention_options& options, const query_rows<B>& tile, const kv_head_state<B>& head,
+            refinement_scratch<B>& own) noexcept {
+  const index_t      tokens = tile.rows / tile.group, batch = refined_tokens<B>(tile.group), budget = options.budget;
+  const index_t      limit  = candidate_limit<B>(options, head.summaries.tokens());
+  const std::int64_t stride = whole_blocks<B>(head.summaries.count()), logit_stride = whole_vectors<B>(budget);
+  for (index_t first = 0; first < tokens; first += batch) {
+    const index_t count = tokens - first < batch ? tokens - first : batch;
+    const auto    rows  = tile.part(first, count);
+    index_t       counts[attention_tuning<B>.rows];
+    weigh_clusters(rows, head.summaries, stride, own);
+    for (index_t i = 0; i < count; ++i) {
+      const std::int64_t row     = std::int64_t{i} * tile.group;
+      float*             weights = own.weights.data() + row * stride;
+      index_t*           chosen  = own.chosen.data() + std::int64_t{i} * budget;
+      counts[i] = choose(rows.part(i, 1), weights, stride, own.totals.data() + row, limit, budget, head, own, chosen,
+                         own.chosen_logits.data() + row * logit_stride);
+      take_out(chosen, counts[i], tile.group, head, weights, stride, own);
+    }
+    absorb_clusters(rows, head.summaries, stride, own);
+    for (index_t i = 0; i < count; ++i)
+      absorb_chosen(rows.part(i, 1), own.chosen.data() + std::int64_t{i} * budget,
+                    own.chosen_logits.data() + std::int64_t{i} * tile.group * logit_stride, logit_stride, counts[i],
+                    head.far_rows);
+  }
+}
+
+}  // namespace cascada::kernel

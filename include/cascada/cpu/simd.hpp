@@ -1,0 +1,222 @@
+#pragma once
+// Vectors of floats, as wide as the compiler's flags allow: the one header that touches Eigen's packet primitives.
+//
+// Eigen's packets cover x86-64 (SSE to AVX-512), NEON and a scalar fallback, but are internal to it; nothing outside
+// this header names them.
+
+#include <cmath>
+
+#include "cascada/backend.hpp"
+
+// g++ 12 takes the undefined registers of its own AVX-512 intrinsics for a mistake (its bug 105593), where they are
+// defined and wherever they are inlined. A packet is a register type with attributes; as a template argument it loses
+// them, harmlessly.
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+#endif
+
+#include <Eigen/Core>
+
+namespace cascada::kernel {
+
+/// `width` floats in one register.
+template <cpu_backend B>
+struct vec {
+  using packet = Eigen::internal::packet_traits<float>::type;
+  static constexpr index_t width = sizeof(packet) / sizeof(float);
+
+  packet value;
+
+  CASCADA_INLINE static vec zero() noexcept { return {Eigen::internal::pset1<packet>(0.0f)}; }
+  CASCADA_INLINE static vec broadcast(float x) noexcept { return {Eigen::internal::pset1<packet>(x)}; }
+  CASCADA_INLINE static vec load(const float* from) noexcept { return {Eigen::internal::ploadu<packet>(from)}; }
+  CASCADA_INLINE void       store(float* to) const noexcept { Eigen::internal::pstoreu(to, value); }
+
+  CASCADA_INLINE friend vec operator+(vec a, vec b) noexcept { return {Eigen::internal::padd(a.value, b.value)}; }
+  CASCADA_INLINE friend vec operator-(vec a, vec b) noexcept { return {Eigen::internal::psub(a.value, b.value)}; }
+  CASCADA_INLINE friend vec operator*(vec a, vec b) noexcept { return {Eigen::internal::pmul(a.value, b.value)}; }
+  CASCADA_INLINE friend vec operator/(vec a, vec b) noexcept { return {Eigen::internal::pdiv(a.value, b.value)}; }
+};
+
+/// Lanes in which a <= b, as a mask: all bits of the lane, or none.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> less_equal(vec<B> a, vec<B> b) noexcept {
+  return {Eigen::internal::pcmp_le(a.value, b.value)};
+}
+
+/// Whether either of two masks has a lane.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> either(vec<B> a, vec<B> b) noexcept {
+  return {Eigen::internal::por(a.value, b.value)};
+}
+template <cpu_backend B>
+CASCADA_INLINE bool any(vec<B> mask) noexcept {
+  return Eigen::internal::predux_any(mask.value);
+}
+
+/// The larger of each pair; where one is NaN, `a`.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> max(vec<B> a, vec<B> b) noexcept {
+  return {Eigen::internal::pmax(a.value, b.value)};
+}
+
+/// The largest element, and the sum of the elements, by halves: an order that depends on the width alone. Written out,
+/// because Eigen's reductions of wide packets call those of narrow ones, which differently compiled objects share.
+template <cpu_backend B>
+CASCADA_INLINE float reduce_max(vec<B> a) noexcept {
+  float lanes[vec<B>::width];
+  a.store(lanes);
+#pragma GCC unroll 4
+  for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (index_t i = 0; i < half; ++i) lanes[i] = lanes[i + half] > lanes[i] ? lanes[i + half] : lanes[i];
+  return lanes[0];
+}
+template <cpu_backend B>
+CASCADA_INLINE float reduce_sum(vec<B> a) noexcept {
+  float lanes[vec<B>::width];
+  a.store(lanes);
+#pragma GCC unroll 4
+  for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (index_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+/// `rows` as the columns of a square tile: element (i, k) moves to (k, i).
+template <cpu_backend B>
+CASCADA_INLINE void transpose(vec<B> (&rows)[vec<B>::width]) noexcept {
+  Eigen::internal::PacketBlock<typename vec<B>::packet, vec<B>::width> block;
+  for (index_t i = 0; i < vec<B>::width; ++i) block.packet[i] = rows[i].value;
+  Eigen::internal::ptranspose(block);
+  for (index_t i = 0; i < vec<B>::width; ++i) rows[i].value = block.packet[i];
+}
+
+/// Lane i is the sum of rows[i], by halves of the rows: an order that depends on the width alone.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> sum_rows(vec<B> (&rows)[vec<B>::width]) noexcept {
+  transpose(rows);
+#pragma GCC unroll 4
+  for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (index_t i = 0; i < half; ++i) rows[i] = rows[i] + rows[i + half];
+  return rows[0];
+}
+
+/// Without the signs; NaN stays NaN.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> abs(vec<B> a) noexcept {
+  return {Eigen::internal::pabs(a.value)};
+}
+
+/// a * b + c as fast as the target allows: fused where it has FMA, rounded twice where not.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> multiply_add(vec<B> a, vec<B> b, vec<B> c) noexcept {
+  return {Eigen::internal::pmadd(a.value, b.value, c.value)};
+}
+
+/// 2^x within 2 ulp, for x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
+  namespace packets = Eigen::internal;
+  using packet      = typename vec<B>::packet;
+  const vec<B> clamped = max(x, vec<B>::broadcast(-127.0f));  // 2^-127 is given the bits of zero below
+  const vec<B> whole   = {packets::print(clamped.value)};
+  const vec<B> part    = clamped - whole;
+  // (2^f - 1) / f on [-1/2, 1/2], interpolated at the Chebyshev nodes: relative error of 2^f below 1e-8.
+  vec<B> power = vec<B>::broadcast(0.000154531634f);
+  for (const float coefficient :
+       {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
+    power = multiply_add(power, part, vec<B>::broadcast(coefficient));
+  if constexpr (vec<B>::width == 1) {
+    return {packets::pldexp(power.value, whole.value)};
+  } else {
+    using integers      = typename packets::unpacket_traits<packet>::integer_packet;
+    const auto exponent = packets::pcast<packet, integers>((whole + vec<B>::broadcast(127.0f)).value);
+    return power * vec<B>{packets::preinterpret<packet>(packets::plogical_shift_left<23>(exponent))};
+  }
+}
+
+/// As many integers as vec<B> has floats. A compiler's vector type: it compares and selects alike on every target.
+template <cpu_backend B, class Integer = index_t>
+struct integers {
+  using lanes [[gnu::vector_size(vec<B>::width * sizeof(Integer))]] = Integer;
+
+  CASCADA_INLINE static lanes load(const void* from) noexcept {
+    lanes value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+  }
+  CASCADA_INLINE static void store(lanes value, Integer* to) noexcept { __builtin_memcpy(to, &value, sizeof value); }
+
+  /// 0, 1, 2, ...
+  CASCADA_INLINE static lanes count_up() noexcept {
+    lanes value;
+    for (index_t i = 0; i < vec<B>::width; ++i) value[i] = i;
+    return value;
+  }
+};
+
+/// `width` integers as floats, rounded where they are beyond 2^24.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> load_integers(const index_t* from) noexcept {
+  float lanes[vec<B>::width];
+  for (index_t i = 0; i < vec<B>::width; ++i) lanes[i] = static_cast<float>(from[i]);
+  return vec<B>::load(lanes);
+}
+
+/// The bits of a float without sign order as it does. The functions below compare by them; they read whole vectors,
+/// and what lies beyond `count` has no bit set.
+
+/// Sum of the amounts whose scores' bits are at least `rank`, a positive number; null: 1 each.
+template <cpu_backend B>
+CASCADA_INLINE index_t amount_from(index_t rank, const float* scores, const index_t* amounts, index_t count) noexcept {
+  typename integers<B>::lanes sum{};
+  if (amounts == nullptr)
+    for (index_t i = 0; i < count; i += vec<B>::width) sum -= integers<B>::load(scores + i) >= rank;
+  else
+    for (index_t i = 0; i < count; i += vec<B>::width)
+      sum += (integers<B>::load(scores + i) >= rank) & integers<B>::load(amounts + i);
+  index_t total = 0;
+  for (index_t i = 0; i < vec<B>::width; ++i) total += sum[i];
+  return total;
+}
+
+/// Writes the indices of the scores whose bits are at least `rank`, ascending, and returns how many. Up to a vector
+/// beyond them is overwritten.
+template <cpu_backend B>
+CASCADA_INLINE index_t list_from(index_t rank, const float* scores, index_t count, index_t* list) noexcept {
+  index_t listed = 0;
+#ifdef __AVX512F__
+  static_assert(vec<B>::width == 16);
+  auto indices = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (index_t i = 0; i < count; i += 16, indices = _mm512_add_epi32(indices, _mm512_set1_epi32(16))) {
+    auto kept = _mm512_cmpge_epi32_mask(_mm512_loadu_si512(scores + i), _mm512_set1_epi32(rank));
+    if (count - i < 16) kept = static_cast<__mmask16>(kept & ((1u << (count - i)) - 1));
+    _mm512_storeu_si512(list + listed, _mm512_maskz_compress_epi32(kept, indices));
+    listed += __builtin_popcount(kept);
+  }
+#else
+  for (index_t i = 0; i < count; ++i) {
+    index_t bits;
+    __builtin_memcpy(&bits, scores + i, sizeof bits);
+    list[listed] = i;
+    listed += bits >= rank;
+  }
+#endif
+  return listed;
+}
+
+/// Writes first, first + 1, ... `count` of them; up to a vector beyond them is overwritten.
+template <cpu_backend B>
+CASCADA_INLINE void list_run(index_t first, index_t count, index_t* list) noexcept {
+  const auto up = integers<B>::count_up();
+  for (index_t i = 0; i < count; i += vec<B>::width) integers<B>::store(up + (first + i), list + i);
+}
+
+}  // namespace cascada::kernel
+
+#pragma GCC diagnostic pop

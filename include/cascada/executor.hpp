@@ -1,0 +1,141 @@
+#pragma once
+// Where parallel work runs: the executor concept, a serial executor, and a small pool of threads.
+
+#include <atomic>
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "cascada/config.hpp"
+
+namespace cascada {
+
+/// A cheap copyable handle. `parallel_for(n, f)` calls f(0) .. f(n-1), each once, in any order and on any thread, and
+/// returns when all have; f does not throw. `concurrency()` says how many may run at once. Engines pass their own.
+template <class E>
+concept executor = std::copyable<E> && requires(const E& where, index_t count, void (*function)(index_t)) {
+  { where.concurrency() } -> std::convertible_to<index_t>;
+  where.parallel_for(count, function);
+};
+
+/// Everything on the calling thread.
+struct serial_executor {
+  CASCADA_INLINE index_t concurrency() const noexcept { return 1; }
+
+  template <class Function>
+  void parallel_for(index_t count, Function&& function) const {
+    for (index_t i = 0; i < count; ++i) function(i);
+  }
+};
+
+/// A fixed set of threads that wait for work. One caller at a time has the pool; another, or a nested call, does its
+/// work on its own thread instead of waiting. `Key` (the backend's isa) keeps differently compiled pools apart.
+template <auto Key>
+class thread_pool {
+ public:
+  explicit thread_pool(index_t threads) : threads_(threads < 1 ? 1 : threads) {
+    workers_ = std::make_unique<std::thread[]>(static_cast<std::size_t>(threads_ - 1));
+    for (index_t i = 0; i + 1 < threads_; ++i) workers_[static_cast<std::size_t>(i)] = std::thread([this] { work(); });
+  }
+
+  ~thread_pool() {
+    stop_.store(true, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    for (index_t i = 0; i + 1 < threads_; ++i) workers_[static_cast<std::size_t>(i)].join();
+  }
+
+  thread_pool(const thread_pool&)            = delete;
+  thread_pool& operator=(const thread_pool&) = delete;
+
+  index_t size() const noexcept { return threads_; }
+
+  template <class Function>
+  void parallel_for(index_t count, Function& function) {
+    bool free = false;
+    if (threads_ == 1 || count <= 1 || !busy_.compare_exchange_strong(free, true, std::memory_order_acquire)) {
+      for (index_t i = 0; i < count; ++i) function(i);
+      return;
+    }
+    call_    = [](void* context, index_t i) { (*static_cast<Function*>(context))(i); };
+    context_ = const_cast<void*>(static_cast<const void*>(std::addressof(function)));
+    count_   = count;
+    next_.store(0, std::memory_order_relaxed);
+    running_.store(threads_ - 1, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    drain();
+    for (index_t left = running_.load(std::memory_order_acquire); left != 0;
+         left         = running_.load(std::memory_order_acquire))
+      if (!spin_while_equal(running_, left)) running_.wait(left, std::memory_order_acquire);
+    busy_.store(false, std::memory_order_release);
+  }
+
+ private:
+  // Stages follow each other within microseconds; sleeping between them would cost more than the work of a block.
+  static constexpr int spins = 4000;
+
+  template <class Value>
+  static bool spin_while_equal(const std::atomic<Value>& value, Value old) noexcept {
+    for (int i = 0; i < spins; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return true;
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+    return false;
+  }
+
+  void drain() {
+    for (std::int64_t i = next_.fetch_add(1, std::memory_order_relaxed); i < count_;
+         i              = next_.fetch_add(1, std::memory_order_relaxed))
+      call_(context_, static_cast<index_t>(i));
+  }
+
+  void work() {
+    std::uint32_t seen = 0;
+    for (;;) {
+      if (!spin_while_equal(generation_, seen)) generation_.wait(seen, std::memory_order_acquire);
+      const std::uint32_t now = generation_.load(std::memory_order_acquire);
+      if (now == seen) continue;
+      seen = now;
+      if (stop_.load(std::memory_order_relaxed)) return;
+      drain();
+      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    }
+  }
+
+  index_t                        threads_;
+  std::unique_ptr<std::thread[]> workers_;
+  std::atomic<bool>              busy_{false};
+  std::atomic<bool>              stop_{false};
+  std::atomic<std::uint32_t>     generation_{0};
+  std::atomic<std::int64_t>      next_{0};  // passes count_ by one per thread, which index_t might not hold
+  std::atomic<index_t>           running_{0};
+  index_t                        count_            = 0;
+  void (*call_)(void*, index_t)                    = nullptr;
+  void* context_                                   = nullptr;
+};
+
+/// Handle to a pool; without one, to the process's own pool with one thread per hardware thread, made on first use.
+template <auto Key>
+struct pool_executor {
+  thread_pool<Key>* pool = nullptr;
+
+  index_t concurrency() const { return target().size(); }
+
+  template <class Function>
+  void parallel_for(index_t count, Function&& function) const {
+    target().parallel_for(count, function);
+  }
+
+ private:
+  thread_pool<Key>& target() const {
+    if (pool) return *pool;
+    static thread_pool<Key> shared(static_cast<index_t>(std::thread::hardware_concurrency()));
+    return shared;
+  }
+};
+
+}  // namespace cascada

@@ -1,0 +1,107 @@
+// After the first call of a shape nothing is allocated, by any thread.
+
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "allocation_counter.hpp"
+#include "attention_data.hpp"
+
+#include "cascada/cascada.hpp"
+#include "catch.hpp"
+#include "tokens.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+constexpr index_t T = 300, d = 24;
+
+/// Layers of the same shape whose sets differ in size.
+template <class Scalar>
+std::vector<token_rows<Scalar>> layers() {
+  std::vector<token_rows<Scalar>> all;
+  for (const auto k : {kind::clustered, kind::random, kind::duplicates, kind::anti_parallel})
+    all.push_back(make_tokens<Scalar>(k, T, d, 4));
+  return all;
+}
+
+/// A view of the first half of the rows: a smaller shape.
+template <class Scalar>
+matrix_view<const Scalar> half(const token_rows<Scalar>& tokens) {
+  auto view = tokens.view();
+  view.rows = T / 2;
+  return view;
+}
+
+}  // namespace
+
+TEST_CASE("allocations: the counter counts", "[allocations]") {
+  CHECK(allocations_of([] { ::operator delete(::operator new(1)); }) == 1);
+  CHECK(allocations_of([] { ::operator delete[](::operator new[](1)); }) == 1);
+  CHECK(allocations_of([] { ::operator delete(::operator new(1, std::nothrow)); }) == 1);
+  const auto      tokens = make_tokens<float>(kind::random, 10, 3, 1);
+  selector<float> select;
+  auto            answer = status::unsupported;
+  CHECK(allocations_of([&] { answer = select(tokens.view()); }) > 1);
+  CHECK(answer == status::ok);
+}
+
+TEMPLATE_TEST_CASE("allocations: selection", "[allocations]", float, bfloat16) {
+  const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  CAPTURE(assign);
+  const auto         all = layers<TestType>();
+  selector<TestType> select({.assign = assign}), literal({.assign = assign});
+  REQUIRE(select(all[0].view()) == status::ok);
+  REQUIRE(literal.literal(all[0].view()) == status::ok);
+  bool       ok    = true;
+  const long count = allocations_of([&] {
+    for (const auto& tokens : all) {
+      ok &= select(tokens.view()) == status::ok && literal.literal(tokens.view()) == status::ok;
+      ok &= select(half(tokens)) == status::ok && literal.literal(half(tokens)) == status::ok;
+    }
+  });
+  CHECK(ok);
+  CHECK(count == 0);
+}
+
+TEMPLATE_TEST_CASE("allocations: cascade", "[allocations]", float, bfloat16) {
+  const auto validate = GENERATE(validation::exact, validation::cross_gram);
+  CAPTURE(validate);
+  const auto        all   = layers<TestType>();
+  const auto        state = random_state(T, 5);
+  cascade<TestType> walk({.validate = validate});
+  // The first step selects in full, the second is the first that validates.
+  REQUIRE(walk.step(all[0].view()) == status::ok);
+  REQUIRE(walk.step(all[1].view()) == status::ok);
+  bool       ok    = true;
+  const long count = allocations_of([&] {
+    for (const auto& tokens : all) ok &= walk.step(tokens.view()) == status::ok;
+    ok &= walk.inherit(state.view()) == status::ok && walk.step(all[0].view()) == status::ok;
+    walk.reset();
+    ok &= walk.step(half(all[0])) == status::ok && walk.step(half(all[1])) == status::ok;
+    cascade<TestType> moved = std::move(walk);
+    ok &= moved.step(half(all[2])) == status::ok;
+  });
+  CHECK(ok);
+  CHECK(count == 0);
+}
+
+TEMPLATE_TEST_CASE("allocations: attention", "[allocations]", float, bfloat16) {
+  const auto m = GENERATE(from_range(modes));
+  CAPTURE(m);
+  const problem<TestType> p({T, 4, 2, 16, 8}, 1);
+  head_rows<TestType>     out(T, 4, 8);
+  const selection         few = random_selection(T, 0.05, 1), more = random_selection(T, 0.6, 2);
+  const selection         all = identity_selection(T);
+  attention<TestType>     attend(m.options);
+  const auto              run = [&](const selection& kept) {
+    const representatives one = kept.view();
+    return attend(p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok;
+  };
+  REQUIRE(run(few));
+  bool ok = true;
+  CHECK(allocations_of([&] { ok = run(more) && run(all) && run(few); }) == 0);
+  CHECK(ok);
+}

@@ -1,0 +1,213 @@
+// Attention against the reference in double precision: every mode, every shape that has an edge.
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "attention_data.hpp"
+#include "catch.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+std::vector<reference::assignment_of_tokens> assignments(const std::vector<selection>& selections) {
+  std::vector<reference::assignment_of_tokens> all;
+  for (const selection& s : selections) all.push_back(s.rep);
+  return all;
+}
+
+struct comparison {
+  double ours = 0, plain = 0, largest = 0;
+  int    rows = 0, skipped = 0;
+};
+
+/// Largest errors against double, of ours and of plain loops in float whose result is rounded like ours. Rows where
+/// the refinement chose by a hair are left out: the next rounding may choose another token, rightly.
+template <class Out, row_scalar Scalar>
+comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
+                   const std::vector<float>& result, double narrow = 1e-4) {
+  const auto exact = reference::attention(p.template input<double>(), assignments(selections), options);
+  const auto plain = reference::attention(p.template input<float>(), assignments(selections), options);
+  REQUIRE(result.size() == exact.out.size());
+  comparison  found;
+  std::size_t i = 0;
+  for (index_t t = 0; t < p.size.tokens; ++t)
+    for (index_t h = 0; h < p.size.heads; ++h) {
+      const index_t kv_head = h / (p.size.heads / p.size.kv_heads);
+      const bool    skip    = exact.margins[static_cast<std::size_t>(t * p.size.kv_heads + kv_head)] < narrow;
+      ++found.rows, found.skipped += skip;
+      for (index_t c = 0; c < p.size.value_dim; ++c, ++i) {
+        if (skip) continue;
+        const double rounded = to_float(from_float<Out>(plain.out[i]));
+        found.ours           = std::max(found.ours, std::fabs(result[i] - exact.out[i]));
+        found.plain          = std::max(found.plain, std::fabs(rounded - exact.out[i]));
+        found.largest        = std::max(found.largest, std::fabs(exact.out[i]));
+        if (std::isnan(result[i])) found.ours = std::numeric_limits<double>::infinity();
+      }
+    }
+  return found;
+}
+
+/// FlashAttention's rule: at most twice the error of the plain implementation. The floor: with a key or two the plain
+/// sum may happen to be exact; one rounding of weights, of their sum and of the quotient may not.
+template <class Out, row_scalar Scalar>
+void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections) {
+  const auto found = compare<Out>(options, p, selections, attend<Out>(options, p, p.kv(), selections));
+  CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped);
+  CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
+  CHECK(found.skipped * 20 <= found.rows);
+}
+
+mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }
+
+}  // namespace
+
+TEST_CASE("attention: every mode, lengths around the edges of blocks, tiles and chunks", "[attention]") {
+  const mode    m        = any_mode();
+  const index_t T        = GENERATE(1, 2, 63, 64, 65, 130, 300);
+  const index_t kv_heads = GENERATE(1, 2, 4);  // multi-query, grouped, multi-head
+  const shape   size     = {T, 4, kv_heads, 16, 24};
+  CAPTURE(m, size);
+  check_close<float>(m.options, problem<float>(size, 11), {random_selection(T, 0.25, 5)});
+}
+
+TEST_CASE("attention: every mode, more keys than a row takes into its softmax at once", "[attention]") {
+  const mode    m    = any_mode();
+  const index_t T    = kernel::step_keys<default_backend> + 131;
+  const shape   size = {T, 2, 1, 8, 8};
+  CAPTURE(m, size);
+  check_close<float>(m.options, problem<float>(size, 21), {random_selection(T, 0.9, 3)});
+}
+
+TEST_CASE("attention: every mode, head dimensions around the width of vectors", "[attention]") {
+  const mode m = any_mode();
+  const auto [key_dim, value_dim] =
+      GENERATE(std::pair{1, 1}, std::pair{3, 5}, std::pair{8, 8}, std::pair{64, 64}, std::pair{65, 33},
+               std::pair{96, 128}, std::pair{128, 96}, std::pair{16, 1}, std::pair{1, 65});
+  const shape size = {130, 6, 2, key_dim, value_dim};
+  CAPTURE(m, size);
+  check_close<float>(m.options, problem<float>(size, 12), {random_selection(130, 0.3, 6)});
+}
+
+TEMPLATE_TEST_CASE("attention: every mode, rows of two bytes", "[attention]", bfloat16, float16) {
+  const mode  m    = any_mode();
+  const shape size = {130, 6, 2, 65, 33};
+  CAPTURE(m, size);
+  const problem<TestType>      p(size, 13);
+  const std::vector<selection> selections = {random_selection(130, 0.3, 7)};
+  check_close<TestType>(m.options, p, selections);
+  check_close<float>(m.options, p, selections);
+}
+
+TEST_CASE("attention: a selection per KV head", "[attention]") {
+  const mode  m    = any_mode();
+  const shape size = {150, 6, 3, 16, 16};
+  CAPTURE(m, size);
+  check_close<float>(m.options, problem<float>(size, 14),
+                     {random_selection(150, 0.1, 1), random_selection(150, 0.5, 2), random_selection(150, 0.02, 3)});
+}
+
+TEST_CASE("attention: more heads in a group than rows in a tile", "[attention]") {
+  const mode  m    = any_mode();
+  const shape size = {70, 200, 1, 8, 8};
+  CAPTURE(m, size);
+  check_close<float>(m.options, problem<float>(size, 15), {random_selection(70, 0.3, 4)});
+}
+
+TEST_CASE("attention: the scale is an option", "[attention]") {
+  mode m           = any_mode();
+  m.options.scale  = GENERATE(0.01f, 0.7f);
+  const shape size = {100, 2, 1, 16, 16};
+  CAPTURE(m, m.options.scale);
+  check_close<float>(m.options, problem<float>(size, 16), {random_selection(100, 0.3, 8)});
+}
+
+TEST_CASE("attention: one cluster, and a cluster for every token", "[attention]") {
+  const mode    m = any_mode();
+  const index_t T = 200;
+  CAPTURE(m);
+  check_close<float>(m.options, problem<float>({T, 2, 1, 16, 16}, 17), {identity_selection(T)});
+  check_close<float>(m.options, problem<float>({T, 2, 1, 16, 16}, 17), {selection(std::vector<index_t>(T, 0))});
+}
+
+TEST_CASE("attention: clusters of duplicates lose nothing", "[attention]") {
+  const index_t   T = 200;
+  problem<float>  p({T, 4, 2, 32, 32}, 18);
+  const selection s = random_selection(T, 0.3, 9);
+  for (index_t t = 0; t < T; ++t)
+    for (auto* rows : {&p.k, &p.v})
+      for (index_t g = 0; g < 2; ++g)
+        std::copy_n(rows->view().row(s.rep[static_cast<std::size_t>(t)], g), 32, rows->view().row(t, g));
+  const auto dense = modes[0].options;
+  for (const attention_options& options :
+       {attention_options{.window = 16, .chunk = 32}, attention_options{.window = 16, .chunk = 32, .budget = 8}}) {
+    const auto found = compare<float>(dense, p, {}, attend(options, p, {s}));
+    CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
+  }
+}
+
+TEST_CASE("attention: ties of the refinement go to lower clusters and lower tokens", "[attention]") {
+  // One key for all tokens, clusters of two: every score of a token ties, and only the order decides what is chosen.
+  const index_t        T = 130;
+  problem<float>       p({T, 2, 1, 8, 8}, 20);
+  std::vector<index_t> rep;
+  for (index_t t = 0; t < T; ++t) {
+    rep.push_back(t % 4 < 2 ? t : t - 2);
+    std::copy_n(p.k.view().row(0, 0), 8, p.k.view().row(t, 0));
+  }
+  const selection         s(rep);
+  const index_t           candidates = GENERATE(1, 3);
+  const attention_options options    = {.window = 0, .chunk = 32, .budget = 9, .candidates = candidates};
+  const auto              found      = compare<float>(options, p, {s}, attend(options, p, {s}), 0.0);
+  CAPTURE(found.ours, found.plain, candidates);
+  CHECK(found.skipped == 0);
+  CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
+}
+
+TEST_CASE("attention: huge logits pick their key", "[attention]") {
+  problem<float> p({90, 1, 1, 4, 4}, 19);
+  p.q.fill([] { return 1e4f; });
+  const auto   options = GENERATE(modes[0].options, modes[3].options, modes[7].options);
+  const double floor   = 1e-6;  // of a weight beside the largest; the plain loops' softmax is one-hot as well
+  const auto found = compare<float>(options, p, {identity_selection(90)}, attend(options, p, {identity_selection(90)}));
+  CAPTURE(found.ours, found.plain);
+  CHECK(found.ours <= 2 * found.plain + floor);
+}
+
+TEST_CASE("attention: 2^x is within two ulp, exact at 0, and keeps NaN", "[attention]") {
+  using B          = default_backend;
+  using V          = kernel::vec<B>;
+  const auto power = [](float x) {
+    float lanes[V::width];
+    kernel::exp2(V::broadcast(x)).store(lanes);
+    return lanes[V::width - 1];
+  };
+  double worst = 0;
+  for (float x = -125.9f; x < 127; x += 0.00731f)
+    worst = std::max(worst, std::fabs(power(x) / std::exp2(static_cast<double>(x)) - 1));
+  CHECK(worst <= 2 * std::numeric_limits<float>::epsilon());
+  CHECK(power(0) == 1);
+  CHECK(power(-127) == 0);
+  CHECK(power(std::numeric_limits<float>::lowest()) == 0);
+  CHECK(power(-std::numeric_limits<float>::infinity()) == 0);
+  CHECK(std::isnan(power(std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST_CASE("attention: a row that sees nothing is zero, and its neighbours do not care", "[attention]") {
+  using B = default_backend;
+  kernel::query_tile<B> memory;
+  memory.reserve(4, 8, 8);
+  const auto         tile = memory.begin(4, 1, 8, 8);  // four tokens; the first two see nothing
+  std::vector<float> keys(8 * kernel::block_keys<B>, 0.5f),
+      scores(kernel::attention_tuning<B>.rows * kernel::step_keys<B>);
+  std::vector<float> values(static_cast<std::size_t>(2 * tile.value_stride), 3.0f);
+  for (index_t i = 0; i < 32; ++i) tile.queries[i] = 1;
+  kernel::attend_block(tile, {.keys = keys.data(), .values = values.data(), .count = 2, .seen = -1}, scores.data());
+  for (index_t row = 0; row < 4; ++row) {
+    float out[8];
+    kernel::write_row(tile, row, 8, out);
+    for (const float x : out) CHECK(x == (row < 2 ? 0.0f : 3.0f));
+  }
+}

@@ -1,0 +1,215 @@
+#pragma once
+// Problems for the tests of attention: rows in every layout, legal selections, and the modes.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <ostream>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "cascada/attention.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/reference/attention.hpp"
+#include "cascada/representatives.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/views.hpp"
+
+namespace tests {
+
+using cascada::attention_options;
+using cascada::index_t;
+using cascada::key_set;
+using cascada::query_set;
+
+/// A legal selection with its memory.
+struct selection {
+  std::vector<index_t> rep, indices, counts;
+
+  explicit selection(std::vector<index_t> of) : rep(std::move(of)) {
+    const auto T = static_cast<index_t>(rep.size());
+    for (index_t i = 0; i < T; ++i)
+      if (rep[static_cast<std::size_t>(i)] == i) {
+        indices.push_back(i);
+        counts.push_back(static_cast<index_t>(std::count(rep.begin(), rep.end(), i)));
+      }
+  }
+
+  cascada::representatives view() const { return {indices, rep, counts}; }
+};
+
+/// Token 0 and, with probability `share`, others; every other token goes to any earlier member.
+inline selection random_selection(index_t T, double share, unsigned seed) {
+  std::mt19937                           random(seed);
+  std::uniform_real_distribution<double> uniform;
+  std::vector<index_t>                   rep, members;
+  for (index_t t = 0; t < T; ++t) {
+    if (t == 0 || uniform(random) < share) members.push_back(t);
+    const bool member = members.back() == t;
+    rep.push_back(member ? t : members[random() % members.size()]);
+  }
+  return selection(rep);
+}
+
+/// Every token stands for itself.
+inline selection identity_selection(index_t T) {
+  std::vector<index_t> rep;
+  for (index_t t = 0; t < T; ++t) rep.push_back(t);
+  return selection(rep);
+}
+
+inline std::vector<cascada::representatives> views(const std::vector<selection>& all) {
+  std::vector<cascada::representatives> result;
+  for (const selection& one : all) result.push_back(one.view());
+  return result;
+}
+
+/// Heads [tokens, heads, dim] with NaN between rows and heads (reading it would show), off any vector boundary.
+template <cascada::row_scalar Scalar>
+class head_rows {
+ public:
+  head_rows(index_t tokens, index_t heads, index_t dim, index_t padding = 3)
+      : tokens_(tokens),
+        heads_(heads),
+        dim_(dim),
+        padding_(padding),
+        storage_(1 + static_cast<std::size_t>(tokens) * static_cast<std::size_t>(token_stride()),
+                 cascada::from_float<Scalar>(std::numeric_limits<float>::quiet_NaN())) {}
+
+  cascada::heads_view<Scalar> view() {
+    return {storage_.data() + 1, tokens_, heads_, dim_, token_stride(), dim_ + padding_};
+  }
+  cascada::heads_view<const Scalar> view() const {
+    return {storage_.data() + 1, tokens_, heads_, dim_, token_stride(), dim_ + padding_};
+  }
+
+  template <class Function>
+  void fill(Function function, index_t from = 0) {
+    for (index_t t = from; t < tokens_; ++t)
+      for (index_t h = 0; h < heads_; ++h)
+        for (index_t c = 0; c < dim_; ++c) view().row(t, h)[c] = cascada::from_float<Scalar>(function());
+  }
+
+  /// Tightly packed copy.
+  template <class Real>
+  std::vector<Real> packed() const {
+    std::vector<Real> all;
+    for (index_t t = 0; t < tokens_; ++t)
+      for (index_t h = 0; h < heads_; ++h)
+        for (index_t c = 0; c < dim_; ++c) all.push_back(static_cast<Real>(cascada::to_float(view().row(t, h)[c])));
+    return all;
+  }
+
+ private:
+  std::int64_t token_stride() const { return std::int64_t{heads_} * (dim_ + padding_) + padding_; }
+
+  index_t             tokens_, heads_, dim_, padding_;
+  std::vector<Scalar> storage_;
+};
+
+struct shape {
+  index_t tokens, heads, kv_heads, key_dim, value_dim;
+};
+
+inline std::ostream& operator<<(std::ostream& out, const shape& s) {
+  return out << "T=" << s.tokens << " heads=" << s.heads << '/' << s.kv_heads << " d=" << s.key_dim << '/'
+             << s.value_dim;
+}
+
+template <cascada::row_scalar Scalar>
+struct problem {
+  shape             size;
+  head_rows<Scalar> q, k, v;
+
+  problem(shape s, unsigned seed, index_t padding = 3)
+      : size(s),
+        q(s.tokens, s.heads, s.key_dim, padding),
+        k(s.tokens, s.kv_heads, s.key_dim, padding),
+        v(s.tokens, s.kv_heads, s.value_dim, padding) {
+    randomise(seed, 0);
+  }
+
+  void randomise(unsigned seed, index_t from) {
+    std::mt19937                    random(seed);
+    std::normal_distribution<float> normal;
+    for (auto* rows : {&q, &k, &v}) rows->fill([&] { return normal(random); }, from);
+  }
+
+  void poison(index_t from) {
+    for (auto* rows : {&q, &k, &v}) rows->fill([] { return std::numeric_limits<float>::quiet_NaN(); }, from);
+  }
+
+  cascada::strided_kv<Scalar> kv() const { return {k.view(), v.view()}; }
+
+  template <class Real>
+  cascada::reference::attention_input<Real> input() const {
+    return {size.tokens,
+            size.heads,
+            size.kv_heads,
+            size.key_dim,
+            size.value_dim,
+            q.template packed<Real>(),
+            k.template packed<Real>(),
+            v.template packed<Real>()};
+  }
+};
+
+struct mode {
+  const char*       name;
+  attention_options options;
+};
+
+inline std::ostream& operator<<(std::ostream& out, const mode& m) { return out << m.name; }
+
+/// Chunks and windows are small, so that short sequences have several chunks and a far field.
+inline const std::vector<mode> modes = {
+    {"dense", {.keys = key_set::all}},
+    {"dense, bidirectional", {.keys = key_set::all, .causal = false}},
+    {"window", {.keys = key_set::near, .window = 16, .chunk = 32}},
+    {"near + far", {.window = 16, .chunk = 32}},
+    {"near + far, no window, chunks of one", {.window = 0, .chunk = 1}},
+    {"grouped", {.queries = query_set::grouped, .window = 16, .chunk = 32}},
+    {"grouped, lookahead", {.queries = query_set::grouped, .lookahead = true, .window = 16, .chunk = 32}},
+    {"refined", {.window = 16, .chunk = 32, .budget = 8, .candidates = 3}},
+    {"refined, every candidate", {.window = 8, .chunk = 24, .budget = 17, .candidates = 1}},
+    {"literal r x r", {.keys = key_set::representatives, .queries = query_set::representatives}},
+    {"literal r x r, bidirectional",
+     {.keys = key_set::representatives, .queries = query_set::representatives, .causal = false}},
+    {"weighted r x r", {.keys = key_set::representatives, .queries = query_set::representatives, .weighted = true}},
+    {"weighted r x r, bidirectional",
+     {.keys = key_set::representatives, .queries = query_set::representatives, .causal = false, .weighted = true}},
+    {"T x r, bidirectional", {.keys = key_set::representatives, .causal = false, .weighted = true}},
+};
+
+inline bool strictly_causal(const attention_options& options) { return options.causal && !options.lookahead; }
+
+/// Runs a mode; a failed call gives nothing. Results are floats, packed, whatever Out is.
+template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV,
+          cascada::cpu_backend B = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>>
+std::vector<float> attend(const attention_options& options, const problem<Scalar>& p, const KV& kv,
+                          const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
+                          B where = {}) {
+  head_rows<Out>                out(p.size.tokens, p.size.heads, p.size.value_dim);
+  cascada::attention<Scalar, B> attention(options, where);
+  if (attention(p.q.view(), kv, views(selections), out.view(), offsets) != cascada::status::ok) return {};
+  return out.template packed<float>();
+}
+
+template <cascada::row_scalar Scalar>
+std::vector<float> attend(const attention_options& options, const problem<Scalar>& p,
+                          const std::vector<selection>& selections) {
+  return attend<Scalar>(options, p, p.kv(), selections);
+}
+
+/// Equal bit for bit over [begin, end), NaN included; not empty.
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b, std::size_t begin, std::size_t end) {
+  return !a.empty() && a.size() == b.size() && end <= a.size() &&
+         std::memcmp(a.data() + begin, b.data() + begin, (end - begin) * sizeof(float)) == 0;
+}
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) { return same_bits(a, b, 0, a.size()); }
+
+}  // namespace tests

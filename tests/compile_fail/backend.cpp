@@ -1,0 +1,11 @@
+// A backend that is none.
+
+#include "cascada/select.hpp"
+
+struct quantum {};
+
+#if SHOULD_FAIL
+cascada::selector<float, quantum> selection;
+#else
+cascada::selector<float, cascada::cpu<> > selection;
+#endif

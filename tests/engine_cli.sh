@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# engine_cli.sh CASCADA_EVALUATE: bad input gives one sentence and exit code 2, and leaves nothing behind; good input
+# gives a report. The model is the golden one.
+set -euo pipefail
+evaluate=$1
+here=$(cd "$(dirname "$0")" && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+
+seq 0 60 >tokens
+run() { "$evaluate" --model "$here/golden" --tokens tokens --length 61 --chunk 16 --window 16 --output out "$@"; }
+
+failed=0
+refused() { # refused WORDS COMMAND...: exit code 2, one line on stderr with the words, no output folder
+  local words=$1 code=0
+  shift
+  "$@" >stdout 2>stderr || code=$?
+  if [ $code -ne 2 ] || [ "$(wc -l <stderr)" -ne 1 ] || ! grep -q -- "$words" stderr || [ -s stdout ] ||
+    [ -e out ]; then
+    echo "FAILED: $* (exit code $code)" && cat stderr
+    failed=1
+  fi
+}
+
+refused 'unknown option --bogus' run --bogus 1
+refused 'needs a value' run --seed
+refused 'no number' run --length many
+refused '61 tokens; 62' run --length 62
+refused '(0, 1]' run --threshold 0
+refused '(0, 1]' run --threshold nan
+refused 'at least 1' run --threads 0
+refused 'at least 1' run --chunk 0
+refused 'at least 0' run --window -1
+refused 'unknown mode sparse' run --modes sparse
+refused 'unknown features' run --features values
+refused 'cannot open' run --model absent
+refused 'cannot open' run --tokens absent
+refused 'cannot make' run --output tokens/out
+mkdir cut && cp "$here"/golden/config.json cut && head -c 100000 "$here"/golden/model.safetensors >cut/model.safetensors
+refused 'truncated' run --model cut
+
+main_job=$here/../examples/run.sh
+refused 'unknown option --bogus' "$main_job" --bogus
+refused 'needs a value' "$main_job" --length
+refused 'no config.json' "$main_job" --model "$scratch" --output out
+refused 'no text' "$main_job" --text absent --output out
+"$main_job" --help | grep -q -- --candidates
+"$evaluate" --help | grep -q -- --candidates
+
+for features in residual normalized keys; do
+  run --features $features --seed 7 >table 2>progress
+  grep -q 'equals that of full selection' table
+  grep -q '"set_equals_full_selection": true' out/report.json
+  [ "$(ls out)" = report.json ]
+done
+exit $failed

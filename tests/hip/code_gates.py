@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Compiles every kernel of the backend for gfx942 and inspects the machine code.
+
+code_gates.py --check    fails where a gate fails; exit 77 without clang 19
+code_gates.py --table    prints the table of include/cascada/hip/README.md
+
+Gates: no spills, no scratch, at most 64 KiB of shared memory, no moves between accumulation and vector registers, no
+flat (generic address) access, a cap on registers, subnormals on, and matrix instructions where a kernel is for them.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[2]
+source = root / "tests/hip/kernels.hip"
+target = ["-x", "hip", "--offload-arch=gfx942", "-nogpulib", "-nogpuinc", "-std=c++20", "-O3", "--cuda-device-only",
+          "--no-gpu-bundle-output", "-Rpass-analysis=kernel-resource-usage", "-Wall", "-Wextra", "-Wno-pass-failed"]
+
+vector_cap = 256  # two waves on each SIMD
+uses_matrix_units = ("selection_graph", "selection_advance", "attend")
+
+
+def compile_kernels(folder):
+    """Assembly text and the compiler's remarks on it."""
+    assembly = Path(folder) / "kernels.s"
+    command = ["clang++-19", *target, f"-I{root / 'include'}", "-S", str(source), "-o", str(assembly)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0 or "warning:" in run.stderr:
+        sys.exit(run.stderr)
+    return assembly.read_text(), run.stderr
+
+
+def readable(symbols):
+    """Names without the namespace: {symbol: selection_graph<bfloat16>}."""
+    tool = "llvm-cxxfilt-19" if shutil.which("llvm-cxxfilt-19") else "c++filt"
+    names = subprocess.run([tool, *symbols], capture_output=True, text=True, check=True).stdout.splitlines()
+    strip = re.compile(r"cascada::(hip::)?|\(.*\)(?=[,>])|^void |\(cascada.*$")
+    result = {}
+    for symbol, name in zip(symbols, names):
+        name = name[name.index("entry<") + len("entry<"):]
+        name = re.sub(r"\((?:cascada::)?(\w+)\)(\d)", r"\1 \2", name)
+        result[symbol] = strip.sub("", name[:name.rindex(">(")]).strip()
+    return result
+
+
+def read(assembly, remarks):
+    """One dictionary for each kernel."""
+    kernels = []
+    for block in re.split(r"remark: Function Name: ", remarks)[1:]:
+        symbol = block.split()[0]
+        number = lambda what: int(re.search(re.escape(what) + r": (\d+)", block).group(1))
+        body = re.search(rf"^{re.escape(symbol)}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
+        descriptor = re.search(rf"\.amdhsa_kernel {re.escape(symbol)}\n(.*?)\.end_amdhsa_kernel", assembly, re.S).group(1)
+        size = re.search(rf"; Kernel info:\n; codeLenInByte = (\d+)", assembly[assembly.index(f"\n{symbol}:"):]).group(1)
+        kernels.append({
+            "symbol": symbol,
+            "vgprs": number("VGPRs"), "agprs": number("AGPRs"), "sgprs": number("SGPRs"),
+            "scratch": number("ScratchSize [bytes/lane]"), "spills": number("SGPRs Spill") + number("VGPRs Spill"),
+            "waves": number("Occupancy [waves/SIMD]"), "lds": number("LDS Size [bytes/block]"),
+            "mfma": len(re.findall(r"\bv_mfma_", body)), "moves": len(re.findall(r"\bv_accvgpr_", body)),
+            "flat": len(re.findall(r"\bflat_(?:load|store|atomic)", body)), "bytes": int(size),
+            "subnormals": ".amdhsa_float_denorm_mode_32 3" in descriptor,
+        })
+    names = readable([kernel["symbol"] for kernel in kernels])
+    for kernel in kernels:
+        kernel["name"] = names[kernel["symbol"]]
+    return kernels
+
+
+def failures(kernel):
+    gates = {
+        "spills": kernel["spills"] == 0,
+        "scratch memory": kernel["scratch"] == 0,
+        "more than 64 KiB of shared memory": kernel["lds"] <= 64 * 1024,
+        "moves between accumulation and vector registers": kernel["moves"] == 0,
+        "flat memory access": kernel["flat"] == 0,
+        f"more than {vector_cap} vector registers": kernel["vgprs"] + kernel["agprs"] <= vector_cap,
+        "subnormals are flushed": kernel["subnormals"],
+        "no matrix instructions": kernel["mfma"] > 0 or not kernel["name"].startswith(uses_matrix_units),
+    }
+    return [what for what, holds in gates.items() if not holds]
+
+
+def table(kernels):
+    rows = ["| kernel | vector registers | scalar registers | LDS bytes | waves a SIMD | matrix instructions | code bytes |",
+            "|---|---|---|---|---|---|---|"]
+    for k in kernels:
+        rows.append(f"| `{k['name']}` | {k['vgprs']} | {k['sgprs']} | {k['lds']} | {k['waves']} | {k['mfma']} | {k['bytes']} |")
+    return "\n".join(rows)
+
+
+def main():
+    if not shutil.which("clang++-19"):
+        print("clang++-19 is not installed")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        kernels = read(*compile_kernels(folder))
+    if "--table" in sys.argv:
+        print(table(kernels))
+    bad = [f"{kernel['name']}: {what}" for kernel in kernels for what in failures(kernel)]
+    print(*bad, sep="\n", file=sys.stderr)
+    print(f"{len(kernels)} kernels for gfx942, {len(bad)} failures", file=sys.stderr)
+    sys.exit(1 if bad or not kernels else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""The model of include/cascada/hip/README.md: issue slots of inner loops by llvm-mca, and rooflines. No measurement.
+
+model.py    prints both tables; needs clang 19 and llvm-mca-19
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import code_gates as gates  # noqa: E402
+
+matrix_clocks = 32  # v_mfma_f32_32x32x8: AMD's matrix instruction calculator
+mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
+peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
+
+
+def loops_with_matrix_instructions(body):
+    """Code of the innermost loops that hold matrix instructions: from a label to the last branch back to it."""
+    labels = {m.group(1): m.end() for m in re.finditer(r"^(\.LBB\d+_\d+):.*$", body, re.M)}
+    spans = []
+    for label, begin in labels.items():
+        back = [m.end() for m in re.finditer(rf"\bs_(?:branch|cbranch_\w+) {re.escape(label)}$", body[begin:], re.M)]
+        if back:
+            spans.append((begin, begin + back[-1]))
+    for begin, end in spans:
+        if any(begin < other and last < end for other, last in spans):
+            continue
+        code = [line.split(";")[0].strip() for line in body[begin:end].splitlines()]
+        code = [line for line in code if line and not line.startswith(".") and not line.endswith(":")]
+        if any("v_mfma" in line for line in code):
+            yield code
+
+
+def issue_slots(code):
+    """llvm-mca's cycles of one iteration, and the share of the matrix unit in them."""
+    straight = [line for line in code if not re.match(r"s_(c?branch|waitcnt|barrier|nop)", line)]
+    run = subprocess.run(["llvm-mca-19", "-mtriple=amdgcn-amd-amdhsa", "-mcpu=gfx942", "-iterations=100"],
+                         input="\n".join(straight), capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(run.stderr)
+    cycles = int(re.search(r"Total Cycles:\s+(\d+)", run.stdout).group(1)) / 100
+    matrix = sum("v_mfma" in line for line in straight)
+    slots = matrix * matrix_clocks / mca_clocks
+    return matrix, len(straight) - matrix, cycles, slots / (slots + len(straight) - matrix)
+
+
+def rooflines():
+    """Least time of the floating-point work and of the bytes, whichever is longer; T tokens, one layer."""
+    models = {"GPT-2": (768, 12, 64), "GPT-J": (4096, 16, 256), "OPT 6.7B": (4096, 32, 128)}
+    microseconds = lambda flops, moved: max(flops / peak_flops, moved / peak_bytes) * 1e6
+    print("\n| model | T | dense attention, us | near + far, r/T 0.2, us | cascade: 0.1 T^2 / 2 pairs, us | launches |")
+    print("|---|---|---|---|---|---|")
+    for name, (d, heads, dim) in models.items():
+        for tokens in (1024, 2048, 4096, 8192, 16384, 32768):
+            rows = tokens * heads * dim
+            io = 4 * rows * 2
+            dense = microseconds(2 * tokens * rows, io)
+            # A chunk of 128 sees 128 + 64 near keys on average, and the clusters older than its near field: half of r.
+            far = microseconds(4 * rows * (192 + 0.2 * tokens / 2), io + 2 * 2 * rows * 2)
+            pairs = 0.1 * tokens * tokens / 2 + tokens * 63 / 2
+            select = microseconds(2 * pairs * d, tokens * d * 2)
+            launches = 3 + (tokens + 63) // 64
+            print(f"| {name} | {tokens} | {dense:.1f} | {far:.1f} | {select:.1f} | {launches} |")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        assembly, remarks = gates.compile_kernels(folder)
+    print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots |\n|---|---|---|---|---|")
+    for kernel in gates.read(assembly, remarks):
+        symbol = re.escape(kernel["symbol"])
+        body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
+        # The hot loop is the one without the guards of the tail.
+        found = max((issue_slots(code) for code in loops_with_matrix_instructions(body)), key=lambda l: l[3], default=None)
+        if found:
+            print(f"| `{kernel['name']}` | {found[0]} | {found[1]} | {found[2]:.0f} | {found[3]:.2f} |")
+    rooflines()
+
+
+
+main()

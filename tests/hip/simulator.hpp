@@ -1,0 +1,410 @@
+#pragma once
+// A gfx942 block on the host: one fiber per GPU thread, waves of 64 lanes that meet at collectives.
+//
+// Speaks the vocabulary of cascada/hip/device.hpp, so that the tests run the source of the kernels. Stricter than the
+// chip: a wave whose lanes do not all arrive at the same collective, a barrier that not all waves reach, a value called
+// uniform that is not, are faults. Shared memory starts as NaN. The seed shuffles the order of blocks, waves and lanes
+// and the order in which a matrix instruction adds, which the chip does not specify.
+
+#include <boost/context/detail/fcontext.hpp>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cascada/hip/device.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SIMULATOR_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SIMULATOR_ASAN 1
+#endif
+#endif
+#ifdef SIMULATOR_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace simulator {
+
+using namespace cascada;
+namespace context = boost::context::detail;
+
+/// What a kernel did that no kernel may do.
+struct fault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class meeting { none, barrier, shuffle, read_lane, uniform, ballot, mfma, finished };
+
+class block_run;
+
+/// One GPU thread.
+struct fiber {
+  block_run*          run = nullptr;
+  context::fcontext_t self{};
+  index_t             thread = 0;
+  meeting             at     = meeting::none;
+  int                 round  = 0;  // collectives so far; two mailboxes take turns
+  void*               fake_stack = nullptr;
+};
+
+/// Stacks with a guard page below, made once.
+class stacks {
+ public:
+  static constexpr std::size_t size = 256 * 1024, guard = 4096;
+
+  void* top(std::size_t i) {
+    while (bottoms_.size() <= i) {
+      void* const memory = mmap(nullptr, size + guard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (memory == MAP_FAILED || mprotect(memory, guard, PROT_NONE) != 0) throw std::bad_alloc();
+      bottoms_.push_back(static_cast<char*>(memory) + guard);
+    }
+    return bottoms_[i] + size;
+  }
+  void* bottom(std::size_t i) const { return bottoms_[i]; }
+
+ private:
+  std::vector<char*> bottoms_;  // kept until the process ends
+};
+
+/// How a matrix instruction adds up.
+enum class rounding { ascending, descending, pairs, toward_zero, exact };
+
+/// One block of a launch.
+class block_run {
+ public:
+  const rounding adds;
+
+  struct mail {
+    alignas(16) std::array<unsigned char, 16> bytes[2];
+  };
+
+  block_run(index_t threads, std::size_t shared_bytes, std::mt19937& random)
+      : adds(static_cast<rounding>(random() % 5)), threads_(threads), random_(random) {
+    if (shared_bytes > gfx942::lds_bytes) throw fault("a block has 64 KiB of shared memory");
+    if (threads % gfx942::wave != 0 || threads > 1024) throw fault("blocks are whole waves, at most 16");
+    memory_.reset(new (std::align_val_t{64}) unsigned char[shared_bytes]);
+    std::memset(memory_.get(), 0xff, shared_bytes);
+  }
+
+  template <class Body>
+  void operator()(index_t block, Body body);
+
+  void*       shared() { return memory_.get(); }
+  index_t     block() const { return block_; }
+  index_t     thread_count() const { return threads_; }
+
+  /// Gives `value` to the wave and waits for all of it. Values of other lanes: received().
+  template <class Value>
+  void meet(fiber& who, meeting where, const Value& value) {
+    static_assert(sizeof(Value) <= 16);
+    ++who.round;
+    std::memcpy(mails_[static_cast<std::size_t>(who.thread)].bytes[who.round % 2].data(), &value, sizeof(Value));
+    wait(who, where);
+  }
+
+  template <class Value>
+  Value received(const fiber& who, index_t lane) const {
+    const index_t wave = who.thread / gfx942::wave;
+    Value         value;
+    std::memcpy(&value, mails_[static_cast<std::size_t>(wave * gfx942::wave + lane)].bytes[who.round % 2].data(),
+                sizeof(Value));
+    return value;
+  }
+
+  /// Ends the launch: the scheduler throws, since a fiber has no frame to throw to.
+  void fail(fiber& who, const char* what) {
+    failure_ = what;
+    leave(who, false);
+  }
+
+  void wait(fiber& who, meeting where) {
+    who.at = where;
+    leave(who, false);
+  }
+
+ private:
+  struct aligned_delete {
+    void operator()(unsigned char* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
+  };
+
+  static void enter(context::transfer_t from) {
+    fiber& who = *static_cast<fiber*>(from.data);
+    who.run->arrived(who, from.fctx, nullptr);
+    who.run->call_(who.run->body_, who);
+    who.at = meeting::finished;
+    who.run->leave(who, true);
+  }
+
+  void arrived([[maybe_unused]] fiber& who, context::fcontext_t scheduler, [[maybe_unused]] void* fake) {
+    scheduler_ = scheduler;
+#ifdef SIMULATOR_ASAN
+    __sanitizer_finish_switch_fiber(fake, &main_bottom_, &main_size_);
+#endif
+  }
+
+  void leave(fiber& who, [[maybe_unused]] bool for_good) {
+#ifdef SIMULATOR_ASAN
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &who.fake_stack, main_bottom_, main_size_);
+#endif
+    const context::transfer_t back = context::jump_fcontext(scheduler_, nullptr);
+    arrived(who, back.fctx, who.fake_stack);
+  }
+
+  void resume(fiber& who) {  // until its next collective
+#ifdef SIMULATOR_ASAN
+    void* fake = nullptr;
+    __sanitizer_start_switch_fiber(&fake, pool().bottom(static_cast<std::size_t>(who.thread)), stacks::size);
+#endif
+    who.self = context::jump_fcontext(who.self, &who).fctx;
+#ifdef SIMULATOR_ASAN
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+    if (failure_) throw fault(failure_);
+  }
+
+  static stacks& pool() {
+    static stacks pool;
+    return pool;
+  }
+
+  void schedule();
+  void run_wave(index_t wave);
+
+  index_t                                        threads_;
+  std::mt19937&                                  random_;
+  std::unique_ptr<unsigned char, aligned_delete> memory_;
+  std::vector<fiber>                             fibers_;
+  std::vector<mail>                              mails_;
+  index_t                                        block_ = 0;
+  void*                                          body_  = nullptr;
+  void (*call_)(void*, fiber&)                          = nullptr;
+  context::fcontext_t scheduler_{};
+  const char*         failure_ = nullptr;
+#ifdef SIMULATOR_ASAN
+  const void* main_bottom_ = nullptr;
+  std::size_t main_size_   = 0;
+#endif
+};
+
+template <class Body>
+void block_run::operator()(index_t block, Body body) {
+  block_ = block;
+  body_  = &body;
+  call_  = [](void* function, fiber& who) { (*static_cast<Body*>(function))(who); };
+  mails_.resize(static_cast<std::size_t>(threads_));
+  fibers_.resize(static_cast<std::size_t>(threads_));
+  for (index_t t = 0; t < threads_; ++t) {
+    void* const top                         = pool().top(static_cast<std::size_t>(t));
+    fibers_[static_cast<std::size_t>(t)]    = {this, context::make_fcontext(top, stacks::size, &block_run::enter), t};
+  }
+  schedule();
+}
+
+inline void block_run::run_wave(index_t wave) {
+  std::array<index_t, gfx942::wave> order;
+  std::iota(order.begin(), order.end(), wave * gfx942::wave);
+  std::shuffle(order.begin(), order.end(), random_);
+  for (const index_t t : order) resume(fibers_[static_cast<std::size_t>(t)]);
+  const fiber& first = fibers_[static_cast<std::size_t>(wave * gfx942::wave)];
+  for (const index_t t : order)
+    if (fibers_[static_cast<std::size_t>(t)].at != first.at)
+      throw fault("lanes of a wave are at different collectives: " + std::to_string(static_cast<int>(first.at)) +
+                  " and " + std::to_string(static_cast<int>(fibers_[static_cast<std::size_t>(t)].at)));
+}
+
+inline void block_run::schedule() {
+  const index_t        waves = threads_ / gfx942::wave;
+  std::vector<index_t> running(static_cast<std::size_t>(waves));
+  std::iota(running.begin(), running.end(), 0);
+  index_t at_barrier = 0, finished = 0;
+  while (finished < waves) {
+    if (running.empty()) {
+      if (finished > 0) throw fault("a wave ended that others wait for at a barrier");
+      for (index_t w = 0; w < waves; ++w) running.push_back(w);
+      at_barrier = 0;
+    }
+    const std::size_t pick = random_() % running.size();
+    const index_t     wave = running[pick];
+    run_wave(wave);
+    const meeting at = fibers_[static_cast<std::size_t>(wave * gfx942::wave)].at;
+    at_barrier += at == meeting::barrier;
+    finished += at == meeting::finished;
+    if (at == meeting::barrier || at == meeting::finished)
+      running.erase(running.begin() + static_cast<std::ptrdiff_t>(pick));
+    if (at_barrier > 0 && finished > 0) throw fault("a wave ended that others wait for at a barrier");
+  }
+}
+
+/// Sum of c and the products of two lists, added as the block's matrix unit does.
+template <std::size_t N>
+float add_products(rounding how, const std::array<float, N>& a, const std::array<float, N>& b, float c) {
+  if (how == rounding::exact || how == rounding::toward_zero) {
+    double sum = c;
+    for (std::size_t k = 0; k < N; ++k) sum += double{a[k]} * double{b[k]};
+    const auto rounded = static_cast<float>(sum);
+    const bool away    = how == rounding::toward_zero && std::fabs(double{rounded}) > std::fabs(sum);
+    return away ? std::nextafter(rounded, 0.0f) : rounded;
+  }
+  float sum = how == rounding::pairs ? 0.0f : c;
+  for (std::size_t k = 0; k < N; ++k) {
+    const std::size_t i = how == rounding::descending ? N - 1 - k : k;
+    sum += a[i] * b[i];
+  }
+  return how == rounding::pairs ? sum + c : sum;
+}
+
+/// One lane of the simulated chip.
+class simulated_lane {
+ public:
+  simulated_lane(block_run& run, fiber& who) : run_(run), who_(who) {}
+
+  index_t thread() const { return who_.thread; }
+  index_t block() const { return run_.block(); }
+  index_t wave() const { return who_.thread / gfx942::wave; }
+  index_t lane() const { return who_.thread % gfx942::wave; }
+
+  void barrier() const { run_.wait(who_, meeting::barrier); }
+  void schedule_barrier() const {}
+
+  template <class Value>
+  Value shuffle(Value value, index_t source) const {
+    run_.meet(who_, meeting::shuffle, value);
+    if (source < 0 || source >= gfx942::wave) run_.fail(who_, "shuffle from a lane that is none");
+    return run_.received<Value>(who_, source);
+  }
+
+  template <class Value>
+  Value read_lane(Value value, index_t source) const {
+    uniform(source);
+    run_.meet(who_, meeting::read_lane, value);
+    if (source < 0 || source >= gfx942::wave) run_.fail(who_, "read from a lane that is none");
+    return run_.received<Value>(who_, source);
+  }
+
+  index_t uniform(index_t value) const {
+    run_.meet(who_, meeting::uniform, value);
+    if (run_.received<index_t>(who_, 0) != value) run_.fail(who_, "a value called uniform differs between lanes");
+    return value;
+  }
+
+  std::uint64_t ballot(bool vote) const {
+    run_.meet(who_, meeting::ballot, vote);
+    std::uint64_t votes = 0;
+    for (index_t l = 0; l < gfx942::wave; ++l)
+      votes |= static_cast<std::uint64_t>(run_.received<bool>(who_, l)) << l;
+    return votes;
+  }
+
+  template <hip::matrix_scalar Scalar>
+  hip::sums_16 mfma_32x32x8(hip::fragment a, hip::fragment b, hip::sums_16 c) const {
+    return mfma<Scalar, 32, hip::row_32>(a, b, c);
+  }
+  template <hip::matrix_scalar Scalar>
+  hip::sums_4 mfma_16x16x16(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
+    return mfma<Scalar, 16, hip::row_16>(a, b, c);
+  }
+
+  float exp2(float x) const { return std::exp2(x); }
+  float log2(float x) const { return std::log2(x); }
+
+  template <std::integral Value>
+  void atomic_add(Value* to, Value value) const {
+    *to += value;
+  }
+
+  template <class Shared>
+  Shared& shared() const {
+    return *static_cast<Shared*>(run_.shared());
+  }
+
+ private:
+  struct operands {
+    hip::fragment a, b;
+  };
+
+
+  /// Lanes side by side give k: lane l has row or column l % Side and k = 4 (l / Side) + 0..3.
+  template <hip::matrix_scalar Scalar, index_t Side, index_t (*Row)(index_t, index_t), class Sums>
+  Sums mfma(hip::fragment a, hip::fragment b, Sums c) const {
+    constexpr index_t     groups = gfx942::wave / Side;
+    constexpr std::size_t depth  = 4 * groups;
+    run_.meet(who_, meeting::mfma, operands{a, b});
+    const index_t            column = lane() % Side;
+    std::array<float, depth> of_a, of_b;
+    for (index_t g = 0; g < groups; ++g) {
+      const auto from = run_.received<operands>(who_, column + Side * g);
+      for (index_t k = 0; k < 4; ++k) of_b[static_cast<std::size_t>(4 * g + k)] = to_float(Scalar{from.b[k]});
+    }
+    for (index_t v = 0; v < static_cast<index_t>(sizeof(Sums) / sizeof(float)); ++v) {
+      for (index_t g = 0; g < groups; ++g) {
+        const auto from = run_.received<operands>(who_, Row(lane(), v) + Side * g);
+        for (index_t k = 0; k < 4; ++k) of_a[static_cast<std::size_t>(4 * g + k)] = to_float(Scalar{from.a[k]});
+      }
+      c[v] = add_products(run_.adds, of_a, of_b, c[v]);
+    }
+    return c;
+  }
+
+  block_run& run_;
+  fiber&     who_;
+};
+
+/// Runs a kernel, blocks one after the other.
+template <class Kernel>
+void launch(const Kernel& kernel, std::mt19937& random) {
+  std::vector<index_t> blocks(static_cast<std::size_t>(kernel.grid()));
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  for (const index_t block : blocks) {
+    block_run run(Kernel::threads, sizeof(typename Kernel::shared), random);
+    run(block, [&](fiber& who) {
+      simulated_lane gpu(run, who);
+      kernel(gpu);
+    });
+  }
+}
+
+/// The stream of the simulated chip: everything has run when the call returns. Memory is the host's.
+struct stream {
+  using architecture = gfx942;
+
+  std::shared_ptr<std::mt19937> random   = std::make_shared<std::mt19937>(1u);
+  std::shared_ptr<int>          launches = std::make_shared<int>(0);
+
+  template <class Kernel>
+  [[nodiscard]] status launch(const Kernel& kernel) const {
+    ++*launches;
+    simulator::launch(kernel, *random);
+    return status::ok;
+  }
+
+  void* allocate(std::size_t bytes) const { return ::operator new(bytes, std::align_val_t{64}, std::nothrow); }
+  void  release(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+
+  [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
+    std::memset(memory, 0, bytes);
+    return status::ok;
+  }
+  [[nodiscard]] status copy(void* to, const void* from, std::size_t bytes) const {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    return status::ok;
+  }
+  [[nodiscard]] status upload(void* to, const void* from, std::size_t bytes) const { return copy(to, from, bytes); }
+  [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const { return copy(to, from, bytes); }
+};
+
+inline stream seeded(unsigned seed) { return {.random = std::make_shared<std::mt19937>(seed)}; }
+
+}  // namespace simulator

@@ -1,0 +1,208 @@
+// Selection and cascade on the simulated gfx942 against the CPU backend: set, rep, counts, Gram operations.
+
+#include <sstream>
+
+#include "cascada/hip/cascade.hpp"
+#include "catch.hpp"
+#include "hip/simulator.hpp"
+#include "tokens.hpp"
+
+using namespace cascada;
+using tests::kind;
+using tests::make_tokens;
+using tests::to_vector;
+
+namespace {
+
+/// Rows that the device takes, from rows that it does not.
+template <class Scalar>
+struct device_rows {
+  device_rows(const tests::token_rows<Scalar>& from)
+      : T(from.view().rows), d(from.view().cols),
+        storage(static_cast<std::size_t>(T) * static_cast<std::size_t>(d + 8) / 8 + 1) {
+    for (index_t i = 0; i < T; ++i)
+      for (index_t k = 0; k < d; ++k) data()[i * (d + 8) + k] = from.view().row(i)[k];
+    for (index_t i = 0; i < T; ++i)
+      for (index_t k = d; k < d + 8; ++k) data()[i * (d + 8) + k] = from_float<Scalar>(std::nanf(""));
+  }
+  Scalar*                   data() { return reinterpret_cast<Scalar*>(storage.data()); }
+  matrix_view<const Scalar> view() { return {data(), T, d, d + 8}; }
+
+  struct alignas(16) eight {
+    Scalar element[8];
+  };
+  index_t            T, d;
+  std::vector<eight> storage;
+};
+
+/// float16 cannot hold the tiny and the huge.
+template <class Scalar>
+bool holds(kind k) {
+  return std::same_as<Scalar, bfloat16> || k != kind::tiny_and_huge;
+}
+
+template <class Scalar>
+tests::token_rows<Scalar> rows_of(kind k, index_t T, index_t d, unsigned seed, unsigned layer) {
+  return make_tokens<Scalar>(k, T, d, seed, layer);
+}
+
+void check_same(const hip::downloaded_selection& got, const representatives& want, const selection_report& report) {
+  CHECK(got.indices == to_vector(want.indices));
+  CHECK(got.rep == to_vector(want.rep));
+  CHECK(got.counts == to_vector(want.counts));
+  CHECK(got.report.tokens == report.tokens);
+  CHECK(got.report.representatives == report.representatives);
+  CHECK(got.report.gram.selection == report.gram.selection);
+  CHECK(got.report.gram.inherited == report.gram.inherited);
+  CHECK(got.report.gram.validation == report.gram.validation);
+  CHECK(got.report.gram.orphans == report.gram.orphans);
+  CHECK(got.report.jaccard == report.jaccard);
+  CHECK(got.report.additions == report.additions);
+  CHECK(got.report.removals == report.removals);
+  CHECK(got.report.inherited == report.inherited);
+  CHECK(got.report.orphans == report.orphans);
+}
+
+/// Layers of one sequence on both sides.
+template <class Scalar>
+void compare_layers(kind k, index_t T, index_t d, selection_options options, unsigned seed, unsigned layers,
+                    const representatives* adopted = nullptr) {
+  cascade<Scalar>                    on_cpu(options);
+  cascade<Scalar, simulator::stream> on_device(options, simulator::seeded(seed));
+  if (adopted) {
+    REQUIRE(on_cpu.inherit(*adopted) == status::ok);
+    REQUIRE(on_device.inherit(*adopted) == status::ok);
+  }
+  for (unsigned layer = 0; layer < layers; ++layer) {
+    CAPTURE(layer);
+    device_rows<Scalar>       x(rows_of<Scalar>(k, T, d, seed, layer));
+    hip::downloaded_selection got;
+    REQUIRE(on_cpu.step(x.view()) == status::ok);
+    REQUIRE(on_device.step(x.view()) == status::ok);
+    REQUIRE(on_device.download(got) == status::ok);
+    check_same(got, on_cpu.kept(), on_cpu.report());
+  }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("hip cascade: layer by layer as on the CPU", "[hip]", bfloat16, float16) {
+  const auto     k      = GENERATE(kind::random, kind::clustered, kind::duplicates, kind::zero_rows, kind::anti_parallel,
+                                   kind::tiny_and_huge);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const auto     tau    = GENERATE(0.35f, 0.8f, 1.0f);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  if (!holds<TestType>(k)) return;
+  CAPTURE(k, static_cast<int>(assign), tau, seed);
+  compare_layers<TestType>(k, 150, 24, {.threshold = tau, .assign = assign}, seed, 3);
+}
+
+TEMPLATE_TEST_CASE("hip cascade: ragged sizes", "[hip]", bfloat16, float16) {
+  const auto T = GENERATE(0, 1, 2, 63, 64, 65, 129);
+  const auto d = GENERATE(8, 64, 72, 200);
+  CAPTURE(T, d);
+  compare_layers<TestType>(kind::clustered, T, d, {.threshold = 0.7f}, 5, 2);
+}
+
+TEST_CASE("hip cascade: more representatives than a panel, over several blocks", "[hip]") {
+  const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const auto k      = GENERATE(kind::random, kind::clustered);
+  compare_layers<bfloat16>(k, 500, 40, {.threshold = 0.75f, .assign = assign}, 7, 3);
+}
+
+TEST_CASE("hip cascade: any inherited state", "[hip]") {
+  const unsigned every  = GENERATE(1u, 2u, 5u, 40u);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  CAPTURE(every, seed);
+  const auto state   = tests::random_state(200, seed, every);
+  const auto adopted = state.view();
+  compare_layers<bfloat16>(kind::clustered, 200, 16, {.threshold = 0.6f, .assign = assign}, seed, 2, &adopted);
+}
+
+TEST_CASE("hip selector: as on the CPU", "[hip]") {
+  const unsigned seed = GENERATE(1u, 2u, 3u);
+  selector<float16>                    on_cpu({.threshold = 0.7f});
+  selector<float16, simulator::stream> on_device({.threshold = 0.7f}, simulator::seeded(seed));
+  for (unsigned layer = 0; layer < 2; ++layer) {
+    device_rows<float16>      x(make_tokens<float16>(kind::clustered, 130, 32, seed, layer));
+    hip::downloaded_selection got;
+    REQUIRE(on_cpu(x.view()) == status::ok);
+    REQUIRE(on_device(x.view()) == status::ok);
+    REQUIRE(on_device.download(got) == status::ok);
+    check_same(got, on_cpu.kept(), on_cpu.report());
+  }
+}
+
+TEST_CASE("hip cascade: a step that fails on the device leaves the state", "[hip]") {
+  simulator::stream                    where = simulator::seeded(4);
+  const selection_options              options{.threshold = 0.8f, .max_representatives = 60};
+  cascade<bfloat16, simulator::stream> on_device(options, where);
+  cascade<bfloat16>                    on_cpu(options);
+  hip::downloaded_selection            got;
+
+  device_rows<bfloat16> spread(make_tokens<bfloat16>(kind::random, 140, 16, 4, 0));
+  CHECK(on_cpu.step(spread.view()) == status::workspace_too_small);
+  CHECK(on_device.step(spread.view()) == status::ok);
+  CHECK(on_device.download(got) == status::workspace_too_small);
+  CHECK(got.rep.empty());
+
+  for (unsigned layer = 0; layer < 2; ++layer) {  // the first of them selects in full
+    device_rows<bfloat16> x(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, layer));
+    REQUIRE(on_cpu.step(x.view()) == status::ok);
+    REQUIRE(on_device.step(x.view()) == status::ok);
+    REQUIRE(on_device.download(got) == status::ok);
+    check_same(got, on_cpu.kept(), on_cpu.report());
+  }
+
+  device_rows<bfloat16> broken(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, 2));
+  broken.data()[100 * 24 + 5] = from_float<bfloat16>(std::nanf(""));
+  CHECK(on_cpu.step(broken.view()) == status::non_finite_token);
+  CHECK(on_device.step(broken.view()) == status::ok);
+  CHECK(on_device.download(got) == status::non_finite_token);
+  CHECK(got.indices == to_vector(on_cpu.kept().indices));
+  CHECK(got.rep == to_vector(on_cpu.kept().rep));
+  CHECK(got.counts == to_vector(on_cpu.kept().counts));
+
+  CHECK(on_device.step(spread.view()) == status::ok);
+  CHECK(on_device.download(got) == status::workspace_too_small);
+  CHECK(got.indices == to_vector(on_cpu.kept().indices));
+
+  device_rows<bfloat16> next(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, 3));
+  REQUIRE(on_cpu.step(next.view()) == status::ok);
+  REQUIRE(on_device.step(next.view()) == status::ok);
+  REQUIRE(on_device.download(got) == status::ok);
+  check_same(got, on_cpu.kept(), on_cpu.report());
+}
+
+TEST_CASE("hip cascade: what the device does not take", "[hip]") {
+  cascade<bfloat16, simulator::stream> on_device;
+  device_rows<bfloat16>                x(make_tokens<bfloat16>(kind::random, 10, 16, 1));
+  auto                                 view = x.view();
+  CHECK(on_device.step({view.data, 10, 12, view.stride}) == status::unsupported);
+  CHECK(on_device.step({view.data, 10, 8, 20}) == status::unsupported);
+  CHECK(on_device.step({view.data + 1, 10, 8, 24}) == status::unsupported);
+  CHECK(on_device.step({nullptr, 10, 16, 24}) == status::invalid_shape);
+  CHECK(cascade<bfloat16, simulator::stream>({.validate = validation::cross_gram}).step(view) == status::unsupported);
+  REQUIRE(on_device.step(view) == status::ok);
+  CHECK(on_device.step({view.data, 9, 16, 24}) == status::invalid_representatives);
+  on_device.reset();
+  CHECK(on_device.step({view.data, 9, 16, 24}) == status::ok);
+}
+
+TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {
+  cascade<bfloat16, simulator::stream> trunk({.threshold = 0.7f}), branch({.threshold = 0.7f});
+  cascade<bfloat16>                    want({.threshold = 0.7f});
+  device_rows<bfloat16>                first(make_tokens<bfloat16>(kind::clustered, 70, 16, 9, 0));
+  device_rows<bfloat16>                second(make_tokens<bfloat16>(kind::clustered, 70, 16, 9, 1));
+  device_rows<bfloat16>                other(make_tokens<bfloat16>(kind::random, 70, 16, 9, 2));
+  hip::downloaded_selection            got;
+  REQUIRE(trunk.step(first.view()) == status::ok);
+  REQUIRE(trunk.fork(branch) == status::ok);
+  REQUIRE(trunk.step(other.view()) == status::ok);
+  REQUIRE(branch.step(second.view()) == status::ok);
+  REQUIRE(want.step(first.view()) == status::ok);
+  REQUIRE(want.step(second.view()) == status::ok);
+  REQUIRE(branch.download(got) == status::ok);
+  check_same(got, want.kept(), want.report());
+}

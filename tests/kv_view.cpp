@@ -1,0 +1,193 @@
+// Keys and values: three layouts of the same rows, and which of them can be read.
+
+#include "cascada/kv_view.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "catch.hpp"
+
+using namespace cascada;
+
+namespace {
+
+static_assert(kv_view<strided_kv<float>> && kv_view<transposed_value_kv<bfloat16>> && kv_view<paged_kv<float>>);
+static_assert(!kv_view<heads_view<float>> && !kv_view<int>);
+
+/// An engine's own: every head the same row of ones.
+struct constant_kv {
+  using scalar = float;
+  const float* row;
+
+  index_t            tokens() const { return 7; }
+  index_t            kv_heads() const { return 1; }
+  index_t            key_dim() const { return 2; }
+  index_t            value_dim() const { return 2; }
+  strided_row<float> key(index_t, index_t) const { return {row, 1}; }
+  strided_row<float> value(index_t, index_t) const { return {row, 1}; }
+  status             check() const { return status::ok; }
+};
+static_assert(kv_view<constant_kv>);
+
+constexpr index_t T = 11, heads = 2, key_dim = 3, value_dim = 5;
+
+float key_element(index_t t, index_t h, index_t c) { return static_cast<float>(t * 100 + h * 10 + c); }
+float value_element(index_t t, index_t h, index_t c) { return -1.0f - key_element(t, h, c); }
+
+template <class KV>
+void check_elements(const KV& kv) {
+  REQUIRE(kv.check() == status::ok);
+  REQUIRE(kv.tokens() == T);
+  REQUIRE(kv.kv_heads() == heads);
+  REQUIRE(kv.key_dim() == key_dim);
+  REQUIRE(kv.value_dim() == value_dim);
+  int wrong = 0;
+  for (index_t t = 0; t < T; ++t)
+    for (index_t h = 0; h < heads; ++h) {
+      for (index_t c = 0; c < key_dim; ++c) wrong += kv.key(t, h)[c] != key_element(t, h, c);
+      for (index_t c = 0; c < value_dim; ++c) wrong += kv.value(t, h)[c] != value_element(t, h, c);
+    }
+  CHECK(wrong == 0);
+}
+
+/// Rows [tokens, heads, dim] with gaps between heads and between tokens.
+struct padded_rows {
+  std::vector<float> memory;
+  heads_view<float>  view;
+
+  padded_rows(index_t tokens, index_t dim) : memory(static_cast<std::size_t>(tokens * (heads * (dim + 1) + 4))) {
+    view = {memory.data(), tokens, heads, dim, heads * (dim + 1) + 4, dim + 1};
+  }
+  template <class Element>
+  void fill(
+      index_t tokens, index_t dim, Element element, index_t (*slot)(index_t) = [](index_t t) { return t; }) {
+    for (index_t t = 0; t < tokens; ++t)
+      for (index_t h = 0; h < heads; ++h)
+        for (index_t c = 0; c < dim; ++c) view.row(slot(t), h)[c] = element(t, h, c);
+  }
+};
+
+// Pages of 4 tokens in a pool of 5; 11 tokens need 3.
+constexpr index_t page = 4, pages = 5;
+constexpr index_t table[] = {3, 0, 4};
+index_t           slot_of(index_t t) { return table[t / page] * page + t % page; }
+
+}  // namespace
+
+TEST_CASE("kv_view: strided", "[kv_view]") {
+  padded_rows keys(T, key_dim), values(T, value_dim);
+  keys.fill(T, key_dim, key_element);
+  values.fill(T, value_dim, value_element);
+  check_elements(strided_kv<float>{keys.view, values.view});
+}
+
+TEST_CASE("kv_view: transposed values", "[kv_view]") {
+  constexpr std::int64_t dim_stride = T + 2, head_stride = value_dim * dim_stride + 3;
+  padded_rows            keys(T, key_dim);
+  std::vector<float>     values(heads * head_stride);
+  keys.fill(T, key_dim, key_element);
+  for (index_t t = 0; t < T; ++t)
+    for (index_t h = 0; h < heads; ++h)
+      for (index_t c = 0; c < value_dim; ++c)
+        values[static_cast<std::size_t>(h * head_stride + c * dim_stride + t)] = value_element(t, h, c);
+  check_elements(transposed_value_kv<float>{keys.view, values.data(), value_dim, head_stride, dim_stride});
+}
+
+TEST_CASE("kv_view: paged, pages in any order", "[kv_view]") {
+  padded_rows keys(pages * page, key_dim), values(pages * page, value_dim);
+  keys.fill(T, key_dim, key_element, slot_of);
+  values.fill(T, value_dim, value_element, slot_of);
+  check_elements(paged_kv<float>{keys.view, values.view, table, page, T});
+}
+
+TEST_CASE("kv_view: bfloat16 elements are read as float", "[kv_view]") {
+  const bfloat16              row[] = {from_float<bfloat16>(1.5f), {}, from_float<bfloat16>(-2.0f)};
+  const strided_row<bfloat16> every_other{row, 2};
+  CHECK(every_other[0] == 1.5f);
+  CHECK(every_other[1] == -2.0f);
+}
+
+TEST_CASE("kv_view: strided rows that cannot be read", "[kv_view][errors]") {
+  float             memory = 0;  // never read
+  strided_kv<float> kv{{&memory, T, heads, key_dim, 6, 3}, {&memory, T, heads, value_dim, 10, 5}};
+  REQUIRE(kv.check() == status::ok);
+  auto expected = status::invalid_shape;
+  SECTION("null keys") { kv.keys.data = nullptr; }
+  SECTION("null values") { kv.values.data = nullptr; }
+  SECTION("negative tokens") { kv.keys.tokens = kv.values.tokens = -1; }
+  SECTION("tokens differ") { --kv.values.tokens; }
+  SECTION("heads differ") { --kv.values.heads; }
+  SECTION("no heads") { kv.keys.heads = kv.values.heads = 0; }
+  SECTION("no key columns") { kv.keys.dim = 0; }
+  SECTION("no value columns") { kv.values.dim = 0; }
+  SECTION("keys of tokens overlap") { kv.keys.token_stride = 2; }
+  SECTION("keys of heads overlap") { kv.keys.head_stride = 2; }
+  SECTION("values of tokens overlap") { kv.values.token_stride = 4; }
+  SECTION("values of heads overlap") { kv.values.head_stride = 4; }
+  SECTION("a negative stride") { kv.keys.token_stride = -6; }
+  SECTION("sizes that overflow") {
+    kv.keys.token_stride = std::numeric_limits<std::int64_t>::max() / 4;
+    expected             = status::too_large;
+  }
+  SECTION("sizes that overflow in bytes only") {
+    kv.values.head_stride = std::numeric_limits<std::int64_t>::max() / 4;
+    expected              = status::too_large;
+  }
+  CHECK(kv.check() == expected);
+}
+
+TEST_CASE("kv_view: no tokens, one token and one head need no strides", "[kv_view][errors]") {
+  float memory = 0;
+  CHECK(strided_kv<float>{{nullptr, 0, heads, key_dim}, {nullptr, 0, heads, value_dim}}.check() == status::ok);
+  CHECK(strided_kv<float>{{&memory, 1, 1, key_dim}, {&memory, 1, 1, value_dim}}.check() == status::ok);
+  CHECK(transposed_value_kv<float>{{nullptr, 0, heads, key_dim}, nullptr, value_dim}.check() == status::ok);
+  CHECK(paged_kv<float>{{nullptr, 0, heads, key_dim}, {nullptr, 0, heads, value_dim}, {}, page, 0}.check() ==
+        status::ok);
+}
+
+TEST_CASE("kv_view: transposed values that cannot be read", "[kv_view][errors]") {
+  float                      memory = 0;
+  transposed_value_kv<float> kv{{&memory, T, heads, key_dim, 6, 3}, &memory, value_dim, value_dim * T, T};
+  REQUIRE(kv.check() == status::ok);
+  auto expected = status::invalid_shape;
+  SECTION("keys") { kv.keys.token_stride = 2; }
+  SECTION("null values") { kv.values = nullptr; }
+  SECTION("no value columns") { kv.dim = 0; }
+  SECTION("columns overlap") { kv.dim_stride = T - 1; }
+  SECTION("heads overlap") { kv.head_stride = T - 1; }
+  SECTION("sizes that overflow") {
+    kv.dim_stride = std::numeric_limits<std::int64_t>::max() / 2;
+    expected      = status::too_large;
+  }
+  CHECK(kv.check() == expected);
+}
+
+TEST_CASE("kv_view: pages that cannot be read", "[kv_view][errors]") {
+  float                memory = 0;
+  std::vector<index_t> blocks{3, 0, 4};
+  paged_kv<float>      kv{
+      {&memory, pages * page, heads, key_dim, 6, 3}, {&memory, pages * page, heads, value_dim, 10, 5}, blocks, page, T};
+  REQUIRE(kv.check() == status::ok);
+  SECTION("the pool") { kv.keys.token_stride = 2; }
+  SECTION("negative length") { kv.length = -1; }
+  SECTION("pages of nothing") { kv.block_tokens = 0; }
+  SECTION("a table too short") { kv.block_table = kv.block_table.first(2); }
+  SECTION("a page before the pool") { blocks[1] = -1; }
+  SECTION("a page after the pool") { blocks[2] = pages; }
+  SECTION("a page that the pool holds in part") { kv.keys.tokens = kv.values.tokens = pages * page - 1; }
+  SECTION("a page far after the pool") { blocks[0] = std::numeric_limits<index_t>::max(); }
+  CHECK(kv.check() == status::invalid_shape);
+}
+
+TEST_CASE("kv_view: entries of the table past the length are not looked at", "[kv_view]") {
+  float           memory   = 0;
+  const index_t   blocks[] = {3, 0, 4, -1};
+  paged_kv<float> kv{
+      {&memory, pages * page, heads, key_dim, 6, 3}, {&memory, pages * page, heads, value_dim, 10, 5}, blocks, page, T};
+  CHECK(kv.check() == status::ok);
+  kv.length = 3 * page;
+  CHECK(kv.check() == status::ok);
+  kv.length = 3 * page + 1;
+  CHECK(kv.check() == status::invalid_shape);
+}

@@ -1,0 +1,72 @@
+// Compiled twice, for plain x86-64 and for AVX-512; RUN names the function.
+
+#include "part.hpp"
+
+#include <cstdint>
+#include <vector>
+
+#include "cascada/cascada.hpp"
+
+namespace {
+
+using namespace cascada;
+
+constexpr index_t T = part_result::tokens, d = part_result::width, heads = part_result::heads, dim = part_result::dim;
+
+/// Small integers, so that every instruction set makes the same rows; tokens t and t + 20 differ in a few columns.
+int element(int token, int column, int layer) {
+  const auto home = static_cast<std::uint32_t>(token % 20 * 64 + column) * 2654435761u;
+  const auto move = static_cast<std::uint32_t>((token * 64 + column) * 8 + layer) * 2246822519u;
+  return static_cast<int>(home >> 28) - 8 + (move >> 29 == 0 ? static_cast<int>(move >> 24 & 7) : 0);
+}
+
+/// The tokens of a layer. Valid until the next call: a container of bfloat16 would be a symbol of both objects.
+template <class Scalar>
+matrix_view<const Scalar> rows(int layer) {
+  static Scalar memory[T * d];
+  for (int i = 0; i < T * d; ++i) memory[i] = from_float<Scalar>(static_cast<float>(element(i / d, i % d, layer)));
+  return {memory, T, d, d};
+}
+
+void copy(const representatives& kept, int* rep) {
+  for (index_t t = 0; t < T; ++t) rep[t] = kept.rep.data()[t];
+}
+
+bool attend(attention_options options, const representatives& kept, float* out) {
+  std::vector<float> q(static_cast<std::size_t>(T) * heads * dim), kv(q.size() / 2);
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<float>(element(static_cast<int>(i), 1, 3)) / 8;
+  for (std::size_t i = 0; i < kv.size(); ++i) kv[i] = static_cast<float>(element(static_cast<int>(i), 2, 4)) / 8;
+  const auto       keys = packed_heads<const float>(kv.data(), T, heads / 2, dim);
+  attention<float> attend(options);
+  return attend(packed_heads<const float>(q.data(), T, heads, dim), strided_kv<float>{keys, keys}, {&kept, 1},
+                packed_heads(out, T, heads, dim)) == status::ok;
+}
+
+}  // namespace
+
+bool RUN(part_result& result) {
+  bool            ok = true;
+  selector<float> select;
+  ok &= select(rows<float>(0)) == status::ok;
+  copy(select.kept(), result.selected);
+  ok &= select.literal(rows<float>(0)) == status::ok;
+  copy(select.kept(), result.literal);
+
+  for (int paper = 0; paper < 2; ++paper) {
+    cascade<float> walk(
+        {.assign = assignment::nearest, .validate = paper ? validation::cross_gram : validation::exact});
+    for (int layer = 0; layer < 3; ++layer) ok &= walk.step(rows<float>(layer)) == status::ok;
+    copy(walk.fork().kept(), result.walked[paper]);
+  }
+
+  cascade<bfloat16> narrow;
+  ok &= narrow.inherit(select.kept()) == status::ok;
+  ok &= narrow.step(rows<bfloat16>(0)) == status::ok;
+  copy(narrow.kept(), result.narrow);
+
+  ok &= attend({.window = 16, .chunk = 32, .budget = 8}, select.kept(), result.attended);
+  ok &= attend({.queries = query_set::grouped, .window = 16, .chunk = 32}, select.kept(), result.grouped);
+  ok &= attend({.keys = key_set::representatives, .queries = query_set::representatives}, select.kept(),
+               result.compressed);
+  return ok;
+}

@@ -1,0 +1,18 @@
+#pragma once
+// One half of the pair: the stages as one object file has them. No type with code of its own crosses the border.
+
+struct part_result {
+  static constexpr int tokens = 150, width = 24, heads = 4, dim = 16;
+
+  int   selected[tokens];                // rep of a full selection
+  int   literal[tokens];                 // of the T x T selection
+  int   walked[2][tokens];               // of the third step of a cascade, by kind of validation
+  int   narrow[tokens];                  // of bfloat16 rows
+  float attended[tokens * heads * dim];  // near and far field with refinement
+  float grouped[tokens * heads * dim];
+  float compressed[tokens * heads * dim];  // literal r x r
+};
+
+/// False on any status but ok.
+bool run_plain(part_result& result);
+bool run_avx512(part_result& result);

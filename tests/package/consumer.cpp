@@ -1,0 +1,29 @@
+// What a user writes first: it includes the library, selects, walks, attends, and looks at the result.
+
+#include <cascada/attention.hpp>
+#include <cascada/cascade.hpp>
+#include <cstdio>
+#include <vector>
+
+int main() {
+  constexpr cascada::index_t T = 64, d = 16;
+  std::vector<float>         memory(static_cast<std::size_t>(T) * d), out(memory.size());
+  for (cascada::index_t t = 0; t < T; ++t) memory[static_cast<std::size_t>(t * d + t % 7)] = 1.0f;
+
+  const cascada::matrix_view<const float> x{memory.data(), T, d, d};
+  cascada::selector<float>                select({.threshold = 0.8f});
+  cascada::cascade<float>                 walk({.threshold = 0.8f});
+  if (select(x) != cascada::status::ok) return 1;
+  for (int layer = 0; layer < 2; ++layer)
+    if (walk.step(x) != cascada::status::ok || walk.kept().count() != select.kept().count()) return 1;
+
+  const cascada::heads_view<const float> rows = cascada::packed_heads<const float>(memory.data(), T, 2, d / 2);
+  const cascada::strided_kv<float>       kv{rows, rows};
+  const std::vector                      selections{walk.kept()};
+  cascada::attention<float>              attend;
+  if (attend(rows, kv, selections, cascada::packed_heads(out.data(), T, 2, d / 2)) != cascada::status::ok) return 1;
+
+  std::printf("%d of %d tokens kept, out[0] = %g\n", walk.kept().count(), T, static_cast<double>(out[0]));
+  // Seven different rows; token 0 sees itself alone.
+  return walk.kept().count() == 7 && out[0] == 1.0f ? 0 : 1;
+}

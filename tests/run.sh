@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Builds and runs all tests: with g++, with clang, and under AddressSanitizer and UndefinedBehaviorSanitizer.
+# Installs what is missing (root or sudo). Arguments go to ctest: tests/run.sh -L property
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+. cmake/setup.sh
+install_packages cmake make g++ clang libeigen3-dev catch2 nlohmann-json3-dev python3 python3-venv \
+  clang-19 clang-tools-19 lld-19 llvm-19 libamdhip64-dev libboost-context-dev
+recent_cmake build/venv
+
+export CXX=${CXX:-g++}
+jobs=$(nproc)
+for preset in release clang asan; do
+  cmake --preset "$preset"
+  cmake --build --preset "$preset" --parallel "$jobs"
+done
+
+# One run over the three builds, so that the closing line counts them all.
+echo 'subdirs(release clang asan)' >build/CTestTestfile.cmake
+ctest --test-dir build --parallel "$jobs" --output-on-failure --no-tests=error "$@"
