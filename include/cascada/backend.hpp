@@ -34,6 +34,7 @@ enum class isa : std::uint32_t {
   avx512_vnni = 1u << 16,
   neon        = 1u << 17,
   sve         = 1u << 18,
+  amx_bf16    = 1u << 19,
   fast_math   = 1u << 31,
 };
 
@@ -96,6 +97,9 @@ static constexpr isa compiled_isa = isa::portable
 #endif
 #ifdef __AVX512VNNI__
     | isa::avx512_vnni
+#endif
+#ifdef __AMX_BF16__
+    | isa::amx_bf16
 #endif
 #ifdef __ARM_NEON
     | isa::neon
