@@ -224,7 +224,7 @@ TEST_CASE("attention: a batch is its sequences", "[attention]") {
   CHECK(same_bits(expected, attend<float>(m.options, p, p.kv(), all, offsets)));
 }
 
-TEST_CASE("attention: threads do not matter", "[attention]") {
+TEST_CASE("attention: threads do not matter", "[attention][threads]") {
   const mode m = any_mode();
   CAPTURE(m);
   const problem<float>         p({300, 6, 2, 16, 12}, 29);

@@ -111,7 +111,7 @@ TEST_CASE("cascade: paper mode evaluates the whole cross-Gram matrix", "[cascade
   CHECK(paper.report().savings_cross_gram_only() > paper.report().savings());
 }
 
-TEST_CASE("cascade: the number of threads changes nothing", "[cascade][property]") {
+TEST_CASE("cascade: the number of threads changes nothing", "[cascade][property][threads]") {
   const auto validate = GENERATE(validation::exact, validation::cross_gram);
   const auto threads  = GENERATE(2, 5);
   CAPTURE(validate, threads);

@@ -32,7 +32,7 @@ counters calls(const Executor& where, index_t count) {
 
 }  // namespace
 
-TEST_CASE("executor: each index exactly once", "[executor]") {
+TEST_CASE("executor: each index exactly once", "[executor][threads]") {
   const auto threads = GENERATE(1, 2, 5), count = GENERATE(0, 1, 2, 3, 64, 1000);
   CAPTURE(threads, count);
   pool owned(threads);
@@ -41,20 +41,20 @@ TEST_CASE("executor: each index exactly once", "[executor]") {
   CHECK(calls(serial_executor{}, count) == ones(count));
 }
 
-TEST_CASE("executor: without a pool, the process's own", "[executor]") {
+TEST_CASE("executor: without a pool, the process's own", "[executor][threads]") {
   const pooled where;
   CHECK(where.concurrency() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
   CHECK(calls(where, 100) == ones(100));
 }
 
-TEST_CASE("executor: fewer than one thread is one thread", "[executor]") {
+TEST_CASE("executor: fewer than one thread is one thread", "[executor][threads]") {
   const auto threads = GENERATE(0, -3);
   pool       owned(threads);
   CHECK(owned.size() == 1);
   CHECK(calls(pooled{&owned}, 10) == ones(10));
 }
 
-TEST_CASE("executor: a call within a call", "[executor]") {
+TEST_CASE("executor: a call within a call", "[executor][threads]") {
   const auto threads = GENERATE(1, 2, 5);
   CAPTURE(threads);
   pool             owned(threads);
@@ -68,7 +68,7 @@ TEST_CASE("executor: a call within a call", "[executor]") {
   CHECK(inner == 140);
 }
 
-TEST_CASE("executor: several callers at once", "[executor]") {
+TEST_CASE("executor: several callers at once", "[executor][threads]") {
   const auto threads = GENERATE(1, 2, 5);
   CAPTURE(threads);
   pool                     owned(threads);
@@ -83,7 +83,7 @@ TEST_CASE("executor: several callers at once", "[executor]") {
   CHECK(wrong == 0);
 }
 
-TEST_CASE("executor: many tiny calls, each sees what the one before wrote", "[executor]") {
+TEST_CASE("executor: many tiny calls, each sees what the one before wrote", "[executor][threads]") {
   const auto threads = GENERATE(2, 5);
   CAPTURE(threads);
   pool         owned(threads);
@@ -99,7 +99,7 @@ TEST_CASE("executor: many tiny calls, each sees what the one before wrote", "[ex
   CHECK(value == counters(6, 5000));
 }
 
-TEST_CASE("executor: pools come and go, used or not, awake or asleep", "[executor]") {
+TEST_CASE("executor: pools come and go, used or not, awake or asleep", "[executor][threads]") {
   const bool used = GENERATE(false, true), asleep = GENERATE(false, true);
   CAPTURE(used, asleep);
   for (int round = 0; round < (asleep ? 5 : 100); ++round) {
@@ -110,7 +110,7 @@ TEST_CASE("executor: pools come and go, used or not, awake or asleep", "[executo
   }
 }
 
-TEST_CASE("executor: any callable, and never a copy of it", "[executor]") {
+TEST_CASE("executor: any callable, and never a copy of it", "[executor][threads]") {
   pool             owned(2);
   const pooled     where{&owned};
   std::atomic<int> sum{0};

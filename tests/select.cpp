@@ -105,7 +105,7 @@ TEST_CASE("select: a bfloat16 row counts as the float row of the same values", "
   check_same(narrow.kept(), wide.kept());
 }
 
-TEST_CASE("select: the number of threads changes nothing, counters included", "[select][property]") {
+TEST_CASE("select: the number of threads changes nothing, counters included", "[select][property][threads]") {
   const auto assign  = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto threads = GENERATE(2, 5);
   CAPTURE(assign, threads);
