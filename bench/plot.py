@@ -10,28 +10,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
+from harness.report import LABELS  # noqa: E402
+
 # Okabe and Ito's colours, which remain distinct for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
 
-ROWS = [  # name, label, colour; from top to bottom
-    ("select_vs_gram_1024", "selection, T = 1024, against T × T Gram + scan", BLUE),
-    ("select_vs_gram_4096", "selection, T = 4096, against T × T Gram + scan", BLUE),
-    ("select_bf16_prefilter", "bf16 prefilter, against own selection", BLUE),
-    ("select_adaptive_tau09", "adaptive selection, τ = 0.9, against own selection", BLUE),
-    ("cascade_1024", "cascade, T = 1024, against own selection", ORANGE),
-    ("cascade_4096", "cascade, T = 4096, against own selection", ORANGE),
-    ("cascade_stable", "cascade, synthetic, against own selection", ORANGE),
-    ("dense_f32_vs_sdpa", "dense, float, against torch SDPA", GREEN),
-    ("dense_f32_vs_ort_gqa", "dense, float, against onnxruntime GQA", GREEN),
-    ("dense_bf16_vs_sdpa", "dense, bf16, against torch SDPA", GREEN),
-    ("rxr_vs_ort_mha", "r × r, float, against onnxruntime MHA", GREEN),
-    ("nearfar_f32_vs_sdpa_4096", "near + far, float, T = 4096, against torch SDPA", VERMILLION),
-    ("nearfar_f32_vs_sdpa_8192", "near + far, float, T = 8192, against torch SDPA", VERMILLION),
-    ("nearfar_bf16_vs_sdpa_4096", "near + far, bf16, T = 4096, against torch SDPA", VERMILLION),
-    ("nearfar_bf16_vs_sdpa_8192", "near + far, bf16, T = 8192, against torch SDPA", VERMILLION),
-    ("threads_attention", "attention, 2 threads against 1", PURPLE),
-    ("threads_selection", "selection, 2 threads against 1", PURPLE),
-]
+COLOURS = {"select": BLUE, "cascade": ORANGE, "dense": GREEN, "rxr": GREEN, "nearfar": VERMILLION, "threads": PURPLE}
 
 
 def style():
@@ -46,8 +30,9 @@ def style():
 def draw_ratios(report, axes):
     """One row per name: a dot for each case (hollow without a target), a bar for the target."""
     ratios = [entry for entry in report["entries"] if entry["measure"] == "ratio"]
-    rows = [row for row in ROWS if any(entry["name"] == row[0] for entry in ratios)]
-    for height, (name, _, colour) in enumerate(rows):
+    rows = [name for name in LABELS if any(entry["name"] == name for entry in ratios)]
+    for height, name in enumerate(rows):
+        colour = COLOURS[name.split("_")[0]]
         cases = [entry for entry in ratios if entry["name"] == name]
         values = [entry["value"] for entry in cases]
         axes.plot([min(values), max(values)], [height] * 2, color=colour, alpha=0.3, linewidth=6,
@@ -62,7 +47,7 @@ def draw_ratios(report, axes):
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
-    axes.set_yticks(range(len(rows)), [label for _, label, _ in rows])
+    axes.set_yticks(range(len(rows)), [LABELS[name] for name in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)

@@ -16,6 +16,29 @@ NAMES = [
 MORE_NAMES = ["dense_f32_vs_ort_gqa"] + [f"nearfar_{kind}_vs_own_dense_{T}" for kind in ("f32", "bf16")
                                          for T in (4096, 8192)]
 
+LABELS = {  # what a person reads, in the order of pictures and tables
+    "select_of_peak": "selection on its own",
+    "select_vs_gram_1024": "selection, T = 1024, against T × T Gram + scan",
+    "select_vs_gram_4096": "selection, T = 4096, against T × T Gram + scan",
+    "select_bf16_prefilter": "bf16 prefilter, against own selection in float",
+    "select_adaptive_tau09": "selection, τ = 0.9, against own selection in float",
+    "cascade_1024": "cascade, T = 1024, against own selection in float",
+    "cascade_4096": "cascade, T = 4096, against own selection in float",
+    "cascade_stable": "cascade, synthetic, against own selection in float",
+    "dense_f32_vs_sdpa": "dense, float, against torch SDPA",
+    "dense_f32_vs_ort_gqa": "dense, float, against onnxruntime GQA",
+    "dense_bf16_vs_sdpa": "dense, bf16, against torch SDPA",
+    "rxr_vs_ort_mha": "r × r, float, against onnxruntime MHA",
+    "nearfar_f32_vs_sdpa_4096": "near + far, float, T = 4096, against torch SDPA",
+    "nearfar_f32_vs_sdpa_8192": "near + far, float, T = 8192, against torch SDPA",
+    "nearfar_bf16_vs_sdpa_4096": "near + far, bf16, T = 4096, against torch SDPA",
+    "nearfar_bf16_vs_sdpa_8192": "near + far, bf16, T = 8192, against torch SDPA",
+    "threads_attention": "attention, 2 threads against 1",
+    "threads_selection": "selection, 2 threads against 1",
+    "time_exponent": "all stages: time grows as T to the power of",
+    "peak_memory": "memory beyond inputs and outputs grows as T to the power of",
+}
+
 FIELDS = {  # name: types
     "name": str, "case": str, "measure": str, "value": float, "target": (float, type(None)),
     "ours": float, "peer": (float, type(None)), "peer_name": (str, type(None)), "ratio": (float, type(None)),
