@@ -8,9 +8,9 @@
 
 #include "engine/arguments.hpp"
 #include "engine/cascade_study.hpp"
+#include "engine/decoder.hpp"
 #include "engine/evaluate.hpp"
 #include "engine/file.hpp"
-#include "engine/llama.hpp"
 #include "engine/mode_attention.hpp"
 #include "engine/report.hpp"
 #include "engine/tables.hpp"
@@ -21,7 +21,7 @@ namespace {
 
 constexpr const char* usage = R"(cascada-evaluate --model DIR --tokens FILE [options]
 
-  --model DIR         folder with config.json and model.safetensors (Llama family)
+  --model DIR         folder with config.json and safetensors (Llama family, GPT-2, GPT-J, OPT)
   --tokens FILE       token ids, one per line
   --length N          tokens to read (2048)
   --threshold X       Gram threshold tau in (0, 1] (0.8)
@@ -134,14 +134,14 @@ class comparison {
     else
       std::snprintf(name, sizeof name, "%s", mode.name.c_str());
 
-    const progress shown(name, model_.shape().layers);
+    const progress shown(name, model_.layers());
     mode_attention attend(mode, settings_.rows, threshold, counts_, seed, where_);
     const matrix   hidden = model_.forward(tokens_, [&](const attention_input& layer, matrix& out) {
       shown.layer(layer.layer);
       observe(layer);
       attend(layer, out);
     });
-    last_                 = predict_next(hidden, model_.output_weight(), tokens_, where_);
+    last_                 = predict_next(hidden, model_.output(), tokens_, where_);
     shown.done();
     return {.name              = mode.name,
             .threshold         = threshold,
@@ -156,7 +156,7 @@ class comparison {
   const settings&            settings_;
   backend                    where_;
   std::vector<index_t>       tokens_;
-  llama                      model_;
+  decoder                    model_;
   predictions                last_;
   std::optional<predictions> dense_;
   std::vector<index_t>       counts_;  // r of each layer, for random representatives

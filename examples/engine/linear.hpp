@@ -19,4 +19,17 @@ inline void linear(const matrix& x, const matrix& weight, matrix& y, const backe
   });
 }
 
+/// A linear layer with a bias.
+struct affine {
+  matrix weight;  // [out, in]
+  matrix bias;    // [1, out], or empty: none
+
+  void operator()(const matrix& x, matrix& y, const backend& where) const {
+    linear(x, weight, y, where);
+    if (bias.size() == 0) return;
+    for_pieces(rows_of(y), 32, where,
+               [&](index_t begin, index_t count) { y.middleRows(begin, count).rowwise() += bias.row(0); });
+  }
+};
+
 }  // namespace engine

@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "engine/attention_input.hpp"
+#include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
+#include "engine/embedding.hpp"
 #include "engine/linear.hpp"
 #include "engine/mlp.hpp"
 #include "engine/norm.hpp"
 #include "engine/rotary.hpp"
-#include "engine/safetensors.hpp"
 
 namespace engine {
 
@@ -21,7 +22,6 @@ struct llama_config {
   bool    tied_embeddings;
 
   static llama_config read(const config& file) {
-    if (file.get<std::string>("model_type") != "llama") throw bad_input(file.path() + ": model_type is not llama");
     if (file.get<std::string>("hidden_act", "silu") != "silu")
       throw bad_input(file.path() + ": hidden_act is not silu");
     for (const char* bias : {"attention_bias", "mlp_bias"})
@@ -61,21 +61,19 @@ struct llama_config {
 /// Weights of one model; const use from several threads is safe.
 class llama {
  public:
-  /// Reads config.json and model.safetensors of a folder.
-  explicit llama(const std::string& folder, backend where = {})
-      : where_(where), config_(llama_config::read(config(folder + "/config.json"))) {
+  llama(const config& description, checkpoint& file, backend where)
+      : where_(where), config_(llama_config::read(description)) {
     const llama_config& c = config_;
-    safetensors         file(folder + "/model.safetensors");
-    embeddings_ = file.load("model.embed_tokens.weight", c.vocabulary, c.hidden);
-    norm_       = file.load("model.norm.weight", 1, c.hidden);
-    if (!c.tied_embeddings) output_ = file.load("lm_head.weight", c.vocabulary, c.hidden);
+    embeddings_           = file.load("model.embed_tokens.weight", c.vocabulary, c.hidden);
+    norm_                 = file.load("model.norm.weight", 1, c.hidden);
+    output_.weight = c.tied_embeddings ? embeddings_ : file.load("lm_head.weight", c.vocabulary, c.hidden);
     for (index_t l = 0; l < c.layers; ++l) layers_.push_back(load_layer(file, l));
   }
 
-  const llama_config& shape() const { return config_; }
+  index_t layers() const { return config_.layers; }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
-  const matrix& output_weight() const { return config_.tied_embeddings ? embeddings_ : output_; }
+  const affine& output() const { return output_; }
 
   /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states, normalised [T, hidden].
   /// In each layer `attend(attention_input, out)` fills out [T, heads * head_dim].
@@ -83,7 +81,7 @@ class llama {
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
     const auto   T = static_cast<index_t>(tokens.size());
     const rotary positions(T, config_.head_dim, config_.rope_base);
-    matrix       x = embed(tokens), normalized, q, k, v, attended(T, config_.heads * config_.head_dim), update;
+    matrix       x = embed(tokens, embeddings_, config_.positions), normalized, q, k, v, attended(T, config_.heads * config_.head_dim), update;
     for (index_t l = 0; l < config_.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       rms_norm(x, w.attention_norm, config_.norm_epsilon, normalized, where_);
@@ -110,7 +108,7 @@ class llama {
     gated_mlp mlp;
   };
 
-  layer load_layer(safetensors& file, index_t l) const {
+  layer load_layer(checkpoint& file, index_t l) const {
     const llama_config& c    = config_;
     const auto          load = [&](const char* name, index_t rows, index_t cols) {
       return file.load("model.layers." + std::to_string(l) + "." + name + ".weight", rows, cols);
@@ -126,22 +124,10 @@ class llama {
                                .down = load("mlp.down_proj", c.hidden, c.intermediate)}};
   }
 
-  matrix embed(std::span<const index_t> tokens) const {
-    if (static_cast<std::int64_t>(tokens.size()) > config_.positions)
-      throw bad_input("the model has " + std::to_string(config_.positions) + " positions, fewer than there are tokens");
-    matrix x(static_cast<index_t>(tokens.size()), config_.hidden);
-    for (index_t t = 0; t < rows_of(x); ++t) {
-      const index_t id = tokens[static_cast<std::size_t>(t)];
-      if (id < 0 || id >= config_.vocabulary)
-        throw bad_input("token id " + std::to_string(id) + " is not in the vocabulary");
-      x.row(t) = embeddings_.row(id);
-    }
-    return x;
-  }
-
   backend            where_;
   llama_config       config_;
-  matrix             embeddings_, norm_, output_;  // output_ only where embeddings are not tied
+  matrix             embeddings_, norm_;
+  affine             output_;
   std::vector<layer> layers_;
 };
 

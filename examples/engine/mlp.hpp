@@ -23,4 +23,35 @@ struct gated_mlp {
   }
 };
 
+/// max(x, 0).
+struct relu {
+  template <class Rows>
+  void operator()(Rows&& x) const {
+    x = x.max(0.0f);
+  }
+};
+
+/// x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation that GPT-2 was trained with (arXiv:1606.08415).
+struct gelu_new {
+  template <class Rows>
+  void operator()(Rows&& x) const {
+    x = 0.5f * x * (1 + (0.797884561f * (x + 0.044715f * x.cube())).tanh());
+  }
+};
+
+/// Two linear layers: activation(raise(x)), lowered.
+template <class Activation>
+struct plain_mlp {
+  affine raise;  // [intermediate, hidden]
+  affine lower;  // [hidden, intermediate]
+
+  void operator()(const matrix& x, matrix& y, const backend& where) const {
+    matrix raised;
+    raise(x, raised, where);
+    for_pieces(rows_of(x), 32, where,
+               [&](index_t begin, index_t count) { Activation{}(raised.middleRows(begin, count).array()); });
+    lower(raised, y, where);
+  }
+};
+
 }  // namespace engine

@@ -1,0 +1,54 @@
+#pragma once
+// A model's weights as published: model.safetensors, or the shards that model.safetensors.index.json lists.
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/error.hpp"
+#include "engine/file.hpp"
+#include "engine/safetensors.hpp"
+
+namespace engine {
+
+class checkpoint {
+ public:
+  explicit checkpoint(const std::string& folder) : index_path_(folder + "/model.safetensors.index.json") {
+    if (!std::filesystem::exists(index_path_)) {
+      whole_ = &open(folder + "/model.safetensors");
+      return;
+    }
+    const auto index = read_json(index_path_);
+    const auto map   = index.find("weight_map");
+    if (map == index.end() || !map->is_object()) throw bad_input(index_path_ + " has no weight_map");
+    for (const auto& [name, shard] : map->items()) {
+      if (!shard.is_string()) throw bad_input("the shard of tensor " + name + " in " + index_path_ + " is no file name");
+      shards_.emplace(name, &open(folder + "/" + shard.get<std::string>()));
+    }
+  }
+
+  bool contains(const std::string& name) const {
+    return whole_ != nullptr ? whole_->contains(name) : shards_.count(name) != 0;
+  }
+
+  /// As safetensors::load.
+  matrix load(const std::string& name, index_t rows, index_t cols) { return file_of(name).load(name, rows, cols); }
+
+ private:
+  safetensors& open(const std::string& path) { return files_.try_emplace(path, path).first->second; }
+
+  safetensors& file_of(const std::string& name) {
+    if (whole_ != nullptr) return *whole_;
+    const auto shard = shards_.find(name);
+    if (shard == shards_.end()) throw bad_input(index_path_ + " has no tensor " + name);
+    return *shard->second;
+  }
+
+  std::string                         index_path_;
+  std::map<std::string, safetensors>  files_;  // by path
+  std::map<std::string, safetensors*> shards_;
+  safetensors*                        whole_ = nullptr;  // the one file, where there is no index
+};
+
+}  // namespace engine
