@@ -1,6 +1,8 @@
 #pragma once
 // The feed-forward half of a layer.
 
+#include <cmath>
+
 #include "engine/linear.hpp"
 #include "engine/matrix.hpp"
 
@@ -28,6 +30,14 @@ struct relu {
   template <class Rows>
   void operator()(Rows&& x) const {
     x = x.max(0.0f);
+  }
+};
+
+/// x / 2 (1 + erf(x / sqrt(2))) (arXiv:1606.08415).
+struct gelu {
+  template <class Rows>
+  void operator()(Rows&& x) const {
+    x = x.unaryExpr([](float a) { return 0.5f * a * (1 + std::erf(0.707106781f * a)); });
   }
 };
 
