@@ -65,8 +65,9 @@ class bert {
   index_t layers() const { return config_.layers; }
   index_t positions() const { return config_.positions; }
 
-  /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states [T, hidden]. In each layer
-  /// `attend(attention_input, out)` fills out [T, hidden]. Layers read the residual stream as it is: it is normalised.
+  /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states [T, hidden]. In each
+  /// layer `attend(attention_input, out)` fills out [T, hidden]. Layers read the residual stream as it is: it is
+  /// normalised.
   template <class Attend>
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
     const bert_config& c = config_;
