@@ -27,9 +27,9 @@ int dump(int count, char** values) {
     std::fputs(usage, stdout);
     return 0;
   }
-  const auto  output = given.text("--output");
-  const auto  wanted = given.integers("--layers");
-  const auto  tokens = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
+  const auto    output = given.text("--output");
+  const auto    wanted = given.integers("--layers");
+  const auto    tokens = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
   const decoder model(given.text("--model"));
   for (const int layer : wanted)
     if (layer < 0 || layer >= model.layers()) throw bad_input("the model has no layer " + std::to_string(layer));

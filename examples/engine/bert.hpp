@@ -5,13 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/attention_input.hpp"
 #include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
-#include "engine/linear.hpp"
-#include "engine/mlp.hpp"
-#include "engine/norm.hpp"
+#include "engine/plain_layer.hpp"
 
 namespace engine {
 
@@ -36,7 +33,7 @@ struct bert_config {
     c.vocabulary   = file.size("vocab_size");
     c.positions    = file.size("max_position_embeddings");
     c.segments     = file.size("type_vocab_size", 2);
-    c.norm_epsilon = file.get<float>("layer_norm_eps", 1e-12f);
+    c.norm_epsilon = file.positive("layer_norm_eps", 1e-12f);
     if (c.hidden % c.heads != 0) throw bad_input(file.path() + ": num_attention_heads does not divide hidden_size");
     return c;
   }
@@ -49,15 +46,15 @@ class bert {
   explicit bert(const std::string& folder, backend where = {})
       : where_(where), config_(bert_config::read(config(folder + "/config.json"))) {
     const bert_config& c = config_;
-    checkpoint         file(folder);
+    const checkpoint   file(folder);
     // A bare encoder's files have no prefix; those of a model with a head on top have one.
     const std::string prefix     = file.contains("embeddings.word_embeddings.weight") ? "" : "bert.";
     const std::string embeddings = prefix + "embeddings.";
-    embeddings_                  = file.load(embeddings + "word_embeddings.weight", c.vocabulary, c.hidden);
+    embeddings_                  = file.map(embeddings + "word_embeddings.weight", c.vocabulary, c.hidden);
     positions_                   = file.load(embeddings + "position_embeddings.weight", c.positions, c.hidden);
-    // All tokens belong to the first segment, whose row is as good as added to the positions.
+    // All tokens belong to the first segment, so its row goes into the positions.
     positions_.rowwise() += file.load(embeddings + "token_type_embeddings.weight", c.segments, c.hidden).row(0);
-    norm_ = load_norm(file, embeddings + "LayerNorm");
+    norm_ = load_bert_norm(file, embeddings + "LayerNorm");
     for (index_t l = 0; l < c.layers; ++l)
       layers_.push_back(load_layer(file, prefix + "encoder.layer." + std::to_string(l) + "."));
   }
@@ -66,65 +63,43 @@ class bert {
   index_t positions() const { return config_.positions; }
 
   /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states [T, hidden]. In each
-  /// layer `attend(attention_input, out)` fills out [T, hidden]. Layers read the residual stream as it is: it is
-  /// normalised.
+  /// layer `attend(attention_input, out)` fills out [T, hidden]; the residual stream is normalised as it is.
   template <class Attend>
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
-    const bert_config& c = config_;
-    matrix             x = embed(tokens, embeddings_, c.positions), sum, q, k, v, attended(x.rows(), c.hidden);
-    sum                  = x + positions_.topRows(x.rows());
+    const bert_config& c   = config_;
+    matrix             sum = embed(tokens, embeddings_, c.positions), x;
+    sum += positions_.topRows(sum.rows());
     norm_(sum, c.norm_epsilon, x, where_);
-    for (index_t l = 0; l < c.layers; ++l) {
-      const layer& w = layers_[static_cast<std::size_t>(l)];
-      w.query(x, q, where_);
-      w.key(x, k, where_);
-      w.value(x, v, where_);
-      attend(attention_input{l, c.heads, c.heads, x, x, q, k, v}, attended);
-      w.output(attended, sum, where_);
-      sum += x;
-      w.attention_norm(sum, c.norm_epsilon, x, where_);
-
-      w.mlp(x, sum, where_);
-      sum += x;
-      w.mlp_norm(sum, c.norm_epsilon, x, where_);
-    }
+    for (index_t l = 0; l < c.layers; ++l)
+      layers_[static_cast<std::size_t>(l)](l, c.heads, c.norm_epsilon, norm_place::after, x, attend, where_);
     return x;
   }
 
  private:
-  struct layer {
-    affine          query, key, value, output;
-    layer_norm      attention_norm;
-    plain_mlp<gelu> mlp;
-    layer_norm      mlp_norm;
-  };
+  using layer = plain_layer<gelu>;
 
   /// BERT's first files call weight and bias gamma and beta.
-  layer_norm load_norm(checkpoint& file, const std::string& name) const {
-    const bool first = file.contains(name + ".gamma");
-    return {file.load(name + (first ? ".gamma" : ".weight"), 1, config_.hidden),
-            file.load(name + (first ? ".beta" : ".bias"), 1, config_.hidden)};
+  layer_norm load_bert_norm(const checkpoint& file, const std::string& name) const {
+    if (!file.contains(name + ".gamma")) return load_norm(file, name, config_.hidden);
+    return {file.load(name + ".gamma", 1, config_.hidden), file.load(name + ".beta", 1, config_.hidden)};
   }
 
-  static affine load_affine(checkpoint& file, const std::string& name, index_t out, index_t in) {
-    return {file.load(name + ".weight", out, in), file.load(name + ".bias", 1, out)};
-  }
-
-  layer load_layer(checkpoint& file, const std::string& prefix) const {
-    const index_t hidden = config_.hidden;
+  layer load_layer(const checkpoint& file, const std::string& prefix) const {
+    const index_t hidden = config_.hidden, wide = config_.intermediate;
     return {.query          = load_affine(file, prefix + "attention.self.query", hidden, hidden),
             .key            = load_affine(file, prefix + "attention.self.key", hidden, hidden),
             .value          = load_affine(file, prefix + "attention.self.value", hidden, hidden),
             .output         = load_affine(file, prefix + "attention.output.dense", hidden, hidden),
-            .attention_norm = load_norm(file, prefix + "attention.output.LayerNorm"),
-            .mlp            = {.raise = load_affine(file, prefix + "intermediate.dense", config_.intermediate, hidden),
-                               .lower = load_affine(file, prefix + "output.dense", hidden, config_.intermediate)},
-            .mlp_norm       = load_norm(file, prefix + "output.LayerNorm")};
+            .attention_norm = load_bert_norm(file, prefix + "attention.output.LayerNorm"),
+            .mlp            = {.raise = load_affine(file, prefix + "intermediate.dense", wide, hidden),
+                               .lower = load_affine(file, prefix + "output.dense", hidden, wide)},
+            .mlp_norm       = load_bert_norm(file, prefix + "output.LayerNorm")};
   }
 
   backend            where_;
   bert_config        config_;
-  matrix             embeddings_, positions_;
+  stored_matrix      embeddings_;
+  matrix             positions_;
   layer_norm         norm_;
   std::vector<layer> layers_;
 };

@@ -5,13 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/attention_input.hpp"
 #include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
-#include "engine/linear.hpp"
-#include "engine/mlp.hpp"
-#include "engine/norm.hpp"
+#include "engine/plain_layer.hpp"
 
 namespace engine {
 
@@ -35,7 +32,7 @@ struct gpt2_config {
     c.heads           = file.size("n_head");
     c.vocabulary      = file.size("vocab_size");
     c.positions       = file.size("n_positions");
-    c.norm_epsilon    = file.get<float>("layer_norm_epsilon");
+    c.norm_epsilon    = file.positive("layer_norm_epsilon");
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", true);
     if (c.hidden % c.heads != 0) throw bad_input(file.path() + ": n_head does not divide n_embd");
     return c;
@@ -45,17 +42,16 @@ struct gpt2_config {
 /// Weights of one model; const use from several threads is safe.
 class gpt2 {
  public:
-  gpt2(const config& description, checkpoint& file, backend where)
+  gpt2(const config& description, const checkpoint& file, backend where)
       : where_(where), config_(gpt2_config::read(description)) {
     const gpt2_config& c = config_;
     // OpenAI's own files have no prefix; those that transformers writes have one.
     const std::string prefix = file.contains("wte.weight") ? "" : "transformer.";
-    embeddings_              = file.load(prefix + "wte.weight", c.vocabulary, c.hidden);
+    embeddings_              = file.map(prefix + "wte.weight", c.vocabulary, c.hidden);
     positions_               = file.load(prefix + "wpe.weight", c.positions, c.hidden);
-    norm_                    = load_norm(file, prefix + "ln_f");
-    output_.weight           = c.tied_embeddings ? embeddings_ : file.load("lm_head.weight", c.vocabulary, c.hidden);
-    for (index_t l = 0; l < c.layers; ++l)
-      layers_.push_back(load_layer(file, prefix + "h." + std::to_string(l) + "."));
+    norm_                    = load_norm(file, prefix + "ln_f", c.hidden);
+    output_.weight           = c.tied_embeddings ? embeddings_ : file.map("lm_head.weight", c.vocabulary, c.hidden);
+    for (index_t l = 0; l < c.layers; ++l) layers_.push_back(load_layer(file, prefix + "h." + std::to_string(l) + "."));
   }
 
   index_t layers() const { return config_.layers; }
@@ -63,66 +59,46 @@ class gpt2 {
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }
 
-  /// As llama::forward.
+  /// As decoder::forward.
   template <class Attend>
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
     const gpt2_config& c = config_;
-    matrix x = embed(tokens, embeddings_, c.positions), normalized, q, k, v, attended(x.rows(), c.hidden), update;
+    matrix             x = embed(tokens, embeddings_, c.positions), normalized;
     x += positions_.topRows(x.rows());
-    for (index_t l = 0; l < c.layers; ++l) {
-      const layer& w = layers_[static_cast<std::size_t>(l)];
-      w.attention_norm(x, c.norm_epsilon, normalized, where_);
-      w.query(normalized, q, where_);
-      w.key(normalized, k, where_);
-      w.value(normalized, v, where_);
-      attend(attention_input{l, c.heads, c.heads, x, normalized, q, k, v}, attended);
-      w.output(attended, update, where_);
-      x += update;
-
-      w.mlp_norm(x, c.norm_epsilon, normalized, where_);
-      w.mlp(normalized, update, where_);
-      x += update;
-    }
+    for (index_t l = 0; l < c.layers; ++l)
+      layers_[static_cast<std::size_t>(l)](l, c.heads, c.norm_epsilon, norm_place::before, x, attend, where_);
     norm_(x, c.norm_epsilon, normalized, where_);
     return normalized;
   }
 
  private:
-  struct layer {
-    layer_norm          attention_norm;
-    affine              query, key, value, output;
-    layer_norm          mlp_norm;
-    plain_mlp<gelu_new> mlp;
-  };
-
-  layer_norm load_norm(checkpoint& file, const std::string& name) const {
-    return {file.load(name + ".weight", 1, config_.hidden), file.load(name + ".bias", 1, config_.hidden)};
-  }
+  using layer = plain_layer<gelu_new>;
 
   /// GPT-2 stores its weights as [in, out].
-  static affine load_affine(checkpoint& file, const std::string& name, index_t out, index_t in) {
-    return {file.load(name + ".weight", in, out).transpose(), file.load(name + ".bias", 1, out)};
+  static affine load_transposed(const checkpoint& file, const std::string& name, index_t out, index_t in) {
+    return {file.map(name + ".weight", in, out).transpose(), file.load(name + ".bias", 1, out)};
   }
 
-  layer load_layer(checkpoint& file, const std::string& prefix) const {
-    const index_t hidden = config_.hidden;
-    const affine  fused  = load_affine(file, prefix + "attn.c_attn", 3 * hidden, hidden);
-    const auto    third  = [&](index_t i) {
-      return affine{fused.weight.middleRows(i * hidden, hidden), fused.bias.middleCols(i * hidden, hidden)};
+  layer load_layer(const checkpoint& file, const std::string& prefix) const {
+    const index_t hidden = config_.hidden, wide = config_.intermediate;
+    const affine  fused = load_transposed(file, prefix + "attn.c_attn", 3 * hidden, hidden);
+    const auto    third = [&](index_t i) {
+      return affine{fused.weight.middle_rows(i * hidden, hidden), fused.bias.middleCols(i * hidden, hidden)};
     };
-    return {.attention_norm = load_norm(file, prefix + "ln_1"),
-            .query          = third(0),
+    return {.query          = third(0),
             .key            = third(1),
             .value          = third(2),
-            .output         = load_affine(file, prefix + "attn.c_proj", hidden, hidden),
-            .mlp_norm       = load_norm(file, prefix + "ln_2"),
-            .mlp            = {.raise = load_affine(file, prefix + "mlp.c_fc", config_.intermediate, hidden),
-                               .lower = load_affine(file, prefix + "mlp.c_proj", hidden, config_.intermediate)}};
+            .output         = load_transposed(file, prefix + "attn.c_proj", hidden, hidden),
+            .attention_norm = load_norm(file, prefix + "ln_1", hidden),
+            .mlp            = {.raise = load_transposed(file, prefix + "mlp.c_fc", wide, hidden),
+                               .lower = load_transposed(file, prefix + "mlp.c_proj", hidden, wide)},
+            .mlp_norm       = load_norm(file, prefix + "ln_2", hidden)};
   }
 
   backend            where_;
   gpt2_config        config_;
-  matrix             embeddings_, positions_;
+  stored_matrix      embeddings_;
+  matrix             positions_;
   layer_norm         norm_;
   affine             output_;
   std::vector<layer> layers_;

@@ -26,6 +26,7 @@ struct gptj_config {
   static gptj_config read(const config& file) {
     if (file.get<std::string>("activation_function", "gelu_new") != "gelu_new")
       throw bad_input(file.path() + ": activation_function is not gelu_new");
+    if (!file.get<bool>("rotary", true)) throw bad_input(file.path() + ": rotary = false is not supported");
 
     gptj_config c{};
     c.hidden          = file.size("n_embd");
@@ -34,7 +35,7 @@ struct gptj_config {
     c.heads           = file.size("n_head");
     c.vocabulary      = file.size("vocab_size");
     c.positions       = file.size("n_positions");
-    c.norm_epsilon    = file.get<float>("layer_norm_epsilon");
+    c.norm_epsilon    = file.positive("layer_norm_epsilon");
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", false);
     if (c.hidden % c.heads != 0) throw bad_input(file.path() + ": n_head does not divide n_embd");
     c.rotary_dim = file.size("rotary_dim", c.hidden / c.heads);
@@ -47,12 +48,12 @@ struct gptj_config {
 /// Weights of one model; const use from several threads is safe.
 class gptj {
  public:
-  gptj(const config& description, checkpoint& file, backend where)
+  gptj(const config& description, const checkpoint& file, backend where)
       : where_(where), config_(gptj_config::read(description)) {
     const gptj_config& c = config_;
-    embeddings_          = file.load("transformer.wte.weight", c.vocabulary, c.hidden);
-    norm_                = load_norm(file, "transformer.ln_f");
-    output_.weight       = c.tied_embeddings ? embeddings_ : file.load("lm_head.weight", c.vocabulary, c.hidden);
+    embeddings_          = file.map("transformer.wte.weight", c.vocabulary, c.hidden);
+    norm_                = load_norm(file, "transformer.ln_f", c.hidden);
+    output_.weight       = c.tied_embeddings ? embeddings_ : file.map("lm_head.weight", c.vocabulary, c.hidden);
     output_.bias         = file.load("lm_head.bias", 1, c.vocabulary);
     for (index_t l = 0; l < c.layers; ++l)
       layers_.push_back(load_layer(file, "transformer.h." + std::to_string(l) + "."));
@@ -63,13 +64,14 @@ class gptj {
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }
 
-  /// As llama::forward.
+  /// As decoder::forward.
   template <class Attend>
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
     const gptj_config& c        = config_;
     const index_t      head_dim = c.hidden / c.heads;
-    const rotary       positions(static_cast<index_t>(tokens.size()), c.rotary_dim, gptj_config::rope_base);
-    matrix x = embed(tokens, embeddings_, c.positions), normalized, q, k, v, attended(x.rows(), c.hidden), update;
+    matrix             x        = embed(tokens, embeddings_, c.positions), normalized, q, k, v, update;
+    matrix             attended(x.rows(), c.hidden);
+    const rotary       positions(rows_of(x), c.rotary_dim, gptj_config::rope_base);
     for (index_t l = 0; l < c.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       w.norm(x, c.norm_epsilon, normalized, where_);
@@ -91,32 +93,25 @@ class gptj {
  private:
   struct layer {
     layer_norm          norm;
-    matrix              query, key, value, output;
+    stored_matrix       query, key, value, output;
     plain_mlp<gelu_new> mlp;
   };
 
-  layer_norm load_norm(checkpoint& file, const std::string& name) const {
-    return {file.load(name + ".weight", 1, config_.hidden), file.load(name + ".bias", 1, config_.hidden)};
-  }
-
-  layer load_layer(checkpoint& file, const std::string& prefix) const {
+  layer load_layer(const checkpoint& file, const std::string& prefix) const {
     const index_t hidden = config_.hidden, wide = config_.intermediate;
-    const auto    square = [&](const char* name) { return file.load(prefix + "attn." + name + ".weight", hidden, hidden); };
-    const auto    with_bias = [&](const char* name, index_t out, index_t in) {
-      return affine{file.load(prefix + "mlp." + name + ".weight", out, in),
-                    file.load(prefix + "mlp." + name + ".bias", 1, out)};
-    };
-    return {.norm   = load_norm(file, prefix + "ln_1"),
+    const auto square = [&](const char* name) { return file.map(prefix + "attn." + name + ".weight", hidden, hidden); };
+    return {.norm   = load_norm(file, prefix + "ln_1", hidden),
             .query  = square("q_proj"),
             .key    = square("k_proj"),
             .value  = square("v_proj"),
             .output = square("out_proj"),
-            .mlp    = {.raise = with_bias("fc_in", wide, hidden), .lower = with_bias("fc_out", hidden, wide)}};
+            .mlp    = {.raise = load_affine(file, prefix + "mlp.fc_in", wide, hidden),
+                       .lower = load_affine(file, prefix + "mlp.fc_out", hidden, wide)}};
   }
 
   backend            where_;
   gptj_config        config_;
-  matrix             embeddings_;
+  stored_matrix      embeddings_;
   layer_norm         norm_;
   affine             output_;
   std::vector<layer> layers_;

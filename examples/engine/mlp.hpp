@@ -10,8 +10,8 @@ namespace engine {
 
 /// Gated linear unit with SiLU (SwiGLU, arXiv:2002.05202): (silu(x gate^T) * x up^T) down^T.
 struct gated_mlp {
-  matrix gate, up;  // [intermediate, hidden]
-  matrix down;      // [hidden, intermediate]
+  stored_matrix gate, up;  // [intermediate, hidden]
+  stored_matrix down;      // [hidden, intermediate]
 
   void operator()(const matrix& x, matrix& y, const backend& where) const {
     matrix gated, raised;

@@ -43,11 +43,11 @@ class rotary {
       for (index_t t = begin; t < begin + count; ++t)
         for (index_t head = 0; head < cols_of(x); head += head_dim)
           for (index_t i = 0; i < cols_of(cosine_); ++i) {
-            float&      a = x(t, head + 2 * i);
-            float&      b = x(t, head + 2 * i + 1);
+            float&      a    = x(t, head + 2 * i);
+            float&      b    = x(t, head + 2 * i + 1);
             const float left = a * cosine_(t, i) - b * sine_(t, i);
-            b = b * cosine_(t, i) + a * sine_(t, i);
-            a = left;
+            b                = b * cosine_(t, i) + a * sine_(t, i);
+            a                = left;
           }
     });
   }
