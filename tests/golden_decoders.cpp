@@ -4,12 +4,13 @@
 #include <string>
 #include <vector>
 
-#include "cascada/attention.hpp"
 #include "catch.hpp"
 #include "engine/decoder.hpp"
 #include "engine/evaluate.hpp"
+#include "golden.hpp"
 
 using namespace engine;
+using namespace tests;
 
 namespace {
 
@@ -20,40 +21,14 @@ std::string any_model() {
   return TEST_FOLDER "/golden/" + name;
 }
 
-std::vector<index_t> token_ids(const safetensors& golden) {
-  const auto           count = static_cast<index_t>(golden.shape("logits").first);
-  const matrix         ids   = golden.load("tokens", 1, count);
-  std::vector<index_t> out;
-  for (index_t t = 0; t < count; ++t) out.push_back(static_cast<index_t>(ids(0, t)));
-  return out;
+matrix logits_of(const decoder& model, const states& ours, backend where) {
+  matrix logits;
+  model.output()(ours.final, logits, where);
+  return logits;
 }
 
-matrix whole(const safetensors& golden, const std::string& name) {
-  const auto [rows, cols] = golden.shape(name);
-  return golden.load(name, rows, cols);
-}
-
-struct run {
-  std::vector<matrix> entering;  // the residual stream, layer by layer
-  matrix              final, logits;
-};
-
-run run_dense(const decoder& model, const std::vector<index_t>& ids, backend where) {
-  cascada::attention<float> dense({.keys = cascada::key_set::all}, where);
-  run                       out;
-  out.final = model.forward(ids, [&](const attention_input& layer, matrix& attended) {
-    out.entering.push_back(layer.residual);
-    require_ok(dense(heads(layer.queries, layer.heads), layer.kv(), {}, heads(attended, layer.heads)), "attention");
-  });
-  model.output()(out.final, out.logits, where);
-  return out;
-}
-
-double relative_error(const matrix& ours, const matrix& golden) {
-  REQUIRE(ours.rows() == golden.rows());
-  REQUIRE(ours.cols() == golden.cols());
-  REQUIRE(ours.allFinite());
-  return static_cast<double>((ours - golden).cwiseAbs().maxCoeff() / golden.cwiseAbs().maxCoeff());
+states run_dense(const decoder& model, const std::vector<index_t>& ids, backend where) {
+  return tests::run_dense(model, ids, {.keys = cascada::key_set::all}, where);
 }
 
 }  // namespace
@@ -64,21 +39,9 @@ TEST_CASE("dense mode: hidden states of every layer and logits equal those of tr
   const safetensors golden(folder + "/golden.safetensors");
   threads           pool(2);
   const decoder     model(folder, pool.where());
-  const run         ours = run_dense(model, token_ids(golden), pool.where());
-
-  // 2^-24 for each of the few hundred roundings on the longest path, most of which cancel: 64 of them remain at most.
-  const double tolerance = 64 * 0x1p-24;
-  index_t      layers    = 0;
-  while (golden.contains("layer_0" + std::to_string(layers))) ++layers;
-  REQUIRE(layers == model.layers());
-  REQUIRE(ours.entering.size() == static_cast<std::size_t>(layers));
-  for (index_t l = 0; l < layers; ++l) {
-    CAPTURE(l);
-    const matrix expected = whole(golden, "layer_0" + std::to_string(l));
-    CHECK(relative_error(ours.entering[static_cast<std::size_t>(l)], expected) <= tolerance);
-  }
-  CHECK(relative_error(ours.final, whole(golden, "final")) <= tolerance);
-  CHECK(relative_error(ours.logits, whole(golden, "logits")) <= tolerance);
+  const states      ours = run_dense(model, token_ids(golden), pool.where());
+  check_states(ours, golden);
+  CHECK(relative_error(logits_of(model, ours, pool.where()), whole(golden, "logits")) <= tolerance);
 }
 
 TEST_CASE("dense mode: perplexity is that of the golden logits", "[golden]") {
@@ -106,5 +69,6 @@ TEST_CASE("dense mode: any number of threads gives the same bits", "[golden]") {
   const auto    ids = token_ids(safetensors(folder + "/golden.safetensors"));
   threads       one(1), three(3);
   const decoder alone(folder, one.where()), together(folder, three.where());
-  CHECK(run_dense(alone, ids, one.where()).logits == run_dense(together, ids, three.where()).logits);
+  CHECK(logits_of(alone, run_dense(alone, ids, one.where()), one.where()) ==
+        logits_of(together, run_dense(together, ids, three.where()), three.where()));
 }

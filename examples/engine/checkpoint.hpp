@@ -18,17 +18,19 @@ namespace engine {
 class checkpoint {
  public:
   explicit checkpoint(const std::string& folder) : index_path_(folder + "/model.safetensors.index.json") {
-    if (!std::filesystem::exists(index_path_)) {
-      whole_ = &open(folder + "/model.safetensors");
+    const std::string one = folder + "/model.safetensors";
+    if (std::filesystem::exists(one) || !std::filesystem::exists(index_path_)) {
+      whole_ = &open(one);
       return;
     }
     const auto index = read_json(index_path_);
     const auto map   = index.find("weight_map");
     if (map == index.end() || !map->is_object()) throw bad_input(index_path_ + " has no weight_map");
     for (const auto& [name, shard] : map->items()) {
-      if (!shard.is_string())
+      const std::string file = shard.is_string() ? shard.get<std::string>() : "";
+      if (file.empty() || file.find('/') != std::string::npos)
         throw bad_input("the shard of tensor " + name + " in " + index_path_ + " is no file name");
-      shards_.emplace(name, &open(folder + "/" + shard.get<std::string>()));
+      shards_.emplace(name, &open(folder + "/" + file));
     }
   }
 
