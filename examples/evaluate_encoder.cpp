@@ -26,7 +26,7 @@ constexpr const char* usage = R"(cascada-evaluate-encoder --model DIR --tokens F
   --pieces N            pieces to read (64)
   --thresholds X,Y,...  Gram thresholds tau in (0, 1] (0.8)
   --features NAME       rows that selection sees: residual, normalized (the same in BERT) or keys (residual)
-  --modes A,B,...       what to compare (dense,literal,weighted,all-queries,random)
+  --modes A,B,...       what to compare with dense (literal,weighted,all-queries,random)
   --threads N           threads (all of the machine)
   --seed N              seed of mode random (1)
   --output DIR          where report.json goes (build/report)
@@ -50,7 +50,7 @@ settings read_settings(const arguments& given) {
           .length     = given.integer("--length", 512, 2),
           .pieces     = given.integer("--pieces", 64, 2),
           .thresholds = given.thresholds("--thresholds", "0.8"),
-          .modes      = modes_named(given.text("--modes", encoder_modes), encoder_mode_named),
+          .modes      = modes_named(given.text("--modes", default_encoder_modes), encoder_mode_named),
           .threads    = given.integer("--threads", cores, 1),
           .seed       = static_cast<std::uint64_t>(given.integer("--seed", 1, 0))};
 }

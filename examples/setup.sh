@@ -1,6 +1,7 @@
-# Sourced by run.sh and paper_table.sh, in the project's folder: fetches what they need into build/, and builds programs.
+# Sourced by run.sh and paper_table.sh: fetches what they need into build/ and builds programs. All but `fail` and
+# `require_...` work in the project's folder.
 
-. cmake/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup.sh"
 python=build/venv/bin/python
 
 step() { echo "==> $*" >&2; }
@@ -17,6 +18,14 @@ require_model() {
     [ -f "$1/$name" ] || fail "$1 has no $name"
   done
   [ -f "$1/model.safetensors" ] || [ -f "$1/model.safetensors.index.json" ] || fail "$1 has no model.safetensors"
+}
+
+require_text() { [ -f "$1" ] || fail "there is no text $1"; }
+
+# with_lock COMMAND...: one at a time, where several programs fetch or build at once.
+with_lock() {
+  mkdir -p build
+  { flock 9; "$@"; } 9>build/lock
 }
 
 install_tools() {

@@ -52,7 +52,7 @@ inline attention_mode mode_named(const std::string& name, const attention_sizes&
   return {name, source, options};
 }
 
-inline constexpr const char* encoder_modes = "dense,literal,weighted,all-queries,random";
+inline constexpr const char* default_encoder_modes = "literal,weighted,all-queries,random";
 
 /// The bidirectional modes, for encoders. The weighted ones attend to clusters' means; `random` is all-queries with
 /// random representatives.
@@ -72,7 +72,7 @@ inline attention_mode encoder_mode_named(const std::string& name) {
     options.weighted = true;
     if (name == "random") source = selection_source::random;
   } else {
-    throw bad_input("unknown mode " + name + "; there are " + encoder_modes);
+    throw bad_input("unknown mode " + name + "; there are dense," + default_encoder_modes);
   }
   return {name, source, options};
 }
