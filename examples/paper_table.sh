@@ -28,6 +28,7 @@ the paper's ranges. Leaves README.md, report.json and two pictures in the output
 EOF
 }
 
+command="examples/paper_table.sh${*:+ $*}"
 model='' encoder='' text='' output='' passed=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -77,4 +78,4 @@ prepare() {
 with_lock prepare
 
 $python examples/tools/paper_table.py run "$model" --text "$text" --program "build/examples/examples/$program" \
-  --output "${output:-build/paper-table/$(basename "$model")}" ${passed[@]+"${passed[@]}"}
+  --output "${output:-build/paper-table/$(basename "$model")}" --command "$command" ${passed[@]+"${passed[@]}"}

@@ -68,20 +68,25 @@ def measure(arguments, kind, length, scratch):
     return encoder_length(report) if kind == "encoder" else decoder_length(report)
 
 
+def at_threshold(threshold, means, modes):
+    """Seconds stay out: a table is made on whatever machine, with whatever else runs on it."""
+    return {"threshold": threshold, "cascade": means,
+            "modes": [{key: mode[key] for key in mode if not key.endswith("_seconds")} for mode in modes]}
+
+
 def encoder_length(report):
     return {"tokens": report["tokens"],
-            "thresholds": [{"threshold": at["threshold"], "cascade": at["mean_after_layer_0"], "modes": at["modes"]}
+            "thresholds": [at_threshold(at["threshold"], at["mean_after_layer_0"], at["modes"])
                            for at in report["thresholds"]]}
 
 
 def decoder_length(report):
-    first = {"threshold": report["threshold"], "cascade": report["mean_after_layer_0"], "modes": report["modes"]}
-    others = [{"threshold": mean.pop("threshold"), "cascade": mean, "modes": []}
-              for mean in report["sweep_means_after_layer_0"]]
-    for at in others:
-        at["modes"] = [mode for mode in report["sweep"] if mode["threshold"] == at["threshold"]]
+    rows = [at_threshold(report["threshold"], report["mean_after_layer_0"], report["modes"])]
+    for means in report["sweep_means_after_layer_0"]:
+        threshold = means.pop("threshold")
+        rows.append(at_threshold(threshold, means, [m for m in report["sweep"] if m["threshold"] == threshold]))
     dense = next(mode["perplexity"] for mode in report["modes"] if mode["name"] == "dense")
-    return {"tokens": report["tokens"], "dense_perplexity": dense, "thresholds": [first] + others}
+    return {"tokens": report["tokens"], "dense_perplexity": dense, "thresholds": rows}
 
 
 def make_table(arguments):
@@ -90,7 +95,7 @@ def make_table(arguments):
     lengths = [int(length) for length in (arguments.lengths or LENGTHS).split(",")]
     if arguments.lengths is None and positions is not None:
         lengths = [length for length in lengths if length <= positions]
-    table = {"model": pathlib.Path(arguments.model).name, "model_type": model_type, "kind": kind,
+    table = {"command": arguments.command, "model": pathlib.Path(arguments.model).name, "model_type": model_type, "kind": kind,
              "features": arguments.features, "text": pathlib.Path(arguments.text).name, "lengths": []}
     if kind == "encoder":
         table["pieces"] = int(arguments.pieces)
@@ -109,7 +114,7 @@ def main():
     program.add_argument("model")
     table = actions.add_parser("run")
     table.add_argument("model")
-    for name in ("text", "program", "output"):
+    for name in ("text", "program", "output", "command"):
         table.add_argument(f"--{name}", required=True)
     for name, otherwise in (("lengths", None), ("thresholds", THRESHOLDS), ("features", "residual"), ("modes", None),
                             ("pieces", "64"), ("threads", None)):
