@@ -2,6 +2,7 @@
 // embeddings with those of dense attention.
 
 #include <cstdio>
+#include <limits>
 #include <string>
 #include <thread>
 #include <vector>
@@ -76,6 +77,10 @@ class comparison {
  public:
   comparison(const settings& s, backend where)
       : settings_(s), rows_(features_named(s.rows)), where_(where), model_(s.model, where) {
+    if (s.length > model_.positions())
+      throw bad_input("the model has " + std::to_string(model_.positions()) + " positions, fewer than --length");
+    if (s.pieces > std::numeric_limits<index_t>::max() / s.length)
+      throw bad_input("--length times --pieces is too large");
     const auto tokens = read_tokens(s.tokens, s.length * s.pieces);
     for (index_t i = 0; i < s.pieces; ++i)
       pieces_.emplace_back(tokens.begin() + i * s.length, tokens.begin() + (i + 1) * s.length);

@@ -22,7 +22,7 @@ def mode_names(table):
 
 
 def value_of(at, name, key):
-    """Not a number where a mode does not depend on tau and was run once."""
+    """Not a number where a mode was not run: decoders' random representatives are tried at the first tau only."""
     return next((mode[key] for mode in at["modes"] if mode["name"] == name), float("nan"))
 
 

@@ -13,7 +13,7 @@ import paper_page
 
 LENGTHS = "128,256,512,1024,2048,4096"
 THRESHOLDS = "0.7,0.75,0.8,0.85,0.9,0.95"
-MODES = {"decoder": "literal,near-far,near-far-refined", "encoder": "literal,weighted,all-queries,random"}
+MODES = {"decoder": "window,literal,near-far,near-far-refined", "encoder": "literal,weighted,all-queries,random"}
 
 
 def fail(sentence):
@@ -82,9 +82,11 @@ def encoder_length(report):
 
 def decoder_length(report):
     rows = [at_threshold(report["threshold"], report["mean_after_layer_0"], report["modes"])]
+    fixed = [mode for mode in report["modes"] if mode["representatives_share"] == 0]  # whatever tau is
     for means in report["sweep_means_after_layer_0"]:
         threshold = means.pop("threshold")
-        rows.append(at_threshold(threshold, means, [m for m in report["sweep"] if m["threshold"] == threshold]))
+        swept = [mode for mode in report["sweep"] if mode["threshold"] == threshold]
+        rows.append(at_threshold(threshold, means, fixed + swept))
     dense = next(mode["perplexity"] for mode in report["modes"] if mode["name"] == "dense")
     return {"tokens": report["tokens"], "dense_perplexity": dense, "thresholds": rows}
 
