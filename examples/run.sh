@@ -9,7 +9,8 @@ examples/run.sh [options]
 Fetches what is missing (packages, SmolLM2-135M, a text), builds the example engine, runs it, and leaves report.json
 and plots in the output folder.
 
-  --model DIR       config.json, model.safetensors, tokenizer.json of a Llama-family model (default: SmolLM2-135M)
+  --model DIR       folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
+                    Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
   --text FILE       UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
   --length N        tokens to read (2048)
   --threshold X     Gram threshold tau in (0, 1] (0.8)
@@ -27,10 +28,7 @@ and plots in the output folder.
 EOF
 }
 
-fail() { # bad input: one sentence, exit code 2
-  echo "run.sh: $*" >&2
-  exit 2
-}
+. "$(dirname "$0")/setup.sh"
 
 model='' text='' output='' passed=()
 while [ $# -gt 0 ]; do
@@ -49,28 +47,16 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 if [ -n "$model" ]; then
-  for name in config.json model.safetensors tokenizer.json; do
+  for name in config.json tokenizer.json; do
     [ -f "$model/$name" ] || fail "$model has no $name"
   done
+  [ -f "$model/model.safetensors" ] || [ -f "$model/model.safetensors.index.json" ] ||
+    fail "$model has no model.safetensors and no model.safetensors.index.json"
 fi
 [ -z "$text" ] || [ -f "$text" ] || fail "there is no text $text"
 
 cd "$(dirname "$0")/.."
 output=${output:-$PWD/build/report}
-python=build/venv/bin/python
-. cmake/setup.sh
-
-step() { echo "==> $*" >&2; }
-
-install_tools() {
-  install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev python3 python3-venv >&2
-  recent_cmake build/venv >&2
-  cmp -s examples/tools/requirements.txt build/venv/requirements.txt && return
-  step "Python packages into build/venv"
-  [ -x $python ] || python3 -m venv build/venv
-  $python -m pip install --quiet --no-deps -r examples/tools/requirements.txt
-  cp examples/tools/requirements.txt build/venv/requirements.txt
-}
 
 fetch_model() {
   [ -d build/smollm2-135m ] && return
@@ -94,21 +80,13 @@ fetch_handbook() {
   rm -r $folder
 }
 
-mkdir -p build
 install_tools
 [ -n "$model" ] || fetch_model
 [ -n "$text" ] || fetch_handbook
 $python examples/tools/encode_text.py "${model:-build/smollm2-135m}/tokenizer.json" "${text:-build/handbook.txt}" \
   build/tokens.txt
 
-step "Building the example engine"
-cmake -S . -B build/examples -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
-  -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF >build/examples.log 2>&1 &&
-  cmake --build build/examples --target cascada-evaluate >>build/examples.log 2>&1 || {
-  cat build/examples.log >&2
-  exit 1
-}
-
+build_engine cascada-evaluate
 step "Running the model"
 build/examples/examples/cascada-evaluate --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \
   --output "$output" ${passed[@]+"${passed[@]}"}
