@@ -11,8 +11,8 @@ For each sequence length T and Gram threshold tau: r/T, additions, removals, Jac
 operations saved, and per kind of attention the perplexity (decoders) or the embeddings' fidelity (encoders), beside
 the paper's ranges. Leaves README.md, report.json and two pictures in the output folder.
 
-  --model DIR           config.json, safetensors, tokenizer.json of a Llama-family model, GPT-2, GPT-J, OPT or BERT
-                        (SmolLM2-135M)
+  --model DIR           folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
+                        Llama, GPT-2, GPT-J, OPT or BERT (SmolLM2-135M)
   --encoder             all-MiniLM-L6-v2 instead of SmolLM2-135M
   --text FILE           UTF-8 text (the first chapters of the Debian Administrator's Handbook)
   --lengths A,B,...     tokens (128,256,512,1024,2048,4096, as far as the model has positions)
@@ -73,7 +73,7 @@ prepare() {
     text=build/handbook.txt
   fi
   program=$($python examples/tools/paper_table.py program "$model")
-  build_example "$program"
+  build_engine "$program"
 }
 with_lock prepare
 

@@ -10,7 +10,8 @@ examples/run.sh [options]
 Fetches what is missing (packages, SmolLM2-135M, a text), builds the example engine, runs it, and leaves report.json
 and plots in the output folder.
 
-  --model DIR       config.json, safetensors, tokenizer.json of a Llama-family model, GPT-2, GPT-J or OPT (SmolLM2-135M)
+  --model DIR       folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
+                    Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
   --text FILE       UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
   --length N        tokens to read (2048)
   --threshold X     Gram threshold tau in (0, 1] (0.8)
@@ -54,7 +55,7 @@ prepare() {
   install_tools
   [ -n "$model" ] || fetch_smollm2
   [ -n "$text" ] || fetch_handbook
-  build_example cascada-evaluate
+  build_engine cascada-evaluate
 }
 with_lock prepare
 $python examples/tools/encode_text.py "${model:-build/smollm2-135m}/tokenizer.json" "${text:-build/handbook.txt}" \

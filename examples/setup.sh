@@ -1,6 +1,5 @@
-# Sourced by run.sh and paper_table.sh: fetches what they need into build/ and builds programs. All but `fail` and
-# `require_...` work in the project's folder.
-
+# Sourced by the scripts of this folder: fetches into build/ what they need, and builds the engine's programs. All but
+# `fail` and `require_...` want the repository's root as the working folder.
 . "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup.sh"
 python=build/venv/bin/python
 
@@ -17,7 +16,8 @@ require_model() {
   for name in config.json tokenizer.json; do
     [ -f "$1/$name" ] || fail "$1 has no $name"
   done
-  [ -f "$1/model.safetensors" ] || [ -f "$1/model.safetensors.index.json" ] || fail "$1 has no model.safetensors"
+  [ -f "$1/model.safetensors" ] || [ -f "$1/model.safetensors.index.json" ] ||
+    fail "$1 has no model.safetensors and no model.safetensors.index.json"
 }
 
 require_text() { [ -f "$1" ] || fail "there is no text $1"; }
@@ -28,7 +28,9 @@ with_lock() {
   { flock 9; "$@"; } 9>build/lock
 }
 
+# A compiler, Python, and the tools' packages in build/venv.
 install_tools() {
+  mkdir -p build
   install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev python3 python3-venv >&2
   recent_cmake build/venv >&2
   cmp -s examples/tools/requirements.txt build/venv/requirements.txt && return
@@ -74,12 +76,12 @@ fetch_handbook() {
   rm -r $folder
 }
 
-# build_example TARGET: into build/examples.
-build_example() {
-  step "Building $1"
+# build_engine TARGET...: programs of the example engine, into build/examples/examples.
+build_engine() {
+  step "Building the example engine"
   cmake -S . -B build/examples -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
     -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF >build/examples.log 2>&1 &&
-    cmake --build build/examples --target "$1" >>build/examples.log 2>&1 || {
+    cmake --build build/examples --target "$@" >>build/examples.log 2>&1 || {
     cat build/examples.log >&2
     exit 1
   }
