@@ -7,8 +7,8 @@
 
 #include "cascada/attention.hpp"
 #include "engine/arguments.hpp"
+#include "engine/decoder.hpp"
 #include "engine/file.hpp"
-#include "engine/llama.hpp"
 
 using namespace engine;
 
@@ -33,9 +33,9 @@ int dump(int count, char** values) {
     std::fputs(usage, stdout);
     return 0;
   }
-  const auto  with_heads = given.integers("--heads");
-  const auto  tokens     = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
-  const llama model(given.text("--model"));
+  const auto    with_heads = given.integers("--heads");
+  const auto    tokens     = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
+  const decoder model(given.text("--model"));
 
   std::map<std::string, matrix> dumped;
   cascada::attention<float>     dense({.keys = cascada::key_set::all});

@@ -8,8 +8,8 @@
 
 #include "cascada/attention.hpp"
 #include "engine/arguments.hpp"
+#include "engine/decoder.hpp"
 #include "engine/file.hpp"
-#include "engine/llama.hpp"
 
 using namespace engine;
 
@@ -27,12 +27,12 @@ int dump(int count, char** values) {
     std::fputs(usage, stdout);
     return 0;
   }
-  const auto  output = given.text("--output");
-  const auto  wanted = given.integers("--layers");
-  const auto  tokens = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
-  const llama model(given.text("--model"));
+  const auto    output = given.text("--output");
+  const auto    wanted = given.integers("--layers");
+  const auto    tokens = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
+  const decoder model(given.text("--model"));
   for (const int layer : wanted)
-    if (layer < 0 || layer >= model.shape().layers) throw bad_input("the model has no layer " + std::to_string(layer));
+    if (layer < 0 || layer >= model.layers()) throw bad_input("the model has no layer " + std::to_string(layer));
 
   std::map<std::string, matrix> dumped;
   cascada::attention<float>     dense({.keys = cascada::key_set::all});

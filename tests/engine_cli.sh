@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# engine_cli.sh CASCADA_EVALUATE: bad input gives one sentence and exit code 2, and leaves nothing behind; good input
-# gives a report. The model is the golden one.
+# engine_cli.sh CASCADA_EVALUATE CASCADA_EVALUATE_ENCODER: bad input gives one sentence and exit code 2, and leaves nothing behind; good input
+# gives a report. The models are golden ones.
 set -euo pipefail
-evaluate=$1
+evaluate=$1 evaluate_encoder=$2
 here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 
 seq 0 60 >tokens
+for i in $(seq 0 119); do echo $((i * i % 89)); done >pieces # four of 30 tokens
 run() { "$evaluate" --model "$here/golden" --tokens tokens --length 61 --chunk 16 --window 16 --output out "$@"; }
+run_encoder() {
+  "$evaluate_encoder" --model "$here/golden/bert-bare" --tokens pieces --length 30 --pieces 4 --output out "$@"
+}
 
 failed=0
 refused() { # refused WORDS COMMAND...: exit code 2, one line on stderr with the words, no output folder
@@ -40,13 +44,35 @@ refused 'cannot make' run --output tokens/out
 mkdir cut && cp "$here"/golden/config.json cut && head -c 100000 "$here"/golden/model.safetensors >cut/model.safetensors
 refused 'truncated' run --model cut
 
+refused 'unknown option --window' run_encoder --window 1
+refused 'must be at least 2' run_encoder --pieces 1
+refused '120 tokens; 150' run_encoder --pieces 5
+refused 'too large' run_encoder --pieces 2000000000
+refused '64 positions' run_encoder --length 65
+refused '(0, 1]' run_encoder --thresholds 0.8,1.5
+refused 'unknown mode near-far' run_encoder --modes near-far
+refused 'unknown features' run_encoder --features values
+refused 'model_type is llama' run_encoder --model "$here/golden"
+refused 'model_type is bert' run --model "$here/golden/bert-bare"
+
 main_job=$here/../examples/run.sh
 refused 'unknown option --bogus' "$main_job" --bogus
 refused 'needs a value' "$main_job" --length
 refused 'no config.json' "$main_job" --model "$scratch" --output out
 refused 'no text' "$main_job" --text absent --output out
 "$main_job" --help | grep -q -- --candidates
+
+table=$here/../examples/paper_table.sh
+refused 'unknown option --bogus' "$table" --bogus
+refused 'needs a value' "$table" --lengths
+refused 'no list of lengths' "$table" --lengths 128,many
+refused 'no list of numbers' "$table" --thresholds 0.7,1.2
+refused 'no config.json' "$table" --model "$scratch" --output out
+refused 'no text' "$table" --text absent --output out
+refused 'leave it out' "$table" --encoder --model "$here/golden/bert-bare"
+"$table" --help | grep -q -- --thresholds
 "$evaluate" --help | grep -q -- --candidates
+"$evaluate_encoder" --help | grep -q -- --pieces
 
 for features in residual normalized keys; do
   run --features $features --seed 7 >table 2>progress
@@ -54,4 +80,7 @@ for features in residual normalized keys; do
   grep -q '"set_equals_full_selection": true' out/report.json
   [ "$(ls out)" = report.json ]
 done
+run_encoder --thresholds 0.8,0.9 --features keys >table 2>progress
+[ "$(grep -c '^weighted' table)" -eq 2 ]
+[ "$(grep -c '"sets_equal_full_selection": true' out/report.json)" -eq 2 ]
 exit $failed

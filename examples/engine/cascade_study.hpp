@@ -12,7 +12,7 @@
 namespace engine {
 
 struct layer_study {
-  cascada::selection_report exact, paper;
+  cascada::selection_report exact, paper, full;
   bool                      set_equals_full_selection;  // exact and paper mode, compared with full selection
   bool                      paper_mode_equals_exact;    // the same representative for every token
 };
@@ -34,6 +34,7 @@ class cascade_study {
     layers_.push_back({
         .exact                     = exact_.report(),
         .paper                     = paper_.report(),
+        .full                      = full_.report(),
         .set_equals_full_selection = same(exact.indices, full.indices) && same(paper.indices, full.indices),
         .paper_mode_equals_exact   = same(exact.rep, paper.rep),
     });

@@ -17,8 +17,8 @@ struct predictions {
   std::vector<index_t> likeliest;       // [T - 1] the token of largest logit
 };
 
-/// hidden [T, d], output_weight [vocabulary, d]; T >= 2. Logits exist for a few tokens at a time only.
-inline predictions predict_next(const matrix& hidden, const matrix& output_weight, std::span<const index_t> tokens,
+/// hidden [T, d], output: d to the vocabulary; T >= 2. Logits exist for a few tokens at a time only.
+inline predictions predict_next(const matrix& hidden, const affine& output, std::span<const index_t> tokens,
                                 const backend& where) {
   const auto          count = static_cast<index_t>(tokens.size()) - 1;
   std::vector<double> loss(static_cast<std::size_t>(count));
@@ -27,7 +27,7 @@ inline predictions predict_next(const matrix& hidden, const matrix& output_weigh
   matrix logits;
   for (index_t begin = 0; begin < count; begin += 256) {
     const index_t length = std::min<index_t>(256, count - begin);
-    linear(hidden.middleRows(begin, length), output_weight, logits, where);
+    output(hidden.middleRows(begin, length), logits, where);
     for_pieces(length, 8, where, [&](index_t first, index_t rows) {
       for (index_t i = first; i < first + rows; ++i) {
         const auto   t    = static_cast<std::size_t>(begin + i);

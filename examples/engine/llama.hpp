@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "engine/attention_input.hpp"
+#include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
+#include "engine/embedding.hpp"
 #include "engine/linear.hpp"
 #include "engine/mlp.hpp"
 #include "engine/norm.hpp"
 #include "engine/rotary.hpp"
-#include "engine/safetensors.hpp"
 
 namespace engine {
 
@@ -21,7 +22,6 @@ struct llama_config {
   bool    tied_embeddings;
 
   static llama_config read(const config& file) {
-    if (file.get<std::string>("model_type") != "llama") throw bad_input(file.path() + ": model_type is not llama");
     if (file.get<std::string>("hidden_act", "silu") != "silu")
       throw bad_input(file.path() + ": hidden_act is not silu");
     for (const char* bias : {"attention_bias", "mlp_bias"})
@@ -33,13 +33,17 @@ struct llama_config {
     c.layers          = file.size("num_hidden_layers");
     c.heads           = file.size("num_attention_heads");
     c.kv_heads        = file.size("num_key_value_heads", c.heads);
-    c.head_dim        = file.size("head_dim", c.hidden / c.heads);
+    c.head_dim        = file.size("head_dim", std::max(1, c.hidden / c.heads));
     c.vocabulary      = file.size("vocab_size");
     c.positions       = file.size("max_position_embeddings");
-    c.norm_epsilon    = file.get<float>("rms_norm_eps");
+    c.norm_epsilon    = file.positive("rms_norm_eps");
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", false);
     c.rope_base       = read_rope_base(file);
     if (c.heads % c.kv_heads != 0) throw bad_input(file.path() + ": the KV heads do not divide the query heads");
+    if (file.get<index_t>("head_dim", 0) == 0 && c.hidden % c.heads != 0)
+      throw bad_input(file.path() + ": num_attention_heads does not divide hidden_size, and there is no head_dim");
+    if (c.head_dim > std::numeric_limits<index_t>::max() / c.heads)
+      throw bad_input(file.path() + ": num_attention_heads times head_dim is too large");
     if (c.head_dim % 2 != 0) throw bad_input(file.path() + ": head_dim is odd");
     return c;
   }
@@ -53,37 +57,37 @@ struct llama_config {
     if (type != parameters.end() && type->second != "default")
       throw bad_input(file.path() + ": scaled rotary positions are not supported");
     const auto base = parameters.find("rope_theta");
-    return base != parameters.end() && base->second.is_number() ? base->second.get<float>()
-                                                                : file.get<float>("rope_theta", 10000.0f);
+    if (base == parameters.end() || !base->second.is_number()) return file.positive("rope_theta", 10000.0f);
+    const float value = base->second.get<float>();
+    if (!(value > 0)) throw bad_input("rope_theta in " + file.path() + " must be positive");
+    return value;
   }
 };
 
 /// Weights of one model; const use from several threads is safe.
 class llama {
  public:
-  /// Reads config.json and model.safetensors of a folder.
-  explicit llama(const std::string& folder, backend where = {})
-      : where_(where), config_(llama_config::read(config(folder + "/config.json"))) {
+  llama(const config& description, const checkpoint& file, backend where)
+      : where_(where), config_(llama_config::read(description)) {
     const llama_config& c = config_;
-    safetensors         file(folder + "/model.safetensors");
-    embeddings_ = file.load("model.embed_tokens.weight", c.vocabulary, c.hidden);
-    norm_       = file.load("model.norm.weight", 1, c.hidden);
-    if (!c.tied_embeddings) output_ = file.load("lm_head.weight", c.vocabulary, c.hidden);
+    embeddings_           = file.map("model.embed_tokens.weight", c.vocabulary, c.hidden);
+    norm_                 = file.load("model.norm.weight", 1, c.hidden);
+    output_.weight        = c.tied_embeddings ? embeddings_ : file.map("lm_head.weight", c.vocabulary, c.hidden);
     for (index_t l = 0; l < c.layers; ++l) layers_.push_back(load_layer(file, l));
   }
 
-  const llama_config& shape() const { return config_; }
+  index_t layers() const { return config_.layers; }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
-  const matrix& output_weight() const { return config_.tied_embeddings ? embeddings_ : output_; }
+  const affine& output() const { return output_; }
 
-  /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states, normalised [T, hidden].
-  /// In each layer `attend(attention_input, out)` fills out [T, heads * head_dim].
+  /// As decoder::forward.
   template <class Attend>
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
     const auto   T = static_cast<index_t>(tokens.size());
+    matrix       x = embed(tokens, embeddings_, config_.positions), normalized, q, k, v, update;
+    matrix       attended(T, config_.heads * config_.head_dim);
     const rotary positions(T, config_.head_dim, config_.rope_base);
-    matrix       x = embed(tokens), normalized, q, k, v, attended(T, config_.heads * config_.head_dim), update;
     for (index_t l = 0; l < config_.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       rms_norm(x, w.attention_norm, config_.norm_epsilon, normalized, where_);
@@ -106,42 +110,35 @@ class llama {
 
  private:
   struct layer {
-    matrix    attention_norm, query, key, value, output, mlp_norm;
-    gated_mlp mlp;
+    matrix        attention_norm;
+    stored_matrix query, key, value, output;
+    matrix        mlp_norm;
+    gated_mlp     mlp;
   };
 
-  layer load_layer(safetensors& file, index_t l) const {
-    const llama_config& c    = config_;
-    const auto          load = [&](const char* name, index_t rows, index_t cols) {
-      return file.load("model.layers." + std::to_string(l) + "." + name + ".weight", rows, cols);
+  layer load_layer(const checkpoint& file, index_t l) const {
+    const llama_config& c      = config_;
+    const std::string   prefix = "model.layers." + std::to_string(l) + ".";
+    const auto          norm   = [&](const char* name) { return file.load(prefix + name + ".weight", 1, c.hidden); };
+    const auto          map    = [&](const char* name, index_t rows, index_t cols) {
+      return file.map(prefix + name + ".weight", rows, cols);
     };
-    return {.attention_norm = load("input_layernorm", 1, c.hidden),
-            .query          = load("self_attn.q_proj", c.heads * c.head_dim, c.hidden),
-            .key            = load("self_attn.k_proj", c.kv_heads * c.head_dim, c.hidden),
-            .value          = load("self_attn.v_proj", c.kv_heads * c.head_dim, c.hidden),
-            .output         = load("self_attn.o_proj", c.hidden, c.heads * c.head_dim),
-            .mlp_norm       = load("post_attention_layernorm", 1, c.hidden),
-            .mlp            = {.gate = load("mlp.gate_proj", c.intermediate, c.hidden),
-                               .up   = load("mlp.up_proj", c.intermediate, c.hidden),
-                               .down = load("mlp.down_proj", c.hidden, c.intermediate)}};
-  }
-
-  matrix embed(std::span<const index_t> tokens) const {
-    if (static_cast<std::int64_t>(tokens.size()) > config_.positions)
-      throw bad_input("the model has " + std::to_string(config_.positions) + " positions, fewer than there are tokens");
-    matrix x(static_cast<index_t>(tokens.size()), config_.hidden);
-    for (index_t t = 0; t < rows_of(x); ++t) {
-      const index_t id = tokens[static_cast<std::size_t>(t)];
-      if (id < 0 || id >= config_.vocabulary)
-        throw bad_input("token id " + std::to_string(id) + " is not in the vocabulary");
-      x.row(t) = embeddings_.row(id);
-    }
-    return x;
+    return {.attention_norm = norm("input_layernorm"),
+            .query          = map("self_attn.q_proj", c.heads * c.head_dim, c.hidden),
+            .key            = map("self_attn.k_proj", c.kv_heads * c.head_dim, c.hidden),
+            .value          = map("self_attn.v_proj", c.kv_heads * c.head_dim, c.hidden),
+            .output         = map("self_attn.o_proj", c.hidden, c.heads * c.head_dim),
+            .mlp_norm       = norm("post_attention_layernorm"),
+            .mlp            = {.gate = map("mlp.gate_proj", c.intermediate, c.hidden),
+                               .up   = map("mlp.up_proj", c.intermediate, c.hidden),
+                               .down = map("mlp.down_proj", c.hidden, c.intermediate)}};
   }
 
   backend            where_;
   llama_config       config_;
-  matrix             embeddings_, norm_, output_;  // output_ only where embeddings are not tied
+  stored_matrix      embeddings_;
+  matrix             norm_;
+  affine             output_;
   std::vector<layer> layers_;
 };
 

@@ -19,22 +19,24 @@ class stopwatch {
   clock::time_point start_ = clock::now();
 };
 
-/// One pass of the model through its layers.
+/// One pass of the model through its layers, or of several passes through the pieces of a text.
 class progress {
  public:
-  progress(std::string what, int layers) : what_(std::move(what)), layers_(layers) {}
+  progress(std::string what, int count, const char* unit = "layer")
+      : what_(std::move(what)), unit_(unit), count_(count) {}
 
-  void layer(int index) const {
-    if (terminal_) std::fprintf(stderr, "\r%-28s layer %2d/%d", what_.c_str(), index + 1, layers_);
+  void step(int index) const {
+    if (terminal_) std::fprintf(stderr, "\r%-28s %s %2d/%d", what_.c_str(), unit_, index + 1, count_);
   }
   void done() const {
-    std::fprintf(stderr, "%s%-28s %d layers, %.1f s\n", terminal_ ? "\r" : "", what_.c_str(), layers_,
+    std::fprintf(stderr, "%s%-28s %d %ss, %.1f s\n", terminal_ ? "\r" : "", what_.c_str(), count_, unit_,
                  watch_.seconds());
   }
 
  private:
   std::string what_;
-  int         layers_;
+  const char* unit_;
+  int         count_;
   bool        terminal_ = isatty(STDERR_FILENO) == 1;
   stopwatch   watch_;
 };

@@ -1,10 +1,12 @@
 #pragma once
 // A run's numbers and their form in report.json.
 
+#include <algorithm>
 #include <charconv>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/cascade_study.hpp"
@@ -30,28 +32,43 @@ struct report {
   float                    threshold = 0;
   std::vector<layer_study> layers    = {};
   std::vector<mode_result> modes     = {};
-  std::vector<mode_result> sweep     = {};  // other thresholds
+  // Other thresholds: the layers of each, and the modes that select.
+  std::vector<std::pair<float, std::vector<layer_study>>> sweep_layers = {};
+  std::vector<mode_result>                                sweep        = {};
 };
 
-/// Means over all layers but the first, which has nothing to inherit.
+/// Means over all layers, of one sequence or of several, but a sequence's first, which has nothing to inherit.
 struct cascade_summary {
-  double share = 0, jaccard = 0, savings_exact = 0, savings_paper_mode = 0, savings_cross_gram_only = 0;
-  bool   sets_equal = true;
+  double share = 0, additions = 0, removals = 0, jaccard = 0, least_jaccard = 1;
+  double savings_exact = 0, savings_paper_mode = 0, savings_cross_gram_only = 0, savings_full_selection = 0;
+  bool   sets_equal = true;  // the first layers included
 };
 
 inline cascade_summary summarise(const std::vector<layer_study>& layers) {
   cascade_summary mean;
-  for (const layer_study& layer : layers) mean.sets_equal &= layer.set_equals_full_selection;
-  const auto count = static_cast<double>(layers.size()) - 1;
-  for (std::size_t l = 1; l < layers.size(); ++l) {
-    const auto& [exact, paper, same_set, same_rep] = layers[l];
+  const auto      inherits = [](const layer_study& layer) { return layer.exact.jaccard.has_value(); };
+  const auto      count    = static_cast<double>(std::count_if(layers.begin(), layers.end(), inherits));
+  for (const layer_study& layer : layers) {
+    const auto& [exact, paper, full, same_set, same_rep] = layer;
+    mean.sets_equal &= same_set;
+    if (!inherits(layer)) continue;
     mean.share += static_cast<double>(exact.representatives) / exact.tokens / count;
-    mean.jaccard += exact.jaccard.value_or(1.0) / count;
+    mean.additions += exact.additions / count;
+    mean.removals += exact.removals / count;
+    mean.jaccard += *exact.jaccard / count;
+    mean.least_jaccard = std::min(mean.least_jaccard, *exact.jaccard);
     mean.savings_exact += exact.savings() / count;
     mean.savings_paper_mode += paper.savings() / count;
     mean.savings_cross_gram_only += paper.savings_cross_gram_only() / count;
+    mean.savings_full_selection += full.savings() / count;
   }
   return mean;
+}
+
+/// Whether every cascade of the run, at every threshold, kept the sets of full selection.
+inline bool sets_equal(const report& run) {
+  const auto equal = [](const auto& sweep) { return summarise(sweep.second).sets_equal; };
+  return summarise(run.layers).sets_equal && std::all_of(run.sweep_layers.begin(), run.sweep_layers.end(), equal);
 }
 
 /// A float as the shortest number that reads back as it: 0.8, not 0.800000011920929.
@@ -81,6 +98,7 @@ inline nlohmann::json to_json(const layer_study& layer, std::size_t index) {
           {"savings_exact", layer.exact.savings()},
           {"savings_paper_mode", layer.paper.savings()},
           {"savings_cross_gram_only", first ? nlohmann::json() : nlohmann::json(layer.paper.savings_cross_gram_only())},
+          {"savings_full_selection", layer.full.savings()},
           {"set_equals_full_selection", layer.set_equals_full_selection},
           {"paper_mode_equals_exact", layer.paper_mode_equals_exact}};
 }
@@ -98,23 +116,35 @@ inline nlohmann::json to_json(const mode_result& mode) {
   return out;
 }
 
+inline nlohmann::json to_json(const cascade_summary& mean) {
+  return {{"representatives_share", mean.share},
+          {"additions", mean.additions},
+          {"removals", mean.removals},
+          {"jaccard", mean.jaccard},
+          {"least_jaccard", mean.least_jaccard},
+          {"savings_exact", mean.savings_exact},
+          {"savings_paper_mode", mean.savings_paper_mode},
+          {"savings_cross_gram_only", mean.savings_cross_gram_only},
+          {"savings_full_selection", mean.savings_full_selection},
+          {"sets_equal_full_selection", mean.sets_equal}};
+}
+
 inline nlohmann::json to_json(const report& run) {
-  const cascade_summary mean = summarise(run.layers);
-  nlohmann::json        out  = {{"tokens", run.tokens},
-                                {"threshold", decimal(run.threshold)},
-                                {"settings", run.settings},
-                                {"full_gram_operations", cascada::full_gram_operations(run.tokens)},
-                                {"mean_after_layer_0",
-                                 {{"representatives_share", mean.share},
-                                  {"jaccard", mean.jaccard},
-                                  {"savings_exact", mean.savings_exact},
-                                  {"savings_paper_mode", mean.savings_paper_mode},
-                                  {"savings_cross_gram_only", mean.savings_cross_gram_only}}},
-                                {"layers", nlohmann::json::array()},
-                                {"modes", nlohmann::json::array()},
-                                {"sweep", nlohmann::json::array()}};
+  nlohmann::json out = {{"tokens", run.tokens},
+                        {"threshold", decimal(run.threshold)},
+                        {"settings", run.settings},
+                        {"full_gram_operations", cascada::full_gram_operations(run.tokens)},
+                        {"mean_after_layer_0", to_json(summarise(run.layers))},
+                        {"layers", nlohmann::json::array()},
+                        {"modes", nlohmann::json::array()},
+                        {"sweep_means_after_layer_0", nlohmann::json::array()},
+                        {"sweep", nlohmann::json::array()}};
   for (std::size_t l = 0; l < run.layers.size(); ++l) out["layers"].push_back(to_json(run.layers[l], l));
   for (const mode_result& mode : run.modes) out["modes"].push_back(to_json(mode));
+  for (const auto& [threshold, layers] : run.sweep_layers) {
+    out["sweep_means_after_layer_0"].push_back(to_json(summarise(layers)));
+    out["sweep_means_after_layer_0"].back()["threshold"] = decimal(threshold);
+  }
   for (const mode_result& mode : run.sweep) out["sweep"].push_back(to_json(mode));
   return out;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Rotary position embedding (RoPE, arXiv:2104.09864), the variant that rotates halves of a head.
+// Rotary position embedding (RoPE, arXiv:2104.09864) in its two variants: halves of a head turn together (Llama), or
+// neighbouring columns do (GPT-J).
 
 #include <cmath>
 
@@ -7,7 +8,7 @@
 
 namespace engine {
 
-/// The angles of positions 0 .. T-1 for heads of `dim` columns: column i turns with column i + dim / 2.
+/// The angles of positions 0 .. T-1 for `dim` columns of a head.
 class rotary {
  public:
   rotary(index_t tokens, index_t dim, float base) : cosine_(tokens, dim / 2), sine_(tokens, dim / 2) {
@@ -21,7 +22,7 @@ class rotary {
     }
   }
 
-  /// Rotates every head of x [T, heads * dim] in place.
+  /// Rotates every head of x [T, heads * dim] in place: column i with column i + dim / 2.
   void apply(matrix& x, const backend& where) const {
     const index_t half = cols_of(cosine_);
     for_pieces(rows_of(x), 64, where, [&](index_t begin, index_t count) {
@@ -33,6 +34,21 @@ class rotary {
           b    = b.cwiseProduct(cosine_.row(t)) + a.cwiseProduct(sine_.row(t));
           a    = left;
         }
+    });
+  }
+
+  /// Rotates the first dim columns of every head of x [T, heads * head_dim] in place: column 2 i with column 2 i + 1.
+  void apply_interleaved(matrix& x, index_t head_dim, const backend& where) const {
+    for_pieces(rows_of(x), 64, where, [&](index_t begin, index_t count) {
+      for (index_t t = begin; t < begin + count; ++t)
+        for (index_t head = 0; head < cols_of(x); head += head_dim)
+          for (index_t i = 0; i < cols_of(cosine_); ++i) {
+            float&      a    = x(t, head + 2 * i);
+            float&      b    = x(t, head + 2 * i + 1);
+            const float left = a * cosine_(t, i) - b * sine_(t, i);
+            b                = b * cosine_(t, i) + a * sine_(t, i);
+            a                = left;
+          }
     });
   }
 

@@ -3,36 +3,34 @@
 
 #include <array>
 #include <cstdint>
-#include <cstdio>
-#include <fstream>
+#include <cstring>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "engine/error.hpp"
 #include "engine/file.hpp"
+#include "engine/mapped_file.hpp"
 #include "engine/matrix.hpp"
+#include "engine/stored_matrix.hpp"
 
 namespace engine {
 
-/// One safetensors file, little-endian. The header is checked whole when the file is opened.
+/// One safetensors file, little-endian, mapped. The header is checked whole, and against the size of the file, when it
+/// is opened.
 class safetensors {
  public:
-  explicit safetensors(const std::string& path) : path_(path), file_(path, std::ios::binary) {
-    if (!file_) throw bad_input("cannot open " + path);
-    file_.seekg(0, std::ios::end);
-    const auto bytes = static_cast<std::uint64_t>(file_.tellg());
-    file_.seekg(0);
+  explicit safetensors(const std::string& path) : path_(path), file_(std::make_shared<const mapped_file>(path)) {
     std::uint64_t header_bytes = 0;
-    file_.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-    if (!file_ || header_bytes > bytes - sizeof header_bytes)
+    if (file_->size() >= sizeof header_bytes) std::memcpy(&header_bytes, file_->data(), sizeof header_bytes);
+    if (file_->size() < sizeof header_bytes || header_bytes > file_->size() - sizeof header_bytes)
       throw bad_input(path + " is truncated or no safetensors file: its header does not fit into it");
-    std::string header(header_bytes, '\0');
-    file_.read(header.data(), static_cast<std::streamsize>(header_bytes));
     data_begin_ = sizeof header_bytes + header_bytes;
-    read_header(header, bytes - data_begin_);
+    read_header({reinterpret_cast<const char*>(file_->data()) + sizeof header_bytes, header_bytes});
   }
 
   bool contains(const std::string& name) const { return tensors_.count(name) != 0; }
@@ -44,18 +42,16 @@ class safetensors {
     return out;
   }
 
-  /// A tensor as float, [rows, cols] (a vector has one row). F32, F16 and BF16 convert exactly.
-  matrix load(const std::string& name, index_t rows, index_t cols) {
+  /// A tensor, [rows, cols] (a vector has one row), on the bytes of the file. F32, F16 and BF16 can be read.
+  stored_matrix map(const std::string& name, index_t rows, index_t cols) const {
     const stored_tensor& found = find(name, rows, cols);
-    matrix               out(rows, cols);
-    if (found.type == "F32")
-      read_as<float>(found, out);
-    else if (found.type == "F16")
-      read_as<Eigen::half>(found, out);
-    else if (found.type == "BF16")
-      read_as<Eigen::bfloat16>(found, out);
-    else
-      throw bad_input("tensor " + name + " in " + path_ + " is " + found.type + "; F32, F16 and BF16 can be read");
+    return {file_->data() + data_begin_ + found.begin, type_of(name, found), rows, cols, file_};
+  }
+
+  /// The same as float, which is exact.
+  matrix load(const std::string& name, index_t rows, index_t cols) const {
+    matrix out;
+    map(name, rows, cols).read_block(0, 0, rows, cols, out);
     return out;
   }
 
@@ -81,8 +77,16 @@ class safetensors {
     return 1;
   }
 
-  void read_header(const std::string& text, std::uint64_t data_bytes) {
-    const auto header = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  stored_type type_of(const std::string& name, const stored_tensor& found) const {
+    if (found.type == "F32") return stored_type::f32;
+    if (found.type == "F16") return stored_type::f16;
+    if (found.type == "BF16") return stored_type::bf16;
+    throw bad_input("tensor " + name + " in " + path_ + " is " + found.type + "; F32, F16 and BF16 can be read");
+  }
+
+  void read_header(std::string_view text) {
+    const std::uint64_t data_bytes = file_->size() - data_begin_;
+    const auto          header     = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!header.is_object()) throw bad_input(path_ + " is no safetensors file: its header is not JSON");
     for (const auto& [name, entry] : header.items()) {
       if (name == "__metadata__") continue;
@@ -117,17 +121,8 @@ class safetensors {
     return found->second;
   }
 
-  template <class Stored>
-  void read_as(const stored_tensor& found, matrix& out) {
-    Eigen::Matrix<Stored, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> stored(out.rows(), out.cols());
-    file_.seekg(static_cast<std::streamoff>(data_begin_ + found.begin));
-    file_.read(reinterpret_cast<char*>(stored.data()), static_cast<std::streamsize>(found.end - found.begin));
-    if (!file_) throw bad_input("cannot read " + path_);
-    out = stored.template cast<float>();
-  }
-
   std::string                          path_;
-  std::ifstream                        file_;
+  std::shared_ptr<const mapped_file>   file_;
   std::uint64_t                        data_begin_ = 0;
   std::map<std::string, stored_tensor> tensors_;
 };

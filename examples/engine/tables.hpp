@@ -15,7 +15,7 @@ inline void print_layers(const report& run) {
   std::printf("                                        Gram operations, exact cascade       saved of T(T-1)/2\n");
   std::printf("layer    r   r/T   add remove Jaccard  inherit validate orphans   total    exact  paper  cross-Gram\n");
   for (std::size_t l = 0; l < run.layers.size(); ++l) {
-    const auto& [exact, paper, same_set, same_rep] = run.layers[l];
+    const auto& [exact, paper, full, same_set, same_rep] = run.layers[l];
     const auto thousands = [](std::int64_t operations) { return static_cast<double>(operations) / 1e3; };
     std::printf("%5zu %4d  %.2f", l, exact.representatives, static_cast<double>(exact.representatives) / exact.tokens);
     if (l == 0)
@@ -34,7 +34,7 @@ inline void print_layers(const report& run) {
       mean.share, mean.jaccard, 100 * mean.savings_exact, 100 * mean.savings_paper_mode,
       100 * mean.savings_cross_gram_only);
   std::printf("(means without layer 0)\n\n%s\n",
-              mean.sets_equal ? "In every layer the cascade's set, exact and paper mode, equals that of full selection."
+              sets_equal(run) ? "In every layer the cascade's set, exact and paper mode, equals that of full selection."
                               : "THE CASCADE'S SET DIFFERS FROM FULL SELECTION.");
 }
 

@@ -67,13 +67,21 @@ def draw_cascade(report, path):
     save(figure, path)
 
 
-def draw_perplexity(report, path):
-    figure, axes = plt.subplots(figsize=(8, 5.2))
-    runs = [mode for mode in report["modes"] + report["sweep"] if mode["name"] in STYLES]
-    # Costs span four decades, and some are negative: linear within 1 % of dense, logarithmic beyond.
+def scale_ratios(axes, ratios):
+    """Costs span four decades, and some are negative: linear within 1 % of dense, logarithmic beyond. Returns the
+    least tick."""
     unit = 0.01
     axes.set_yscale("function", functions=(lambda ratio: np.arcsinh((ratio - 1) / unit),
                                            lambda height: 1 + unit * np.sinh(height)))
+    ticks = [0.9, 0.97, 0.99, 1, 1.01, 1.03, 1.1, 1.3, 2, 5, 20, 100, 1000]
+    shown = [tick for tick in ticks if min(ratios + [1]) - 0.02 <= tick <= 1.5 * max(ratios + [1])]
+    axes.set_yticks(shown, [f"× {tick:g}" for tick in shown])
+    return min(shown)
+
+
+def draw_perplexity(report, path):
+    figure, axes = plt.subplots(figsize=(8, 5.2))
+    runs = [mode for mode in report["modes"] + report["sweep"] if mode["name"] in STYLES]
     axes.axhline(1, color="#333333", linewidth=1)
     axes.annotate("dense", (1, 1), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
                   va="center", color="#333333")
@@ -84,11 +92,8 @@ def draw_perplexity(report, path):
             axes.plot(*zip(*points), color=colour, marker=marker, markersize=8, label=label, clip_on=False,
                       linestyle="-" if len(points) > 1 else "none")
 
-    ratios = [mode["perplexity_ratio"] for mode in runs] + [1]
-    ticks = [0.9, 0.97, 0.99, 1, 1.01, 1.03, 1.1, 1.3, 2, 5, 20, 100, 1000]
-    shown = [tick for tick in ticks if min(ratios) - 0.02 <= tick <= 1.5 * max(ratios)]
-    axes.set_yticks(shown, [f"× {tick:g}" for tick in shown])
-    axes.set(xlim=(-0.01, None), ylim=(min(shown), None), xlabel="r / T, mean over layers")
+    least = scale_ratios(axes, [mode["perplexity_ratio"] for mode in runs])
+    axes.set(xlim=(-0.01, None), ylim=(least, None), xlabel="r / T, mean over layers")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_title(f"Perplexity relative to dense attention: T = {report['tokens']}", pad=12)
     axes.legend(loc="upper right")

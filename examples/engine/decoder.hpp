@@ -1,0 +1,59 @@
+#pragma once
+// A decoder of any architecture that the engine knows, chosen by config.json's model_type.
+
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "engine/checkpoint.hpp"
+#include "engine/config.hpp"
+#include "engine/gpt2.hpp"
+#include "engine/gptj.hpp"
+#include "engine/llama.hpp"
+#include "engine/opt.hpp"
+
+namespace engine {
+
+class decoder {
+ public:
+  /// Reads config.json and the weights of a folder.
+  explicit decoder(const std::string& folder, backend where = {}) : model_(open(folder, where)) {}
+
+  index_t layers() const {
+    return std::visit([](const auto& model) { return model.layers(); }, model_);
+  }
+
+  /// Turns final hidden states into logits.
+  const affine& output() const {
+    return std::visit([](const auto& model) -> const affine& { return model.output(); }, model_);
+  }
+
+  /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states, normalised [T, hidden].
+  /// In each layer `attend(attention_input, out)` fills out [T, heads * head_dim].
+  template <class Attend>
+  matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
+    return std::visit([&](const auto& model) { return model.forward(tokens, attend); }, model_);
+  }
+
+ private:
+  using any = std::variant<llama, gpt2, gptj, opt>;
+
+  static any open(const std::string& folder, const backend& where) {
+    const config description(folder + "/config.json");
+    const auto   type = description.get<std::string>("model_type");
+    const auto   read = [&]<class Model>(std::in_place_type_t<Model> model) {
+      checkpoint file(folder);
+      return any(model, description, file, where);
+    };
+    if (type == "llama") return read(std::in_place_type<llama>);
+    if (type == "gpt2") return read(std::in_place_type<gpt2>);
+    if (type == "gptj") return read(std::in_place_type<gptj>);
+    if (type == "opt") return read(std::in_place_type<opt>);
+    throw bad_input(description.path() + ": model_type is " + type + "; there are llama, gpt2, gptj and opt");
+  }
+
+  any model_;
+};
+
+}  // namespace engine

@@ -1,0 +1,109 @@
+"""Makes the golden GPT-2, GPT-J and OPT checkpoints: tiny random models, and what `transformers` computes with them.
+
+    python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
+    venv/bin/python tests/golden/make_decoders.py
+
+Per model a folder beside itself with config.json, the weights and golden.safetensors (F32): token ids, the residual
+stream entering every layer, the final normalised hidden states, and logits.
+"""
+import json
+import pathlib
+
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, OPTConfig, OPTForCausalLM
+
+TOKENS = 61  # odd, and longer than one block of any kernel's rows
+
+MODELS = {  # folder: (class, config, type of the weights)
+    # Stored as OpenAI's own GPT-2 is: no "transformer." before the names, F32, causal masks among the tensors.
+    "gpt2-published": (GPT2LMHeadModel, GPT2Config(n_embd=24, n_layer=2, n_head=3, n_positions=61, vocab_size=83,
+                                                   bos_token_id=1, eos_token_id=1), torch.float32),
+    "gpt2-untied": (GPT2LMHeadModel, GPT2Config(n_embd=36, n_layer=3, n_head=4, n_positions=96, n_inner=70,
+                                                vocab_size=71, tie_word_embeddings=False, bos_token_id=1,
+                                                eos_token_id=1), torch.bfloat16),
+    "gptj-partial": (GPTJForCausalLM, GPTJConfig(n_embd=30, n_layer=3, n_head=3, rotary_dim=6, n_positions=64,
+                                                 vocab_size=67, bos_token_id=1, eos_token_id=1), torch.bfloat16),
+    # In two shards with an index; every column of a head is rotated.
+    "gptj-sharded": (GPTJForCausalLM, GPTJConfig(n_embd=32, n_layer=2, n_head=4, rotary_dim=8, n_positions=80,
+                                                 n_inner=50, vocab_size=59, bos_token_id=1, eos_token_id=1),
+                     torch.float16),
+    "opt-tied": (OPTForCausalLM, OPTConfig(hidden_size=40, num_hidden_layers=2, num_attention_heads=4, ffn_dim=66,
+                                           max_position_embeddings=64, vocab_size=73, word_embed_proj_dim=40),
+                 torch.float16),
+    "opt-untied": (OPTForCausalLM, OPTConfig(hidden_size=30, num_hidden_layers=2, num_attention_heads=2, ffn_dim=100,
+                                             max_position_embeddings=90, vocab_size=61, word_embed_proj_dim=30,
+                                             tie_word_embeddings=False), torch.bfloat16),
+    # As OPT-350m: LayerNorm after each half of a layer, embeddings narrower than the layers.
+    "opt-post-norm": (OPTForCausalLM, OPTConfig(hidden_size=33, num_hidden_layers=2, num_attention_heads=3, ffn_dim=64,
+                                                max_position_embeddings=70, vocab_size=53, word_embed_proj_dim=20,
+                                                do_layer_norm_before=False), torch.float16),
+}
+
+
+def randomise(model, dtype):
+    """The default initialisation hides errors: norms of 1, biases of 0, logits near 0."""
+    for name, weight in model.named_parameters():
+        is_norm = "norm" in name or ".ln_" in name
+        shift = 1.0 if is_norm and name.endswith("weight") else 0.0
+        torch.nn.init.normal_(weight, shift, 0.25)
+        weight.data = weight.data.to(dtype).double()  # rounded as stored, computed in double: errors are ours
+
+
+def stored_weights(folder, model, dtype):
+    # A tied output is stored once, as the models' makers do.
+    weights = {name: x.to(dtype).contiguous() for name, x in model.named_parameters() if name != "lm_head.weight"}
+    if not model.config.tie_word_embeddings:
+        weights["lm_head.weight"] = model.lm_head.weight.to(dtype).contiguous()
+    if folder.name != "gpt2-published":
+        return weights
+    weights = {name.removeprefix("transformer."): x for name, x in weights.items()}
+    positions = model.config.n_positions
+    for layer in range(model.config.n_layer):
+        weights[f"h.{layer}.attn.bias"] = torch.ones(positions, positions).tril().view(1, 1, positions, positions)
+    return weights
+
+
+def save_weights(folder, weights):
+    names = sorted(weights)
+    if folder.name != "gptj-sharded":
+        save_file(weights, folder / "model.safetensors")
+        return
+    where = {}
+    for number, part in enumerate([names[: len(names) // 2], names[len(names) // 2 :]], 1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        save_file({name: weights[name] for name in part}, folder / file)
+        where |= {name: file for name in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}, indent=2) + "\n")
+
+
+def make(folder, architecture, config, dtype):
+    torch.manual_seed(5)
+    config._attn_implementation = "eager"
+    model = architecture(config).eval().double()
+    randomise(model, dtype)
+    tokens = torch.randint(0, config.vocab_size, (1, TOKENS))
+    body = model.transformer if hasattr(model, "transformer") else model.model.decoder
+    entering = {}
+    for index, layer in enumerate(body.h if hasattr(body, "h") else body.layers):
+        layer.register_forward_pre_hook(lambda _, inputs, index=index: entering.update({index: inputs[0][0].clone()}))
+    with torch.no_grad():
+        final = body(tokens).last_hidden_state
+        logits = model.lm_head(final)
+
+    folder.mkdir(exist_ok=True)
+    golden = {f"layer_{index:02d}": x for index, x in entering.items()}
+    golden |= {"tokens": tokens, "final": final[0], "logits": logits[0]}
+    save_file({name: x.float().contiguous() for name, x in golden.items()}, folder / "golden.safetensors")
+    save_weights(folder, stored_weights(folder, model, dtype))
+    text = config.to_diff_dict() | {"model_type": config.model_type}
+    (folder / "config.json").write_text(json.dumps(text, indent=2) + "\n")
+
+
+def main():
+    for name, (architecture, config, dtype) in MODELS.items():
+        make(pathlib.Path(__file__).parent / name, architecture, config, dtype)
+
+
+if __name__ == "__main__":
+    main()
