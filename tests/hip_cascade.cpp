@@ -23,7 +23,8 @@ struct device_rows {
     for (index_t i = 0; i < T; ++i)
       for (index_t k = 0; k < d; ++k) data()[i * (d + 8) + k] = from.view().row(i)[k];
     for (index_t i = 0; i < T; ++i)
-      for (index_t k = d; k < d + 8; ++k) data()[i * (d + 8) + k] = from_float<Scalar>(std::nanf(""));
+      for (index_t k = d; k < d + 8; ++k)  // NaN shows in norms and chains; in sums of the matrix units 64 does
+        data()[i * (d + 8) + k] = from_float<Scalar>(i % 2 == 0 ? std::nanf("") : 64.0f);
   }
   Scalar*                   data() { return reinterpret_cast<Scalar*>(storage.data()); }
   matrix_view<const Scalar> view() { return {data(), T, d, d + 8}; }
@@ -84,6 +85,26 @@ void compare_layers(kind k, index_t T, index_t d, selection_options options, uns
   }
 }
 
+/// A step on given rows on both sides, from `before` if there is one.
+template <class Scalar>
+selection_report compare_step(const tests::token_rows<Scalar>& rows, selection_options options, unsigned seed,
+                              const tests::owned_representatives& before = {}) {
+  CAPTURE(static_cast<int>(options.assign), seed);
+  device_rows<Scalar>                x(rows);
+  cascade<Scalar>                    on_cpu(options);
+  cascade<Scalar, simulator::stream> on_device(options, simulator::seeded(seed));
+  hip::downloaded_selection          got;
+  if (!before.rep.empty()) {
+    REQUIRE(on_cpu.inherit(before.view()) == status::ok);
+    REQUIRE(on_device.inherit(before.view()) == status::ok);
+  }
+  REQUIRE(on_cpu.step(x.view()) == status::ok);
+  REQUIRE(on_device.step(x.view()) == status::ok);
+  REQUIRE(on_device.download(got) == status::ok);
+  check_same(got, on_cpu.kept(), on_cpu.report());
+  return got.report;
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("hip cascade: layer by layer as on the CPU", "[hip]", bfloat16, float16) {
@@ -99,7 +120,7 @@ TEMPLATE_TEST_CASE("hip cascade: layer by layer as on the CPU", "[hip]", bfloat1
 
 TEMPLATE_TEST_CASE("hip cascade: ragged sizes", "[hip]", bfloat16, float16) {
   const auto T = GENERATE(0, 1, 2, 63, 64, 65, 129);
-  const auto d = GENERATE(8, 64, 72, 200);
+  const auto d = GENERATE(8, 64, 72, 120, 200);
   CAPTURE(T, d);
   compare_layers<TestType>(kind::clustered, T, d, {.threshold = 0.7f}, 5, 2);
 }
@@ -108,6 +129,67 @@ TEST_CASE("hip cascade: more representatives than a panel, over several blocks",
   const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto k      = GENERATE(kind::random, kind::clustered);
   compare_layers<bfloat16>(k, 500, 40, {.threshold = 0.75f, .assign = assign}, 7, 3);
+}
+
+TEST_CASE("hip cascade: verdicts at the threshold", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  compare_layers<bfloat16>(kind::duplicates, 70, 200, {.threshold = 1.0f, .assign = assign}, seed, 2);
+}
+
+TEST_CASE("hip cascade: ties", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  // Axes first, in an order that puts ties into the rows of one lane, of two lanes and of two waves; then sums of two.
+  constexpr index_t            d = 136;
+  tests::token_rows<bfloat16> rows(3 * d, d);
+  for (index_t i = 0; i < 3 * d; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d || (i >= d && c == (i * (i / d) + 1) % d) ? 1.0f : 0.0f);
+  compare_step(rows, {.threshold = 0.7f, .assign = assign}, seed);
+}
+
+TEST_CASE("hip cascade: all cosines negative", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  constexpr index_t            d = 136;
+  tests::token_rows<bfloat16> rows(d, d);
+  for (index_t i = 0; i < d; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i ? 128.0f : -1.0f);
+  CHECK(compare_step(rows, {.threshold = 0.01f, .assign = assign}, seed).representatives == d);
+}
+
+TEST_CASE("hip cascade: orphans meet every representative", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  // Axes, which stay; each once more, having inherited its neighbour.
+  constexpr index_t             d = 160;
+  tests::token_rows<bfloat16>  rows(2 * d, d);
+  tests::owned_representatives before;
+  for (index_t i = 0; i < 2 * d; ++i) {
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? 1.0f : 0.0f);
+    before.rep.push_back(i < d ? i : (i + 1) % d);
+  }
+  before.indices.assign(before.rep.begin(), before.rep.begin() + d);
+  before.counts.assign(d, 2);
+  CHECK(compare_step(rows, {.threshold = 0.8f, .assign = assign}, seed, before).orphans == d);
+}
+
+// One representative, 64 tokens equal to it in its block and one in the next; at tau = 1 every verdict needs the chain.
+TEST_CASE("hip cascade: no pair is computed without need", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  tests::token_rows<bfloat16> rows(65, 24);
+  for (index_t i = 0; i < 65; ++i)
+    for (index_t c = 0; c < 24; ++c) rows.set(i, c, static_cast<float>(c % 5) - 1.7f);
+  device_rows<bfloat16>                 x(rows);
+  selector<bfloat16, simulator::stream> on_device({.threshold = 1.0f, .assign = assign}, simulator::seeded(seed));
+  hip::downloaded_selection             got;
+  REQUIRE(on_device(x.view()) == status::ok);
+  REQUIRE(on_device.download(got) == status::ok);
+  CHECK(got.report.representatives == 1);
+  const std::int64_t block = 64 * 63 / 2, next = 1;
+  const std::int64_t products = assign == assignment::nearest ? 63 : 0;  // of block 0 with its representative
+  CHECK(got.report.pairs_evaluated == 2 * block + 2 * next + products);
 }
 
 TEST_CASE("hip cascade: any inherited state", "[hip]") {

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Breaks the kernels one line at a time and demands that the tests on the simulator notice.
 
-mutations.py FOLDER    works in FOLDER; $CXX compiles. Fails if a mutant survives, or no longer applies.
+mutations.py FOLDER [--only WORD] LIBRARY...
+
+Works in FOLDER with $CXX; the libraries have Catch2 and its main function. --only: mutants whose description has WORD.
+Fails if a test case fails on the kernels as they are, or if a mutant survives, does not compile, or no longer applies.
 """
 
+import argparse
 import concurrent.futures
 import os
 import subprocess
@@ -12,76 +16,164 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parents[2]
 compiler = os.environ.get("CXX") or "g++"
-flags = ["-std=c++20", "-O0", "-mfma", "-isystem", "/usr/include/eigen3"]
+flags = ["-std=c++20", "-O0", "-mfma", "-w", "-isystem", "/usr/include/eigen3", f"-I{root / 'tests'}"]
 
-# (what, header, line as it is, line as it must not be, test program)
+# What all programs include and no mutant changes: compiled once.
+common = ["boost/context/detail/fcontext.hpp", "random", "set", "sstream", "cascada/cascada.hpp", "catch.hpp",
+          "tokens.hpp", "attention_data.hpp"]
+
+layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: a step that fails on the device*"
+ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
+panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
+modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
+
+# (what, line as it is, in one of the headers, line as it must not be, test case that notices)
 mutations = [
-    ("rows of a result in the wrong place", "device", "return 8 * (v / 4) + 4 * (lane / 32) + v % 4;",
-     "return 4 * (v / 4) + 16 * (lane / 32) + v % 4;", "simulator"),
-    ("Gram: barrier dropped", "gram", "    stage(buffer ^ 1);\n    gpu.barrier();", "    stage(buffer ^ 1);", "cascade"),
-    ("Gram: wrong k of an operand", "gram", "* pitch + 16 * s + half);", "* pitch + 16 * s);", "cascade"),
-    ("Gram: tail cut short", "gram", "return k < cols ? load_8", "return k + 8 < cols ? load_8", "cascade"),
-    ("Gram: a lane step missing in a sum", "gram", "for (index_t step = 1; step < gfx942::wave; step *= 2) sum +=",
-     "for (index_t step = 1; step < gfx942::wave / 2; step *= 2) sum +=", "cascade"),
-    ("Gram: no margin", "gram", "(1.75f * 0x1p-22f * norm + 0x1p-125f)", "(0.0f * norm)", "cascade"),
-    ("selection: rows beyond the last representative", "advance", "exists = panel + row < last;", "exists = true;",
-     "cascade"),
-    ("selection: orphans of the block forgotten", "advance", "return !covered || memory.match", "return memory.match",
-     "cascade"),
-    ("selection: tokens that are no members cover", "advance", "else if ((row & members) != 0)", "else if (row != 0)",
-     "cascade"),
-    ("selection: an addition is not counted", "select", "sums.additions += rep == i;", "", "cascade"),
-    ("attention: barrier dropped", "attend", "      stage_values(gpu, memory, next);\n      gpu.barrier();",
-     "      stage_values(gpu, memory, next);", "attention"),
-    ("attention: no mask", "attend", "= k < seen ? logit : lowest;", "= logit;", "attention"),
-    ("attention: sums not rescaled", "attend", "if (gpu.ballot(top != state.top) != 0) {", "if (false) {", "attention"),
-    ("attention: values in the wrong order", "attend", "k / 4 % 2 * 8 + k / 8 % 2 * 4", "k / 4 % 2 * 4 + k / 8 % 2 * 8",
-     "attention"),
-    ("attention: half of the sum", "attend", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;",
-     "attention"),
-    ("attention: cluster sizes ignored", "attend", "next.bias           = gpu.log2(", "next.bias = 0.0f * (", "attention"),
-    ("clusters: one token too many is old", "cluster", "if (memory.members[middle] < edge)",
-     "if (memory.members[middle] <= edge)", "attention"),
+    ("layout: rows of a 32 x 32 result", "return 8 * (v / 4) + 4 * (lane / 32) + v % 4;",
+     "return 4 * (v / 4) + 16 * (lane / 32) + v % 4;", layout),
+    ("layout: rows of a 16 x 16 result", "{ return 4 * (lane / 16) + v; }", "{ return 4 * v + lane / 16; }",
+     layout),
+
+    ("Gram: barrier dropped", "    stage(buffer ^ 1);\n    gpu.barrier();", "    stage(buffer ^ 1);", ragged),
+    ("Gram: wrong k of a column", "* pitch + 16 * s + half);", "* pitch + 16 * s);", ragged),
+    ("Gram: wrong k of a row", "load(row, k + 16 * s + half)", "load(row, k + 16 * s)", ragged),
+    ("Gram: tail cut short", "return k < cols ? load_8", "return k + 8 < cols ? load_8", ragged),
+    ("Gram: eight columns too many", "k + slab <= cols;", "k + slab <= cols + 8;", ragged),
+    ("Gram: a lane step missing in a sum", "for (index_t step = 1; step < gfx942::wave; step *= 2) sum +=",
+     "for (index_t step = 1; step < gfx942::wave / 2; step *= 2) sum +=", inherited),
+    ("Gram: no margin", "(1.75f * 0x1p-22f * norm + 0x1p-125f)", "(0.0f * norm)",
+     "hip cascade: verdicts at the threshold*"),
+
+    ("graph: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);", "", inherited),
+    ("graph: barrier dropped", "[column] = bits;\n    gpu.barrier();", "[column] = bits;", inherited),
+    ("graph: halves of the rows swapped", "memory.words[row_half][column] = bits",
+     "memory.words[1 - row_half][column] = bits", inherited),
+    ("graph: pairs above the diagonal", "(row < column) & (begin + column <= last)", "true", work),
+
+    ("advance: rows beyond the last representative", "exists = panel + row < last;", "exists = true;", work),
+    ("advance: barrier dropped", "norms[token];\n      }\n      gpu.barrier();", "norms[token];\n      }",
+     panels),
+    ("advance: the first new representative skipped", "? known_before : 0,", "? known_before + 1 : 0,",
+     ragged),
+    ("advance: one row of a panel skipped", "panel += 128", "panel += 129",
+     "hip cascade: orphans meet every representative"),
+    ("advance: orphans of the block forgotten", "return !covered || memory.match", "return memory.match",
+     inherited),
+    ("advance: tokens that are no members cover", "else if ((row & members) != 0)", "else if (row != 0)",
+     inherited),
+    ("advance: ties to the higher index", "return a.place < b.place && !nearer", "return !nearer",
+     "hip cascade: ties*"),
+    ("advance: places one too high", "known.members + __builtin_popcountll(members & before);",
+     "known.members + __builtin_popcountll(members & (before | before + 1));", inherited),
+    ("finish: a scan one too short", ".members + 1,", ".members,", inherited),
+    ("finish: an addition is not counted", "sums.additions += rep == i;", "", inherited),
+    ("finish: a failed step keeps no counts", ", args.now.counts[k] = before.counts[k];", ";", faults),
+
+    ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;\n      }\n      if",
+     "if (gpu.lane() >= step && step < 32) sum += lower;\n      }\n      if", shapes),
+    ("clusters: barrier dropped", "= sum;\n      gpu.barrier();", "= sum;", shapes),
+    ("clusters: the last lane's members lost", "next < end; base += gfx942::wave",
+     "next < end; base += gfx942::wave + 1", shapes),
+    ("clusters: a mean of one member too few", "(m - begin + 1)", "(m - begin + (m == begin))", modes),
+    ("clusters: one token too many is old", "if (memory.members[middle] < edge)",
+     "if (memory.members[middle] <= edge)", modes),
+
+    ("attention: barrier dropped", "      stage_values(gpu, memory, next);\n      gpu.barrier();",
+     "      stage_values(gpu, memory, next);", modes),
+    ("attention: wrong k of a query", "query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8)",
+     "query[s] = load_8(row + 16 * s)",
+     modes),
+    ("attention: values in the wrong place", "k / 4 % 2 * 8 + k / 8 % 2 * 4", "k / 8 % 2 * 8 + k / 4 % 2 * 4",
+     modes),
+    ("attention: no mask", "= k < seen ? ", "= true ? ", modes),
+    ("attention: a query does not see itself", "(own.listed ? 0 : now.from) + 1;",
+     "(own.listed ? 0 : now.from);", modes),
+    ("attention: sums not rescaled", "if (gpu.ballot(top != state.top) != 0) {", "if (false) {", modes),
+    ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
+    ("attention: cluster sizes ignored", "next.bias           = gpu.log2(", "next.bias = 0.0f * (", modes),
+    ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
 ]
 
 
-def compile_to(target, source, *options):
-    command = [compiler, *flags, *options, f"-I{root / 'include'}", f"-I{root / 'tests'}", "-c", str(source), "-o", str(target)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    return run.returncode == 0, run.stderr
+class Failure(Exception):
+    """Ends the work on one mutant, with what to report."""
 
 
-def run_mutant(folder, number):
-    what, header, line, other, program = mutations[number]
-    text = (root / f"include/cascada/hip/{header}.hpp").read_text()
-    if text.count(line) != 1:
-        return f"{what}: its line is no longer there once"
-    place = folder / str(number)
-    (place / "cascada/hip").mkdir(parents=True, exist_ok=True)
-    (place / f"cascada/hip/{header}.hpp").write_text(text.replace(line, other))
-    built, errors = compile_to(place / "test.o", root / f"tests/hip_{program}.cpp", f"-I{place}")
-    if not built:
-        return f"{what}: does not compile\n{errors}"
-    link = [compiler, str(place / "test.o"), str(folder / "main.o"), "-lboost_context", "-o", str(place / "test")]
-    subprocess.run(link, check=True)
+def program_of(case):
+    """cascade for "hip cascade: ragged sizes"."""
+    return case.split(":")[0].split()[-1]
+
+
+def call(command, failure):
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode != 0:
+        raise Failure(f"{failure}\n{answer.stderr}")
+
+
+def build(folder, program, libraries, header, first=()):
+    """The test program, with `header` precompiled and headers of the folders `first` before the library's own."""
+    source, to = root / f"tests/hip_{program}.cpp", folder / program
+    includes = [f"-I{place}" for place in (*first, root / "include")]
+    call([compiler, *flags, *includes, "-include", str(header), "-c", str(source), "-o", f"{to}.o"], "does not compile")
+    call([compiler, f"{to}.o", *libraries, "-lboost_context", "-o", str(to)], "does not link")
+
+
+def passes(folder, case):
+    """Whether a test case passes; one that hangs does not."""
     try:
-        run = subprocess.run([str(place / "test"), "--abort"], capture_output=True, timeout=120)
+        command = [str(folder / program_of(case)), case, "--abort"]
+        return subprocess.run(command, capture_output=True, timeout=120).returncode == 0
     except subprocess.TimeoutExpired:
-        return None  # a mutant that hangs is noticed too
-    return None if run.returncode != 0 else f"{what}: the tests do not notice"
+        return False
+
+
+def try_mutant(folder, libraries, common_header, number):
+    """What is wrong with the tests, or None."""
+    what, line, other, case = mutations[number]
+    place = folder / f"mutant{number}"
+    (place / "cascada/hip").mkdir(parents=True, exist_ok=True)
+    try:
+        texts = {path: path.read_text() for path in (root / "include/cascada/hip").glob("*.hpp")}
+        having = [path for path, text in texts.items() if line in text]
+        if len(having) != 1 or texts[having[0]].count(line) != 1:
+            raise Failure("its line is no longer there once")
+        (place / "cascada/hip" / having[0].name).write_text(texts[having[0]].replace(line, other))
+        build(place, program_of(case), libraries, common_header, [place])
+        if passes(place, case):
+            raise Failure(f"not noticed by {case}")
+    except Failure as failure:
+        return f"{what}: {failure}"
 
 
 def main():
-    folder = Path(sys.argv[1]).resolve()
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--only", default="")
+    arguments.add_argument("libraries", nargs="+")
+    given = arguments.parse_args()
+    folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    built, errors = compile_to(folder / "main.o", root / "tests/catch_main.cpp")
-    if not built:
-        sys.exit(errors)
+    chosen = [number for number, mutation in enumerate(mutations) if given.only in mutation[0]]
+    cases = sorted({mutations[number][3] for number in chosen})
+    header = folder / "common.hpp"
+    header.write_text("".join(f"#include <{name}>\n" for name in common))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        survivors = [answer for answer in pool.map(lambda n: run_mutant(folder, n), range(len(mutations))) if answer]
+        try:
+            call([compiler, *flags, f"-I{root / 'include'}", "-x", "c++-header", str(header), "-o", f"{header}.gch"],
+                 "the common headers do not compile")
+            list(pool.map(lambda program: build(folder, program, given.libraries, header),
+                          sorted({program_of(case) for case in cases})))
+        except Failure as failure:
+            sys.exit(str(failure))
+        failing = [case for case, passed in zip(cases, pool.map(lambda case: passes(folder, case), cases)) if not passed]
+        if failing:
+            sys.exit("fails without any mutation: " + ", ".join(failing))
+        survivors = [answer for answer in
+                     pool.map(lambda number: try_mutant(folder, given.libraries, header, number), chosen) if answer]
     print(*survivors, sep="\n")
-    print(f"{len(mutations) - len(survivors)} of {len(mutations)} mutants noticed")
-    sys.exit(1 if survivors else 0)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed")
+    sys.exit(1 if survivors or not chosen else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

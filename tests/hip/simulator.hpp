@@ -334,7 +334,6 @@ class simulated_lane {
     hip::fragment a, b;
   };
 
-
   /// Lanes side by side give k: lane l has row or column l % Side and k = 4 (l / Side) + 0..3.
   template <hip::matrix_scalar Scalar, index_t Side, index_t (*Row)(index_t, index_t), class Sums>
   Sums mfma(hip::fragment a, hip::fragment b, Sums c) const {
@@ -390,8 +389,11 @@ struct stream {
     return status::ok;
   }
 
-  void* allocate(std::size_t bytes) const { return ::operator new(bytes, std::align_val_t{64}, std::nothrow); }
-  void  release(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+  void* allocate(std::size_t bytes) const {
+    void* const memory = ::operator new(bytes, std::align_val_t{64}, std::nothrow);
+    return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
+  }
+  void release(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
 
   [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
     std::memset(memory, 0, bytes);

@@ -227,7 +227,8 @@ struct selection_advance {
     }
 
     device_match best;
-    for (; asked != 0; asked &= asked - 1, ++pairs) {
+    for (; asked != 0; asked &= asked - 1) {
+      ++pairs;
       const index_t row     = first_row + row_32(gpu.lane(), __builtin_ctz(asked));
       const float   product = chain(args.rows.x.row(memory.token[column]), args.rows.x.row(memory.row_token[row]),
                                     args.rows.x.cols);

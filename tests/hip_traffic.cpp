@@ -1,0 +1,209 @@
+// Bytes that the kernels move, by the addresses that they use on the simulator, against the least they could move.
+//
+// Prints the table of include/cascada/hip/README.md; fails where a kernel moves more than 1.2 times the least bytes. The
+// least: each input once a launch, each output once, counted here from the shapes and, where data decide, from the
+// selection itself.
+
+#include <cstdio>
+#include <map>
+#include <set>
+#include <string>
+
+#include "attention_data.hpp"
+#include "cascada/hip/attention.hpp"
+#include "cascada/hip/cascade.hpp"
+#include "hip/simulator.hpp"
+#include "hip/traffic_counter.hpp"
+#include "tokens.hpp"
+
+using namespace cascada;
+using row = bfloat16;
+
+namespace {
+
+constexpr double goal = 1.2;
+constexpr index_t T = 512, d = 768, heads = 4, kv_heads = 2, dim = 64;
+
+// What is told apart; other kernels are "others".
+template <class Kernel> constexpr const char* name_of = "others";
+template <> constexpr const char* name_of<hip::selection_begin<row>> = "selection_begin";
+template <> constexpr const char* name_of<hip::selection_graph<row>> = "selection_graph";
+template <> constexpr const char* name_of<hip::selection_advance<row, assignment::lowest_index>> = "selection_advance";
+template <> constexpr const char* name_of<hip::cluster_means<row>> = "cluster_means";
+template <> constexpr const char* name_of<hip::attend<row, row, dim>> = "attend";
+
+/// A kernel that says which block runs.
+template <class Kernel>
+struct observed {
+  using shared                     = typename Kernel::shared;
+  static constexpr index_t threads = Kernel::threads;
+
+  Kernel kernel;
+
+  index_t grid() const { return kernel.grid(); }
+  template <class Gpu>
+  void operator()(Gpu& gpu) const {
+    traffic::enter_block(gpu.block());
+    kernel(gpu);
+  }
+};
+
+std::map<std::string, traffic::bytes_moved> by_kernel;  // since the step began
+
+struct counting_stream : simulator::stream {
+  template <class Kernel>
+  [[nodiscard]] status launch(const Kernel& kernel) const {
+    const traffic::bytes_moved before = traffic::moved();
+    traffic::begin_launch();
+    const status answer = simulator::stream::launch(observed<Kernel>{kernel});
+    const auto   after  = traffic::moved();
+    auto&        sum    = by_kernel[name_of<Kernel>];
+    sum.launch += after.launch - before.launch, sum.block += after.block - before.block;
+    return answer;
+  }
+  void* allocate(std::size_t bytes) const {
+    void* const memory = simulator::stream::allocate(bytes);
+    traffic::track(memory, bytes);
+    return memory;
+  }
+};
+
+/// Rows on a line of the chip, tracked.
+struct tracked_rows {
+  struct alignas(128) one_line {
+    row element[64];
+  };
+  std::vector<one_line> storage;
+
+  explicit tracked_rows(std::int64_t count) : storage(static_cast<std::size_t>(count) / 64) {
+    traffic::track(storage.data(), storage.size() * sizeof(one_line));
+  }
+  row* data() { return storage.data()->element; }
+};
+
+bool good = true;
+
+void print(const char* what, std::int64_t least, std::int64_t moved, std::int64_t into_blocks, bool has_goal = true) {
+  const double ratio = static_cast<double>(moved) / static_cast<double>(least);
+  std::printf("| %s | %.0f | %.2f | %.2f |\n", what, static_cast<double>(least) / 1024, ratio,
+              static_cast<double>(into_blocks) / static_cast<double>(least));
+  if (!has_goal) return;
+  if (!(ratio <= goal && ratio >= 0.99)) std::fprintf(stderr, "%s moves %.2f times the least bytes\n", what, ratio), good = false;
+}
+
+void print_kernel(const char* what, const char* kernel, std::int64_t least) {
+  print(what, least, by_kernel[kernel].launch, by_kernel[kernel].block);
+}
+
+void begin_step() {
+  by_kernel.clear();
+  traffic::begin_step();
+}
+
+template <class Answer>
+void require(Answer answer, const char* what) {
+  if (answer == status::ok) return;
+  std::fprintf(stderr, "%s: %s\n", what, message(answer));
+  std::exit(1);
+}
+
+void fill(tracked_rows& to, const tests::token_rows<row>& from) {
+  for (index_t i = 0; i < from.view().rows; ++i)
+    std::copy_n(from.view().row(i), from.view().cols, to.data() + std::int64_t{i} * from.view().cols);
+}
+
+/// Rows that the launches of selection_advance cannot do without: representatives of the block before, and tokens that
+/// nothing has covered so far.
+std::int64_t rows_to_advance(const std::vector<index_t>& rep) {
+  std::int64_t sum = 0;
+  for (index_t b = 1; b < T / 64; ++b) {
+    std::int64_t members = 0, searching = 0;
+    for (index_t i = 64 * (b - 1); i < 64 * b; ++i) members += rep[static_cast<std::size_t>(i)] == i;
+    for (index_t i = 64 * b; i < T; ++i) searching += rep[static_cast<std::size_t>(i)] / 64 >= b - 1;
+    if (members > 0) sum += members + searching;
+  }
+  return sum;
+}
+
+void count_selection() {
+  tracked_rows x(std::int64_t{T} * d);
+  cascade<row, counting_stream> walk({.threshold = 0.8f});
+  hip::downloaded_selection     kept;
+  for (unsigned layer = 0; layer < 2; ++layer) {
+    fill(x, make_tokens<row>(tests::kind::clustered, T, d, 1, layer));
+    begin_step();
+    require(walk.step({x.data(), T, d, d}), "cascade");
+    const auto all = traffic::moved();
+    require(walk.download(kept), "download");
+    const std::int64_t r = kept.report.representatives, of_x = std::int64_t{T} * d * 2;
+    const std::int64_t state = T * std::int64_t{sizeof(hip::token_progress)}, norms = 4 * T;
+    if (layer == 0) {
+      print_kernel("`selection_begin`", "selection_begin", of_x + norms + state + 4 * T);
+      print_kernel("`selection_graph`", "selection_graph", of_x + norms + 8 * T);
+      // Each launch also reads and writes the state of the tokens from its block on: half of them on average.
+      const std::int64_t launches = T / 64, progress = 2 * state * (launches + 1) / 2;
+      print_kernel("`selection_advance`, all launches of a full selection", "selection_advance",
+                   rows_to_advance(kept.rep) * (2 * d + 4) + progress + T * (4 + 8 + 8));
+    }
+    print(layer == 0 ? "full selection, x and the set once" : "cascade step, x and both sets once",
+          of_x + (layer == 0 ? 1 : 2) * (4 * T + 8 * r), all.step, all.block);
+  }
+  traffic::forget();
+}
+
+/// Prefix means that some chunk's far field has: the last member before its edge, for each cluster.
+std::int64_t far_rows(const std::vector<index_t>& rep, const attention_options& options) {
+  std::set<index_t> rows;
+  for (index_t begin = 0; begin < T; begin += options.chunk) {
+    std::map<index_t, index_t> last;
+    for (index_t i = 0; i < begin - options.window; ++i) last[rep[static_cast<std::size_t>(i)]] = i;
+    for (const auto& [cluster, member] : last) rows.insert(member);
+  }
+  return static_cast<std::int64_t>(rows.size());
+}
+
+void count_attention() {
+  const auto   chosen = tests::random_selection(T, 0.2, 1);
+  tests::selection on_device = chosen;
+  auto         count  = static_cast<index_t>(chosen.indices.size());
+  tracked_rows q(std::int64_t{T} * heads * dim), k(std::int64_t{T} * kv_heads * dim), v(std::int64_t{T} * kv_heads * dim),
+      out(std::int64_t{T} * heads * dim);
+  const hip::selection_layer   layer = {on_device.indices.data(), on_device.rep.data(), on_device.counts.data(), &count};
+  const heads_view<const row>  of_k = packed_heads(static_cast<const row*>(k.data()), T, kv_heads, dim);
+  const heads_view<const row>  of_v = packed_heads(static_cast<const row*>(v.data()), T, kv_heads, dim);
+  const std::int64_t           of_q = std::int64_t{T} * heads * dim * 2, of_kv = std::int64_t{T} * kv_heads * dim * 2;
+  for (tracked_rows* rows : {&q, &k, &v}) {
+    std::mt19937                    random(2);
+    std::normal_distribution<float> normal;
+    for (auto& l : rows->storage)
+      for (row& element : l.element) element = from_float<row>(normal(random));
+  }
+  for (const bool dense : {true, false}) {
+    const attention_options options =
+        dense ? attention_options{.keys = key_set::all} : attention_options{.window = 64, .chunk = 128};
+    attention<row, counting_stream> attend(options);
+    begin_step();
+    require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v},
+                   {&layer, 1}, packed_heads(out.data(), T, heads, dim)), "attention");
+    const auto all = traffic::moved();
+    if (dense) {
+      print_kernel("`attend`, dense causal", "attend", 2 * of_q + 2 * of_kv);
+      continue;
+    }
+    const std::int64_t table = far_rows(chosen.rep, options) * kv_heads * dim * 2;
+    print_kernel("`cluster_means`, keys and values", "cluster_means", 4 * of_kv + 2 * 4 * T);
+    print_kernel("`attend`, near + far", "attend", 2 * of_q + 2 * of_kv + 2 * table);
+    print("near + far with its tables, q, k, v and outputs once", 2 * of_q + 2 * of_kv, all.step, all.block, false);
+  }
+  traffic::forget();
+}
+
+}  // namespace
+
+int main() {
+  std::puts("| bfloat16, T 512, d 768; 4 heads of 64, 2 for keys | least, KiB | from memory / least | into blocks / least |");
+  std::puts("|---|---|---|---|");
+  count_selection();
+  count_attention();
+  return good ? 0 : 1;
+}
