@@ -9,6 +9,10 @@ using namespace cascada;
 using tests::problem;
 using tests::selection;
 
+/// Slices of 32 tokens, so that short sequences have several.
+template <>
+inline constexpr std::int64_t hip::table_words<simulator::stream> = 1;
+
 namespace {
 
 /// Packed heads on a 16-byte boundary, with NaN between tokens.
@@ -271,7 +275,7 @@ class plain_attention {
 /// where the refinement chose by a hair: rounded means may choose another token, rightly.
 template <class Scalar, class Out = float>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                 unsigned seed, double narrow = std::same_as<Scalar, bfloat16> ? 0.02 : 0.003) {
+                 unsigned seed, double narrow = std::same_as<Scalar, bfloat16> ? 0.01 : 0.0015) {
   CAPTURE(p.size, seed);
   std::vector<reference::assignment_of_tokens> reps;
   for (const selection& one : selections) reps.push_back(one.rep);
@@ -297,7 +301,7 @@ void check_close(const attention_options& options, const problem<Scalar>& p, con
   CAPTURE(worst, allowed, skipped);
   // The floor: rows of one key are exact in the plain loops.
   CHECK(worst <= 2 * allowed + 4 * std::numeric_limits<float>::epsilon() * largest);
-  CHECK(skipped * 4 <= p.size.tokens * p.size.heads);
+  CHECK(skipped * 2 <= p.size.tokens * p.size.heads);
 }
 
 template <class Scalar, class Out = float>
@@ -324,13 +328,67 @@ TEMPLATE_TEST_CASE("hip attention: head sizes, groups of heads, ragged lengths",
   check_close<TestType>({.keys = key_set::all}, shape, chosen, 6);
   check_close<TestType, TestType>({.keys = key_set::representatives, .queries = query_set::representatives}, shape,
                                   chosen, 7);
+  check_close<TestType>({.keys = key_set::representatives, .queries = query_set::representatives, .weighted = true},
+                        shape, chosen, 8);
+  check_close<TestType, TestType>({.queries = query_set::grouped, .window = 8, .chunk = 16}, shape, chosen, 9);
+  check_close<TestType>({.window = 4, .chunk = 8, .budget = 5, .candidates = 2}, shape, chosen, 10);
 }
 
-TEST_CASE("hip attention: near + far is dense where nothing is far", "[hip]") {
+TEST_CASE("hip attention: a selection for each KV head", "[hip]") {
+  const problem<bfloat16>      p({70, 4, 2, 64, 64}, 14);
+  const std::vector<selection> selections = {tests::random_selection(70, 0.1, 1), tests::random_selection(70, 0.5, 2)};
+  for (const auto& mode : tests::modes) {
+    if (mode.options.keys == key_set::all || mode.options.keys == key_set::near) continue;
+    CAPTURE(mode.name);
+    check_close<bfloat16>(mode.options, p, selections, 14);
+  }
+}
+
+TEST_CASE("hip attention: more heads in a group than columns of an instruction", "[hip]") {
+  const auto chosen = tests::random_selection(40, 0.3, 4);
+  check_close<bfloat16>({.window = 4, .chunk = 8, .budget = 6, .candidates = 2}, {40, 19, 1, 64, 64}, chosen, 15);
+  check_close<bfloat16>({.queries = query_set::grouped, .window = 4, .chunk = 8}, {40, 19, 1, 64, 64}, chosen, 15);
+}
+
+TEST_CASE("hip attention: scores below zero, rows that are the same", "[hip]") {
+  problem<bfloat16> p({70, 2, 1, 64, 64}, 16);
+  const auto        chosen = tests::random_selection(70, 0.3, 16);
+  const bool        same   = GENERATE(false, true);
+  for (index_t t = 0; t < 70; ++t)
+    for (index_t c = 0; c < 64; ++c) {
+      bfloat16* const key = p.k.view().row(t, 0);
+      if (same) key[c] = p.k.view().row(chosen.rep[static_cast<std::size_t>(t)], 0)[c];
+      else key[c] = from_float<bfloat16>(-std::fabs(to_float(key[c])));
+      for (index_t h = 0; h < 2 && !same; ++h) {
+        bfloat16& query = p.q.view().row(t, h)[c];
+        query           = from_float<bfloat16>(std::fabs(to_float(query)));
+      }
+    }
+  for (const auto& mode : tests::modes) {
+    CAPTURE(mode.name, same);
+    check_close<bfloat16>(mode.options, p, {chosen}, 16, same ? 0.0 : 0.01);
+  }
+}
+
+TEST_CASE("hip attention: ties of the refinement go to lower clusters and lower tokens", "[hip]") {
+  // One key for all tokens, clusters of two: every score of a token ties, and only the order decides what is chosen.
+  const index_t        heads = GENERATE(1, 2);
+  problem<bfloat16>    p({70, heads, 1, 64, 64}, 20);
+  std::vector<index_t> rep;
+  for (index_t t = 0; t < 70; ++t) {
+    rep.push_back(t % 4 < 2 ? t : t - 2);
+    std::copy_n(p.k.view().row(0, 0), 64, p.k.view().row(t, 0));
+  }
+  const index_t candidates = GENERATE(1, 3);
+  check_close<bfloat16>({.window = 0, .chunk = 32, .budget = 9, .candidates = candidates}, p, {selection(rep)}, 20, 0.0);
+}
+
+TEST_CASE("hip attention: near + far is dense where nothing is far, or the budget covers it", "[hip]") {
+  const auto options = GENERATE(attention_options{.window = 64, .chunk = 32}, attention_options{.window = 16, .chunk = 32, .budget = 48});
   const problem<bfloat16> p({90, 2, 1, 64, 64}, 4);
   const auto              chosen = tests::random_selection(90, 0.2, 4);
   const auto dense = attend_on_device<float>({.keys = key_set::all}, p, {chosen}, 9);
-  const auto near  = attend_on_device<float>({.window = 64, .chunk = 32}, p, {chosen}, 9);
+  const auto near  = attend_on_device<float>(options, p, {chosen}, 9);
   REQUIRE(dense.size() == near.size());
   double worst = 0;  // not bit for bit here: the simulator adds in an order of its own for each block
   for (std::size_t i = 0; i < dense.size(); ++i) worst = std::max(worst, std::fabs(double{dense[i]} - near[i]));
@@ -338,15 +396,36 @@ TEST_CASE("hip attention: near + far is dense where nothing is far", "[hip]") {
 }
 
 TEST_CASE("hip attention: later tokens change nothing before them", "[hip]") {
-  const auto        cut     = GENERATE(1, 31, 32, 64);
-  const auto        options = GENERATE(attention_options{.window = 16, .chunk = 32}, attention_options{.keys = key_set::all});
-  problem<bfloat16> p({80, 2, 1, 64, 64}, 6);
-  const auto        chosen = tests::random_selection(80, 0.3, 6);
-  const auto        before = attend_on_device<float>(options, p, {chosen}, 11);
-  p.randomise(77, cut);
-  const auto after = attend_on_device<float>(options, p, {chosen}, 11);
-  CHECK(tests::same_bits(before, after, 0, static_cast<std::size_t>(cut) * 128));
-  CHECK_FALSE(tests::same_bits(before, after));
+  const auto cut = GENERATE(1, 33, 64);
+  const auto chosen = tests::random_selection(80, 0.3, 6);
+  for (const auto& mode : tests::modes) {
+    if (!tests::strictly_causal(mode.options)) continue;
+    CAPTURE(mode.name, cut);
+    problem<bfloat16> p({80, 2, 1, 64, 64}, 6);
+    const auto        before = attend_on_device<float>(mode.options, p, {chosen}, 11);
+    p.randomise(77, cut);
+    const auto after = attend_on_device<float>(mode.options, p, {chosen}, 11);
+    CHECK(tests::same_bits(before, after, 0, static_cast<std::size_t>(cut) * 128));
+    CHECK_FALSE(tests::same_bits(before, after));
+  }
+}
+
+TEST_CASE("hip attention: where tokens join or open clusters changes nothing before", "[hip]") {
+  // The same tokens with another selection from token 50 on.
+  const auto one = tests::random_selection(80, 0.3, 6);
+  auto       rep = one.rep;
+  for (std::size_t t = 50; t < 80; ++t) rep[t] = one.rep[t] == static_cast<index_t>(t) ? 0 : static_cast<index_t>(t);
+  for (std::size_t t = 50; t < 80; ++t) rep[t] = rep[static_cast<std::size_t>(rep[t])];
+  const problem<bfloat16> p({80, 2, 1, 64, 64}, 6);
+  for (const auto& mode : tests::modes) {
+    if (!tests::strictly_causal(mode.options)) continue;
+    CAPTURE(mode.name);
+    const auto as_is = attend_on_device<float>(mode.options, p, {one}, 12);
+    const auto other = attend_on_device<float>(mode.options, p, {selection(rep)}, 12);
+    double     worst = 0;  // not bit for bit: the simulator's blocks draw their orders of sums anew
+    for (std::size_t i = 0; i < 50 * 128; ++i) worst = std::max(worst, std::fabs(double{as_is[i]} - other[i]));
+    CHECK(worst < 1e-2);
+  }
 }
 
 TEST_CASE("hip attention: ragged batches", "[hip]") {
