@@ -2,6 +2,12 @@
 
 #include "cascada/hip/advance.hpp"
 #include "cascada/hip/attend.hpp"
+#include "cascada/hip/attend_chosen.hpp"
+#include "cascada/hip/choose_tokens.hpp"
+#include "cascada/hip/count_older.hpp"
+#include "cascada/hip/groups.hpp"
+#include "cascada/hip/lift.hpp"
+#include "cascada/hip/score_clusters.hpp"
 
 using namespace cascada;
 
@@ -38,3 +44,41 @@ ENTRY(hip::attend<float16, float16, 256>);
 ENTRY(hip::attend<float16, float, 64>);
 ENTRY(hip::attend<float16, float, 128>);
 ENTRY(hip::attend<float16, float, 256>);
+ENTRY(hip::attend<bfloat16, bfloat16, 64, hip::counts_of_pairs>);
+ENTRY(hip::attend<bfloat16, bfloat16, 128, hip::counts_of_pairs>);
+ENTRY(hip::attend<bfloat16, bfloat16, 256, hip::counts_of_pairs>);
+ENTRY(hip::attend<bfloat16, float, 64, hip::counts_of_pairs>);
+ENTRY(hip::attend<bfloat16, float, 128, hip::counts_of_pairs>);
+ENTRY(hip::attend<bfloat16, float, 256, hip::counts_of_pairs>);
+ENTRY(hip::attend<float16, float16, 64, hip::counts_of_pairs>);
+ENTRY(hip::attend<float16, float16, 128, hip::counts_of_pairs>);
+ENTRY(hip::attend<float16, float16, 256, hip::counts_of_pairs>);
+ENTRY(hip::attend<float16, float, 64, hip::counts_of_pairs>);
+ENTRY(hip::attend<float16, float, 128, hip::counts_of_pairs>);
+ENTRY(hip::attend<float16, float, 256, hip::counts_of_pairs>);
+
+ENTRY(hip::count_older);
+ENTRY(hip::chunk_groups);
+ENTRY(hip::list_askers);
+ENTRY(hip::group_means<bfloat16>);
+ENTRY(hip::group_means<float16>);
+ENTRY(hip::list_candidates);
+ENTRY(hip::choose_tokens);
+ENTRY(hip::score_clusters<bfloat16, 64>);
+ENTRY(hip::score_clusters<bfloat16, 128>);
+ENTRY(hip::score_clusters<bfloat16, 256>);
+ENTRY(hip::score_clusters<float16, 64>);
+ENTRY(hip::score_clusters<float16, 128>);
+ENTRY(hip::score_clusters<float16, 256>);
+ENTRY(hip::score_candidates<bfloat16, 64>);
+ENTRY(hip::score_candidates<bfloat16, 128>);
+ENTRY(hip::score_candidates<bfloat16, 256>);
+ENTRY(hip::score_candidates<float16, 64>);
+ENTRY(hip::score_candidates<float16, 128>);
+ENTRY(hip::score_candidates<float16, 256>);
+ENTRY(hip::attend_chosen<bfloat16, 64>);
+ENTRY(hip::attend_chosen<bfloat16, 128>);
+ENTRY(hip::attend_chosen<bfloat16, 256>);
+ENTRY(hip::attend_chosen<float16, 64>);
+ENTRY(hip::attend_chosen<float16, 128>);
+ENTRY(hip::attend_chosen<float16, 256>);

@@ -11,52 +11,15 @@
 #include <cstdint>
 #include <limits>
 
-#include "cascada/hip/cluster.hpp"
+#include "cascada/hip/attend_operands.hpp"
 
 namespace cascada::hip {
 
-/// Keys and values in device memory: row i of head h at data + h head_stride + i row_stride.
-template <class Scalar>
-struct operand_rows {
-  const Scalar* keys;
-  const Scalar* values;
-  std::int64_t  key_row, key_head, value_row, value_head;
-};
+/// How keys of the list count: each the same for all queries, or as pair_counts says.
+struct counts_of_keys {};
+struct counts_of_pairs {};
 
-/// Keys that a chunk of queries reads through a list: clusters, or representatives.
-template <class Scalar>
-struct listed_keys {
-  operand_rows<Scalar> rows;
-  const index_t*       list;     // [chunks, T], or [r] for all
-  const index_t*       count;    // [chunks], or [1]; null: no such keys
-  const index_t*       offsets;  // null, or row - offsets[place] + 1 is the cluster's size, whose log2 is added
-  std::int64_t         stride;   // of the list, from chunk to chunk
-  bool                 causal;   // place k sees places up to k
-};
-
-/// Keys that follow each other: [from, T) of the tokens.
-template <class Scalar>
-struct near_keys {
-  operand_rows<Scalar> rows;
-  index_t              window;    // from = begin of the chunk - window, at least 0
-  bool                 unlimited;  // from = 0
-  bool                 causal;     // token t sees tokens up to t
-  bool                 exists;
-};
-
-/// Which tokens ask, and where their answers go.
-template <class Scalar, class Out>
-struct query_tokens {
-  heads_view<const Scalar> q;
-  heads_view<Out>          out;
-  const index_t*           list;     // null: all tokens
-  const index_t*           answers;  // null: the same, or the tokens whose output it is
-  const index_t*           count;    // [1] with list
-  const index_t*           valid;    // null, or [1]: negative, the selection has failed and nothing is written
-  index_t                  kv_heads, chunk;
-};
-
-template <matrix_scalar Scalar, row_scalar Out, index_t Dim>
+template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys>
 struct attend {
   static constexpr index_t threads     = 256;
   static constexpr index_t waves       = 2;
@@ -78,30 +41,34 @@ struct attend {
   query_tokens<Scalar, Out> queries;
   listed_keys<Scalar>       far;
   near_keys<Scalar>         near;
+  other_softmax             other;
   float                     scale;  // times log2(e)
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return queries.q.heads / queries.kv_heads; }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t tiles_of_chunk() const {
-    return (queries.chunk * group() + tile - 1) / tile;
+    const index_t slice = queries.last - queries.first, places = slice < queries.chunk ? slice : queries.chunk;
+    return (places * group() + tile - 1) / tile;
   }
-  index_t grid() const {
-    return (queries.q.tokens + queries.chunk - 1) / queries.chunk * tiles_of_chunk() * queries.kv_heads;
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t chunks() const {
+    return (queries.last - 1) / queries.chunk - queries.first / queries.chunk + 1;
   }
+  index_t grid() const { return chunks() * tiles_of_chunk() * queries.kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.valid && *queries.valid < 0) return;
     auto&         memory = gpu.template shared<shared>();
-    const index_t asked  = queries.list ? *queries.count : queries.q.tokens;
     // The last tiles have the most keys: they start first.
-    const index_t place   = (gpu.block() / queries.kv_heads), tiles = tiles_of_chunk();
-    const index_t last    = (queries.q.tokens + queries.chunk - 1) / queries.chunk * tiles - 1 - place;
-    walk          now     = {};
-    now.kv_head           = gpu.block() % queries.kv_heads;
-    now.chunk             = last / tiles;
-    const index_t begin   = now.chunk * queries.chunk, first = last % tiles * tile;
-    const index_t members = asked - begin < queries.chunk ? asked - begin : queries.chunk;
-    const index_t rows    = members * group();
+    const index_t place = gpu.block() / queries.kv_heads, tiles = tiles_of_chunk();
+    const index_t turn  = chunks() * tiles - 1 - place;
+    walk          now   = {};
+    now.kv_head         = gpu.block() % queries.kv_heads;
+    now.chunk           = queries.first / queries.chunk + turn / tiles;
+    const index_t opens = now.chunk * queries.chunk, begin = opens < queries.first ? queries.first : opens;
+    const index_t asked = queries.list ? queries.count[now.chunk] : queries.q.tokens - opens;
+    const index_t close = opens + (asked < queries.chunk ? asked : queries.chunk);
+    const index_t first = turn % tiles * tile;
+    const index_t rows  = ((close < queries.last ? close : queries.last) - begin) * group();
     if (first >= rows) return;
 
     const index_t wanted = first + 32 * gpu.wave() + gpu.lane() % 32;
@@ -110,9 +77,9 @@ struct attend {
     const index_t token  = queries.list ? queries.list[begin + row / group()] : begin + row / group();
     const index_t final  = begin + ((first + tile < rows ? first + tile : rows) - 1) / group();  // of the tile
     const index_t answer = queries.answers ? queries.answers[begin + row / group()] : token;
-    now.from             = near.unlimited || begin < near.window ? 0 : begin - near.window;
-    now.near_count       = !near.exists ? 0 : (near.causal ? final + 1 : queries.q.tokens) - now.from;
+    now.from             = near.unlimited || opens < near.window ? 0 : opens - near.window;
     now.far_count        = far.count ? far.count[far.stride > 0 ? now.chunk : 0] : 0;
+    now.near_count       = !near.exists ? 0 : (near.causal ? final + 1 : queries.q.tokens) - now.from;
 
     memory.position[gpu.thread()] = begin + row / group();
     memory.target[gpu.thread()]   = wanted < rows ? 2 * (answer * queries.out.heads + head) + gpu.lane() / 32 : -1;
@@ -122,9 +89,8 @@ struct attend {
     attend_all(gpu, memory, now, query, state);
     const float sum = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
     gpu.barrier();
-    const index_t target = memory.target[gpu.thread()], place_out = target / 2;
-    if (target >= 0)
-      write(state, sum, queries.out.row(place_out / queries.out.heads, place_out % queries.out.heads), target % 2);
+    const index_t target = memory.target[gpu.thread()];
+    if (target >= 0) write(gpu, state, sum, target / 2, target % 2);
   }
 
  private:
@@ -207,7 +173,7 @@ struct attend {
       index_t last[1];
       rows_of(now, from, gpu.thread(), 1, last);
       const index_t place = from.first + gpu.thread() < from.count ? from.first + gpu.thread() : from.count - 1;
-      next.bias           = gpu.log2(static_cast<float>(last[0] - far.offsets[place] + 1));
+      next.bias           = gpu.log2(static_cast<float>(last[0] - far.offsets[place] + 1)) / scale;
     }
   }
 
@@ -276,18 +242,33 @@ struct attend {
       stage_values(gpu, memory, next);
       gpu.barrier();
       if constexpr (ahead) fetch(i + 1 < tiles ? i + 1 : i);
-      sums_16 logits = {};
-      multiply_keys(gpu, memory, query, logits);
       const key_tile own = tile_at(now, i);
+      sums_16        logits = count_keys(gpu, memory, now, own);
+      multiply_keys(gpu, memory, query, logits);
       const bool     causal = own.listed ? far.causal : near.causal;
       const index_t  position = memory.position[gpu.thread()];
       const index_t  limit  = !causal ? own.count : position - (own.listed ? 0 : now.from) + 1;
       const index_t  seen   = limit < own.count ? limit : own.count;
       fragment       weights[keys / 8] = {};
-      update(gpu, memory, logits, seen - own.first, state, weights);
+      update(gpu, logits, seen - own.first, state, weights);
       multiply_values(gpu, memory, weights, state);
       gpu.barrier();
     }
+  }
+
+  /// What the products are added to.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& memory, const walk& now,
+                                                   const key_tile& own) const {
+    sums_16      logs = {};
+    const float* from = memory.bias;
+    if constexpr (std::same_as<Counts, counts_of_pairs>) {
+      if (!own.listed) return logs;
+      from = far.counts.row(memory.position[gpu.thread()] - queries.first, now.kv_head) + own.first;
+    }
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) logs[v] = from[row_32(gpu.lane(), v)];
+    return logs;
   }
 
   template <class Gpu>
@@ -313,15 +294,13 @@ struct attend {
 
   /// Takes in 32 logits: keys before `seen` count. Weights come out as the operand of the second product.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void update(Gpu& gpu, const shared& memory, sums_16& logits, index_t seen,
-                                            softmax& state, fragment (&weights)[keys / 8]) const {
+  CASCADA_DEVICE CASCADA_INLINE void update(Gpu& gpu, sums_16& logits, index_t seen, softmax& state, fragment (&weights)[keys / 8]) const {
     constexpr float lowest = -std::numeric_limits<float>::infinity();
     float           top    = state.top;
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
       const index_t k     = row_32(gpu.lane(), v);
-      const float   logit = __builtin_fmaf(logits[v], scale, memory.bias[k]);
-      logits[v]           = k < seen ? logit : lowest;
+      logits[v]           = k < seen ? logits[v] * scale : lowest;
       top                 = __builtin_fmaxf(top, logits[v]);
       if (!ahead && v % 4 == 3) gpu.schedule_barrier();
     }
@@ -362,35 +341,29 @@ struct attend {
     }
   }
 
-  CASCADA_DEVICE CASCADA_INLINE void write(const softmax& state, float sum, Out* row, index_t half) const {
-    const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
-#pragma GCC unroll 8
-    for (index_t t = 0; t < Dim / 32; ++t)
-#pragma GCC unroll 16
-      for (index_t v = 0; v < 16; ++v)
-        row[32 * t + row_32(32 * half, v)] = from_float<Out>(state.out[t][v] * inverse);
-  }
-};
-
-/// Every token copies its representative's output.
-template <row_scalar Out>
-struct lift {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
-
-  selection_layer layer;
-  heads_view<Out> out;
-
-  index_t grid() const { return out.tokens; }
-
+  /// One half of an answer: the average, merged with that of the other softmax by log-sum-exp.
   template <class Gpu>
-  CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*layer.count < 0) return;
-    const index_t token = gpu.block(), rep = layer.rep[token];
-    if (rep == token) return;
-    for (index_t i = gpu.thread(); i < out.heads * out.dim; i += threads)
-      out.row(token, i / out.dim)[i % out.dim] = out.row(rep, i / out.dim)[i % out.dim];
+  CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const softmax& state, float sum, index_t place,
+                                           index_t half) const {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    const index_t   token = place / queries.out.heads, head = place % queries.out.heads;
+    const std::int64_t row = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
+    const float        theirs = other.out ? other.log_sums[row] : lowest, top = __builtin_fmaxf(state.top, theirs);
+    const float        reference = top == lowest ? 0.0f : top;
+    const float        share = gpu.exp2(state.top - reference), others = gpu.exp2(theirs - reference);
+    const float        total = sum * share + others, inverse = total == 0 ? 0.0f : 1.0f / total;
+    Out* const         to    = queries.out.row(token, head);
+#pragma GCC unroll 8
+    for (index_t t = 0; t < Dim / 32; ++t) {
+      sums_16 part = state.out[t] * (share * inverse);
+      if (other.out)
+#pragma GCC unroll 16
+        for (index_t v = 0; v < 16; ++v)
+          part[v] += others * inverse * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
+#pragma GCC unroll 16
+      for (index_t v = 0; v < 16; ++v) to[32 * t + row_32(32 * half, v)] = from_float<Out>(part[v]);
+    }
+    if (queries.log_sums && half == 0) queries.log_sums[place] = top + (total == 0 ? 0.0f : gpu.log2(total));
   }
 };
 

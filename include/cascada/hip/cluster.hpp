@@ -16,6 +16,7 @@ namespace cascada::hip {
 struct cluster_memory {
   index_t* offsets;    // [r + 1]
   index_t* members;    // [T]
+  index_t* slots;      // [T]: cluster of each token
   index_t* far_rows;   // [chunks, T]: rows of the tables, one for each cluster older than the chunk's near field
   index_t* far_count;  // [chunks]
 };
@@ -83,7 +84,10 @@ struct cluster_members {
       const index_t       i      = base + gpu.lane();
       const bool          member = i < tokens && layer.rep[i] == own;
       const std::uint64_t mask   = gpu.ballot(member);
-      if (member) memory.members[next + __builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1))] = i;
+      if (member) {
+        memory.members[next + __builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1))] = i;
+        memory.slots[i] = gpu.block();
+      }
       next += __builtin_popcountll(mask);
     }
   }

@@ -139,8 +139,10 @@ class attention_head {
   void add(index_t t, index_t h, const std::vector<Real>& logits, const sources& from, Real share) const {
     Real*      out   = out_.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     const Real total = log_sum_exp(logits);
-    for (std::size_t i = 0; i < from.size(); ++i)
-      for (index_t c = 0; c < in_.value_dim; ++c) out[c] += share * std::exp(logits[i] - total) * from[i].value[c];
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      const Real weight = share * std::exp(logits[i] - total);
+      for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
+    }
   }
 
   template <class Function>
