@@ -28,11 +28,12 @@ struct random_case {
 random_case draw(std::mt19937& random) {
   const auto below = [&](unsigned n) { return static_cast<unsigned>(random()) % n; };
   return {.T       = static_cast<index_t>(below(8) == 0 ? 60 + below(12) : below(24)),  // a block has 64 tokens
-          .d       = static_cast<index_t>(1 + below(18)),
+          .d       = static_cast<index_t>(1 + below(below(4) == 0 ? 70 : 18)),
           .tokens  = static_cast<kind>(below(6)),
           .options = {.threshold = below(8) == 0 ? 1.0f : 0.05f * static_cast<float>(1 + below(19)),
                       .assign    = below(2) ? assignment::nearest : assignment::lowest_index,
-                      .validate  = below(2) ? validation::cross_gram : validation::exact},
+                      .validate  = below(3) == 0 ? validation::cross_gram : validation::exact,
+                      .filter    = all_filters[below(5)]},
           .seed    = static_cast<unsigned>(random()),
           .every   = 1 + below(6)};
 }
@@ -70,7 +71,7 @@ TEST_CASE("random cases: every path agrees with the reference", "[select][cascad
     const bool        agrees = i % 4 == 0 ? every_path_agrees<bfloat16>(c) : every_path_agrees<float>(c);
     if (agrees) continue;
     ++disagreements;
-    CAPTURE(i, c.T, c.d, c.tokens, c.options.threshold, c.options.assign, c.options.validate, c.seed, c.every);
+    CAPTURE(i, c.T, c.d, c.tokens, c.options.threshold, c.options.assign, c.options.validate, c.options.filter, c.seed, c.every);
     CHECK(agrees);
   }
   CHECK(disagreements == 0);

@@ -9,6 +9,7 @@
 
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
+#include "cascada/selection_options.hpp"
 #include "cascada/views.hpp"
 
 namespace tests {
@@ -21,6 +22,11 @@ inline std::ostream& operator<<(std::ostream& out, kind k) {
   constexpr const char* names[] = {"random", "clustered", "duplicates", "zero rows", "anti-parallel", "tiny and huge"};
   return out << names[static_cast<int>(k)];
 }
+
+/// The ways to a product. All give the same sets; a target without one takes another.
+inline constexpr cascada::prefilter all_filters[] = {cascada::prefilter::automatic, cascada::prefilter::none,
+                                                     cascada::prefilter::sketch, cascada::prefilter::bf16_vectors,
+                                                     cascada::prefilter::bf16_tiles};
 
 /// Rows [T, d] with a padded stride, NaN in the padding (reading it would show), starting off any vector boundary.
 template <cascada::row_scalar Scalar>

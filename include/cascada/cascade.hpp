@@ -35,8 +35,8 @@ class cascade<Scalar, B> {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     if (started_ && kept_.tokens != x.rows) return status::invalid_representatives;
     reserve(x);
-    if (const status answer = pass_.begin(x); answer != status::ok) return answer;
     const representatives before = kept_.view();
+    pass_.start(x, started_ ? before.rep.data() : nullptr);
     if (const status answer = select(before); answer != status::ok) return answer;
     report_ = pass_.finish(started_ ? &before : nullptr);
     std::swap(pass_.now, kept_);
@@ -84,8 +84,7 @@ class cascade<Scalar, B> {
   }
 
   status select(const representatives& before) {
-    if (!started_) return kernel::select_all(pass_);
-    if (options_.validate == validation::exact) return kernel::cascade_exact(pass_, before);
+    if (!started_ || options_.validate == validation::exact) return kernel::select_all(pass_);
     return kernel::cascade_cross_gram(pass_, cross_, before);
   }
 

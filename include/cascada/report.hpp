@@ -34,7 +34,8 @@ struct selection_report {
   index_t               tokens          = 0;
   index_t               representatives = 0;
   gram_operations       gram            = {};
-  std::int64_t          pairs_evaluated = 0;   // inner products the kernels computed, rechecks included
+  std::int64_t          pairs_evaluated = 0;   // inner products the kernels computed or estimated, rechecks included
+  std::int64_t          pairs_rechecked = 0;   // of these, the ones that an estimate had left open
   std::optional<double> jaccard         = {};  // overlap with the layer before
   index_t               additions       = 0;   // representatives that were none before
   index_t               removals        = 0;   // former representatives that are covered now

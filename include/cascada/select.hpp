@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/count.hpp"
+#include "cascada/cpu/literal.hpp"
 #include "cascada/cpu/select.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
@@ -58,7 +58,7 @@ class selector<Scalar, B> {
   status run(matrix_view<const Scalar> x, Select select) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     pass_.reserve(x.rows, x.cols, options_, where_);
-    if (const status answer = pass_.begin(x); answer != status::ok) return answer;
+    pass_.start(x, nullptr);
     if (const status answer = select(); answer != status::ok) return answer;
     report_ = pass_.finish(nullptr);
     std::swap(pass_.now, kept_);

@@ -19,11 +19,22 @@ enum class validation {
   cross_gram,  // all (T - r) x r cross-Gram pairs first, as in arXiv:2605.03110, then what the update needs
 };
 
+/// Estimates of inner products that a CPU tries first. They have proven bounds, and what they leave open is decided by
+/// the products themselves: a prefilter changes time, never the result. What the target lacks is replaced by `none`.
+enum class prefilter {
+  automatic,     // what pays on the target; given up where it leaves too much open
+  none,          // no estimates
+  sketch,        // products over the coordinates that hold most of the energy
+  bf16_vectors,  // products of rows rounded to bfloat16 (AVX512_BF16)
+  bf16_tiles,    // the same by matrix instructions (AMX-BF16), where the process may use them
+};
+
 struct selection_options {
   float      threshold           = 0.8f;  // tau in (0, 1], a cosine
   assignment assign              = assignment::lowest_index;
   validation validate            = validation::exact;  // read by `cascade` only
   index_t    max_representatives = 0;                   // room reserved once; 0 means T
+  prefilter  filter              = prefilter::automatic;
 };
 
 namespace detail {

@@ -45,6 +45,7 @@ class tile_scope {
       std::uint8_t  row_count[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     };
     const configuration all = {};
+    asm volatile("" : : "m"(all));  // g++ 12's intrinsic says that it reads a pointer, not the 64 bytes
     _tile_loadconfig(&all);
 #endif
   }

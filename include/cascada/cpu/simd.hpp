@@ -5,6 +5,7 @@
 // this header names them.
 
 #include <cmath>
+#include <cstdint>
 
 #include "cascada/backend.hpp"
 
@@ -47,14 +48,39 @@ CASCADA_INLINE vec<B> less_equal(vec<B> a, vec<B> b) noexcept {
   return {Eigen::internal::pcmp_le(a.value, b.value)};
 }
 
-/// Whether either of two masks has a lane.
+/// Lanes in which a <= b, or a < b, as bits: lane 0 is the lowest.
 template <cpu_backend B>
-CASCADA_INLINE vec<B> either(vec<B> a, vec<B> b) noexcept {
-  return {Eigen::internal::por(a.value, b.value)};
+CASCADA_INLINE std::uint32_t lane_bits(vec<B> mask) noexcept {
+  if constexpr (vec<B>::width == 1) {
+    return Eigen::internal::predux_any(mask.value);
+  } else {
+#if defined(__AVX__)
+    if constexpr (vec<B>::width == 8) return static_cast<std::uint32_t>(_mm256_movemask_ps(mask.value));
+#endif
+#if defined(__SSE2__)
+    if constexpr (vec<B>::width == 4) return static_cast<std::uint32_t>(_mm_movemask_ps(mask.value));
+#endif
+    std::uint32_t lanes[vec<B>::width], bits = 0;
+    __builtin_memcpy(lanes, &mask.value, sizeof lanes);
+    for (index_t i = 0; i < vec<B>::width; ++i) bits |= (lanes[i] & 1u) << i;
+    return bits;
+  }
 }
 template <cpu_backend B>
-CASCADA_INLINE bool any(vec<B> mask) noexcept {
-  return Eigen::internal::predux_any(mask.value);
+CASCADA_INLINE std::uint32_t bits_less_equal(vec<B> a, vec<B> b) noexcept {
+#ifdef __AVX512F__
+  return _mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ);
+#else
+  return lane_bits(less_equal(a, b));
+#endif
+}
+template <cpu_backend B>
+CASCADA_INLINE std::uint32_t bits_less(vec<B> a, vec<B> b) noexcept {
+#ifdef __AVX512F__
+  return _mm512_cmp_ps_mask(a.value, b.value, _CMP_LT_OQ);
+#else
+  return lane_bits(vec<B>{Eigen::internal::pcmp_lt(a.value, b.value)});
+#endif
 }
 
 /// The larger of each pair; where one is NaN, `a`.

@@ -1,0 +1,46 @@
+#pragma once
+// The paper's baseline: selection by way of the T x T Gram matrix.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cascada/cpu/select.hpp"
+
+namespace cascada::kernel {
+
+/// Forms the Gram matrix (its lower triangle, in `gram` [T, T]), then scans it.
+template <row_scalar Scalar, cpu_backend B>
+status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, float* gram) {
+  constexpr index_t width = panel_width<B>, height = gram_tuning<B>.rows;
+  const index_t     T = pass.now.tokens;
+  full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
+  if (const status answer = pass.take_norms(0, T); answer != status::ok) return answer;
+  all.clear(way.depth());
+  append_tokens(way, all, nullptr, T);
+  for (index_t begin = 0; begin < T; begin += stretch_tokens) {
+    const index_t count = std::min(stretch_tokens, T - begin);
+    for (index_t i = 0; i < count; ++i) way.load(begin + i, i, i);
+    pass.where.executor.parallel_for((count + height - 1) / height, [&](index_t strip) {
+      const index_t first = strip * height, tile = std::min(height, count - first);
+      for (index_t p = 0; p * width < begin + first + tile; ++p)
+        way.tile(first, tile, all.panel(p), [&](index_t i, const tile_row<B>& row) {
+          float products[width];
+          row.store(products);
+          std::copy_n(products, std::min(width, T - p * width), gram + std::int64_t{begin + first + i} * T + p * width);
+        });
+    });
+  }
+  pass.pairs.evaluated = full_gram_operations(T);
+  for (index_t i = 0; i < T; ++i) {
+    match best = {};
+    for (index_t k = 0; k < pass.now.count; ++k) {
+      const index_t j = pass.now.indices[k];
+      pair_value    value;
+      if (tile_covers<B>(pass.rows, i, j, gram[std::int64_t{i} * T + j], value)) pass.improve(i, k, value, best);
+    }
+    if (const status answer = pass.settle(i, best); answer != status::ok) return answer;
+  }
+  return status::ok;
+}
+
+}  // namespace cascada::kernel

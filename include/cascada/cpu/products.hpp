@@ -1,0 +1,181 @@
+#pragma once
+// The ways to the products of a selection: the canonical ones, and cheaper estimates of them with proven bounds.
+//
+// Every way multiplies rows of `depth` 32-bit elements with panels of such rows: the tokens' own floats, their most
+// energetic coordinates, or pairs of bfloat16. What is multiplied, and what may be concluded, is all that differs.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "cascada/cpu/gram.hpp"
+#include "cascada/cpu/panels.hpp"
+#include "cascada/cpu/rounded_rows.hpp"
+#include "cascada/cpu/sketch.hpp"
+
+namespace cascada::kernel {
+
+/// `full` is the tokens' own rows: canonical where the target has FMA.
+enum class product_kind { full, sketch, bf16_vectors, bf16_tiles };
+
+/// Tokens whose rows are at hand at a time: those of a stretch, and behind them those of a block.
+inline constexpr index_t stretch_tokens = 256, block_tokens = 64, row_places = stretch_tokens + block_tokens;
+
+/// Memory that the kinds share; one is in use at a time.
+template <cpu_backend B>
+struct product_workspace {
+  packed_rows<B>        known;             // the representatives so far
+  packed_rows<B>        block;             // the tokens of a block
+  buffer<float, B>      rows;              // [row_places, depth], of kinds that do not read the tokens' own rows
+  const float*          row[row_places];
+  product_bounds        bounds[stretch_tokens];                          // by place of the token in the stretch
+  float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
+  sketch_coordinates<B> coordinates;
+
+  /// For `limit` columns of rows of d elements.
+  void reserve(index_t limit, index_t d) {
+    const index_t depth = std::max(d, pairs_of<B>(d));
+    known.reserve(limit, depth);
+    block.reserve(block_tokens, depth);
+    rows.reserve((row_places + tile_scope<B>::rows) * std::int64_t{depth});  // whole tiles are read
+    coordinates.reserve(d);
+  }
+};
+
+/// Rows of tokens, and their products with panels.
+template <product_kind Kind, row_scalar Scalar, cpu_backend B>
+class products {
+ public:
+  static constexpr bool    pairs     = Kind == product_kind::bf16_vectors || Kind == product_kind::bf16_tiles;
+  static constexpr bool    canonical = Kind == product_kind::full && B::has_fma;
+  static constexpr index_t height    = Kind == product_kind::bf16_tiles ? 2 * tile_scope<B>::rows : gram_tuning<B>.rows;
+
+  /// What a thread needs around its calls of tile().
+  struct nothing {};
+  using scope = std::conditional_t<Kind == product_kind::bf16_tiles, tile_scope<B>, nothing>;
+
+  products(const gram_rows<Scalar>& tokens, product_workspace<B>& memory, index_t depth) noexcept
+      : tokens_(tokens), memory_(memory), depth_(depth) {
+    memory_.known.clear(depth);
+  }
+
+  CASCADA_INLINE index_t depth() const noexcept { return depth_; }
+
+  /// Brings token i's row to `place`; what is known of it goes to `slot` of the stretch.
+  void load(index_t i, index_t place, index_t slot) noexcept {
+    const Scalar* row  = tokens_.x.row(i);
+    float*        copy = memory_.rows.data() + std::int64_t{place} * depth_;
+    memory_.row[place] = copy;
+    if constexpr (Kind == product_kind::full) {
+      if constexpr (std::same_as<Scalar, float>)
+        memory_.row[place] = row;
+      else
+        for (index_t k = 0; k < depth_; ++k) copy[k] = to_float(row[k]);
+      set_bounds(i, slot, 0);
+    } else if constexpr (Kind == product_kind::sketch) {
+      set_bounds(i, slot, memory_.coordinates.sketch(row, depth_, copy));
+    } else {
+      set_bounds(i, slot, round_row<B>(row, tokens_.x.cols, copy));
+    }
+  }
+
+  /// Brings the row at a place to another, earlier or in the block.
+  CASCADA_INLINE void copy(index_t from, index_t to) noexcept {
+    if constexpr (Kind == product_kind::bf16_tiles) {
+      float* target = memory_.rows.data() + std::int64_t{to} * depth_;
+      std::memcpy(target, memory_.row[from], static_cast<std::size_t>(depth_) * sizeof(float));
+      memory_.row[to] = target;
+    } else {
+      memory_.row[to] = memory_.row[from];
+    }
+  }
+
+  /// Appends rows at `count` places from `first` on to columns; `slots` are theirs in the stretch.
+  void append(packed_rows<B>& columns, index_t first, index_t count, const index_t* slots) noexcept {
+    float norms[block_tokens], spreads[block_tokens];
+    for (index_t i = 0; i < count; ++i) norms[i] = memory_.norms[slots[i]], spreads[i] = memory_.spreads[slots[i]];
+    columns.append(memory_.row + first, norms, spreads, count);
+  }
+
+  /// Products of `count` rows, 1 to `height`, with a panel.
+  template <class Use>
+  CASCADA_INLINE void tile(index_t first, index_t count, const float* panel, Use&& use) const noexcept {
+    if constexpr (Kind == product_kind::bf16_tiles)
+      matrix_tile_of<B>(count, memory_.rows.data() + std::int64_t{first} * depth_, depth_, panel, depth_, use);
+    else if constexpr (Kind == product_kind::bf16_vectors)
+      pair_tile_of<B>(count, memory_.row + first, panel, depth_, use);
+    else
+      gram_tile_of<B>(count, memory_.row + first, panel, depth_, use);
+  }
+
+  /// Columns that may cover the token of a slot, and, where products are estimates, those that surely do.
+  CASCADA_INLINE std::uint32_t open(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
+    if constexpr (canonical) return row.reached(memory_.bounds[slot].low, columns.norms);
+    return row.open(memory_.bounds[slot], columns);
+  }
+  CASCADA_INLINE std::uint32_t sure(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
+    return row.sure(memory_.bounds[slot], columns);
+  }
+
+ private:
+  /// Bounds of token i. `square`: of its sketch, or of what rounding took from it.
+  ///
+  /// Sketches: what is left of rows i and j has norms t_i and t_j, and their product is at most t_i t_j in size; t_i^2 is
+  /// n_i^2 less the square of the sketch, up to the margin of either.
+  ///
+  /// Rounded rows: b_i = x_i - e_i. |x_i.x_j - b_i.b_j| = |e_i.b_j + x_i.e_j| <= |e_i| |b_j| + |x_i| |e_j|
+  /// <= |e_i| |x_j| + (|x_i| + |e_i|) |e_j|. Products of bfloat16 are exact in float, or below the normal range; sums are
+  /// float, in an order of the hardware's own.
+  void set_bounds(index_t i, index_t slot, float square) noexcept {
+    product_bounds& bounds = memory_.bounds[slot];
+    const float     n = tokens_.norms[i], scaled = tokens_.scaled_norms[i], margin = tokens_.margin;
+    memory_.norms[slot] = n, memory_.spreads[slot] = 0;
+    if constexpr (canonical) {
+      bounds = {scaled, scaled, 0};
+      return;
+    }
+    constexpr float largest = std::numeric_limits<float>::max();
+    if (n == largest) {  // a zero row: its products with others are below their norm times 2^-29
+      bounds              = {1, largest, 0};
+      memory_.norms[slot] = 1;
+      return;
+    }
+    const auto root = [](double x) { return static_cast<float>(std::sqrt(x) * 1.001); };  // generous: it was rounded
+    float      lost = 0, spread = 0;
+    if constexpr (Kind == product_kind::sketch) {
+      const double all = static_cast<double>(n) * static_cast<double>(n);
+      spread = memory_.spreads[slot] =
+          root(std::max(all * (1 + 3 * static_cast<double>(margin)) - static_cast<double>(square), 0.0));
+    } else if constexpr (pairs) {
+      // What squares lose below the normal range is added.
+      lost   = root(static_cast<double>(square) * (1 + static_cast<double>(margin)) + tokens_.x.cols * 0x1p-149);
+      lost   = lost * (1 + margin);
+      spread = (n + lost) * (1 + margin), memory_.spreads[slot] = lost;
+    }
+    bounds = {scaled - margin * n - lost, scaled + margin * n + lost, spread};
+    if (n > largest_estimated_norm) bounds = {-largest, largest, 0};
+  }
+
+  const gram_rows<Scalar>& tokens_;
+  product_workspace<B>&    memory_;
+  index_t                  depth_;
+};
+
+/// Packs `count` tokens (null: the first ones) into columns.
+template <class Products, cpu_backend B>
+void append_tokens(Products& way, packed_rows<B>& columns, const index_t* tokens, index_t count) noexcept {
+  index_t slots[block_tokens];
+  for (index_t first = 0; first < count; first += block_tokens) {
+    const index_t some = std::min(block_tokens, count - first);
+    for (index_t c = 0; c < some; ++c) way.load(tokens ? tokens[first + c] : first + c, c, slots[c] = c);
+    way.append(columns, 0, some, slots);
+  }
+}
+
+template <row_scalar Scalar, cpu_backend B>
+using full_products = products<product_kind::full, Scalar, B>;
+
+}  // namespace cascada::kernel

@@ -1,0 +1,147 @@
+#pragma once
+// Rows rounded to bfloat16 and held as pairs, and tiles of their products.
+//
+// A pair is two neighbours of a row in 32 bits, the earlier one in the lower half: what the instructions multiply at
+// once. Where a kernel wants columns, strips [pairs, 16] of packed_rows are what both take as their right operand: a
+// vector instruction one line of it with a broadcast pair, a matrix instruction 16 lines. Pairs travel as floats whose
+// bits they are; only loads, stores and shuffles touch them.
+
+#include <cstdint>
+
+#include "cascada/cpu/amx.hpp"
+#include "cascada/cpu/gram.hpp"
+#include "cascada/cpu/panels.hpp"
+
+namespace cascada::kernel {
+
+template <cpu_backend B>
+inline constexpr bool has_bf16_vectors = contains(B::instructions, isa::avx512f | isa::avx512_bf16);
+template <cpu_backend B>
+inline constexpr bool has_bf16_tiles = has_bf16_vectors<B> && contains(B::instructions, isa::amx_bf16);
+
+/// Pairs of a row of `cols` elements, filled up with zeros to whole vectors of pairs: to whole tiles.
+template <cpu_backend B>
+CASCADA_INLINE constexpr index_t pairs_of(index_t cols) noexcept {
+  return (cols + 31) / 32 * 16;
+}
+
+#ifdef __AVX512BF16__
+
+/// Two vectors of floats as 16 pairs, rounded to nearest. What is below the normal range becomes zero, as the
+/// instructions take it.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> round_to_pairs(vec<B> first, vec<B> second) noexcept {
+  return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
+}
+
+/// Rounds a row to pairs_of(cols) pairs and returns the sum of the squares of what rounding took away, as a float sum
+/// has it: in some order, less what squares lose below the normal range, at most cols 2^-149.
+template <cpu_backend B, row_scalar Scalar>
+float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
+  const auto error = [](vec<B> x, __m256i rounded, vec<B> sum) {
+    const __m512i back = _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+    const vec<B>  lost = x - vec<B>{_mm512_castsi512_ps(back)};
+    return multiply_add(lost, lost, sum);
+  };
+  vec<B> sums[2] = {vec<B>::zero(), vec<B>::zero()};
+  for (index_t k = 0; k < cols; k += 32, pairs += 16) {
+    vec<B> x[2];
+    if (k + 32 <= cols) {
+      x[0] = load_row<B>(row + k), x[1] = load_row<B>(row + k + 16);
+    } else {
+      float rest[32] = {};
+      for (index_t c = k; c < cols; ++c) rest[c - k] = to_float(row[c]);
+      x[0] = vec<B>::load(rest), x[1] = vec<B>::load(rest + 16);
+    }
+    const vec<B> rounded = round_to_pairs(x[0], x[1]);
+    rounded.store(pairs);
+    const auto bits = _mm512_castps_si512(rounded.value);
+    sums[0]         = error(x[0], _mm512_castsi512_si256(bits), sums[0]);
+    sums[1]         = error(x[1], _mm512_extracti64x4_epi64(bits, 1), sums[1]);
+  }
+  return reduce_sum(sums[0] + sums[1]);
+}
+
+/// gram_tile for pairs: `depth` of them a row.
+template <cpu_backend B, index_t Rows, class Use>
+CASCADA_INLINE void pair_tile(const float* const* rows, const float* panel, index_t depth, Use&& use) noexcept {
+  constexpr index_t  vectors = gram_tuning<B>.vectors;
+  const std::int64_t strip   = std::int64_t{depth} * vec<B>::width;
+  const auto         pairs   = [](vec<B> bits) { return reinterpret_cast<__m512bh>(bits.value); };
+  tile_row<B>        tile[Rows];
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < vectors; ++v) tile[i].sum[v] = vec<B>::zero();
+  for (index_t k = 0; k < depth; ++k, panel += vec<B>::width) {
+    vec<B> column[vectors];
+#pragma GCC unroll 4
+    for (index_t v = 0; v < vectors; ++v) column[v] = vec<B>::load(panel + v * strip);
+#pragma GCC unroll 8
+    for (index_t i = 0; i < Rows; ++i) {
+      const auto element = vec<B>::broadcast(rows[i][k]);
+#pragma GCC unroll 4
+      for (index_t v = 0; v < vectors; ++v)
+        tile[i].sum[v].value = _mm512_dpbf16_ps(tile[i].sum[v].value, pairs(element), pairs(column[v]));
+    }
+  }
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i) use(i, tile[i]);
+}
+
+template <cpu_backend B, index_t Rows = gram_tuning<B>.rows, class Use>
+CASCADA_INLINE void pair_tile_of(index_t count, const float* const* rows, const float* panel, index_t depth,
+                                 Use&& use) noexcept {
+  if constexpr (Rows > 1)
+    if (count < Rows) return pair_tile_of<B, Rows - 1>(count, rows, panel, depth, use);
+  pair_tile<B, Rows>(rows, panel, depth, use);
+}
+
+#endif
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+
+/// The same by matrix instructions, in a tile_scope: `count` rows, 1 to 32, `stride` pairs apart. Rows beyond `count`
+/// up to a multiple of 16 are read.
+template <cpu_backend B, class Use>
+CASCADA_INLINE void matrix_tile_of(index_t count, const float* rows, std::int64_t stride, const float* panel,
+                                   index_t depth, Use&& use) noexcept {
+  static_assert(panel_width<B> == 32 && vec<B>::width == 16);
+  alignas(64) float  sums[32][32];
+  const std::int64_t strip = std::int64_t{depth} * 16, row_bytes = stride * 4;
+  const float*       lower = rows + 16 * stride;
+  asm volatile("" : : : "memory");  // g++ 12's intrinsics do not say that they read memory
+  _tile_zero(0);
+  _tile_zero(1);
+  if (count > 16) {
+    _tile_zero(2);
+    _tile_zero(3);
+    for (index_t k = 0; k < depth; k += 16) {
+      _tile_loadd(4, rows + k, row_bytes);
+      _tile_loadd(6, panel + k * 16, 64);
+      _tile_loadd(7, panel + strip + k * 16, 64);
+      _tile_loadd(5, lower + k, row_bytes);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(2, &sums[16][0], sizeof sums[0]);
+    _tile_stored(3, &sums[16][16], sizeof sums[0]);
+  } else {
+    for (index_t k = 0; k < depth; k += 16) {
+      _tile_loadd(4, rows + k, row_bytes);
+      _tile_loadd(6, panel + k * 16, 64);
+      _tile_loadd(7, panel + strip + k * 16, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+  }
+  _tile_stored(0, &sums[0][0], sizeof sums[0]);
+  _tile_stored(1, &sums[0][16], sizeof sums[0]);
+  for (index_t i = 0; i < count; ++i) use(i, tile_row<B>::load(sums[i]));
+}
+
+#endif
+
+}  // namespace cascada::kernel

@@ -1,0 +1,81 @@
+#pragma once
+// Tokens against the representatives so far, panel by panel, until each has found the one that stands for it.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cascada/cpu/selection_pass.hpp"
+
+namespace cascada::kernel {
+
+/// Moves the rows of unsettled tokens together if that frees a tile.
+template <index_t Height, class Products, row_scalar Scalar, cpu_backend B>
+index_t drop_settled(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count) noexcept {
+  index_t left = 0;
+  for (index_t t = first; t < first + count; ++t) left += !pass.settled(pass.tokens[t]);
+  if ((left + Height - 1) / Height == (count + Height - 1) / Height) return count;
+  index_t to = first;
+  for (index_t t = first; t < first + count; ++t) {
+    if (pass.settled(pass.tokens[t])) continue;
+    if (t != to) way.copy(t, to), pass.tokens[to] = pass.tokens[t];
+    ++to;
+  }
+  return left;
+}
+
+/// Compares the tokens at `count` places from `first` on with the representatives from `from` on, in order. Tokens leave
+/// when they are settled; the places of the others move together. Returns how many there are.
+template <class Products, row_scalar Scalar, cpu_backend B>
+index_t scan(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
+             pair_counts& counts) noexcept {
+  constexpr index_t     width = panel_width<B>, height = Products::height;
+  const packed_rows<B>& known = pass.memory.known;
+  for (index_t p = from / width; p * width < known.count() && count > 0; ++p) {
+    const index_t       begin = std::max(from - p * width, 0), end = std::min(known.count() - p * width, width);
+    const std::uint64_t columns = ((std::uint64_t{1} << end) - 1) & ~((std::uint64_t{1} << begin) - 1);
+    for (index_t t = 0; t < count; t += height)
+      way.tile(first + t, std::min(height, count - t), known.panel(p), [&](index_t i, const tile_row<B>& row) {
+        const index_t token = pass.tokens[first + t + i], slot = token - pass.begin;
+        std::uint64_t open = way.open(slot, row, known.bounds(p)) & columns;
+        if (open == 0 || pass.settled(token)) return;
+        const std::uint64_t sure = Products::canonical ? open : way.sure(slot, row, known.bounds(p));
+        float               products[width];
+        if constexpr (Products::canonical) row.store(products);
+        for (; open != 0 && !pass.settled(token); open &= open - 1) {
+          const auto c = static_cast<index_t>(__builtin_ctzll(open));
+          pass.template weigh<Products::canonical>(token, p * width + c, Products::canonical ? products[c] : 0,
+                                                   sure >> c & 1, pass.found[slot], counts);
+        }
+      });
+    counts.evaluated += std::int64_t{count} * (end - begin);
+    count = drop_settled<height>(pass, way, first, count);
+  }
+  return drop_settled<1>(pass, way, first, count);
+}
+
+/// Compares the tokens at `count` places from `first` on as scan does, in parallel slices, and moves what is left
+/// together. `load`: brings their rows to these places first.
+template <class Products, row_scalar Scalar, cpu_backend B>
+index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
+                    bool load) {
+  // Whole tiles: few enough rows to stay in the cache nearest to the core, and several slices to a thread.
+  const index_t slice = pass.where.executor.concurrency() > 1 ? 32 : 64, slices = (count + slice - 1) / slice;
+  index_t       left[stretch_tokens / 32];
+  pair_counts   counts[stretch_tokens / 32];
+  pass.where.executor.parallel_for(slices, [&](index_t s) {
+    [[maybe_unused]] const typename Products::scope on;
+    const index_t begin = first + s * slice, size = std::min(slice, count - s * slice);
+    for (index_t t = begin; load && t < begin + size; ++t) way.load(pass.tokens[t], t, pass.tokens[t] - pass.begin);
+    counts[s] = {};
+    left[s]   = scan(pass, way, begin, size, from, counts[s]);
+  });
+  index_t to = first;
+  for (index_t s = 0; s < slices; ++s) {
+    pass.pairs.add(counts[s]);
+    for (index_t t = first + s * slice; t < first + s * slice + left[s]; ++t, ++to)
+      if (t != to) way.copy(t, to), pass.tokens[to] = pass.tokens[t];
+  }
+  return to - first;
+}
+
+}  // namespace cascada::kernel
