@@ -71,7 +71,7 @@ class attention<Scalar, B> {
  private:
   attention_options              options_;
   B                              where_;
-  kernel::attention_workspace<B> workspace_;
+  kernel::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
 };
 
 }  // namespace cascada

@@ -50,9 +50,9 @@ template <cpu_backend B>
 
 /// Memory for one sequence, and its clusters. Grows to the longest seen. Every layer has its own r, so there is room
 /// for T clusters: of that, a call touches the pages of its own r, and untouched pages cost nothing.
-template <cpu_backend B, class Sequence>
+template <cpu_backend B, class E, class Sequence>
 void prepare(const Sequence& sequence, const attention_options& options, std::span<const representatives> selections,
-             attention_workspace<B>& space, const B& where) {
+             attention_workspace<B, E>& space, const B& where) {
   const index_t tokens = sequence.tokens, group = sequence.group, kv_heads = sequence.kv.kv_heads();
   const index_t key_dim = sequence.q.dim, value_dim = sequence.kv.value_dim();
   const auto    grow = [](auto& all, index_t count) {
@@ -84,17 +84,17 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     head.group_of.reserve(tokens);
     head.asks.reserve(groups);
     head.group_tile.reserve(std::int64_t{groups} * group, key_dim, value_dim);
-    head.group_rows = head.group_tile.begin(groups, group, key_dim, value_dim);
+    head.group_rows = begin_queries(sequence, groups, head.group_tile);
   }
   if (options.budget == 0) return;
   grow(space.refinements, static_cast<index_t>(space.workers.size()));
-  for (auto& worker : space.refinements) reserve(worker, options, tokens, group, key_dim);
+  for (auto& worker : space.refinements) reserve<B, E>(worker, options, tokens, group, key_dim, value_dim);
 }
 
 /// Every sequence of a call, one after the other.
-template <cpu_backend B, class Sequence>
+template <cpu_backend B, class E, class Sequence>
 void attend_batch(Sequence sequence, const attention_options& options, std::span<const representatives> selections,
-                  std::span<const index_t> offsets, attention_workspace<B>& space, const B& where) {
+                  std::span<const index_t> offsets, attention_workspace<B, E>& space, const B& where) {
   const std::size_t sequences = offsets.size() - 1, per_sequence = selections.size() / sequences;
   for (std::size_t s = 0; s < sequences; ++s) {
     sequence.base   = offsets[s];

@@ -52,9 +52,9 @@ score_cut find_cut(const float* scores, const index_t* amounts, index_t count, i
 
 /// The members of a token's best clusters, `limit` of them; ties go to lower clusters, and to a cluster's first tokens.
 /// `weights` and `totals` are the token's. Returns how many.
-template <cpu_backend B>
+template <cpu_backend B, class E>
 index_t list_candidates(index_t group, const float* weights, std::int64_t stride, const float* totals, index_t limit,
-                        const kv_head_state<B>& head, refinement_scratch<B>& scratch) noexcept {
+                        const kv_head_state<B, E>& head, refinement_scratch<B>& scratch) noexcept {
   const index_t  clusters = head.summaries.count();
   const index_t* sizes    = head.summaries.sizes();
   float*         scores   = scratch.scores.data();
@@ -78,10 +78,10 @@ index_t list_candidates(index_t group, const float* weights, std::int64_t stride
   return listed;
 }
 
-/// logits [Heads, width] of the keys at `width` places.
-template <cpu_backend B, index_t Heads>
-CASCADA_INLINE void score_keys(const float* queries, const cluster_rows<B>& rows, const index_t* places, float* logits,
-                               std::int64_t stride) noexcept {
+/// logits [Heads, width] of the keys at `width` places: products x scale.
+template <cpu_backend B, class E, index_t Heads>
+CASCADA_INLINE void score_keys(const float* queries, float scale, const cluster_rows<B, E>& rows, const index_t* places,
+                               float* logits, std::int64_t stride) noexcept {
   constexpr index_t width = vec<B>::width, together = width < 4 ? width : 4;
   const index_t     key_stride = rows.key_stride();
   vec<B>            products[Heads][width];
@@ -103,7 +103,7 @@ CASCADA_INLINE void score_keys(const float* queries, const cluster_rows<B>& rows
       for (index_t i = 0; i < together; ++i) {
         const auto key = vec<B>::load(keys[i] + k);
 #pragma GCC unroll 6
-        for (index_t h = 0; h < Heads; ++h) sum[i][h] = multiply_add(query[h], key, sum[i][h]);
+        for (index_t h = 0; h < Heads; ++h) sum[i][h] = add_products<E>(query[h], key, sum[i][h]);
       }
     }
 #pragma GCC unroll 4
@@ -112,50 +112,50 @@ CASCADA_INLINE void score_keys(const float* queries, const cluster_rows<B>& rows
       for (index_t h = 0; h < Heads; ++h) products[h][first + i] = sum[i][h];
   }
 #pragma GCC unroll 6
-  for (index_t h = 0; h < Heads; ++h) sum_rows(products[h]).store(logits + h * stride);
+  for (index_t h = 0; h < Heads; ++h) (sum_rows(products[h]) * vec<B>::broadcast(scale)).store(logits + h * stride);
 }
 
 /// logits [Heads, count], in whole vectors. Flat for the sake of sum_rows, as pack_keys is.
-template <cpu_backend B, index_t Heads>
-[[gnu::flatten]] void score_places(const float* queries, const cluster_rows<B>& rows, const index_t* places,
-                                   index_t count, float* logits, std::int64_t stride) noexcept {
+template <cpu_backend B, class E, index_t Heads>
+[[gnu::flatten]] void score_places(const float* queries, float scale, const cluster_rows<B, E>& rows,
+                                   const index_t* places, index_t count, float* logits, std::int64_t stride) noexcept {
   index_t i = 0;
   for (; i + vec<B>::width <= count; i += vec<B>::width)
-    score_keys<B, Heads>(queries, rows, places + i, logits + i, stride);
+    score_keys<B, E, Heads>(queries, scale, rows, places + i, logits + i, stride);
   if (i == count) return;
   index_t rest[vec<B>::width];
   for (index_t lane = 0; lane < vec<B>::width; ++lane) rest[lane] = places[i + lane < count ? i + lane : i];
-  score_keys<B, Heads>(queries, rows, rest, logits + i, stride);
+  score_keys<B, E, Heads>(queries, scale, rows, rest, logits + i, stride);
 }
 
 /// score_places for 1 to scoring_heads heads.
-template <cpu_backend B, index_t Heads = scoring_heads<B>>
-void score_heads(index_t heads, const float* queries, const cluster_rows<B>& rows, const index_t* places, index_t count,
-                 float* logits, std::int64_t stride) noexcept {
+template <cpu_backend B, class E, index_t Heads = scoring_heads<B>>
+void score_heads(index_t heads, const float* queries, float scale, const cluster_rows<B, E>& rows,
+                 const index_t* places, index_t count, float* logits, std::int64_t stride) noexcept {
   if constexpr (Heads > 1)
-    if (heads < Heads) return score_heads<B, Heads - 1>(heads, queries, rows, places, count, logits, stride);
-  score_places<B, Heads>(queries, rows, places, count, logits, stride);
+    if (heads < Heads) return score_heads<B, E, Heads - 1>(heads, queries, scale, rows, places, count, logits, stride);
+  score_places<B, E, Heads>(queries, scale, rows, places, count, logits, stride);
 }
 
 /// logits [group, count] of a token's candidates.
-template <cpu_backend B>
-void score_candidates(const query_rows<B>& token, const cluster_rows<B>& rows, index_t count, std::int64_t stride,
+template <cpu_backend B, class E>
+void score_candidates(const query_rows<B, E>& token, const cluster_rows<B, E>& rows, index_t count, std::int64_t stride,
                       refinement_scratch<B>& scratch) noexcept {
   const index_t key_stride = rows.key_stride();
   for (index_t row = 0; row < token.rows; ++row)
     for (index_t k = 0; k < key_stride; ++k)
       scratch.queries[std::int64_t{row} * key_stride + k] =
-          k < token.key_dim ? token.queries[std::int64_t{row} * token.key_dim + k] : 0.0f;
+          k < token.key_lanes ? token.queries[std::int64_t{row} * token.key_lanes + k] : 0.0f;
   for (index_t row = 0; row < token.rows; row += scoring_heads<B>)
     score_heads(token.rows - row < scoring_heads<B> ? token.rows - row : scoring_heads<B>,
-                scratch.queries.data() + std::int64_t{row} * key_stride, rows, scratch.candidates.data(), count,
+                scratch.queries.data() + std::int64_t{row} * key_stride, token.scale, rows, scratch.candidates.data(), count,
                 scratch.logits.data() + row * stride, stride);
 }
 
 /// scores [count] of a token's candidates: sum over its heads of exp(logit - L_h), up to a common factor that keeps
 /// them in range; zero beyond, to a whole vector.
-template <cpu_backend B>
-void weigh_candidates(const query_rows<B>& token, const float* totals, index_t count, std::int64_t stride,
+template <cpu_backend B, class E>
+void weigh_candidates(const query_rows<B, E>& token, const float* totals, index_t count, std::int64_t stride,
                       refinement_scratch<B>& scratch) noexcept {
   const index_t padded  = whole_vectors<B>(count);
   const auto    log_sum = [&](index_t row) { return vec<B>::broadcast(token.maxima[row] + std::log2(totals[row])); };
@@ -179,8 +179,8 @@ void weigh_candidates(const query_rows<B>& token, const float* totals, index_t c
 }
 
 /// The best `budget` of `count` candidates, as indices in scratch.picks, ascending; ties go to lower tokens.
-template <cpu_backend B>
-index_t pick_best(index_t count, index_t budget, const kv_head_state<B>& head,
+template <cpu_backend B, class E>
+index_t pick_best(index_t count, index_t budget, const kv_head_state<B, E>& head,
                   refinement_scratch<B>& scratch) noexcept {
   const float*   scores     = scratch.scores.data();
   const index_t* candidates = scratch.candidates.data();

@@ -14,8 +14,8 @@
 namespace cascada::kernel {
 
 /// Every token attends to tokens [0, t], or to all T. O(T^2 d).
-template <cpu_backend B, class Sequence>
-void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B>& space, const B& where) {
+template <cpu_backend B, class E, class Sequence>
+void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where) {
   const index_t T = sequence.tokens, step = task_tokens(sequence, T, space);
   const auto    tiles = (std::int64_t{T} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
   for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
@@ -33,10 +33,10 @@ void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B>&
 }
 
 /// Attends to all clusters of a summary. O(rows r d).
-template <cpu_backend B>
-void attend_clusters(const query_rows<B>& tile, const cluster_summaries<B>& summaries,
-                     attention_scratch<B>& scratch) noexcept {
-  for (index_t first = 0; first < summaries.count(); first += step_keys<B>)
+template <cpu_backend B, class E>
+void attend_clusters(const query_rows<B, E>& tile, const cluster_summaries<B, E>& summaries,
+                     attention_scratch<B, E>& scratch) noexcept {
+  for (index_t first = 0; first < summaries.count(); first += step_keys<B, E>)
     attend_block(tile, summaries.block(first), scratch.scores.data());
 }
 
@@ -48,8 +48,8 @@ struct chunk {
 };
 
 /// The groups of a chunk: its tokens that share a representative. Listed by first token.
-template <cpu_backend B>
-void list_groups(kv_head_state<B>& head, const chunk& now) noexcept {
+template <cpu_backend B, class E>
+void list_groups(kv_head_state<B, E>& head, const chunk& now) noexcept {
   head.groups = 0;
   for (index_t t = now.begin; t < now.end; ++t) {
     const index_t cluster = head.lists.slots.data()[t];
@@ -61,10 +61,10 @@ void list_groups(kv_head_state<B>& head, const chunk& now) noexcept {
 }
 
 /// Groups [first, first + count) ask the far field: with the query of their first token, or with their mean query.
-template <cpu_backend B, class Sequence>
+template <cpu_backend B, class E, class Sequence>
 void attend_groups(const Sequence& sequence, bool lookahead, index_t kv_head, const chunk& now, index_t first,
-                   index_t count, kv_head_state<B>& head, attention_scratch<B>& scratch) noexcept {
-  const query_rows<B> tile = head.group_rows.part(first, count);
+                   index_t count, kv_head_state<B, E>& head, attention_scratch<B, E>& scratch) noexcept {
+  const query_rows<B, E> tile = head.group_rows.part(first, count);
   clear(tile);
   for (index_t i = 0; i < count; ++i) {
     const index_t  cluster = head.asks[first + i];
@@ -77,10 +77,10 @@ void attend_groups(const Sequence& sequence, bool lookahead, index_t kv_head, co
 }
 
 /// The far field of tokens from `first`, whose near field is done.
-template <cpu_backend B>
-void attend_far_field(const attention_options& options, index_t kv_head, index_t first, const query_rows<B>& tile,
-                      attention_workspace<B>& space, index_t worker) noexcept {
-  kv_head_state<B>& head = space.head(kv_head);
+template <cpu_backend B, class E>
+void attend_far_field(const attention_options& options, index_t kv_head, index_t first, const query_rows<B, E>& tile,
+                      attention_workspace<B, E>& space, index_t worker) noexcept {
+  kv_head_state<B, E>& head = space.head(kv_head);
   if (options.queries == query_set::grouped) {
     for (index_t row = 0; row < tile.rows; ++row) {
       const index_t group = head.group_of[head.lists.slots.data()[first + row / tile.group]];
@@ -94,9 +94,9 @@ void attend_far_field(const attention_options& options, index_t kv_head, index_t
 }
 
 /// Tokens [first, first + count) of a chunk.
-template <cpu_backend B, class Sequence>
+template <cpu_backend B, class E, class Sequence>
 void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
-                       index_t first, index_t count, attention_workspace<B>& space, index_t worker) noexcept {
+                       index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
   auto&      scratch = space.workers.data()[worker];
   const auto token   = [&](index_t i) { return first + i; };
   const auto tile    = load_queries(sequence, kv_head, count, token, scratch);
@@ -110,9 +110,9 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
 }
 
 /// Brings the far field of a chunk up to date and, with grouped queries, asks it.
-template <cpu_backend B, class Sequence>
+template <cpu_backend B, class E, class Sequence>
 void prepare_far_field(const Sequence& sequence, const attention_options& options, const chunk& now,
-                       attention_workspace<B>& space, const B& where) {
+                       attention_workspace<B, E>& space, const B& where) {
   const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool grouped  = options.queries == query_set::grouped;
   for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
@@ -137,8 +137,8 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
 
 /// Token t of chunk c = floor(t / C) attends to [max(0, C c - W), t]; with a far field, to the older tokens through
 /// their clusters. O(T (W + C + r) d).
-template <cpu_backend B, class Sequence>
-void attend_chunks(const Sequence& sequence, const attention_options& options, attention_workspace<B>& space,
+template <cpu_backend B, class E, class Sequence>
+void attend_chunks(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
                    const B& where) {
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const index_t step = task_tokens(sequence, options.chunk < sequence.tokens ? options.chunk : sequence.tokens, space);

@@ -1,10 +1,12 @@
 #pragma once
-// Rows of q, k and v on their way to the tile kernel: converted to float, scaled, packed; and one worker's workspace.
+// Rows of q, k and v on their way to the tile kernel: converted, scaled, packed; and one worker's workspace.
 
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention_pairs.hpp"
 #include "cascada/cpu/attention_tile.hpp"
+#include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/simd.hpp"
 #include "cascada/kv_view.hpp"
@@ -13,35 +15,27 @@
 
 namespace cascada::kernel {
 
-/// Elements [first, first + width) of a row.
-template <cpu_backend B, row_scalar Scalar>
-CASCADA_INLINE vec<B> load_elements(strided_row<Scalar> row, index_t first) noexcept {
-  if constexpr (std::same_as<Scalar, float>)
-    if (row.step == 1) return vec<B>::load(row.data + first);
-  float elements[vec<B>::width];
-  for (index_t lane = 0; lane < vec<B>::width; ++lane) elements[lane] = row[first + lane];
-  return vec<B>::load(elements);
-}
-
-/// panels [dim, block_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero. Flat:
-/// Eigen's transpose would otherwise be a function of its own, which differently compiled objects share.
-template <cpu_backend B, class Key>
+/// panels [lanes, block_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero, of
+/// pairs up to a whole panel. Flat: Eigen's transpose would otherwise be a function of its own, which differently
+/// compiled objects share.
+template <cpu_backend B, class E, class Key>
 [[gnu::flatten]] void pack_keys(const Key& key, index_t count, index_t dim, float* panels) noexcept {
   constexpr index_t width = vec<B>::width;
+  const index_t     lanes = lanes_of<B, E>(dim);
   for (index_t first = 0; first < count; first += width) {
-    const index_t    lanes       = count - first < width ? count - first : width;
+    const index_t    some        = count - first < width ? count - first : width;
     decltype(key(0)) rows[width] = {};
-    for (index_t i = 0; i < lanes; ++i) rows[i] = key(first + i);
-    float*  columns = panels + panel_offset<B>(first, dim);
+    for (index_t i = 0; i < some; ++i) rows[i] = key(first + i);
+    float*  columns = panels + panel_offset<B>(first, lanes);
     index_t k       = 0;
-    for (; k + width <= dim; k += width) {
+    for (; k + width <= lanes; k += width) {
       vec<B> tile[width];
-      for (index_t i = 0; i < width; ++i) tile[i] = i < lanes ? load_elements<B>(rows[i], k) : vec<B>::zero();
+      for (index_t i = 0; i < width; ++i) tile[i] = i < some ? load_lanes<B, E>(rows[i], k, dim) : vec<B>::zero();
       transpose(tile);
       for (index_t i = 0; i < width; ++i) tile[i].store(columns + std::int64_t{k + i} * block_keys<B>);
     }
-    for (; k < dim; ++k)
-      for (index_t i = 0; i < width; ++i) columns[std::int64_t{k} * block_keys<B> + i] = i < lanes ? rows[i][k] : 0.0f;
+    for (; k < lanes; ++k)  // of floats
+      for (index_t i = 0; i < width; ++i) columns[std::int64_t{k} * block_keys<B> + i] = i < some ? rows[i][k] : 0.0f;
   }
 }
 
@@ -51,7 +45,7 @@ void pack_values(const Value& value, index_t count, index_t dim, index_t stride,
   for (index_t i = 0; i < count; ++i, rows += stride) {
     const auto row = value(i);
     index_t    c   = 0;
-    for (; c + vec<B>::width <= dim; c += vec<B>::width) load_elements<B>(row, c).store(rows + c);
+    for (; c + vec<B>::width <= dim; c += vec<B>::width) load_lanes<B, float>(row, c, dim).store(rows + c);
     for (; c < stride; ++c) rows[c] = c < dim ? row[c] : 0.0f;
   }
 }
@@ -78,20 +72,26 @@ struct attention_sequence {
 };
 
 /// Query rows with the memory behind them.
-template <cpu_backend B>
+template <cpu_backend B, class E = float>
 class query_tile {
  public:
   void reserve(std::int64_t rows, index_t key_dim, index_t value_dim) {
-    queries_.reserve(rows * key_dim);
+    queries_.reserve(rows * lanes_of<B, E>(key_dim));
     maxima_.reserve(rows);
     sums_.reserve(rows * vec<B>::width);
     values_.reserve(rows * whole_vectors<B>(value_dim));
   }
 
   /// Rows for `tokens` tokens of a KV group that have seen nothing; the queries are left to fill in.
-  query_rows<B> begin(index_t tokens, index_t group, index_t key_dim, index_t value_dim) noexcept {
-    const query_rows<B> tile = {tokens * group,  group,          key_dim,      whole_vectors<B>(value_dim),
-                                queries_.data(), maxima_.data(), sums_.data(), values_.data()};
+  query_rows<B, E> begin(index_t tokens, index_t group, index_t key_dim, index_t value_dim) noexcept {
+    const query_rows<B, E> tile = {.rows         = tokens * group,
+                                   .group        = group,
+                                   .key_lanes    = lanes_of<B, E>(key_dim),
+                                   .value_stride = whole_vectors<B>(value_dim),
+                                   .queries      = queries_.data(),
+                                   .maxima       = maxima_.data(),
+                                   .sums         = sums_.data(),
+                                   .values       = values_.data()};
     clear(tile);
     return tile;
   }
@@ -101,20 +101,23 @@ class query_tile {
 };
 
 /// What one worker needs to attend to rows.
-template <cpu_backend B>
+template <cpu_backend B, class E>
 struct attention_scratch {
-  query_tile<B>    tile;
-  buffer<float, B> keys;    // panels [key_dim, block_keys] of step_keys keys
-  buffer<float, B> values;  // [step_keys, value_dim]
-  buffer<float, B> scores;  // [attention_tuning.rows, step_keys]
+  query_tile<B, E> tile;
+  buffer<float, B> keys;    // panels [key_lanes, block_keys] of step_keys keys
+  buffer<float, B> values;  // [lanes of step_keys, value_stride]
+  buffer<float, B> wild;    // pairs: as values
+  buffer<float, B> scores;  // rows of score_stride
   buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only
 
   void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
+    constexpr std::int64_t step = step_keys<B, E>;
     tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
-    keys.reserve(std::int64_t{key_dim} * step_keys<B>);
-    values.reserve(std::int64_t{whole_vectors<B>(value_dim)} * step_keys<B>);
-    scores.reserve(std::int64_t{attention_tuning<B>.rows} * step_keys<B>);
-    bias.reserve(std::int64_t{tokens} * step_keys<B>);
+    keys.reserve(lanes_of<B, E>(key_dim) * step);
+    values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
+    if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity());
+    scores.reserve(std::int64_t{score_rows_at_once<B, E>} * score_stride<B, E>);
+    bias.reserve(tokens * step);
   }
 };
 
@@ -125,63 +128,100 @@ CASCADA_INLINE index_t tile_tokens(index_t group) noexcept {
   return group < rows ? rows / group : 1;
 }
 
+/// Rows for `count` tokens of a sequence, which have seen nothing; the queries are left to fill in.
+template <cpu_backend B, class E, class Sequence>
+query_rows<B, E> begin_queries(const Sequence& sequence, index_t count, query_tile<B, E>& memory) noexcept {
+  auto tile = memory.begin(count, sequence.group, sequence.q.dim, sequence.kv.value_dim());
+  if constexpr (!std::same_as<E, float>) tile.scale = sequence.scale;
+  return tile;
+}
+
+/// Writes element k of a query row, the mean of `count` rows' elements that sum up to `sum`.
+template <cpu_backend B, class E>
+CASCADA_INLINE void set_query(float* row, index_t k, float sum, index_t count, float scale) noexcept {
+  const float mean = sum / static_cast<float>(count);
+  if constexpr (std::same_as<E, float>)
+    row[k] = mean * scale;
+  else
+    set_element(row, k, from_float<bfloat16>(mean));
+}
+
+/// Fills in one token's queries with the mean of `count` tokens' queries.
+template <cpu_backend B, class E, class Sequence>
+void mean_queries(const Sequence& sequence, index_t kv_head, const index_t* tokens, index_t count,
+                  const query_rows<B, E>& token) noexcept {
+  for (index_t member = 0; member < token.group; ++member) {
+    float* mean = token.queries + std::int64_t{member} * token.key_lanes;
+    for (index_t k = 0; k < token.key_lanes; ++k) mean[k] = 0;
+    for (index_t k = 0; k < sequence.q.dim; ++k) {
+      float sum = 0;
+      for (index_t i = 0; i < count; ++i) sum += to_float(sequence.query(tokens[i], kv_head, member)[k]);
+      set_query<B, E>(mean, k, sum, count, sequence.scale);
+    }
+  }
+}
+
 /// The queries of tokens token(0) .. token(count - 1).
-template <cpu_backend B, class Sequence, class Token>
-query_rows<B> load_queries(const Sequence& sequence, index_t kv_head, index_t count, const Token& token,
-                           attention_scratch<B>& scratch) noexcept {
-  const query_rows<B> tile = scratch.tile.begin(count, sequence.group, sequence.q.dim, sequence.kv.value_dim());
-  float*              to   = tile.queries;
+template <cpu_backend B, class E, class Sequence, class Token>
+query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t count, const Token& token,
+                              attention_scratch<B, E>& scratch) noexcept {
+  const auto tile = begin_queries(sequence, count, scratch.tile);
+  float*     to   = tile.queries;
   for (index_t i = 0; i < count; ++i)
-    for (index_t member = 0; member < sequence.group; ++member) {
+    for (index_t member = 0; member < sequence.group; ++member, to += tile.key_lanes) {
       const auto* row = sequence.query(token(i), kv_head, member);
-      for (index_t k = 0; k < tile.key_dim; ++k) *to++ = to_float(row[k]) * sequence.scale;
+      if constexpr (std::same_as<E, float>)
+        for (index_t k = 0; k < tile.key_lanes; ++k) to[k] = to_float(row[k]) * sequence.scale;
+      else
+        for (index_t k = 0; k < tile.key_lanes; k += vec<B>::width)
+          load_lanes<B, E>(strided_row<bfloat16>{row}, k, sequence.q.dim).store(to + k);
     }
   return tile;
 }
 
-/// Fills in one token's queries with the mean of `count` tokens' queries.
-template <cpu_backend B, class Sequence>
-void mean_queries(const Sequence& sequence, index_t kv_head, const index_t* tokens, index_t count,
-                  const query_rows<B>& token) noexcept {
-  for (index_t member = 0; member < token.group; ++member) {
-    float* mean = token.queries + std::int64_t{member} * token.key_dim;
-    for (index_t k = 0; k < token.key_dim; ++k) mean[k] = 0;
-    for (index_t i = 0; i < count; ++i) {
-      const auto* row = sequence.query(tokens[i], kv_head, member);
-      for (index_t k = 0; k < token.key_dim; ++k) mean[k] += to_float(row[k]);
-    }
-    for (index_t k = 0; k < token.key_dim; ++k) mean[k] = mean[k] / static_cast<float>(count) * sequence.scale;
+/// Packs keys and values of rows first .. first + block.count - 1.
+template <cpu_backend B, class E, class Key, class Value>
+void pack_block(const Key& key, const Value& value, index_t first, const query_rows<B, E>& tile, index_t key_dim,
+                index_t value_dim, attention_scratch<B, E>& scratch, key_block& block) noexcept {
+  const auto next_value = [&](index_t i) { return value(first + i); };
+  pack_keys<B, E>([&](index_t i) { return key(first + i); }, block.count, key_dim, scratch.keys.data());
+  if constexpr (std::same_as<E, float>) {
+    pack_values<B>(next_value, block.count, value_dim, tile.value_stride, scratch.values.data());
+  } else if (!pack_value_pairs<B>(next_value, block.count, value_dim, tile.value_stride, scratch.values.data())) {
+    const std::int64_t lanes = std::int64_t{whole_weights(block.count) / 2} * tile.value_stride;
+    separate_wild<B>(scratch.values.data(), lanes, scratch.wild.data());
+    block.wild = scratch.wild.data();
   }
 }
 
 /// Attends to rows key(i), value(i), i < count, of which the tile's first token sees `seen`. `weigh(block, first)` may
 /// set the bias of the block of keys from `first`.
-template <cpu_backend B, class Sequence, class Key, class Value, class Weigh>
-void attend_rows(const Sequence& sequence, const query_rows<B>& tile, index_t count, index_t seen, const Key& key,
-                 const Value& value, const Weigh& weigh, attention_scratch<B>& scratch) noexcept {
-  for (index_t first = 0; first < count; first += step_keys<B>) {
+template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
+void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t count, index_t seen, const Key& key,
+                 const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch) noexcept {
+  constexpr index_t step = step_keys<B, E>;
+  for (index_t first = 0; first < count; first += step) {
     key_block block = {.keys = scratch.keys.data(), .values = scratch.values.data(), .seen = seen - first};
-    block.count     = count - first < step_keys<B> ? count - first : step_keys<B>;
-    pack_keys<B>([&](index_t i) { return key(first + i); }, block.count, tile.key_dim, scratch.keys.data());
-    pack_values<B>([&](index_t i) { return value(first + i); }, block.count, sequence.kv.value_dim(), tile.value_stride,
-                   scratch.values.data());
+    block.count     = count - first < step ? count - first : step;
+    pack_block(key, value, first, tile, sequence.q.dim, sequence.kv.value_dim(), scratch, block);
     weigh(block, first);
     attend_block(tile, block, scratch.scores.data());
   }
 }
 
 /// Attends to tokens token(i), i < count, of which the tile's first token sees `seen`.
-template <cpu_backend B, class Sequence, class Token>
-void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B>& tile, index_t count, index_t seen,
-                   const Token& token, attention_scratch<B>& scratch) noexcept {
+template <cpu_backend B, class E, class Sequence, class Token>
+void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t count, index_t seen,
+                   const Token& token, attention_scratch<B, E>& scratch) noexcept {
   attend_rows(
       sequence, tile, count, seen, [&](index_t i) { return sequence.key(token(i), kv_head); },
       [&](index_t i) { return sequence.value(token(i), kv_head); }, [](key_block&, index_t) {}, scratch);
 }
 
 /// The results of tokens token(0) .. of a tile.
-template <cpu_backend B, class Sequence, class Token>
-void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B>& tile, const Token& token) noexcept {
+template <cpu_backend B, class E, class Sequence, class Token>
+void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile,
+                   const Token& token) noexcept {
   for (index_t row = 0; row < tile.rows; ++row)
     write_row(tile, row, sequence.kv.value_dim(), sequence.result(token(row / tile.group), kv_head, row % tile.group));
 }

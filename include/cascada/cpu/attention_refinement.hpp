@@ -12,6 +12,8 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention_candidates.hpp"
+#include "cascada/cpu/attention_pairs.hpp"
+#include "cascada/cpu/attention_products.hpp"
 #include "cascada/cpu/attention_tile.hpp"
 #include "cascada/cpu/attention_workspace.hpp"
 #include "cascada/cpu/cluster.hpp"
@@ -20,9 +22,10 @@
 namespace cascada::kernel {
 
 /// Tokens refined together: enough rows for the tile kernel.
-template <cpu_backend B>
+template <cpu_backend B, class E>
 CASCADA_INLINE index_t refined_tokens(index_t group) noexcept {
-  return group < attention_tuning<B>.rows ? attention_tuning<B>.rows / group : 1;
+  constexpr index_t rows = score_rows_at_once<B, E>;
+  return group < rows ? rows / group : 1;
 }
 
 template <cpu_backend B>
@@ -36,10 +39,10 @@ CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
   return (std::int64_t{count} + block_keys<B> - 1) / block_keys<B> * block_keys<B>;
 }
 
-template <cpu_backend B>
+template <cpu_backend B, class E>
 void reserve(refinement_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group,
-             index_t key_dim) {
-  const std::int64_t rows = std::int64_t{refined_tokens<B>(group)} * group, clusters = whole_blocks<B>(tokens);
+             index_t key_dim, index_t value_dim) {
+  const std::int64_t rows = std::int64_t{refined_tokens<B, E>(group)} * group, clusters = whole_blocks<B>(tokens);
   const index_t      limit  = candidate_limit<B>(options, tokens);
   const index_t      budget = options.budget < tokens ? options.budget : tokens;
   scratch.weights.reserve(clusters * rows);
@@ -52,27 +55,36 @@ void reserve(refinement_scratch<B>& scratch, const attention_options& options, i
   scratch.picks.reserve(clusters + vec<B>::width);  // lists are written in whole vectors
   scratch.taken.reserve(clusters);
   for (std::int64_t j = 0; j < clusters; ++j) scratch.taken[j] = 0;
-  scratch.chosen.reserve(std::int64_t{budget} * refined_tokens<B>(group));
-  scratch.chosen_logits.reserve(rows * whole_vectors<B>(budget));
+  scratch.chosen.reserve(std::int64_t{budget} * refined_tokens<B, E>(group));
+  scratch.chosen_logits.reserve(rows * whole_weights(budget));
+  if constexpr (!std::same_as<E, float>)
+    scratch.chosen_values.reserve(std::int64_t{whole_weights(budget) / 2} * whole_vectors<B>(value_dim));
 }
 
 /// logits [rows, count] of all rows of a tile against one block.
-template <cpu_backend B>
-void score_all(const query_rows<B>& tile, const key_block& block, float* logits, std::int64_t stride) noexcept {
-  constexpr index_t step = attention_tuning<B>.rows;
+template <cpu_backend B, class E, class Products>
+void score_all(Products& products, const query_rows<B, E>& tile, const key_block& block, float* logits,
+               std::int64_t stride) noexcept {
+  constexpr index_t step = Products::rows;
   for (index_t row = 0; row < tile.rows; row += step)
-    score_rows(tile, row, tile.rows - row < step ? tile.rows - row : step, block, block.count, logits + row * stride,
-               stride);
+    products.score(tile, row, tile.rows - row < step ? tile.rows - row : step, block, block.count,
+                   logits + row * stride, stride);
+  if constexpr (!std::same_as<E, float>) {  // without scale and bias so far
+    const auto scale = vec<B>::broadcast(tile.scale);
+    for (index_t row = 0; row < tile.rows; ++row, logits += stride)
+      for (index_t j = 0; j < block.count; j += vec<B>::width)
+        multiply_add(vec<B>::load(logits + j), scale, vec<B>::load(block.bias + j)).store(logits + j);
+  }
 }
 
 /// The clusters' weights, relative to the maximum over near field and clusters, and the totals. Nothing of the clusters
 /// enters the softmax yet: their counts are going to drop. The near field's share shrinks: its sums at once, its values
 /// in absorb_clusters.
-template <cpu_backend B>
-void weigh_clusters(const query_rows<B>& tile, const cluster_summaries<B>& summaries, std::int64_t stride,
-                    refinement_scratch<B>& scratch) noexcept {
-  for (index_t first = 0; first < summaries.count(); first += step_keys<B>)
-    score_all(tile, summaries.block(first), scratch.weights.data() + first, stride);
+template <cpu_backend B, class E, class Products>
+void weigh_clusters(Products& products, const query_rows<B, E>& tile, const cluster_summaries<B, E>& summaries,
+                    std::int64_t stride, refinement_scratch<B>& scratch) noexcept {
+  for (index_t first = 0; first < summaries.count(); first += step_keys<B, E>)
+    score_all(products, tile, summaries.block(first), scratch.weights.data() + first, stride);
   for (index_t row = 0; row < tile.rows; ++row) {
     float* sums = tile.sums + row * vec<B>::width;
     float  with_clusters[vec<B>::width];
@@ -85,9 +97,9 @@ void weigh_clusters(const query_rows<B>& tile, const cluster_summaries<B>& summa
 }
 
 /// A token's chosen places and their logits [group, budget], in whole vectors. Returns how many.
-template <cpu_backend B>
-index_t choose(const query_rows<B>& token, const float* weights, std::int64_t stride, const float* totals,
-               index_t limit, index_t budget, const kv_head_state<B>& head, refinement_scratch<B>& scratch,
+template <cpu_backend B, class E>
+index_t choose(const query_rows<B, E>& token, const float* weights, std::int64_t stride, const float* totals,
+               index_t limit, index_t budget, const kv_head_state<B, E>& head, refinement_scratch<B>& scratch,
                index_t* chosen, float* chosen_logits) noexcept {
   const index_t      count        = list_candidates(token.group, weights, stride, totals, limit, head, scratch);
   const std::int64_t logit_stride = whole_vectors<B>(limit);
@@ -103,14 +115,14 @@ index_t choose(const query_rows<B>& token, const float* weights, std::int64_t st
     chosen[i] = scratch.candidates[scratch.picks[i]];
     head.far_rows.prefetch_value(chosen[i]);  // absorb_chosen reads it a while later
   }
-  for (index_t row = 0; row < token.rows; ++row, chosen_logits += whole_vectors<B>(budget))
+  for (index_t row = 0; row < token.rows; ++row, chosen_logits += whole_weights(budget))
     for (index_t i = 0; i < picked; ++i) chosen_logits[i] = scratch.logits[row * logit_stride + scratch.picks[i]];
   return picked;
 }
 
 /// Clusters lose the chosen tokens: their weights fall with their counts, their means stay.
-template <cpu_backend B>
-void take_out(const index_t* chosen, index_t count, index_t group, const kv_head_state<B>& head, float* weights,
+template <cpu_backend B, class E>
+void take_out(const index_t* chosen, index_t count, index_t group, const kv_head_state<B, E>& head, float* weights,
               std::int64_t stride, refinement_scratch<B>& scratch) noexcept {
   index_t* taken = scratch.taken.data();
   for (index_t i = 0; i < count; ++i) ++taken[head.far_rows.owner(chosen[i])];
@@ -124,52 +136,71 @@ void take_out(const index_t* chosen, index_t count, index_t group, const kv_head
   for (index_t i = 0; i < count; ++i) taken[head.far_rows.owner(chosen[i])] = 0;
 }
 
-/// The clusters with the weights they have left enter the softmax.
-template <cpu_backend B>
-void absorb_clusters(const query_rows<B>& tile, const cluster_summaries<B>& summaries, std::int64_t stride,
-                     const refinement_scratch<B>& scratch) noexcept {
-  const index_t clusters = summaries.count();
-  for (index_t row = 0; row < tile.rows; ++row) {
-    const float* weights = scratch.weights.data() + row * stride;
-    float*       sums    = tile.sums + row * vec<B>::width;
-    auto         total   = vec<B>::load(sums);
-    for (index_t j = 0; j < clusters; j += vec<B>::width) total = total + vec<B>::load(weights + j);
+/// A row's weights enter its sum.
+template <cpu_backend B, class E>
+void add_to_sum(float* weights, index_t count, float* sums) noexcept {
+  if constexpr (std::same_as<E, float>) {
+    auto total = vec<B>::load(sums);
+    for (index_t j = 0; j < count; j += vec<B>::width) total = total + vec<B>::load(weights + j);
     total.store(sums);
+  } else {
+    round_row<B>(weights, count, sums);
   }
-  constexpr index_t step = attention_tuning<B>.rows;
+}
+
+/// The clusters with the weights they have left enter the softmax.
+template <cpu_backend B, class E, class Products>
+void absorb_clusters(Products& products, const query_rows<B, E>& tile, const cluster_summaries<B, E>& summaries,
+                     std::int64_t stride, refinement_scratch<B>& scratch) noexcept {
+  const index_t clusters = summaries.count();
+  for (index_t row = 0; row < tile.rows; ++row)
+    add_to_sum<B, E>(scratch.weights.data() + row * stride, clusters, tile.sums + row * vec<B>::width);
+  constexpr index_t step = Products::rows;
   for (index_t row = 0; row < tile.rows; row += step)
-    value_rows(tile, row, tile.rows - row < step ? tile.rows - row : step, scratch.weights.data() + row * stride,
-               stride, contiguous_values{summaries.block(0).values, tile.value_stride}, 0, clusters,
-               scratch.shares.data() + row);
+    products.add_values(tile, row, tile.rows - row < step ? tile.rows - row : step,
+                        scratch.weights.data() + row * stride, stride, summaries.block(0).values, clusters,
+                        scratch.shares.data() + row);
 }
 
 /// The chosen tokens enter the softmax of their token.
-template <cpu_backend B>
-void absorb_chosen(const query_rows<B>& token, const index_t* chosen, float* logits, std::int64_t stride, index_t count,
-                   const cluster_rows<B>& rows) noexcept {
-  constexpr index_t step = attention_tuning<B>.rows;
+template <cpu_backend B, class E, class Products>
+void absorb_chosen(Products& products, const query_rows<B, E>& token, const index_t* chosen, float* logits,
+                   std::int64_t stride, index_t count, const cluster_rows<B, E>& rows,
+                   refinement_scratch<B>& scratch) noexcept {
+  constexpr index_t step = Products::rows;
+  if constexpr (!std::same_as<E, float>)
+    pack_value_pairs<B>([&](index_t i) { return rows.value(chosen[i]); }, count, rows.value_dim(), token.value_stride,
+                        scratch.chosen_values.data());
   for (index_t row = 0; row < token.rows; row += step) {
     const index_t some = token.rows - row < step ? token.rows - row : step;
     float         factors[step];
-    for (index_t i = row; i < row + some; ++i)
-      factors[i - row] = absorb_scores<B>(logits + i * stride, count, token.maxima[i], token.sums + i * vec<B>::width);
-    value_rows(token, row, some, logits + row * stride, stride,
-               placed_values{rows.values(), rows.value_stride(), chosen}, 0, count, factors);
+    for (index_t i = row; i < row + some; ++i) {
+      float* sums = token.sums + i * vec<B>::width;
+      if constexpr (std::same_as<E, float>)
+        factors[i - row] = absorb_scores<B>(logits + i * stride, count, token.maxima[i], sums);
+      else
+        factors[i - row] = absorb_logits<B>(logits + i * stride, count, token.maxima[i], sums);
+    }
+    if constexpr (std::same_as<E, float>)
+      value_rows(token, row, some, logits + row * stride, stride,
+                 placed_values{rows.values(), rows.value_stride(), chosen}, 0, count, factors);
+    else
+      products.add_values(token, row, some, logits + row * stride, stride, scratch.chosen_values.data(), count,
+                          factors);
   }
 }
 
-/// The far field of a tile whose near field is done. O(T (r + candidates + budget) d) over all tokens.
-template <cpu_backend B>
-void refine(const attention_options& options, const query_rows<B>& tile, const kv_head_state<B>& head,
-            refinement_scratch<B>& own) noexcept {
-  const index_t      tokens = tile.rows / tile.group, batch = refined_tokens<B>(tile.group), budget = options.budget;
+template <cpu_backend B, class E, class Products>
+void refine_by(Products&& products, const attention_options& options, const query_rows<B, E>& tile,
+               const kv_head_state<B, E>& head, refinement_scratch<B>& own) noexcept {
+  const index_t      tokens = tile.rows / tile.group, batch = refined_tokens<B, E>(tile.group), budget = options.budget;
   const index_t      limit  = candidate_limit<B>(options, head.summaries.tokens());
-  const std::int64_t stride = whole_blocks<B>(head.summaries.count()), logit_stride = whole_vectors<B>(budget);
+  const std::int64_t stride = whole_blocks<B>(head.summaries.count()), logit_stride = whole_weights(budget);
   for (index_t first = 0; first < tokens; first += batch) {
     const index_t count = tokens - first < batch ? tokens - first : batch;
     const auto    rows  = tile.part(first, count);
-    index_t       counts[attention_tuning<B>.rows];
-    weigh_clusters(rows, head.summaries, stride, own);
+    index_t       counts[score_rows_at_once<B, E>];
+    weigh_clusters(products, rows, head.summaries, stride, own);
     for (index_t i = 0; i < count; ++i) {
       const std::int64_t row     = std::int64_t{i} * tile.group;
       float*             weights = own.weights.data() + row * stride;
@@ -178,12 +209,19 @@ void refine(const attention_options& options, const query_rows<B>& tile, const k
                          own.chosen_logits.data() + row * logit_stride);
       take_out(chosen, counts[i], tile.group, head, weights, stride, own);
     }
-    absorb_clusters(rows, head.summaries, stride, own);
+    absorb_clusters(products, rows, head.summaries, stride, own);
     for (index_t i = 0; i < count; ++i)
-      absorb_chosen(rows.part(i, 1), own.chosen.data() + std::int64_t{i} * budget,
+      absorb_chosen(products, rows.part(i, 1), own.chosen.data() + std::int64_t{i} * budget,
                     own.chosen_logits.data() + std::int64_t{i} * tile.group * logit_stride, logit_stride, counts[i],
-                    head.far_rows);
+                    head.far_rows, own);
   }
+}
+
+/// The far field of a tile whose near field is done. O(T (r + candidates + budget) d) over all tokens.
+template <cpu_backend B, class E>
+void refine(const attention_options& options, const query_rows<B, E>& tile, const kv_head_state<B, E>& head,
+            refinement_scratch<B>& own) noexcept {
+  with_products<B, E>([&](auto&& products) { refine_by(products, options, tile, head, own); });
 }
 
 }  // namespace cascada::kernel

@@ -13,27 +13,27 @@
 
 namespace cascada::kernel {
 
-/// bias [tokens, step_keys]: log2 of the members of clusters `first` .. that are not later than each of the asking
+/// bias [tokens, stride]: log2 of the members of clusters `first` .. that are not later than each of the asking
 /// representatives `asking` .. . A cluster that begins later has none yet; causality hides it, whatever its bias.
 template <cpu_backend B>
 void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index_t first, index_t count,
-                    float* bias) noexcept {
+                    float* bias, std::int64_t stride) noexcept {
   for (index_t j = 0; j < count; ++j) {
     const index_t  size    = lists.end(first + j) - lists.begin(first + j);
     const index_t* members = lists.members.data() + lists.begin(first + j);
     index_t        older   = lists.older(first + j, lists.representative(asking));
     for (index_t i = 0; i < tokens; ++i) {
       while (older < size && members[older] <= lists.representative(asking + i)) ++older;
-      bias[i * step_keys<B> + j] = older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;
+      bias[i * stride + j] = older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;
     }
   }
 }
 
 /// Representatives [first, first + count) attend to representatives' own rows. O(count r d).
-template <cpu_backend B, class Sequence>
-query_rows<B> attend_own_rows(const Sequence& sequence, const attention_options& options, index_t kv_head,
-                              index_t first, index_t count, const kv_head_state<B>& head,
-                              attention_scratch<B>& scratch) noexcept {
+template <cpu_backend B, class E, class Sequence>
+query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_options& options, index_t kv_head,
+                              index_t first, index_t count, const kv_head_state<B, E>& head,
+                              attention_scratch<B, E>& scratch) noexcept {
   const clusters& lists  = head.lists;
   const auto      member = [&](index_t i) { return lists.representative(i); };
   const auto      tile   = load_queries(
@@ -44,19 +44,19 @@ query_rows<B> attend_own_rows(const Sequence& sequence, const attention_options&
       [&](index_t i) { return sequence.value(member(i), kv_head); },
       [&](key_block& block, index_t from) {
         if (!options.weighted) return;
-        weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data());
-        block.bias        = scratch.bias.data();
-        block.bias_stride = step_keys<B>;
+        block.bias_stride = step_keys<B, E>;
+        weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);
+        block.bias = scratch.bias.data();
       },
       scratch);
   return tile;
 }
 
 /// Clusters [first, first + count) attend with their mean query to all clusters' means. O(T d + count r d).
-template <cpu_backend B, class Sequence>
-query_rows<B> attend_means(const Sequence& sequence, index_t kv_head, index_t first, index_t count,
-                           const kv_head_state<B>& head, attention_scratch<B>& scratch) noexcept {
-  const auto tile = scratch.tile.begin(count, sequence.group, sequence.q.dim, sequence.kv.value_dim());
+template <cpu_backend B, class E, class Sequence>
+query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t first, index_t count,
+                           const kv_head_state<B, E>& head, attention_scratch<B, E>& scratch) noexcept {
+  const auto tile = begin_queries(sequence, count, scratch.tile);
   for (index_t i = 0; i < count; ++i) {
     const index_t begin = head.lists.begin(first + i), end = head.lists.end(first + i);
     mean_queries(sequence, kv_head, head.lists.members.data() + begin, end - begin, tile.part(i, 1));
@@ -66,8 +66,8 @@ query_rows<B> attend_means(const Sequence& sequence, index_t kv_head, index_t fi
 }
 
 /// Every token that is no representative gets the output of its own.
-template <cpu_backend B, class Sequence>
-void copy_results(const Sequence& sequence, attention_workspace<B>& space, const B& where) {
+template <cpu_backend B, class E, class Sequence>
+void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, const B& where) {
   constexpr index_t step  = 64;
   const auto        tiles = (std::int64_t{sequence.tokens} + step - 1) / step;
   for_each_task(where, space, tiles * sequence.kv.kv_heads(), [&](index_t, std::int64_t task) {
@@ -86,8 +86,8 @@ void copy_results(const Sequence& sequence, attention_workspace<B>& space, const
 }
 
 /// Modes 1 and 2, r x r, and bidirectional T x r.
-template <cpu_backend B, class Sequence>
-void attend_representatives(const Sequence& sequence, const attention_options& options, attention_workspace<B>& space,
+template <cpu_backend B, class E, class Sequence>
+void attend_representatives(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
                             const B& where) {
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const index_t step     = task_tokens(sequence, sequence.tokens, space);

@@ -7,12 +7,14 @@
 //
 // Logits are in base 2: queries carry scale x log2 e, and a cluster's bias is log2 of its size. A row's result is a
 // chain of operations over its keys in order, cut into blocks from its first key; which rows share a tile, and on which
-// thread, changes no bit of it.
+// thread, changes no bit of it. What a lane of an operand holds, a float or a pair of bfloat16, is the parameter E; with
+// pairs, the softmax is that of attention_pairs.hpp.
 
 #include <cstdint>
 #include <limits>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/simd.hpp"
 #include "cascada/scalar.hpp"
 
@@ -33,14 +35,21 @@ template <cpu_backend B>
 inline constexpr index_t block_keys = 64;
 
 /// Keys that a row takes into its softmax at once: as many as leave its scores in the L1 cache, so that the old values
-/// are rescaled seldom.
-template <cpu_backend B>
-inline constexpr index_t step_keys = 512;
+/// are rescaled seldom. Of pairs, more rows are under way at a time.
+template <cpu_backend B, class E = float>
+inline constexpr index_t step_keys = std::same_as<E, float> ? 512 : 256;
 
-/// Where key `first`, the first of a vector, begins in panels [dim, block_keys].
+/// Rows whose scores are under way at a time, and lanes between them: of pairs, off the multiples of a page at which
+/// stores and loads look alike.
+template <cpu_backend B, class E>
+inline constexpr index_t score_rows_at_once = std::same_as<E, float> ? attention_tuning<B>.rows : 32;
+template <cpu_backend B, class E>
+inline constexpr index_t score_stride = step_keys<B, E> + (std::same_as<E, float> ? 0 : vec<B>::width);
+
+/// Where key `first`, the first of a vector, begins in panels [lanes, block_keys].
 template <cpu_backend B>
-CASCADA_INLINE std::int64_t panel_offset(index_t first, index_t dim) noexcept {
-  return std::int64_t{first / block_keys<B>} * block_keys<B> * dim + first % block_keys<B>;
+CASCADA_INLINE std::int64_t panel_offset(index_t first, index_t lanes) noexcept {
+  return std::int64_t{first / block_keys<B>} * block_keys<B> * lanes + first % block_keys<B>;
 }
 
 template <cpu_backend B>
@@ -52,22 +61,33 @@ CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
 /// the tile's first token, one more to each later token; it may be negative, or beyond `count`. A value that a row does
 /// not see is never multiplied: 0 x NaN would let the future through.
 struct key_block {
-  const float* keys        = nullptr;  // panels [key_dim, block_keys], k-major
-  const float* values      = nullptr;  // [count, value_stride]
+  const float* keys        = nullptr;  // panels [key_lanes, block_keys], k-major
+  const float* values      = nullptr;  // [lanes of count, value_stride]
+  const float* wild        = nullptr;  // pairs: as values, what is not finite there; null: all is finite
   const float* bias        = nullptr;  // added to the logits, [tokens, step_keys] or one row; null: nothing
   std::int64_t bias_stride = 0;        // between tokens; 0: the same for all
   index_t      count       = 0;        // keys in use, 1 to step_keys
   index_t      seen        = 0;
+
+  CASCADA_INLINE const float* bias_of(index_t token) const noexcept {
+    return bias ? bias + token * bias_stride : nullptr;
+  }
+  /// Keys that a token of the tile sees.
+  CASCADA_INLINE index_t visible(index_t token) const noexcept {
+    const std::int64_t sees = std::int64_t{seen} + token;
+    return sees < 0 ? 0 : sees < count ? static_cast<index_t>(sees) : count;
+  }
 };
 
 /// Query rows with their running softmax, token-major, the heads of a KV group side by side.
-template <cpu_backend B>
+template <cpu_backend B, class E = float>
 struct query_rows {
   index_t rows         = 0;
   index_t group        = 1;  // rows per token
-  index_t key_dim      = 0;
+  index_t key_lanes    = 0;
   index_t value_stride = 0;        // whole vectors
-  float*  queries      = nullptr;  // [rows, key_dim], times scale x log2 e
+  float   scale        = 1;        // of scores that the queries do not carry
+  float*  queries      = nullptr;  // [rows, key_lanes]
   float*  maxima       = nullptr;  // [rows]
   float*  sums         = nullptr;  // [rows, vec width]: each lane its share of the weights
   float*  values       = nullptr;  // [rows, value_stride], times the sum
@@ -76,7 +96,7 @@ struct query_rows {
   CASCADA_INLINE query_rows part(index_t first, index_t tokens) const noexcept {
     query_rows some = *this;
     some.rows       = tokens * group;
-    some.queries += std::int64_t{first} * group * key_dim;
+    some.queries += std::int64_t{first} * group * key_lanes;
     some.maxima += first * group;
     some.sums += first * group * vec<B>::width;
     some.values += std::int64_t{first} * group * value_stride;
@@ -88,8 +108,8 @@ struct query_rows {
 };
 
 /// Nothing seen yet.
-template <cpu_backend B>
-void clear(const query_rows<B>& tile) noexcept {
+template <cpu_backend B, class E>
+void clear(const query_rows<B, E>& tile) noexcept {
   for (index_t row = 0; row < tile.rows; ++row) {
     tile.maxima[row] = std::numeric_limits<float>::lowest();
     vec<B>::zero().store(tile.sums + row * vec<B>::width);
@@ -98,28 +118,28 @@ void clear(const query_rows<B>& tile) noexcept {
 }
 
 /// scores [Rows, count] = bias + queries x keys, in whole strips: scores are written up to whole panels.
-template <cpu_backend B, index_t Rows>
-void score_tile(const float* queries, index_t key_dim, const key_block& block, index_t count, const float* const* bias,
-                float* scores, std::int64_t score_stride) noexcept {
+template <cpu_backend B, class E, index_t Rows>
+void score_tile(const float* queries, index_t key_lanes, const key_block& block, index_t count,
+                const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
   for (index_t first = 0; first < count; first += strip) {
-    const float* keys = block.keys + panel_offset<B>(first, key_dim);
+    const float* keys = block.keys + panel_offset<B>(first, key_lanes);
     vec<B>       sum[Rows][vectors];
 #pragma GCC unroll 8
     for (index_t i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
       for (index_t v = 0; v < vectors; ++v)
         sum[i][v] = bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
-    for (index_t k = 0; k < key_dim; ++k) {
+    for (index_t k = 0; k < key_lanes; ++k) {
       vec<B> key[vectors];
 #pragma GCC unroll 4
       for (index_t v = 0; v < vectors; ++v)
         key[v] = vec<B>::load(keys + std::int64_t{k} * block_keys<B> + v * vec<B>::width);
 #pragma GCC unroll 8
       for (index_t i = 0; i < Rows; ++i) {
-        const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_dim + k]);
+        const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
 #pragma GCC unroll 4
-        for (index_t v = 0; v < vectors; ++v) sum[i][v] = multiply_add(element, key[v], sum[i][v]);
+        for (index_t v = 0; v < vectors; ++v) sum[i][v] = add_products<E>(element, key[v], sum[i][v]);
       }
     }
 #pragma GCC unroll 8
@@ -130,16 +150,16 @@ void score_tile(const float* queries, index_t key_dim, const key_block& block, i
 }
 
 /// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys.
-template <cpu_backend B, index_t Rows = attention_tuning<B>.rows>
-void score_rows(const query_rows<B>& tile, index_t row, index_t rows, const key_block& block, index_t count,
+template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows>
+void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
                 float* scores, std::int64_t score_stride) noexcept {
   if constexpr (Rows > 1)
-    if (rows < Rows) return score_rows<B, Rows - 1>(tile, row, rows, block, count, scores, score_stride);
+    if (rows < Rows) return score_rows<B, E, Rows - 1>(tile, row, rows, block, count, scores, score_stride);
   const float* bias[Rows];
   for (index_t i = 0; i < Rows; ++i)
-    bias[i] = block.bias ? block.bias + (row + i) / tile.group * block.bias_stride : nullptr;
-  score_tile<B, Rows>(tile.queries + std::int64_t{row} * tile.key_dim, tile.key_dim, block, count, bias, scores,
-                      score_stride);
+    bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
+  score_tile<B, E, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count, bias, scores,
+                         score_stride);
 }
 
 /// Where row j of V is: rows side by side, or at places of their own.
@@ -158,8 +178,8 @@ struct placed_values {
 };
 
 /// values [Rows, Vectors] = values x factor + weights [Rows, begin .. end) x V [begin .. end, Vectors], columns from
-/// `first`; row j of V is at row_of_v(j).
-template <cpu_backend B, index_t Rows, index_t Vectors, class Row>
+/// `first`, in lanes; row j of V is at row_of_v(j).
+template <cpu_backend B, class E, index_t Rows, index_t Vectors, class Row>
 CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, const Row& row_of_v, index_t begin,
                                index_t end, const float* factors, float* values, std::int64_t value_stride,
                                index_t first) noexcept {
@@ -179,7 +199,7 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
     for (index_t i = 0; i < Rows; ++i) {
       const auto weight = vec<B>::broadcast(weights[i * weight_stride + j]);
 #pragma GCC unroll 4
-      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = multiply_add(weight, value[v], sum[i][v]);
+      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = add_products<E>(weight, value[v], sum[i][v]);
     }
   }
 #pragma GCC unroll 8
@@ -189,19 +209,19 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
 }
 
 /// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block.
-template <cpu_backend B, index_t Rows = attention_tuning<B>.rows, class Row>
-void value_rows(const query_rows<B>& tile, index_t row, index_t rows, const float* weights, std::int64_t weight_stride,
+template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows, class Row>
+void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const float* weights, std::int64_t weight_stride,
                 const Row& row_of_v, index_t begin, index_t end, const float* factors) noexcept {
   if constexpr (Rows > 1)
     if (rows < Rows)
-      return value_rows<B, Rows - 1>(tile, row, rows, weights, weight_stride, row_of_v, begin, end, factors);
+      return value_rows<B, E, Rows - 1>(tile, row, rows, weights, weight_stride, row_of_v, begin, end, factors);
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   for (; c + strip <= tile.value_stride; c += strip)
-    value_tile<B, Rows, vectors>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
+    value_tile<B, E, Rows, vectors>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
   for (; c < tile.value_stride; c += vec<B>::width)
-    value_tile<B, Rows, 1>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
+    value_tile<B, E, Rows, 1>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
 }
 
 /// Turns a row's first `count` scores into weights and takes them into its softmax. Returns the factor by which
@@ -232,15 +252,12 @@ template <cpu_backend B>
 void attend_block(const query_rows<B>& tile, const key_block& block, float* scores) noexcept {
   constexpr index_t       step     = attention_tuning<B>.rows;
   const contiguous_values row_of_v = {block.values, tile.value_stride};
-  const auto              visible  = [&](index_t row) {
-    const std::int64_t seen = std::int64_t{block.seen} + row / tile.group;
-    return seen < 0 ? 0 : seen < block.count ? static_cast<index_t>(seen) : block.count;
-  };
+  const auto              visible  = [&](index_t row) { return block.visible(row / tile.group); };
   for (index_t row = 0; row < tile.rows; row += step) {
     const index_t rows  = tile.rows - row < step ? tile.rows - row : step;
     const index_t least = visible(row), most = visible(row + rows - 1);
     if (most == 0) continue;
-    score_rows<B>(tile, row, rows, block, most, scores, step_keys<B>);
+    score_rows(tile, row, rows, block, most, scores, step_keys<B>);
     float   factors[step];
     index_t seen[step];
     for (index_t i = 0; i < rows; ++i) {
@@ -249,17 +266,17 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
                                 : absorb_scores<B>(scores + i * step_keys<B>, seen[i], tile.maxima[row + i],
                                                    tile.sums + (row + i) * vec<B>::width);
     }
-    value_rows<B>(tile, row, rows, scores, step_keys<B>, row_of_v, 0, least, factors);
+    value_rows(tile, row, rows, scores, step_keys<B>, row_of_v, 0, least, factors);
     const float same = 1.0f;
     for (index_t i = 0; i < rows; ++i)
       if (seen[i] > least)
-        value_rows<B, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, row_of_v, least, seen[i], &same);
+        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, row_of_v, least, seen[i], &same);
   }
 }
 
 /// Takes a row that attended to other keys into a row of the tile: log-sum-exp of the two.
-template <cpu_backend B>
-void merge_row(const query_rows<B>& tile, index_t row, const query_rows<B>& other, index_t other_row) noexcept {
+template <cpu_backend B, class E>
+void merge_row(const query_rows<B, E>& tile, index_t row, const query_rows<B, E>& other, index_t other_row) noexcept {
   const float mine = tile.maxima[row], its = other.maxima[other_row];
   const float now       = its > mine ? its : mine;
   const auto  my_share  = exp2(vec<B>::broadcast(mine) - vec<B>::broadcast(now));
@@ -274,13 +291,16 @@ void merge_row(const query_rows<B>& tile, index_t row, const query_rows<B>& othe
 }
 
 /// out [value_dim] = values / sum of the weights; zeros for a row that saw nothing.
-template <cpu_backend B, row_scalar Out>
-void write_row(const query_rows<B>& tile, index_t row, index_t value_dim, Out* out) noexcept {
+template <cpu_backend B, class E, row_scalar Out>
+void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out* out) noexcept {
   const float sum   = tile.sum(row);
   const bool  blind = sum == 0;
   for (index_t c = 0; c < value_dim; c += vec<B>::width) {
     float elements[vec<B>::width];
-    (blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum)).store(elements);
+    auto  quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
+    // Values that a row does not see, times 0, may have turned its -0 into 0: make it 0 always.
+    if constexpr (!std::same_as<E, float>) quotient = quotient + vec<B>::zero();
+    quotient.store(elements);
     for (index_t lane = 0; lane < vec<B>::width && c + lane < value_dim; ++lane)
       out[c + lane] = from_float<Out>(elements[lane]);
   }

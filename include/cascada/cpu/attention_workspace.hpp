@@ -30,34 +30,35 @@ struct refinement_scratch {
   buffer<index_t, B> taken;          // [clusters]: tokens taken out; zero between uses
   buffer<index_t, B> chosen;         // [tokens, budget]: places, in the order of the candidates
   buffer<float, B>   chosen_logits;  // [rows, budget]
+  buffer<float, B>   chosen_values;  // pairs: [lanes of budget, value_stride]
 };
 
 /// One KV head's clusters and their summaries, and the groups of queries that ask them.
-template <cpu_backend B>
+template <cpu_backend B, class E>
 struct kv_head_state {
-  clusters             lists = {};
-  cluster_summaries<B> summaries;
-  cluster_rows<B>      far_rows;  // refinement only
-  query_tile<B>        group_tile;
-  query_rows<B>        group_rows;  // one token per group
-  buffer<index_t, B>   group_of;    // [r]: the group of a cluster's tokens in this chunk
-  buffer<index_t, B>   asks;        // [groups]: the cluster of a group
-  index_t              groups = 0;
+  clusters                lists = {};
+  cluster_summaries<B, E> summaries;
+  cluster_rows<B, E>      far_rows;  // refinement only
+  query_tile<B, E>        group_tile;
+  query_rows<B, E>        group_rows;  // one token per group
+  buffer<index_t, B>      group_of;    // [r]: the group of a cluster's tokens in this chunk
+  buffer<index_t, B>      asks;        // [groups]: the cluster of a group
+  index_t                 groups = 0;
 };
 
-template <cpu_backend B>
+template <cpu_backend B, class E>
 struct attention_workspace {
-  std::vector<attention_scratch<B>>  workers;
-  std::vector<refinement_scratch<B>> refinements;  // one per worker
-  std::vector<cluster_lists<B>>      lists;        // one, or one per KV head
-  std::vector<kv_head_state<B>>      heads;        // one per KV head
+  std::vector<attention_scratch<B, E>> workers;
+  std::vector<refinement_scratch<B>>   refinements;  // one per worker
+  std::vector<cluster_lists<B>>        lists;        // one, or one per KV head
+  std::vector<kv_head_state<B, E>>     heads;        // one per KV head
 
-  CASCADA_INLINE kv_head_state<B>& head(index_t kv_head) noexcept { return heads.data()[kv_head]; }
+  CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return heads.data()[kv_head]; }
 };
 
 /// Brings a KV head's summaries, or its rows in the order of the clusters, up to tokens [0, end).
-template <cpu_backend B, class Sequence, class Clusters>
-void extend_far_field(const Sequence& sequence, index_t kv_head, index_t end, const kv_head_state<B>& head,
+template <cpu_backend B, class E, class Sequence, class Clusters>
+void extend_far_field(const Sequence& sequence, index_t kv_head, index_t end, const kv_head_state<B, E>& head,
                       Clusters& far) noexcept {
   far.extend(
       head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); },
@@ -66,8 +67,8 @@ void extend_far_field(const Sequence& sequence, index_t kv_head, index_t end, co
 
 /// Query tokens of each tile where `tokens` are asking: less than a tile has room for, down to a quarter, if that
 /// leaves several workers fewer than four tasks each.
-template <cpu_backend B, class Sequence>
-index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B>& space) noexcept {
+template <cpu_backend B, class E, class Sequence>
+index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space) noexcept {
   const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const index_t most = tile_tokens<B>(sequence.group);
   index_t       step = most;
@@ -78,8 +79,8 @@ index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_wo
 }
 
 /// function(worker, task) for every task, on as many workers as the executor runs at once. Tasks start in order.
-template <cpu_backend B, class Function>
-void for_each_task(const B& where, const attention_workspace<B>& space, std::int64_t tasks, const Function& function) {
+template <cpu_backend B, class E, class Function>
+void for_each_task(const B& where, const attention_workspace<B, E>& space, std::int64_t tasks, const Function& function) {
   std::atomic<std::int64_t> next{0};
   const auto                workers = static_cast<std::int64_t>(space.workers.size());
   where.executor.parallel_for(static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {
