@@ -29,6 +29,7 @@ template <class Kernel> constexpr const char* name_of = "others";
 template <> constexpr const char* name_of<hip::selection_begin<row>> = "selection_begin";
 template <> constexpr const char* name_of<hip::selection_graph<row>> = "selection_graph";
 template <> constexpr const char* name_of<hip::selection_advance<row, assignment::lowest_index>> = "selection_advance";
+template <> constexpr const char* name_of<hip::selection_cross_gram<row>> = "selection_cross_gram";
 template <> constexpr const char* name_of<hip::cluster_means<row>> = "cluster_means";
 template <> constexpr const char* name_of<hip::attend<row, row, dim>> = "attend";
 
@@ -125,10 +126,11 @@ std::int64_t rows_to_advance(const std::vector<index_t>& rep) {
   return sum;
 }
 
-void count_selection() {
-  tracked_rows x(std::int64_t{T} * d);
-  cascade<row, counting_stream> walk({.threshold = 0.8f});
+void count_selection(validation mode) {
+  tracked_rows                  x(std::int64_t{T} * d);
+  cascade<row, counting_stream> walk({.threshold = 0.8f, .validate = mode});
   hip::downloaded_selection     kept;
+  std::int64_t                  former = 0;
   for (unsigned layer = 0; layer < 2; ++layer) {
     fill(x, make_tokens<row>(tests::kind::clustered, T, d, 1, layer));
     begin_step();
@@ -137,6 +139,11 @@ void count_selection() {
     require(walk.download(kept), "download");
     const std::int64_t r = kept.report.representatives, of_x = std::int64_t{T} * d * 2;
     const std::int64_t state = T * std::int64_t{sizeof(hip::token_progress)}, norms = 4 * T;
+    if (mode == validation::cross_gram) {
+      if (layer > 0) print_kernel("`selection_cross_gram`", "selection_cross_gram", of_x + norms + 4 * T + T * former / 8);
+      former = r;
+      continue;
+    }
     if (layer == 0) {
       print_kernel("`selection_begin`", "selection_begin", of_x + norms + state + 4 * T);
       print_kernel("`selection_graph`", "selection_graph", of_x + norms + 8 * T);
@@ -203,7 +210,8 @@ void count_attention() {
 int main() {
   std::puts("| bfloat16, T 512, d 768; 4 heads of 64, 2 for keys | least, KiB | from memory / least | into blocks / least |");
   std::puts("|---|---|---|---|");
-  count_selection();
+  count_selection(validation::exact);
+  count_selection(validation::cross_gram);
   count_attention();
   return good ? 0 : 1;
 }

@@ -25,6 +25,7 @@ common = ["boost/context/detail/fcontext.hpp", "random", "set", "sstream", "casc
 layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: a step that fails on the device*"
 ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
 panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
+paper = "hip cascade: paper mode, any*"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 
 # (what, line as it is, in one of the headers, line as it must not be, test case that notices)
@@ -49,6 +50,13 @@ mutations = [
     ("graph: halves of the rows swapped", "memory.words[row_half][column] = bits",
      "memory.words[1 - row_half][column] = bits", inherited),
     ("graph: pairs above the diagonal", "(row < column) & (begin + column <= last)", "true", work),
+
+    ("paper mode: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);\n      if", "if",
+     paper),
+    ("paper mode: barrier dropped", "norms[token];\n    }\n    gpu.barrier();", "norms[token];\n    }", paper),
+    ("paper mode: verdicts of another wave", "(panel + first_row) / 32] = bits", "panel / 32] = bits", paper),
+    ("paper mode: rows beyond the last representative", "first_row + row < rows;", "true;", work),
+    ("paper mode: an addition mistaken for a former one", "args.old_rep(candidate) == candidate)", "true)", paper),
 
     ("advance: rows beyond the last representative", "exists = panel + row < last;", "exists = true;", work),
     ("advance: barrier dropped", "norms[token];\n      }\n      gpu.barrier();", "norms[token];\n      }",
