@@ -209,25 +209,26 @@ TEST_CASE("hip cascade: any inherited state", "[hip]") {
   compare_layers<bfloat16>(kind::clustered, 200, 16, {.threshold = 0.6f, .assign = assign}, seed, 2, &adopted);
 }
 
-TEMPLATE_TEST_CASE("hip cascade: paper mode, layer by layer", "[hip]", bfloat16, float16) {
+TEMPLATE_TEST_CASE("hip cascade: paper mode layer by layer", "[hip]", bfloat16, float16) {
   const auto     k      = GENERATE(kind::clustered, kind::duplicates);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto     T      = GENERATE(1, 65, 200);
-  const auto     tau    = GENERATE(0.75f, 1.0f);
+  const auto     tau    = GENERATE(0.45f, 1.0f);
   const unsigned seed   = GENERATE(1u, 2u, 3u);
   CAPTURE(k, static_cast<int>(assign), T, tau, seed);
   compare_layers<TestType>(k, T, 24, {.threshold = tau, .assign = assign, .validate = validation::cross_gram}, seed, 3);
 }
 
-TEST_CASE("hip cascade: paper mode, any inherited state", "[hip]") {
+// Several representatives cover a token, so that one wrongly taken for an orphan gets another.
+TEST_CASE("hip cascade: paper mode from any inherited state", "[hip]") {
   const unsigned every  = GENERATE(1u, 2u, 40u);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(1u, 2u, 3u);
   CAPTURE(every, seed);
   const auto state   = tests::random_state(300, seed, every);
   const auto adopted = state.view();
-  const selection_options options{.threshold = 0.6f, .assign = assign, .validate = validation::cross_gram};
-  compare_layers<bfloat16>(kind::clustered, 300, 72, options, seed, 2, &adopted);
+  const selection_options options{.threshold = 0.45f, .assign = assign, .validate = validation::cross_gram};
+  compare_layers<bfloat16>(kind::clustered, 300, 16, options, seed, 2, &adopted);
 }
 
 // The verdicts come from the matrix: all of it, at least, is computed.
