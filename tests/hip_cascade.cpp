@@ -320,6 +320,19 @@ TEST_CASE("hip cascade: what the device does not take", "[hip]") {
   CHECK(on_device.step({view.data, 9, 16, 24}) == status::ok);
 }
 
+TEST_CASE("hip cascade: after the first layer nothing is allocated, and no step waits", "[hip]") {
+  const auto                           mode  = GENERATE(validation::exact, validation::cross_gram);
+  simulator::stream                    where = simulator::seeded(2);
+  cascade<bfloat16, simulator::stream> on_device({.threshold = 0.7f, .validate = mode}, where);
+  for (unsigned layer = 0; layer < 3; ++layer) {
+    device_rows<bfloat16> x(make_tokens<bfloat16>(kind::clustered, 130, 16, 2, layer));
+    REQUIRE(on_device.step(x.view()) == status::ok);
+    CHECK(where.calls->allocations == 1);
+  }
+  CHECK(where.calls->waits == 0);
+  CHECK(where.calls->launches == 3 * (3 + 3) + (mode == validation::exact ? 0 : 2));  // three blocks
+}
+
 TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {
   cascade<bfloat16, simulator::stream> trunk({.threshold = 0.7f}), branch({.threshold = 0.7f});
   cascade<bfloat16>                    want({.threshold = 0.7f});

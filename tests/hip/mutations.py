@@ -45,7 +45,7 @@ mutations = [
     ("Gram: no margin", "(1.75f * 0x1p-22f * norm + 0x1p-125f)", "(0.0f * norm)",
      "hip cascade: verdicts at the threshold*"),
 
-    ("graph: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);", "", inherited),
+    ("graph: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);\n    if", "if", inherited),
     ("graph: barrier dropped", "[column] = bits;\n    gpu.barrier();", "[column] = bits;", inherited),
     ("graph: halves of the rows swapped", "memory.words[row_half][column] = bits",
      "memory.words[1 - row_half][column] = bits", inherited),
