@@ -17,8 +17,10 @@ CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_arguments<Scalar
   index_t low = 0, high = *args.before.count - 1;  // place of j among the former ones, which ascend
   while (low < high) {
     const index_t middle = low + (high - low) / 2;
-    if (args.before.indices[middle] < j) low = middle + 1;
-    else high = middle;
+    if (args.before.indices[middle] < j)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return (args.memory.cross[i * cross_words(args.tokens()) + low / 32] >> (low % 32) & 1) != 0;
 }
@@ -35,7 +37,7 @@ struct selection_cross_gram {
     float             norm[64];
     index_t           row_token[128];
     float             row_norm[128];
-    index_t           count;      // of tokens in use
+    index_t           count;  // of tokens in use
   };
 
   selection_arguments<Scalar> args;
@@ -59,7 +61,7 @@ struct selection_cross_gram {
 #pragma GCC unroll 2
     for (index_t t = 0; t < 2; ++t) {
       const index_t column = 32 * t + gpu.lane() % 32, first_row = 32 * gpu.wave();
-      std::uint32_t bits   = column < count ? verdicts(gpu, memory, sums[t], column, former - panel, pairs) : 0;
+      std::uint32_t bits = column < count ? verdicts(gpu, memory, sums[t], column, former - panel, pairs) : 0;
       bits |= gpu.shuffle(bits, gpu.lane() ^ 32);
       if (gpu.lane() < 32 && column < count && panel + first_row < former)
         args.memory.cross[memory.token[column] * cross_words(args.tokens()) + (panel + first_row) / 32] = bits;
@@ -82,8 +84,8 @@ struct selection_cross_gram {
       if (gpu.lane() >= count) memory.token[gpu.lane()] = begin;
       if (gpu.lane() == 0) memory.count = count;
     } else if (gpu.wave() < 3) {
-      const index_t row   = gpu.thread() - 64;
-      const index_t token = args.before.indices[panel + row < former ? panel + row : former - 1];
+      const index_t row     = gpu.thread() - 64;
+      const index_t token   = args.before.indices[panel + row < former ? panel + row : former - 1];
       memory.row_token[row] = token;
       memory.row_norm[row]  = args.rows.norms[token];
     }
@@ -108,8 +110,8 @@ struct selection_cross_gram {
     }
     for (; unsure != 0; unsure &= unsure - 1, ++pairs) {
       const index_t row = __builtin_ctz(unsure);
-      const float   sum = chain(args.rows.x.row(memory.token[column]),
-                                args.rows.x.row(memory.row_token[first_row + row]), args.rows.x.cols);
+      const float sum = chain(args.rows.x.row(memory.token[column]), args.rows.x.row(memory.row_token[first_row + row]),
+                              args.rows.x.cols);
       bits |= static_cast<std::uint32_t>(covers(sum, scaled, memory.row_norm[first_row + row])) << row;
     }
     return bits;
