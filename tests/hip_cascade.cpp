@@ -57,6 +57,7 @@ void check_same(const hip::downloaded_selection& got, const representatives& wan
   CHECK(got.report.gram.inherited == report.gram.inherited);
   CHECK(got.report.gram.validation == report.gram.validation);
   CHECK(got.report.gram.orphans == report.gram.orphans);
+  CHECK(got.report.gram.cross_gram == report.gram.cross_gram);
   CHECK(got.report.jaccard == report.jaccard);
   CHECK(got.report.additions == report.additions);
   CHECK(got.report.removals == report.removals);
@@ -181,15 +182,21 @@ TEST_CASE("hip cascade: no pair is computed without need", "[hip]") {
   tests::token_rows<bfloat16> rows(65, 24);
   for (index_t i = 0; i < 65; ++i)
     for (index_t c = 0; c < 24; ++c) rows.set(i, c, static_cast<float>(c % 5) - 1.7f);
-  device_rows<bfloat16>                 x(rows);
-  selector<bfloat16, simulator::stream> on_device({.threshold = 1.0f, .assign = assign}, simulator::seeded(seed));
-  hip::downloaded_selection             got;
-  REQUIRE(on_device(x.view()) == status::ok);
+  device_rows<bfloat16>                x(rows);
+  const selection_options              options{.threshold = 1.0f, .assign = assign, .validate = validation::cross_gram};
+  cascade<bfloat16, simulator::stream> on_device(options, simulator::seeded(seed));
+  hip::downloaded_selection            got;
+  REQUIRE(on_device.step(x.view()) == status::ok);
   REQUIRE(on_device.download(got) == status::ok);
   CHECK(got.report.representatives == 1);
   const std::int64_t block = 64 * 63 / 2, next = 1;
   const std::int64_t products = assign == assignment::nearest ? 63 : 0;  // of block 0 with its representative
   CHECK(got.report.pairs_evaluated == 2 * block + 2 * next + products);
+
+  const std::int64_t cross = 64;
+  REQUIRE(on_device.step(x.view()) == status::ok);
+  REQUIRE(on_device.download(got) == status::ok);
+  CHECK(got.report.pairs_evaluated == 2 * block + 2 * cross);
 }
 
 TEST_CASE("hip cascade: any inherited state", "[hip]") {
@@ -200,6 +207,48 @@ TEST_CASE("hip cascade: any inherited state", "[hip]") {
   const auto state   = tests::random_state(200, seed, every);
   const auto adopted = state.view();
   compare_layers<bfloat16>(kind::clustered, 200, 16, {.threshold = 0.6f, .assign = assign}, seed, 2, &adopted);
+}
+
+TEMPLATE_TEST_CASE("hip cascade: paper mode layer by layer", "[hip]", bfloat16, float16) {
+  const auto     k      = GENERATE(kind::clustered, kind::duplicates);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const auto     T      = GENERATE(1, 65, 200);
+  const auto     tau    = GENERATE(0.45f, 1.0f);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  CAPTURE(k, static_cast<int>(assign), T, tau, seed);
+  compare_layers<TestType>(k, T, 24, {.threshold = tau, .assign = assign, .validate = validation::cross_gram}, seed, 3);
+}
+
+// Several representatives cover a token, so that one wrongly taken for an orphan gets another.
+TEST_CASE("hip cascade: paper mode from any inherited state", "[hip]") {
+  const unsigned every  = GENERATE(1u, 2u, 40u);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  CAPTURE(every, seed);
+  const auto state   = tests::random_state(300, seed, every);
+  const auto adopted = state.view();
+  const selection_options options{.threshold = 0.45f, .assign = assign, .validate = validation::cross_gram};
+  compare_layers<bfloat16>(kind::clustered, 300, 16, options, seed, 2, &adopted);
+}
+
+// The verdicts come from the matrix: all of it, at least, is computed.
+TEST_CASE("hip cascade: paper mode computes the whole cross-Gram matrix", "[hip]") {
+  const unsigned seed = GENERATE(1u, 2u, 3u);
+  std::int64_t   pairs[2];
+  for (const auto mode : {validation::exact, validation::cross_gram}) {
+    cascade<bfloat16, simulator::stream> on_device({.threshold = 0.8f, .validate = mode}, simulator::seeded(seed));
+    hip::downloaded_selection            got;
+    for (unsigned layer = 0; layer < 2; ++layer) {
+      device_rows<bfloat16> x(make_tokens<bfloat16>(kind::clustered, 200, 64, seed, layer));
+      REQUIRE(on_device.step(x.view()) == status::ok);
+    }
+    REQUIRE(on_device.download(got) == status::ok);
+    pairs[mode == validation::cross_gram] = got.report.pairs_evaluated;
+    if (mode == validation::exact) continue;
+    CHECK(got.report.gram.cross_gram > 0);
+    // Without the checks of inherited pairs, which the matrix holds; at most one a token, and its chain.
+    CHECK(pairs[1] >= pairs[0] + got.report.gram.cross_gram - 2 * 200);
+  }
 }
 
 TEST_CASE("hip selector: as on the CPU", "[hip]") {
@@ -265,11 +314,23 @@ TEST_CASE("hip cascade: what the device does not take", "[hip]") {
   CHECK(on_device.step({view.data, 10, 8, 20}) == status::unsupported);
   CHECK(on_device.step({view.data + 1, 10, 8, 24}) == status::unsupported);
   CHECK(on_device.step({nullptr, 10, 16, 24}) == status::invalid_shape);
-  CHECK(cascade<bfloat16, simulator::stream>({.validate = validation::cross_gram}).step(view) == status::unsupported);
   REQUIRE(on_device.step(view) == status::ok);
   CHECK(on_device.step({view.data, 9, 16, 24}) == status::invalid_representatives);
   on_device.reset();
   CHECK(on_device.step({view.data, 9, 16, 24}) == status::ok);
+}
+
+TEST_CASE("hip cascade: after the first layer nothing is allocated, and no step waits", "[hip]") {
+  const auto                           mode  = GENERATE(validation::exact, validation::cross_gram);
+  simulator::stream                    where = simulator::seeded(2);
+  cascade<bfloat16, simulator::stream> on_device({.threshold = 0.7f, .validate = mode}, where);
+  for (unsigned layer = 0; layer < 3; ++layer) {
+    device_rows<bfloat16> x(make_tokens<bfloat16>(kind::clustered, 130, 16, 2, layer));
+    REQUIRE(on_device.step(x.view()) == status::ok);
+    CHECK(where.calls->allocations == 1);
+  }
+  CHECK(where.calls->waits == 0);
+  CHECK(where.calls->launches == 3 * (3 + 3) + (mode == validation::exact ? 0 : 2));  // three blocks
 }
 
 TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {

@@ -21,7 +21,7 @@ target = ["-x", "hip", "--offload-arch=gfx942", "-nogpulib", "-nogpuinc", "-std=
           "--no-gpu-bundle-output", "-Rpass-analysis=kernel-resource-usage", "-Wall", "-Wextra", "-Wno-pass-failed"]
 
 vector_cap = 256  # two waves on each SIMD
-uses_matrix_units = ("selection_graph", "selection_advance", "attend")
+uses_matrix_units = ("selection_graph", "selection_cross_gram", "selection_advance", "attend")
 
 
 def compile_kernels(folder):

@@ -17,6 +17,8 @@ ENTRY(hip::selection_begin<bfloat16>);
 ENTRY(hip::selection_begin<float16>);
 ENTRY(hip::selection_graph<bfloat16>);
 ENTRY(hip::selection_graph<float16>);
+ENTRY(hip::selection_cross_gram<bfloat16>);
+ENTRY(hip::selection_cross_gram<float16>);
 ENTRY(hip::selection_advance<bfloat16, assignment::lowest_index>);
 ENTRY(hip::selection_advance<bfloat16, assignment::nearest>);
 ENTRY(hip::selection_advance<float16, assignment::lowest_index>);

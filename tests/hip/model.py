@@ -16,6 +16,7 @@ import code_gates as gates  # noqa: E402
 matrix_clocks = 32  # v_mfma_f32_32x32x8: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
+share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
 
 
 def loops_with_matrix_instructions(body):
@@ -48,29 +49,41 @@ def issue_slots(code):
     return matrix, len(straight) - matrix, cycles, slots / (slots + len(straight) - matrix)
 
 
+def microseconds(flops, moved):
+    """The roofline: the longer of the work at peak and the bytes at peak."""
+    return max(flops / peak_flops, moved / peak_bytes) * 1e6
+
+
 def rooflines():
-    """Least time of the floating-point work and of the bytes, whichever is longer; T tokens, one layer."""
+    """For each model and T, one layer and one sequence of bfloat16: dense attention against each of our kernels."""
     models = {"GPT-2": (768, 12, 64), "GPT-J": (4096, 16, 256), "OPT 6.7B": (4096, 32, 128)}
-    microseconds = lambda flops, moved: max(flops / peak_flops, moved / peak_bytes) * 1e6
-    print("\n| model | T | dense attention, us | near + far, r/T 0.2, us | cascade: 0.1 T^2 / 2 pairs, us | launches |")
-    print("|---|---|---|---|---|---|")
+    print("\n| model | T | dense attention | near + far: attend | near + far: tables | graph | advance, all launches "
+          "| cross-Gram of paper mode | launches of a step |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, (d, heads, dim) in models.items():
         for tokens in (1024, 2048, 4096, 8192, 16384, 32768):
+            r = share * tokens
             rows = tokens * heads * dim
-            io = 4 * rows * 2
+            io = 4 * rows * 2  # q, k, v and outputs
             dense = microseconds(2 * tokens * rows, io)
             # A chunk of 128 sees 128 + 64 near keys on average, and the clusters older than its near field: half of r.
-            far = microseconds(4 * rows * (192 + 0.2 * tokens / 2), io + 2 * 2 * rows * 2)
-            pairs = 0.1 * tokens * tokens / 2 + tokens * 63 / 2
-            select = microseconds(2 * pairs * d, tokens * d * 2)
+            # Tables of mean keys and values: all rows written once, and read at least once where some chunk uses them.
+            attend = microseconds(4 * rows * (192 + r / 2), io + 2 * rows * 2)
+            tables = microseconds(4 * rows, 2 * 2 * rows * 2)
+            x = tokens * d * 2
+            graph = microseconds(2 * d * tokens * 64, x)  # whole tiles, both triangles
+            advance = microseconds(2 * d * advanced * tokens * tokens / 2, x)
+            cross = microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8)
             launches = 3 + (tokens + 63) // 64
-            print(f"| {name} | {tokens} | {dense:.1f} | {far:.1f} | {select:.1f} | {launches} |")
+            times = " | ".join(f"{time:.1f}" for time in (dense, attend, tables, graph, advance, cross))
+            print(f"| {name} | {tokens} | {times} | {launches} |")
 
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
         assembly, remarks = gates.compile_kernels(folder)
-    print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots |\n|---|---|---|---|---|")
+    print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots |")
+    print("|---|---|---|---|---|")
     for kernel in gates.read(assembly, remarks):
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
@@ -81,5 +94,5 @@ def main():
     rooflines()
 
 
-
-main()
+if __name__ == "__main__":
+    main()

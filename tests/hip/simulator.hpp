@@ -375,21 +375,27 @@ void launch(const Kernel& kernel, std::mt19937& random) {
   }
 }
 
+/// What the host has asked a stream for.
+struct stream_calls {
+  int launches = 0, allocations = 0, waits = 0;
+};
+
 /// The stream of the simulated chip: everything has run when the call returns. Memory is the host's.
 struct stream {
   using architecture = gfx942;
 
-  std::shared_ptr<std::mt19937> random   = std::make_shared<std::mt19937>(1u);
-  std::shared_ptr<int>          launches = std::make_shared<int>(0);
+  std::shared_ptr<std::mt19937> random = std::make_shared<std::mt19937>(1u);
+  std::shared_ptr<stream_calls> calls  = std::make_shared<stream_calls>();
 
   template <class Kernel>
   [[nodiscard]] status launch(const Kernel& kernel) const {
-    ++*launches;
+    ++calls->launches;
     simulator::launch(kernel, *random);
     return status::ok;
   }
 
   void* allocate(std::size_t bytes) const {
+    ++calls->allocations;
     void* const memory = ::operator new(bytes, std::align_val_t{64}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
   }
@@ -403,8 +409,11 @@ struct stream {
     if (bytes > 0) std::memcpy(to, from, bytes);
     return status::ok;
   }
-  [[nodiscard]] status upload(void* to, const void* from, std::size_t bytes) const { return copy(to, from, bytes); }
-  [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const { return copy(to, from, bytes); }
+  [[nodiscard]] status upload(void* to, const void* from, std::size_t bytes) const {
+    ++calls->waits;
+    return copy(to, from, bytes);
+  }
+  [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const { return upload(to, from, bytes); }
 };
 
 inline stream seeded(unsigned seed) { return {.random = std::make_shared<std::mt19937>(seed)}; }

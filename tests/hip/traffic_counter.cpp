@@ -40,7 +40,8 @@ void touch(const void* address, std::size_t bytes, int kind) {
 }  // namespace
 
 void track(const void* begin, std::size_t bytes) {
-  const auto from = reinterpret_cast<std::uintptr_t>(begin) / line * line, end = reinterpret_cast<std::uintptr_t>(begin) + bytes;
+  const auto from         = reinterpret_cast<std::uintptr_t>(begin) / line * line,
+             end          = reinterpret_cast<std::uintptr_t>(begin) + bytes;
   const std::size_t lines = (end - from + line - 1) / line;
   regions.push_back({from, end, {std::vector<last_touch>(lines), std::vector<last_touch>(lines)}});
 }
@@ -56,10 +57,10 @@ bytes_moved moved() { return total; }
 }  // namespace traffic
 
 extern "C" {
-#define ACCESS(bytes)                                                                  \
-  void __tsan_read##bytes(void* a) { traffic::touch(a, bytes, 0); }                    \
-  void __tsan_write##bytes(void* a) { traffic::touch(a, bytes, 1); }                   \
-  void __tsan_unaligned_read##bytes(void* a) { traffic::touch(a, bytes, 0); }          \
+#define ACCESS(bytes)                                                         \
+  void __tsan_read##bytes(void* a) { traffic::touch(a, bytes, 0); }           \
+  void __tsan_write##bytes(void* a) { traffic::touch(a, bytes, 1); }          \
+  void __tsan_unaligned_read##bytes(void* a) { traffic::touch(a, bytes, 0); } \
   void __tsan_unaligned_write##bytes(void* a) { traffic::touch(a, bytes, 1); }
 ACCESS(1)
 ACCESS(2)
@@ -67,8 +68,12 @@ ACCESS(4)
 ACCESS(8)
 ACCESS(16)
 #undef ACCESS
-void __tsan_read_range(void* a, std::size_t bytes) { if (bytes > 0) traffic::touch(a, bytes, 0); }
-void __tsan_write_range(void* a, std::size_t bytes) { if (bytes > 0) traffic::touch(a, bytes, 1); }
+void __tsan_read_range(void* a, std::size_t bytes) {
+  if (bytes > 0) traffic::touch(a, bytes, 0);
+}
+void __tsan_write_range(void* a, std::size_t bytes) {
+  if (bytes > 0) traffic::touch(a, bytes, 1);
+}
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}

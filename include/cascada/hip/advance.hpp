@@ -6,7 +6,7 @@
 // the representatives of block b - 1, and new orphans all so far. Block b has then met all before it, and its first wave
 // walks its tokens in order, with what the graph says about pairs within.
 
-#include "cascada/hip/select.hpp"
+#include "cascada/hip/cross_gram.hpp"
 
 namespace cascada::hip {
 
@@ -105,13 +105,20 @@ struct selection_advance {
       const index_t old = args.old_rep(begin + local);
       if (old / 64 != step - 1) continue;
       const index_t candidate = rep[old];
-      const bool    covered   = wave_covers(gpu, args.rows, begin + local, candidate, pairs);
+      const bool    covered   = inherits(gpu, begin + local, candidate, pairs);
       if (gpu.lane() != 0) continue;
-      ++pairs;
       if (covered) args.now.rep[begin + local] = candidate;
       memory.stage[local] = covered ? token_stage::settled : token_stage::searching;
     }
     gpu.barrier();
+  }
+
+  /// Whether the candidate, of an earlier block, covers token i: by the cross-Gram verdict where there is one.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE bool inherits(Gpu& gpu, index_t i, index_t candidate, index_t& pairs) const {
+    if (args.memory.cross && args.old_rep(candidate) == candidate) return cross_covers(args, i, candidate);
+    pairs += gpu.lane() == 0;
+    return wave_covers(gpu, args.rows, i, candidate, pairs);
   }
 
   /// Whether this thread's token waits for one of its own block that may not remain a representative, or does not cover
@@ -284,8 +291,7 @@ struct selection_advance {
       if (gpu.read_lane(stage, local) == awaiting) {
         const index_t candidate = gpu.read_lane(rep, gpu.read_lane(old, local) - begin);
         const bool    covered   = candidate >= begin ? (row >> (candidate - begin) & 1) != 0
-                                                     : wave_covers(gpu, args.rows, begin + local, candidate, pairs);
-        pairs += candidate < begin && gpu.lane() == 0;
+                                                     : inherits(gpu, begin + local, candidate, pairs);
         if (covered) found = candidate;
       }
       if (found < 0) {

@@ -29,8 +29,7 @@ class selection_pass {
   [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     const bool aligned = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && x.stride % 8 == 0;
-    if (x.cols % 8 != 0 || x.cols > max_columns || !aligned) return status::unsupported;
-    return options_.validate == validation::exact ? status::ok : status::unsupported;
+    return x.cols % 8 != 0 || x.cols > max_columns || !aligned ? status::unsupported : status::ok;
   }
 
   /// Memory for T tokens; other T forgets both layers.
@@ -56,6 +55,8 @@ class selection_pass {
     status answer = where_.clear(arrays_.counters, sizeof(selection_counters));
     if (answer == status::ok) answer = where_.launch(selection_begin<Scalar>{args});
     if (answer == status::ok && x.rows > 0) answer = where_.launch(selection_graph<Scalar>{args});
+    if (answer == status::ok && inherits && arrays_.cross && x.rows > 0)
+      answer = where_.launch(selection_cross_gram<Scalar>{args});
     for (index_t b = 0; b < args.blocks() && answer == status::ok; ++b)
       answer = options_.assign == assignment::nearest
                    ? where_.launch(selection_advance<Scalar, assignment::nearest>{args, b})
@@ -115,6 +116,7 @@ class selection_pass {
     from.cut(norms_, T);
     from.cut(arrays_.counters, 1), from.cut(arrays_.progress, T), from.cut(arrays_.before, T);
     from.cut(arrays_.graph, T), from.cut(arrays_.known, blocks + 1);
+    if (options_.validate == validation::cross_gram) from.cut(arrays_.cross, T * cross_words(T));
   }
 
   selection_report report_of(const selection_counters& counters) const {
@@ -131,6 +133,9 @@ class selection_pass {
                                .inherited       = counters.inherited_tokens,
                                .orphans         = counters.orphan_tokens};
     if (counters.representatives_before < 0) return report;
+    if (options_.validate == validation::cross_gram)
+      report.gram.cross_gram =
+          std::int64_t{tokens_ - counters.representatives_before} * counters.representatives_before;
     const index_t together = counters.representatives + counters.representatives_before - counters.common;
     report.jaccard         = together == 0 ? 1.0 : static_cast<double>(counters.common) / together;
     return report;

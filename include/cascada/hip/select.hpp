@@ -3,6 +3,7 @@
 //
 //   selection_begin    norms of all tokens; what each inherits
 //   selection_graph    verdicts within each block of 64 tokens: one 64-bit row a token
+//   selection_cross_gram  in paper mode: verdicts of all tokens on all former representatives (cross_gram.hpp)
 //   selection_advance  once for each block b: tokens from block b on meet the representatives of block b - 1, and the
 //                      first of them, block b itself, is resolved
 //   selection_finish   counts and the report; or, where the step has failed, the old state once more
@@ -64,6 +65,7 @@ struct selection_memory {
   set_prefix*         before;    // [T]
   std::uint64_t*      graph;     // [T] bit k: token k of the block, an earlier one, covers this token
   set_prefix*         known;     // [blocks + 1] before each block; members -1: the step has failed
+  std::uint32_t*      cross;     // null, or paper mode's verdicts (cross_gram.hpp): [T, T / 32 rounded up]
 };
 
 /// What every kernel of a selection is given.
@@ -244,6 +246,7 @@ struct selection_finish {
   CASCADA_DEVICE CASCADA_INLINE void count_inherited(index_t i, selection_counters& sums) const {
     const index_t old = args.old_rep(i), rep = args.now.rep[i];
     const auto    length = scan_of(i);
+    const bool    cross = args.memory.cross != nullptr;
     if (old == i) {
       sums.validation += length.members;
       sums.removals += rep != i;
@@ -251,13 +254,15 @@ struct selection_finish {
       return;
     }
     const index_t candidate = args.now.rep[old];
-    ++sums.inherited;
+    const bool    new_one = args.old_rep(candidate) != candidate;
+    const bool    within  = args.memory.before[candidate].members < length.members;
+    sums.inherited += !cross || new_one;
     if (rep == candidate) {
       ++sums.inherited_tokens;
     } else {
       ++sums.orphan_tokens;
-      // The scan skips the pair with the candidate, which is known by then.
-      sums.orphans += length.members - (args.memory.before[candidate].members < length.members);
+      // The pair with the candidate is known by then, and in paper mode every pair with a former representative is.
+      sums.orphans += cross ? length.added - (new_one && within) : length.members - within;
     }
     sums.additions += rep == i;
   }
