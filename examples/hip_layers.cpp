@@ -3,7 +3,7 @@
 //   clang++ -x hip --offload-arch=gfx942 -nogpulib -nogpuinc -std=c++20 -O3 -D__HIP_PLATFORM_AMD__
 //     -DEIGEN_NO_HIP -Iinclude -I/usr/include/eigen3 examples/hip_layers.cpp -lamdhip64 -o hip_layers && ./hip_layers [tokens] [width] [layers]
 //
-// Exit code: 0 all sets equal the CPU's and all outputs are close, 1 some do not, 77 there is no GPU.
+// Exit code: 0 all sets equal the CPU's and the outputs of all modes are close, 1 some are not, 77 there is no GPU.
 
 #include "cascada/hip/runtime.hpp"  // first: clang's own headers want the macros of the runtime's
 
@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <random>
 #include <vector>
 
@@ -93,6 +94,36 @@ bool same(const hip::downloaded_selection& got, const representatives& want) {
          std::equal(got.counts.begin(), got.counts.end(), want.counts.begin(), want.counts.end());
 }
 
+struct attention_mode {
+  const char*       name;
+  attention_options options;
+};
+
+const attention_mode modes[] = {
+    {"dense", {.keys = key_set::all}},
+    {"near + far", {}},
+    {"grouped", {.queries = query_set::grouped}},
+    {"refined", {.budget = 64}},
+    {"r x r", {.keys = key_set::representatives, .queries = query_set::representatives}},
+    {"weighted r x r", {.keys = key_set::representatives, .queries = query_set::representatives, .weighted = true}},
+};
+
+/// Share of rows [dim] that are not close to what is wanted, NaN included.
+double share_of_others(const std::vector<float>& got, const std::vector<float>& want, double& worst) {
+  const auto  dim    = static_cast<std::size_t>(head_dim);
+  std::size_t others = 0;
+  for (std::size_t row = 0; row < got.size(); row += dim) {
+    bool close = true;
+    for (std::size_t i = row; i < row + dim; ++i) {
+      const double error = std::fabs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
+      close              = close && error < 0.05;
+      worst              = error <= worst ? worst : error;
+    }
+    others += !close;
+  }
+  return static_cast<double>(others) * static_cast<double>(dim) / static_cast<double>(got.size());
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -118,49 +149,49 @@ int main(int count, char** arguments) {
     mirrored<row>   x(size);
     mirrored<float> out(size);
 
-    const attention_options        near_and_far;
-    cascade<row, hip_gfx942>       walk({}, where);
-    attention<row, hip_gfx942>     attend(near_and_far, where);
-    cascade<row>                   walk_on_cpu;
-    attention<row>                 attend_on_cpu(near_and_far);
-    std::vector<float>             expected(size);
-    hip::downloaded_selection      kept;
-    std::puts("layer      r  Gram operations  cascade ms  attention ms  set   largest error");
+    cascade<row, hip_gfx942>                  walk({}, where);
+    cascade<row>                              walk_on_cpu;
+    std::vector<attention<row, hip_gfx942>>   attend;
+    std::vector<attention<row>>               attend_on_cpu;
+    std::vector<float>                        expected(size);
+    hip::downloaded_selection                 kept;
+    for (const auto& mode : modes) attend.emplace_back(mode.options, where), attend_on_cpu.emplace_back(mode.options);
     for (int layer = 0; layer < layers; ++layer) {
       make_layer(x.host, tokens, width, static_cast<unsigned>(layer));
       x.send(where);
       // The rows serve as queries, keys and values too: this program is about kernels, not about a model.
-      const auto on_device = [&](auto* data) { return packed_heads(data, tokens, heads, head_dim); };
-      const heads_view<const row> q = on_device(static_cast<const row*>(x.device));
+      const auto heads_of = [&](auto* data) { return packed_heads(data, tokens, heads, head_dim); };
+      const heads_view<const row> q = heads_of(static_cast<const row*>(x.device));
+      const heads_view<const row> h = heads_of(static_cast<const row*>(x.host.data()));
 
       stopwatch    selecting(stream);
       const status step           = walk.step({x.device, tokens, width, width});
       const double selection_time = selecting.stop();
       require(step, "cascade");
+      require(walk.download(kept), "download");
+      require(walk_on_cpu.step({x.host.data(), tokens, width, width}), "cascade on the CPU");
+      const representatives want  = walk_on_cpu.kept();
+      const bool            equal = same(kept, want) && kept.report.gram == walk_on_cpu.report().gram;
+      good                        = good && equal;
+      std::printf("layer %d: r %d, %lld Gram operations, %.3f ms, %s\n", layer, kept.report.representatives,
+                  static_cast<long long>(kept.report.gram.total()), selection_time,
+                  equal ? "the CPU's set" : "ANOTHER SET");
 
       const hip::selection_layer layer_kept = walk.kept();
-      stopwatch                  attending(stream);
-      const status               attended       = attend(q, strided_kv<row>{q, q}, {&layer_kept, 1}, on_device(out.device));
-      const double               attention_time = attending.stop();
-      require(attended, "attention");
-
-      require(walk.download(kept), "download");
-      out.fetch(where);
-      require(walk_on_cpu.step({x.host.data(), tokens, width, width}), "cascade on the CPU");
-      const representatives       want = walk_on_cpu.kept();
-      const heads_view<const row> h    = on_device(static_cast<const row*>(x.host.data()));
-      require(attend_on_cpu(h, strided_kv<row>{h, h}, {&want, 1}, on_device(expected.data())), "attention on the CPU");
-
-      double worst = 0;
-      for (std::size_t i = 0; i < size; ++i) {
-        const double error = std::fabs(static_cast<double>(out.host[i]) - static_cast<double>(expected[i]));
-        worst              = error <= worst ? worst : error;
+      for (std::size_t m = 0; m < std::size(modes); ++m) {
+        stopwatch    attending(stream);
+        const status attended = attend[m](q, strided_kv<row>{q, q}, {&layer_kept, 1}, heads_of(out.device));
+        const double time     = attending.stop();
+        require(attended, modes[m].name);
+        out.fetch(where);
+        require(attend_on_cpu[m](h, strided_kv<row>{h, h}, {&want, 1}, heads_of(expected.data())), "attention on the CPU");
+        double       worst  = 0;
+        const double others = share_of_others(out.host, expected, worst);
+        // Refinement may choose another token where scores are as good as equal.
+        const bool close = others <= (modes[m].options.budget > 0 ? 0.01 : 0.0);
+        good             = good && close;
+        std::printf("  %-15s %10.3f ms  largest error %.2e%s\n", modes[m].name, time, worst, close ? "" : "  NOT CLOSE");
       }
-      const bool equal = same(kept, want) && kept.report.gram == walk_on_cpu.report().gram;
-      good             = good && equal && worst < 0.05;
-      std::printf("%5d %6d %16lld %11.3f %13.3f  %s  %.2e\n", layer, kept.report.representatives,
-                  static_cast<long long>(kept.report.gram.total()), selection_time, attention_time,
-                  equal ? "same " : "OTHER", worst);
     }
   }
   require(hipStreamDestroy(stream), "hipStreamDestroy");

@@ -80,6 +80,8 @@ struct attend {
     now.from             = near.unlimited || opens < near.window ? 0 : opens - near.window;
     now.far_count        = far.count ? far.count[far.stride > 0 ? now.chunk : 0] : 0;
     now.near_count       = !near.exists ? 0 : (near.causal ? final + 1 : queries.q.tokens) - now.from;
+    const index_t by_all = near.causal ? begin + first / group() + 1 - now.from : now.near_count;
+    now.whole            = ahead && near.exists && by_all > 0 ? by_all / keys : 0;
 
     memory.position[gpu.thread()] = begin + row / group();
     memory.target[gpu.thread()]   = wanted < rows ? 2 * (answer * queries.out.heads + head) + gpu.lane() / 32 : -1;
@@ -94,9 +96,9 @@ struct attend {
   }
 
  private:
-  /// The keys that a tile reads: first those of the list, then those near.
+  /// The keys that a tile reads: near tiles that all its queries see whole, then those of the list, then others near.
   struct walk {
-    index_t kv_head, chunk, from, near_count, far_count;
+    index_t kv_head, chunk, from, near_count, far_count, whole;
   };
 
   /// One query's softmax so far: O^T, the largest logit, the sum of this half's exponentials.
@@ -104,6 +106,11 @@ struct attend {
     sums_16 out[Dim / 32] = {};
     float   top           = -std::numeric_limits<float>::infinity();
     float   sum           = 0;
+
+    /// What exponents are relative to, also while the query has seen no key yet.
+    CASCADA_DEVICE CASCADA_INLINE float reference() const {
+      return top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
+    }
   };
 
   /// 32 keys of one kind.
@@ -131,7 +138,7 @@ struct attend {
 
   CASCADA_DEVICE CASCADA_INLINE key_tile tile_at(const walk& now, index_t i) const {
     const index_t listed = (now.far_count + keys - 1) / keys;
-    return i < listed ? key_tile{true, keys * i, now.far_count} : key_tile{false, keys * (i - listed), now.near_count};
+    return i < listed ? key_tile{true, keys * i, now.far_count} : key_tile{false, keys * (i - listed + now.whole), now.near_count};
   }
 
   /// Row numbers of places first + k of a tile for `Count` k, `step` apart; beyond the last key the last one again,
@@ -204,7 +211,6 @@ struct attend {
     std::uint16_t* const key = memory.key + gpu.thread() / (Dim / 8) * key_pitch + gpu.thread() % (Dim / 8) * 8;
 #pragma GCC unroll 4
     for (index_t l = 0; l < key_loads; ++l) store_8(key + key_step * key_pitch * l, next.key[l]);
-    if (gpu.thread() < keys) memory.bias[gpu.thread()] = next.bias;
   }
 
   template <class Gpu>
@@ -226,7 +232,8 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& memory, const walk& now,
                                                 const vector8 (&query)[Dim / 16], softmax& state) const {
-    const index_t tiles = (now.far_count + keys - 1) / keys + (now.near_count + keys - 1) / keys;
+    if constexpr (ahead) attend_whole(gpu, memory, now, query, state);
+    const index_t tiles = (now.far_count + keys - 1) / keys + (now.near_count + keys - 1) / keys - now.whole;
     if (tiles == 0) return;
     carried next;
     const auto fetch = [&](index_t i) {
@@ -238,6 +245,7 @@ struct attend {
     for (index_t i = 0; i < tiles; ++i) {
       if constexpr (!ahead) fetch_keys(gpu, now, tile_at(now, i), next);
       stage_keys(gpu, memory, next);
+      if (gpu.thread() < keys) memory.bias[gpu.thread()] = next.bias;
       if constexpr (!ahead) fetch_values(gpu, now, tile_at(now, i), next);
       stage_values(gpu, memory, next);
       gpu.barrier();
@@ -254,6 +262,98 @@ struct attend {
       multiply_values(gpu, memory, weights, state);
       gpu.barrier();
     }
+  }
+
+  /// Near tiles without masks and counts: the loop that long sequences spend their time in.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void attend_whole(Gpu& gpu, shared& memory, const walk& now,
+                                                  const vector8 (&query)[Dim / 16], softmax& state) const {
+    if (now.whole == 0) return;
+    // Addresses: a tile's, the same for all threads, and a thread's within it.
+    const operand_rows<Scalar>& rows = near.rows;
+    const Scalar*   key    = rows.keys + now.kv_head * rows.key_head + now.from * rows.key_row;
+    const Scalar*   value  = rows.values + now.kv_head * rows.value_head + now.from * rows.value_row;
+    const auto      square = gpu.thread() % value_quads;
+    std::uint32_t   key_at[key_loads], value_at[value_rounds][4];
+#pragma GCC unroll 4
+    for (index_t l = 0; l < key_loads; ++l)
+      key_at[l] = offset(gpu.thread() / (Dim / 8) + key_step * l, rows.key_row, gpu.thread() % (Dim / 8) * 8);
+#pragma GCC unroll 2
+    for (index_t l = 0; l < value_rounds; ++l)
+#pragma GCC unroll 4
+      for (index_t e = 0; e < 4; ++e)
+        value_at[l][e] = offset(square / (Dim / 4) * 4 + value_step * l + e, rows.value_row, square % (Dim / 4) * 4);
+    carried    next;
+    const auto fetch = [&] {
+#pragma GCC unroll 4
+      for (index_t l = 0; l < key_loads; ++l) next.key[l] = load_8(key + key_at[l]);
+#pragma GCC unroll 2
+      for (index_t l = 0; l < value_rounds; ++l)
+#pragma GCC unroll 4
+        for (index_t e = 0; e < 4; ++e)
+          __builtin_memcpy(&next.value[l][e], __builtin_assume_aligned(value + value_at[l][e], 8), sizeof(fragment));
+    };
+    fetch();
+#pragma GCC unroll 1
+    for (index_t left = now.whole; left > 0; --left) {
+      stage_keys(gpu, memory, next);
+      stage_values(gpu, memory, next);
+      gpu.barrier();
+      const bool more = left > 1;
+      key += more ? keys * rows.key_row : 0, value += more ? keys * rows.value_row : 0;
+      fetch();
+      sums_16 logits = {};
+      multiply_keys(gpu, memory, query, logits);
+      fragment weights[keys / 8] = {};
+      update_whole(gpu, logits, state, weights);
+      multiply_values(gpu, memory, weights, state);
+      gpu.barrier();
+    }
+  }
+
+  CASCADA_DEVICE CASCADA_INLINE static std::uint32_t offset(index_t row, std::int64_t stride, index_t column) {
+    return static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(stride) + static_cast<std::uint32_t>(column);
+  }
+
+  /// As update, for keys that all count.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void update_whole(Gpu& gpu, const sums_16& logits, softmax& state,
+                                                  fragment (&weights)[keys / 8]) const {
+    float top = logits[0];
+#pragma GCC unroll 15
+    for (index_t v = 1; v < 16; ++v) top = __builtin_fmaxf(top, logits[v]);
+    raise(gpu, __builtin_fmaxf(top, gpu.shuffle(top, gpu.lane() ^ 32)) * scale, state);
+    const sums_16 powers = logits * scale - state.reference();
+    sums_16       all;
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      all[v]                = gpu.exp2(powers[v]);
+      weights[v / 4][v % 4] = narrow(all[v]);
+    }
+    state.sum += sum_of(all);
+  }
+
+  /// In halves: two sums to an instruction.
+  CASCADA_DEVICE CASCADA_INLINE static float sum_of(const sums_16& all) {
+    using eight = float __attribute__((vector_size(32)));
+    using two   = float __attribute__((vector_size(8)));
+    const eight  by_8 = __builtin_shufflevector(all, all, 0, 1, 2, 3, 4, 5, 6, 7) +
+                       __builtin_shufflevector(all, all, 8, 9, 10, 11, 12, 13, 14, 15);
+    const sums_4 by_4 = __builtin_shufflevector(by_8, by_8, 0, 1, 2, 3) + __builtin_shufflevector(by_8, by_8, 4, 5, 6, 7);
+    const two    by_2 = __builtin_shufflevector(by_4, by_4, 0, 1) + __builtin_shufflevector(by_4, by_4, 2, 3);
+    return by_2[0] + by_2[1];
+  }
+
+  /// The largest logit so far becomes `top` if that is larger; what was summed shrinks.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void raise(Gpu& gpu, float top, softmax& state) const {
+    const float before = state.top;
+    state.top          = __builtin_fmaxf(before, top);
+    if (gpu.ballot(state.top != before) == 0) return;
+    const float shrink = gpu.exp2(before - state.reference());
+    state.sum *= shrink;
+#pragma GCC unroll 8
+    for (index_t t = 0; t < Dim / 32; ++t) state.out[t] *= shrink;
   }
 
   /// What the products are added to.
@@ -296,7 +396,7 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void update(Gpu& gpu, sums_16& logits, index_t seen, softmax& state, fragment (&weights)[keys / 8]) const {
     constexpr float lowest = -std::numeric_limits<float>::infinity();
-    float           top    = state.top;
+    float           top    = lowest;
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
       const index_t k     = row_32(gpu.lane(), v);
@@ -304,15 +404,8 @@ struct attend {
       top                 = __builtin_fmaxf(top, logits[v]);
       if (!ahead && v % 4 == 3) gpu.schedule_barrier();
     }
-    top = __builtin_fmaxf(top, gpu.shuffle(top, gpu.lane() ^ 32));
-    const float reference = top == lowest ? 0.0f : top;  // a query that has seen no key yet
-    const float shrink    = gpu.exp2(state.top - reference);
-    if (gpu.ballot(top != state.top) != 0) {
-      state.sum *= shrink;
-#pragma GCC unroll 8
-      for (index_t t = 0; t < Dim / 32; ++t) state.out[t] *= shrink;
-    }
-    state.top = top;
+    raise(gpu, __builtin_fmaxf(top, gpu.shuffle(top, gpu.lane() ^ 32)), state);
+    const float reference = state.reference();
 #pragma GCC unroll 4
     for (index_t s = 0; s < keys / 8; ++s)
 #pragma GCC unroll 4

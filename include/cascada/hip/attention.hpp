@@ -11,9 +11,9 @@
 namespace cascada {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else `unsupported`):
-/// key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8. Means of
-/// clusters and of groups' queries are rounded to Scalar, and so are the softmax's weights before they meet the values.
-/// A NaN in v can reach rows up to 31 tokens before it.
+/// key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
+/// between tokens less than 2^26. Means of clusters and of groups' queries are rounded to Scalar, and so are the
+/// softmax's weights before they meet the values. A NaN in v can reach rows up to 31 tokens before it.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. Where
 ///              one has failed nothing is written. KV heads with selections of their own run one after the other
@@ -74,7 +74,8 @@ class attention<Scalar, B> {
                              const heads_view<Out>& out) noexcept {
     const auto aligned = [](const auto& rows) {
       const auto address = reinterpret_cast<std::uintptr_t>(rows.data);
-      return address % 16 == 0 && rows.token_stride % 8 == 0 && rows.head_stride % 8 == 0;
+      const bool near    = rows.token_stride < std::int64_t{1} << 26;  // 32 rows are within reach of 32 bits
+      return address % 16 == 0 && rows.token_stride % 8 == 0 && rows.head_stride % 8 == 0 && near;
     };
     const bool dims = q.dim == out.dim && (q.dim == 64 || q.dim == 128 || q.dim == 256);
     return dims && aligned(q) && aligned(kv.keys) && aligned(kv.values) ? status::ok : status::unsupported;
