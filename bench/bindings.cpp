@@ -66,8 +66,8 @@ struct cascaded_selection : selection {
 };
 
 template <class Scalar>
-selection* make_selection(selection_kind kind, float threshold, pool* threads) {
-  selection_options options{.threshold = threshold};
+selection* make_selection(selection_kind kind, float threshold, prefilter filter, pool* threads) {
+  selection_options options{.threshold = threshold, .filter = filter};
   if (kind == full || kind == literal) return new full_selection<Scalar>(options, kind == literal, threads);
   if (kind == paper_cascade) options.validate = validation::cross_gram;
   return new cascaded_selection<Scalar>(options, threads);
@@ -109,9 +109,11 @@ struct kept_tokens {
 
 EXPORT pool* cascada_pool(int threads) { return new pool(threads); }
 
-EXPORT selection* cascada_selection(int kind, bool bf16, float threshold, pool* threads) {
-  const auto what = static_cast<selection_kind>(kind);
-  return bf16 ? make_selection<bfloat16>(what, threshold, threads) : make_selection<float>(what, threshold, threads);
+EXPORT selection* cascada_selection(int kind, bool bf16, float threshold, int filter, pool* threads) {
+  const auto what   = static_cast<selection_kind>(kind);
+  const auto chosen = static_cast<prefilter>(filter);
+  return bf16 ? make_selection<bfloat16>(what, threshold, chosen, threads)
+              : make_selection<float>(what, threshold, chosen, threads);
 }
 EXPORT void cascada_selection_free(selection* self) { delete self; }
 EXPORT int  cascada_select(selection* self, const void* x, index_t tokens, index_t cols) {
@@ -125,6 +127,7 @@ EXPORT kept_tokens cascada_kept(const selection* self) {
   return {kept.indices.data(), kept.rep.data(), kept.counts.data(), kept.tokens(), kept.count()};
 }
 EXPORT std::int64_t cascada_pairs_evaluated(const selection* self) { return self->report().pairs_evaluated; }
+EXPORT std::int64_t cascada_pairs_rechecked(const selection* self) { return self->report().pairs_rechecked; }
 EXPORT std::int64_t cascada_gram_operations(const selection* self) { return self->report().gram.total(); }
 
 EXPORT attender* cascada_attention(bool bf16, int keys, int queries, bool causal, index_t window, index_t chunk,
@@ -157,6 +160,11 @@ EXPORT int  cascada_attend(attender* self, const void* q, const void* k, const v
 EXPORT std::int64_t bench_memory_held() { return bench::memory_held(); }
 EXPORT std::int64_t bench_memory_peak() { return bench::memory_peak(); }
 EXPORT void         bench_memory_reset_peak() { bench::reset_memory_peak(); }
+
+/// Whether matrix instructions for bfloat16 may be used here.
+EXPORT bool bench_has_tiles() {
+  return kernel::has_bf16_tiles<default_backend> && kernel::tiles_permitted<default_backend>();
+}
 
 /// What built this.
 EXPORT const char* bench_compiler() {

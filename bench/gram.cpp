@@ -1,10 +1,13 @@
 // The Gram micro-kernel: a tile of rows against one packed panel, and the products that surround it.
 
+#include <algorithm>
 #include <vector>
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
 #include "cascada/cpu/gram.hpp"
+#include "cascada/cpu/panels.hpp"
+#include "cascada/cpu/products.hpp"
 
 using namespace cascada;
 
@@ -84,11 +87,47 @@ void pack(benchmark::State& state) {
   packed.reserve(tokens, cols);
   for (auto _ : state) {
     packed.clear(cols);
-    packed.append(rows.data(), norms.data(), tokens);
+    packed.append(rows.data(), norms.data(), norms.data(), tokens);
     benchmark::ClobberMemory();
   }
   bench::report_bytes(state, 8.0 * tokens * cols);
 }
 BENCHMARK(pack);
+
+/// One pair that an estimate left open, in the order that is fastest for one pair. Held back by two loads for each
+/// multiply-add.
+void open_pair(benchmark::State& state) {
+  const auto cols = static_cast<index_t>(state.range(0));
+  const auto x    = rows_of(2, cols);
+  for (auto _ : state) {
+    float product = kernel::any_order_product<backend>(x.data(), x.data() + cols, cols);
+    benchmark::DoNotOptimize(product);
+  }
+  bench::report_flops(state, 2.0 * cols);
+}
+BENCHMARK(open_pair)->Arg(576)->Arg(4096);
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+/// Pairs of bfloat16 by matrix instructions, 32 rows by 32 columns, beside the peak of vectors of floats. Held back by
+/// the tiles that come from L2: four loads for four products.
+void matrix_tile(benchmark::State& state) {
+  if (!kernel::tiles_permitted<backend>()) return state.SkipWithError("matrix tiles are not permitted here");
+  const auto                             depth = kernel::pairs_of<backend>(static_cast<index_t>(state.range(0)));
+  kernel::buffer<float, backend>         rows, panel;
+  [[maybe_unused]] kernel::tile_scope<backend> on;
+  for (auto* operand : {&rows, &panel}) {
+    operand->reserve(32 * std::int64_t{depth});
+    std::fill_n(operand->data(), 32 * std::int64_t{depth}, 0.0f);
+  }
+  float products[32][32];
+  for (auto _ : state) {
+    kernel::matrix_tile_of<backend>(32, rows.data(), depth, panel.data(), depth,
+                                    [&](index_t i, const kernel::tile_row<backend>& row) { row.store(products[i]); });
+    benchmark::DoNotOptimize(products);
+  }
+  bench::report_flops(state, 4.0 * 32 * 32 * depth);
+}
+BENCHMARK(matrix_tile)->Arg(576)->Arg(1024)->Arg(4096);
+#endif
 
 }  // namespace

@@ -29,9 +29,12 @@ TEST_CASE("activations: every path gives the same set in every layer", "[cascade
   const float tau = GENERATE(0.7f, 0.8f, 0.9f);
   CAPTURE(tau);
   engine::safetensors file(activations_file());
-  cascade<float>      exact({.threshold = tau}), paper({.threshold = tau, .validate = validation::cross_gram});
-  selector<float>     full({.threshold = tau}), literal({.threshold = tau});
-  selector<bfloat16>  narrow({.threshold = tau});
+  const prefilter     filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  CAPTURE(filter);
+  cascade<float>      exact({.threshold = tau, .filter = filter}), paper({.threshold = tau, .validate = validation::cross_gram});
+  selector<float>     full({.threshold = tau, .filter = prefilter::none}), literal({.threshold = tau});
+  selector<float>     filtered({.threshold = tau, .filter = filter});
+  selector<bfloat16>  narrow({.threshold = tau, .filter = filter});
   for (const std::string& name : file.names()) {
     CAPTURE(name);
     const auto [T, d]    = file.shape(name);
@@ -43,11 +46,13 @@ TEST_CASE("activations: every path gives the same set in every layer", "[cascade
 
     REQUIRE(full(x) == status::ok);
     REQUIRE(literal.literal(x) == status::ok);
+    REQUIRE(filtered(x) == status::ok);
     REQUIRE(narrow(std::as_const(stored).view()) == status::ok);
     REQUIRE(exact.step(x) == status::ok);
     REQUIRE(paper.step(x) == status::ok);
     const auto expected = to_vector(full.kept().indices);
     CHECK(to_vector(literal.kept().rep) == to_vector(full.kept().rep));
+    CHECK(to_vector(filtered.kept().rep) == to_vector(full.kept().rep));
     CHECK(to_vector(narrow.kept().rep) == to_vector(full.kept().rep));
     CHECK(to_vector(exact.kept().indices) == expected);
     CHECK(to_vector(paper.kept().indices) == expected);

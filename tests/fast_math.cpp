@@ -12,8 +12,8 @@ namespace tests {
 
 using namespace cascada;
 
-std::vector<index_t> fast_math_select(matrix_view<const float> x, float tau) {
-  selector<float> select({.threshold = tau});
+std::vector<index_t> fast_math_select(matrix_view<const float> x, float tau, prefilter filter) {
+  selector<float> select({.threshold = tau, .filter = filter});
   if (select(x) != status::ok) return {};
   const auto rep = select.kept().rep;
   return {rep.begin(), rep.end()};

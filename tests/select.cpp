@@ -60,7 +60,9 @@ TEMPLATE_TEST_CASE("select: blocked, literal and reference agree", "[select][pro
   const auto  assign = GENERATE(assignment::lowest_index, assignment::nearest);
   CAPTURE(k, T, d, tau, assign);
   const auto              tokens = make_tokens<TestType>(k, T, d, 3);
-  const selection_options options{.threshold = tau, .assign = assign};
+  const auto filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  CAPTURE(filter);
+  const selection_options options{.threshold = tau, .assign = assign, .filter = filter};
   selector<TestType>      select(options), literal(options);
   REQUIRE(select(tokens.view()) == status::ok);
   REQUIRE(literal.literal(tokens.view()) == status::ok);
@@ -105,12 +107,32 @@ TEST_CASE("select: a bfloat16 row counts as the float row of the same values", "
   check_same(narrow.kept(), wide.kept());
 }
 
+TEST_CASE("select: stretches, blocks and growing sketches at full length", "[select][property]") {
+  const auto  k      = GENERATE(kind::clustered, kind::random);
+  const float tau    = GENERATE(0.5f, 0.8f);
+  const auto  assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  CAPTURE(k, tau, assign);
+  const auto      tokens = make_tokens<float>(k, 1100, 96, 13);
+  selector<float> plain({.threshold = tau, .assign = assign, .filter = prefilter::none});
+  REQUIRE(plain(tokens.view()) == status::ok);
+  CHECK(plain.report().pairs_rechecked == 0);
+  for (const prefilter filter : all_filters) {
+    CAPTURE(filter);
+    selector<float> select({.threshold = tau, .assign = assign, .filter = filter});
+    REQUIRE(select(tokens.view()) == status::ok);
+    check_same(select.kept(), plain.kept());
+    CHECK(select.report().gram == plain.report().gram);
+  }
+}
+
 TEST_CASE("select: the number of threads changes nothing, counters included", "[select][property][threads]") {
   const auto assign  = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto threads = GENERATE(2, 5);
   CAPTURE(assign, threads);
   const auto                tokens = make_tokens<float>(kind::clustered, 500, 32, 21);
-  const selection_options   options{.assign = assign};
+  const auto filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  CAPTURE(filter);
+  const selection_options   options{.assign = assign, .filter = filter};
   thread_pool<compiled_isa> pool(threads);
   selector<float>           pooled(options, {.executor = {&pool}});
   selector<float, cpu<compiled_isa, serial_executor>> serial(options);

@@ -1,5 +1,6 @@
 // One verdict per pair: pairs placed within a few ulps of the threshold, on every path, decided as the reference does.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -70,20 +71,25 @@ TEST_CASE("verdict: pairs within a few ulps of tau", "[verdict][property]") {
   const auto  d   = GENERATE(2, 7, 64, 257, 576);
   const float tau = GENERATE(0.3f, 0.8f, 0.95f);
   CAPTURE(d, tau);
-  index_t covered = 0, uncovered = 0;
+  index_t covered = 0, uncovered = 0, rechecking = 0;
   for (unsigned seed = 0; seed < 4; ++seed) {
     const auto        tokens = near_threshold(150, d, tau, seed);
     const auto        x      = tokens.rows.view();
-    selector<float>   select({.threshold = tau});
     selector<float>   literal({.threshold = tau});
     const auto        expected = reference::select<float>(x, {.threshold = tau});
-    REQUIRE(select(x) == status::ok);
     REQUIRE(literal.literal(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == expected.rep);
     CHECK(to_vector(literal.kept().rep) == expected.rep);
+    for (const prefilter filter : all_filters) {
+      CAPTURE(filter);
+      selector<float> select({.threshold = tau, .filter = filter});
+      REQUIRE(select(x) == status::ok);
+      CHECK(to_vector(select.kept().rep) == expected.rep);
+      // Estimates as near to tau as these leave the pair to the chain.
+      if (select.report().pairs_rechecked > 0) ++rechecking;
+    }
     for (const unsigned state : {1u, 2u}) {
       for (const auto validate : {validation::exact, validation::cross_gram}) {
-        cascade<float> walk({.threshold = tau, .validate = validate});
+        cascade<float> walk({.threshold = tau, .validate = validate, .filter = all_filters[seed]});
         REQUIRE(walk.inherit(random_state(150, state).view()) == status::ok);
         REQUIRE(walk.step(x) == status::ok);
         CHECK(to_vector(walk.kept().indices) == expected.indices);
@@ -95,6 +101,7 @@ TEST_CASE("verdict: pairs within a few ulps of tau", "[verdict][property]") {
   // The pairs straddle the threshold, so the test decides something.
   CHECK(covered > 5);
   CHECK(uncovered > 5);
+  CHECK(rechecking >= 4);  // sketches, in each of the four sets
 }
 
 TEST_CASE("verdict: a duplicate is covered at tau = 1, at any scale", "[verdict][property]") {
@@ -109,13 +116,15 @@ TEST_CASE("verdict: a duplicate is covered at tau = 1, at any scale", "[verdict]
       const float value = scale * (1.0f + normal(random));
       rows.set(0, c, value), rows.set(1, c, value);
     }
-    selector<float> select({.threshold = 1.0f});
+    selector<float> select({.threshold = 1.0f, .filter = all_filters[trial % 5]});
     REQUIRE(select(std::as_const(rows).view()) == status::ok);
     CHECK(select.kept().count() == 1);
   }
 }
 
 TEST_CASE("verdict: rows below 2^-30 count as zero, rows above do not", "[verdict][property]") {
+  const prefilter filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  CAPTURE(filter);
   const struct {
     float   value;
     index_t kept;
@@ -124,7 +133,7 @@ TEST_CASE("verdict: rows below 2^-30 count as zero, rows above do not", "[verdic
     CAPTURE(value);
     token_rows<float> rows(3, 1);
     for (index_t i = 0; i < 3; ++i) rows.set(i, 0, value);
-    selector<float> select({.threshold = 0x1p-149f});  // the smallest threshold there is
+    selector<float> select({.threshold = 0x1p-149f, .filter = filter});  // the smallest threshold there is
     REQUIRE(select(std::as_const(rows).view()) == status::ok);
     CHECK(select.kept().count() == kept);
   }
@@ -140,6 +149,32 @@ TEST_CASE("verdict: opposite and orthogonal rows do not cover each other", "[ver
   CHECK(select.kept().count() == 3);
 }
 
+TEST_CASE("verdict: estimates hold for rows at the ends of the range of floats", "[verdict][property]") {
+  const prefilter filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const auto      d      = GENERATE(33, 128);
+  CAPTURE(filter, d);
+  std::mt19937                    random(9);
+  std::normal_distribution<float> normal;
+  for (int trial = 0; trial < 20; ++trial) {
+    // Norms from zero rows to squares that nearly overflow; bfloat16 and products of subnormal elements are lost.
+    const float       scales[] = {0.0f, 0x1p-149f, 0x1p-130f, 0x1p-31f, 0x1p-29f, 1.0f, 0x1p40f, 0x1.8p60f, 0x1.4p63f};
+    token_rows<float> rows(80, d);
+    for (index_t i = 0; i < 80; ++i) {
+      const float scale = scales[random() % 9], root = std::sqrt(static_cast<float>(d));
+      for (index_t c = 0; c < d; ++c) {
+        const float tiny = random() % 4 == 0 ? 0x1p-128f : 1.0f;
+        rows.set(i, c, scale * tiny / root * (1 + 0.5f * std::clamp(normal(random), -1.0f, 1.0f)));
+      }
+    }
+    const auto              x = std::as_const(rows).view();
+    const selection_options options{.threshold = trial % 2 ? 0.9f : 0x1p-20f, .filter = filter};
+    const auto              expected = reference::select<float>(x, options);
+    selector<float>         select(options);
+    REQUIRE(select(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == expected.rep);
+  }
+}
+
 TEST_CASE("verdict: code compiled with -ffast-math gives the same sets", "[verdict][property]") {
   const auto  d    = GENERATE(2, 33, 576);
   const float tau  = GENERATE(0.3f, 0.8f, 1.0f);
@@ -151,7 +186,7 @@ TEST_CASE("verdict: code compiled with -ffast-math gives the same sets", "[verdi
   for (const auto* tokens : {&close, &odd, &zeros}) {
     const auto x = tokens->view();
     const auto expected = reference::select<float>(x, {.threshold = tau});
-    CHECK(fast_math_select(x, tau) == expected.rep);
+    for (const prefilter filter : all_filters) CHECK(fast_math_select(x, tau, filter) == expected.rep);
     CHECK(fast_math_cascade(x, random_state(200, seed).view(), tau) ==
           reference::cascade<float>(x, random_state(200, seed).view(), {.threshold = tau}).rep);
   }

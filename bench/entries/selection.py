@@ -20,7 +20,7 @@ def of_peak(session):
     inputs.insert(0, ("activations", session.layers.residual(15, T)))
     for library in (session.library, *session.other_libraries):
         for data, x in inputs:
-            select = Selection(library, FULL, TAU)
+            select = Selection(library, FULL, TAU, filter="none")
             samples = session.interleaved({"ours": lambda: select(x)})
             session.entry(name, f"{library.compiler}, {data}, d={x.shape[1]}", samples, measure="of_peak", target=0.8,
                           flops=2 * x.shape[1] * select.pairs_evaluated, T=T, d=x.shape[1], r=select.kept.count)
@@ -76,12 +76,35 @@ def against_gram(session):
                       [random_rows(session.library, 1024, 576)], None)
 
 
+def _against_plain(session, name, case, inputs, tau, filter, target):
+    """A prefilter against our own selection without one: the same sets, layer after layer."""
+    T, d = inputs[0].shape
+    plain, select = (Selection(session.library, FULL, tau, filter=kind) for kind in ("none", filter))
+    counts = []
+    for x in inputs:
+        plain(x)
+        select(x)
+        require(np.array_equal(plain.kept.array("rep"), select.kept.array("rep")), name, case)
+        counts.append(select.kept.count)
+    samples = session.interleaved({"ours": lambda: [select(x) for x in inputs],
+                                   "own, no estimates": lambda: [plain(x) for x in inputs]})
+    session.entry(name, case, samples, peer="own, no estimates", target=target, T=T, d=d, r=int(np.mean(counts)))
+
+
 def against_own(session):
-    # The place of two options that the library is to get: once selection_options has them, _against_own(...) measures
-    # them against the float selection without them, on the same layers, tau 0.8 (target 1.45) and 0.9 (target 2).
-    for name in ("select_bf16_prefilter", "select_adaptive_tau09"):
-        if session.wants(name):
-            session.gap(name, "not implemented")
+    entries = (("select_bf16_prefilter", TAU, "bf16_tiles", 1.45), ("select_adaptive_tau09", 0.9, "automatic", 2))
+    for name, tau, filter, target in entries:
+        if not session.wants(name):
+            continue
+        if filter == "bf16_tiles" and not session.library.has_tiles:
+            # Vectors of bfloat16 are what the target has instead, if anything.
+            filter = "bf16_vectors"
+        for T in session.lengths(name, 1024, 4096):
+            layers = [session.layers.residual(layer, T) for layer in LAYERS]
+            _against_plain(session, name, f"{filter}, activations, T={T}, tau {tau}", layers, tau, filter, target)
+        T = session.lengths(name, 1024)[0]
+        _against_plain(session, name, f"{filter}, random rows, r=T={T}", [random_rows(session.library, T, 576)], tau,
+                       filter, None)
 
 
 ENTRIES = [of_peak, against_gram, against_own]

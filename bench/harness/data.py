@@ -37,9 +37,10 @@ class Layers:
         return np.array(self._bytes[begin:end].view(np.uint16).reshape(self._header[name]["shape"])[:tokens])
 
     def residual(self, layer, tokens, bf16=False):
-        """Rows [T, hidden] entering a layer."""
+        """Rows [T, hidden] entering a layer. The file holds bfloat16; a third of it are floats that bfloat16 does not
+        hold, as a model's are, at the same cosines."""
         bits = self._bits(f"residual_{layer:02}", tokens)
-        return bits if bf16 else to_float(bits)
+        return bits if bf16 else to_float(bits) * np.float32(1 / 3)
 
     def qkv(self, layer, tokens, bf16=False):
         """Three arrays [T, heads, head_dim]."""

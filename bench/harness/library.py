@@ -5,6 +5,7 @@ from ctypes import POINTER, byref, c_bool, c_char_p, c_double, c_float, c_int, c
 import numpy as np
 
 FULL, LITERAL, CASCADE, PAPER = range(4)  # selection_kind of bindings.cpp
+FILTERS = {"automatic": 0, "none": 1, "sketch": 2, "bf16_vectors": 3, "bf16_tiles": 4}
 KEYS = {"all": 0, "representatives": 1, "near": 2, "near_and_far": 3}
 QUERIES = {"all": 0, "representatives": 1, "grouped": 2}
 
@@ -22,12 +23,13 @@ class Kept(ctypes.Structure):
 
 SIGNATURES = {
     "cascada_pool": (c_void_p, [c_int]),
-    "cascada_selection": (c_void_p, [c_int, c_bool, c_float, c_void_p]),
+    "cascada_selection": (c_void_p, [c_int, c_bool, c_float, c_int, c_void_p]),
     "cascada_selection_free": (None, [c_void_p]),
     "cascada_select": (c_int, [c_void_p, c_void_p, c_int32, c_int32]),
     "cascada_inherit": (c_int, [c_void_p, c_void_p]),
     "cascada_kept": (Kept, [c_void_p]),
     "cascada_pairs_evaluated": (c_int64, [c_void_p]),
+    "cascada_pairs_rechecked": (c_int64, [c_void_p]),
     "cascada_gram_operations": (c_int64, [c_void_p]),
     "cascada_attention": (c_void_p, [c_bool, c_int, c_int, c_bool] + [c_int32] * 4 + [c_void_p]),
     "cascada_attention_free": (None, [c_void_p]),
@@ -35,6 +37,7 @@ SIGNATURES = {
     "bench_memory_held": (c_int64, []),
     "bench_memory_peak": (c_int64, []),
     "bench_memory_reset_peak": (None, []),
+    "bench_has_tiles": (c_bool, []),
     "bench_compiler": (c_char_p, []),
     "bench_fma_loop": (c_double, [c_int64]),
     "bench_bf16_loop": (c_double, [c_int64]),
@@ -53,6 +56,7 @@ class Library:
             function = getattr(self.c, name)
             function.restype, function.argtypes = result, arguments
         self.compiler = self.c.bench_compiler().decode().split(" (")[0].strip()
+        self.has_tiles = self.c.bench_has_tiles()  # matrix instructions for bfloat16
         self._pools = {}
 
     def pool(self, threads):
@@ -75,9 +79,9 @@ def _check(answer, what):
 class Selection:
     """A selector or a cascade; call it with rows [T, d]."""
 
-    def __init__(self, library, kind, threshold=0.8, bf16=False, threads=1):
+    def __init__(self, library, kind, threshold=0.8, bf16=False, threads=1, filter="automatic"):
         self._c = library.c
-        self._self = self._c.cascada_selection(kind, bf16, threshold, library.pool(threads))
+        self._self = self._c.cascada_selection(kind, bf16, threshold, FILTERS[filter], library.pool(threads))
 
     def __call__(self, rows):
         _check(self._c.cascada_select(self._self, rows.ctypes.data, *rows.shape), "selection")
@@ -92,6 +96,10 @@ class Selection:
     @property
     def pairs_evaluated(self):
         return self._c.cascada_pairs_evaluated(self._self)
+
+    @property
+    def pairs_rechecked(self):
+        return self._c.cascada_pairs_rechecked(self._self)
 
     def __del__(self):
         self._c.cascada_selection_free(self._self)

@@ -60,17 +60,17 @@ template <row_scalar Scalar, cpu_backend B>
 status resolve_from_cross_gram(selection_pass<Scalar, B>& pass, const cross_gram_workspace<B>& cross, index_t candidate,
                                index_t i) {
   const float* products = cross.products.data() + (i - pass.begin) * cross.stride;
-  const auto   covered  = [&](index_t j, pair_value& value) {
+  const auto   covered  = [&](index_t j, pair_value<B>& value) {
     if (cross.position[j] >= 0) return tile_covers<B>(pass.rows, i, j, products[cross.position[j]], value);
     ++pass.pairs.evaluated;
     return pair_covers<B>(pass.rows, i, j, value);
   };
-  pair_value value;
+  pair_value<B> value;
   if (covered(candidate, value)) {
     pass.now.rep[i] = candidate;
     return status::ok;
   }
-  match best = {};
+  match<B> best = {};
   for (index_t k = 0; k < pass.now.count && !pass.settled(best); ++k)
     if (pass.now.indices[k] != candidate && covered(pass.now.indices[k], value)) pass.improve(i, k, value, best);
   return pass.settle_in_block(i, best);

@@ -147,6 +147,7 @@ CASCADA_INLINE float any_order_product(const Scalar* a, const Scalar* b, index_t
 }
 
 /// A product, and whether it is the canonical one or one within the margin.
+template <cpu_backend B>
 struct pair_value {
   float product   = 0;
   bool  canonical = false;
@@ -154,7 +155,7 @@ struct pair_value {
 
 /// The verdict on token i and the earlier token j, asked of this pair alone.
 template <cpu_backend B, row_scalar Scalar>
-bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value& value) noexcept {
+bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value<B>& value) noexcept {
   const float norm_i = rows.norms[i], norm_j = rows.norms[j];
   if (norm_i <= largest_estimated_norm && norm_j <= largest_estimated_norm) {
     value             = {any_order_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), false};
@@ -169,7 +170,7 @@ bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value
 /// The same, given the product as a tile has it: the canonical one where the target has FMA.
 template <cpu_backend B, row_scalar Scalar>
 CASCADA_INLINE bool tile_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, float product,
-                                pair_value& value) noexcept {
+                                pair_value<B>& value) noexcept {
   value = {product, true};
   if constexpr (B::has_fma) return covers<B>(product, rows.scaled_norms[i], rows.norms[j]);
   // Most pairs are far from being covered.
@@ -179,8 +180,8 @@ CASCADA_INLINE bool tile_covers(const gram_rows<Scalar>& rows, index_t i, index_
 
 /// Whether token i is nearer to token a than to token b, both of which cover it.
 template <cpu_backend B, row_scalar Scalar>
-bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value& of_a, index_t b,
-            pair_value& of_b) noexcept {
+bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& of_a, index_t b,
+            pair_value<B>& of_b) noexcept {
   const auto norm_a = static_cast<double>(rows.norms[a]), norm_b = static_cast<double>(rows.norms[b]);
   if (!of_a.canonical || !of_b.canonical) {
     const double difference = static_cast<double>(of_a.product) * norm_b - static_cast<double>(of_b.product) * norm_a;

@@ -26,7 +26,7 @@ void check_inherited(selection_pass<Scalar, B>& pass) {
       const index_t i = tokens[t], old = pass.old_rep[i];
       const bool    waits     = old >= pass.begin;
       const index_t candidate = waits ? old : pass.now.rep[old];
-      pair_value    value;
+      pair_value<B>    value;
       const bool    covered = pair_covers<B>(pass.rows, i, candidate, value);
       if (covered && !waits) pass.now.rep[i] = candidate;
       pass.evidence[i - pass.begin] = waits     ? (covered ? token_evidence::waits_covered : token_evidence::waits)
@@ -44,7 +44,7 @@ bool inherit(selection_pass<Scalar, B>& pass, index_t i) noexcept {
   const index_t   old = pass.old_rep[i], candidate = pass.now.rep[old];
   bool            covered = evidence == token_evidence::waits_covered;
   if (candidate != old) {
-    pair_value value;
+    pair_value<B> value;
     covered = pair_covers<B>(pass.rows, i, candidate, value);
     ++pass.pairs.evaluated;
   }

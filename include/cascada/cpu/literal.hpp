@@ -18,7 +18,7 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
   all.clear(way.depth());
   append_tokens(way, all, nullptr, T);
   for (index_t begin = 0; begin < T; begin += stretch_tokens) {
-    const index_t count = std::min(stretch_tokens, T - begin);
+    const index_t count = std::min(+stretch_tokens, T - begin);
     for (index_t i = 0; i < count; ++i) way.load(begin + i, i, i);
     pass.where.executor.parallel_for((count + height - 1) / height, [&](index_t strip) {
       const index_t first = strip * height, tile = std::min(height, count - first);
@@ -32,10 +32,10 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
   }
   pass.pairs.evaluated = full_gram_operations(T);
   for (index_t i = 0; i < T; ++i) {
-    match best = {};
+    match<B> best = {};
     for (index_t k = 0; k < pass.now.count; ++k) {
       const index_t j = pass.now.indices[k];
-      pair_value    value;
+      pair_value<B>    value;
       if (tile_covers<B>(pass.rows, i, j, gram[std::int64_t{i} * T + j], value)) pass.improve(i, k, value, best);
     }
     if (const status answer = pass.settle(i, best); answer != status::ok) return answer;

@@ -25,6 +25,7 @@ inline constexpr index_t panel_width = gram_tuning<B>.vectors * vec<B>::width;
 
 /// What estimates of a token's products decide. The product with a column of norm n_j and spread w_j is below the
 /// threshold where its estimate is below low n_j - spread w_j, and above it where it exceeds high n_j + spread w_j.
+template <cpu_backend B>
 struct product_bounds {
   float low = 0, high = 0, spread = 0;
 };
@@ -61,13 +62,13 @@ struct tile_row {
   }
 
   /// Columns that may cover the row, and those that surely do.
-  CASCADA_INLINE std::uint32_t open(const product_bounds& row, column_bounds columns) const noexcept {
+  CASCADA_INLINE std::uint32_t open(const product_bounds<B>& row, column_bounds columns) const noexcept {
     std::uint32_t bits = 0;
     for (index_t v = 0; v < gram_tuning<B>.vectors; ++v)
       bits |= bits_less_equal(edge(row.low, -row.spread, columns, v), sum[v]) << (v * vec<B>::width);
     return bits;
   }
-  CASCADA_INLINE std::uint32_t sure(const product_bounds& row, column_bounds columns) const noexcept {
+  CASCADA_INLINE std::uint32_t sure(const product_bounds<B>& row, column_bounds columns) const noexcept {
     std::uint32_t bits = 0;
     for (index_t v = 0; v < gram_tuning<B>.vectors; ++v)
       bits |= bits_less(edge(row.high, row.spread, columns, v), sum[v]) << (v * vec<B>::width);

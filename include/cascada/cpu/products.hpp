@@ -31,7 +31,7 @@ struct product_workspace {
   packed_rows<B>        block;             // the tokens of a block
   buffer<float, B>      rows;              // [row_places, depth], of kinds that do not read the tokens' own rows
   const float*          row[row_places];
-  product_bounds        bounds[stretch_tokens];                          // by place of the token in the stretch
+  product_bounds<B>        bounds[stretch_tokens];                          // by place of the token in the stretch
   float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
 
@@ -130,7 +130,7 @@ class products {
   /// <= |e_i| |x_j| + (|x_i| + |e_i|) |e_j|. Products of bfloat16 are exact in float, or below the normal range; sums are
   /// float, in an order of the hardware's own.
   void set_bounds(index_t i, index_t slot, float square) noexcept {
-    product_bounds& bounds = memory_.bounds[slot];
+    product_bounds<B>& bounds = memory_.bounds[slot];
     const float     n = tokens_.norms[i], scaled = tokens_.scaled_norms[i], margin = tokens_.margin;
     memory_.norms[slot] = n, memory_.spreads[slot] = 0;
     if constexpr (canonical) {
@@ -169,7 +169,7 @@ template <class Products, cpu_backend B>
 void append_tokens(Products& way, packed_rows<B>& columns, const index_t* tokens, index_t count) noexcept {
   index_t slots[block_tokens];
   for (index_t first = 0; first < count; first += block_tokens) {
-    const index_t some = std::min(block_tokens, count - first);
+    const index_t some = std::min(+block_tokens, count - first);
     for (index_t c = 0; c < some; ++c) way.load(tokens ? tokens[first + c] : first + c, c, slots[c] = c);
     way.append(columns, 0, some, slots);
   }

@@ -11,6 +11,7 @@ namespace cascada::kernel {
 
 /// The tokens of a stretch that are not settled, in order. Rows of those compared so far are at the places from
 /// `row` to `rows_end`, in order.
+template <cpu_backend B>
 struct open_tokens {
   index_t token[stretch_tokens];
   index_t count = 0, next = 0;
@@ -60,7 +61,7 @@ void scan_alone(selection_pass<Scalar, B>& pass, Products& way, index_t place) {
 /// Brings the rows of the next tokens to the block's places, up to a block of them that may become representatives.
 /// A waiting token whose old representative is settled by now is settled too, or becomes one of them. Returns how many.
 template <class Products, row_scalar Scalar, cpu_backend B>
-index_t gather_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens& open) {
+index_t gather_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
   const index_t start = open.token[open.next];
   index_t       count = 0;
   for (; open.next < open.count && count < block_tokens; ++open.next) {
@@ -99,7 +100,7 @@ index_t gather_all(selection_pass<Scalar, B>& pass, Products& way) {
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
   block_gram<B>& gram = pass.gram;
-  match&         best = pass.found[i - pass.begin];
+  match<B>&         best = pass.found[i - pass.begin];
   const index_t  slot = gram.slot[i - pass.begin];
   if (slot >= 0)
     for (std::uint64_t open = gram.open[slot] & gram.joined; open != 0 && !pass.settled(best); open &= open - 1) {
@@ -113,7 +114,7 @@ status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
 
 /// Settles the next tokens, in order.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens& open) {
+status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
   const index_t first = open.next;
   gram_of_block(pass, way, gather_block(pass, way, open));
   for (index_t q = first; q < open.next; ++q) {
@@ -133,7 +134,7 @@ status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens
 
 /// Settles the tokens of the stretch that are open.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_stretch(selection_pass<Scalar, B>& pass, Products& way, open_tokens& open) {
+status resolve_stretch(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
   while (open.next < open.count) {
     const index_t known = pass.now.count;
     if (const status answer = resolve_block(pass, way, open); answer != status::ok) return answer;

@@ -27,7 +27,7 @@ index_t drop_settled(selection_pass<Scalar, B>& pass, Products& way, index_t fir
 /// when they are settled; the places of the others move together. Returns how many there are.
 template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
-             pair_counts& counts) noexcept {
+             pair_counts<B>& counts) noexcept {
   constexpr index_t     width = panel_width<B>, height = Products::height;
   const packed_rows<B>& known = pass.memory.known;
   for (index_t p = from / width; p * width < known.count() && count > 0; ++p) {
@@ -58,10 +58,12 @@ index_t scan(selection_pass<Scalar, B>& pass, Products& way, index_t first, inde
 template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
                     bool load) {
-  // Whole tiles: few enough rows to stay in the cache nearest to the core, and several slices to a thread.
-  const index_t slice = pass.where.executor.concurrency() > 1 ? 32 : 64, slices = (count + slice - 1) / slice;
-  index_t       left[stretch_tokens / 32];
-  pair_counts   counts[stretch_tokens / 32];
+  // Whole tiles, and one slice to a thread: the representatives pass through its caches once per slice.
+  constexpr index_t tile  = 2 * tile_scope<B>::rows;
+  const index_t     share = (count + pass.where.executor.concurrency() - 1) / pass.where.executor.concurrency();
+  const index_t     slice = (share + tile - 1) / tile * tile, slices = slice == 0 ? 0 : (count + slice - 1) / slice;
+  index_t           left[stretch_tokens / tile];
+  pair_counts<B>       counts[stretch_tokens / tile];
   pass.where.executor.parallel_for(slices, [&](index_t s) {
     [[maybe_unused]] const typename Products::scope on;
     const index_t begin = first + s * slice, size = std::min(slice, count - s * slice);

@@ -50,7 +50,7 @@ status select_stretch(selection_pass<Scalar, B>& pass, Products& way, index_t be
     const token_evidence evidence = pass.evidence[i - begin];
     if (evidence == token_evidence::none || evidence == token_evidence::waits) pass.tokens[count++] = i;
   }
-  open_tokens open;
+  open_tokens<B> open;
   open.rows_end = scan_slices(pass, way, 0, count, 0, true);
   for (index_t i = begin; i < end; ++i) {
     const token_evidence evidence = pass.evidence[i - begin];
@@ -67,7 +67,7 @@ status select_stretch(selection_pass<Scalar, B>& pass, Products& way, index_t be
 template <product_kind Kind, row_scalar Scalar, cpu_backend B>
 status walk(selection_pass<Scalar, B>& pass, index_t depth, index_t& next) {
   const bool        forced = pass.options.filter != prefilter::automatic || Kind == product_kind::full;
-  const pair_counts before = pass.pairs;
+  const pair_counts<B> before = pass.pairs;
   const auto        pays   = [&] {
     const std::int64_t rechecked = pass.pairs.rechecked - before.rechecked, all = pass.pairs.evaluated - before.evaluated;
     const std::int64_t saved = 64 - cost_of<Kind>(depth, pass.rows.x.cols);

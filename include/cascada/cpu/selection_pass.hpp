@@ -53,15 +53,17 @@ enum class token_evidence : std::uint8_t {
 CASCADA_INLINE constexpr bool waiting(token_evidence evidence) noexcept { return evidence >= token_evidence::waits; }
 
 /// A covering representative: its position in R, and the pair's product.
+template <cpu_backend B>
 struct match {
   index_t    position = -1;
-  pair_value value    = {};
+  pair_value<B> value    = {};
 };
 
+template <cpu_backend B>
 struct pair_counts {
   std::int64_t evaluated = 0, rechecked = 0;
 
-  CASCADA_INLINE void add(const pair_counts& more) noexcept {
+  CASCADA_INLINE void add(const pair_counts<B>& more) noexcept {
     evaluated += more.evaluated, rechecked += more.rechecked;
   }
 };
@@ -98,12 +100,12 @@ struct selection_pass {
   const index_t*       old_rep = nullptr;  // of the state it inherits; null: none
   buffer<float, B>     norms, scaled_norms;  // [T]
   buffer<index_t, B>   position, additions;  // [T], for counting
-  pair_counts          pairs;
+  pair_counts<B>          pairs;
 
   // Of the stretch at hand:
   index_t        begin = 0, end = 0;
   token_evidence evidence[stretch_tokens];
-  match          found[stretch_tokens];  // among the representatives it was compared with
+  match<B>          found[stretch_tokens];  // among the representatives it was compared with
   index_t        tokens[row_places];     // whose row is at a place
   block_gram<B>  gram;
 
@@ -139,8 +141,8 @@ struct selection_pass {
   /// Turns to the tokens [first, last).
   void enter(index_t first, index_t last) noexcept {
     begin = first, end = last;
-    std::fill_n(evidence, end - begin, token_evidence::none);
-    std::fill_n(found, end - begin, match{});
+    for (token_evidence& of_token : evidence) of_token = token_evidence::none;
+    for (match<B>& of_token : found) of_token = {};
   }
 
   /// Fills in the counts and tells what the pass did, given the state it inherited (null: none).
@@ -163,7 +165,7 @@ struct selection_pass {
   }
 
   /// Gives token i the representative found, or makes it one.
-  status settle(index_t i, const match& best) noexcept {
+  status settle(index_t i, const match<B>& best) noexcept {
     if (best.position >= 0) {
       now.rep[i] = now.indices[best.position];
       return status::ok;
@@ -172,7 +174,7 @@ struct selection_pass {
   }
 
   /// The same for a token of the block, which joins the block's members where it has none.
-  status settle_in_block(index_t i, const match& best) noexcept {
+  status settle_in_block(index_t i, const match<B>& best) noexcept {
     if (const status answer = settle(i, best); answer != status::ok || best.position >= 0) return answer;
     const index_t slot = gram.slot[i - begin];
     gram.joined |= std::uint64_t{1} << slot;
@@ -182,14 +184,14 @@ struct selection_pass {
   }
 
   /// Whether no further representative can replace `best`.
-  CASCADA_INLINE bool settled(const match& best) const noexcept {
+  CASCADA_INLINE bool settled(const match<B>& best) const noexcept {
     return best.position >= 0 && options.assign == assignment::lowest_index;
   }
   CASCADA_INLINE bool settled(index_t i) const noexcept { return settled(found[i - begin]); }
 
   /// A covering representative at `place` replaces `best` if it is the first one found, or under `nearest` if its cosine
   /// is larger (ties to the lower index, which is met first).
-  void improve(index_t i, index_t place, pair_value value, match& best) const noexcept {
+  void improve(index_t i, index_t place, pair_value<B> value, match<B>& best) const noexcept {
     if (best.position < 0 ||
         (options.assign == assignment::nearest &&
          nearer<B>(rows, i, now.indices[place], value, now.indices[best.position], best.value)))
@@ -199,8 +201,8 @@ struct selection_pass {
   /// The verdict on token i and the representative at `place`, from their product if it is canonical, else asked of the
   /// pair unless it is `sure`.
   template <bool Canonical>
-  void weigh(index_t i, index_t place, float product, bool sure, match& best, pair_counts& counts) const noexcept {
-    pair_value value{product, true};
+  void weigh(index_t i, index_t place, float product, bool sure, match<B>& best, pair_counts<B>& counts) const noexcept {
+    pair_value<B> value{product, true};
     if constexpr (Canonical) {
       if (!covers<B>(product, rows.scaled_norms[i], rows.norms[now.indices[place]])) return;
     } else if (!sure || options.assign == assignment::nearest) {
