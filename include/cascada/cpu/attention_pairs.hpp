@@ -161,9 +161,10 @@ struct score_row {
     for (; j + weight_keys <= count; j += weight_keys) take(top[0], j, 0xffff), take(top[1], j + 16, 0xffff);
     if (j < count) take(top[0], j, lanes(count - j));
     if (j + 16 < count) take(top[1], j + 16, lanes(count - j - 16));
-    float most = _mm512_reduce_max_ps(_mm512_max_ps(top[0], top[1]));
-    if constexpr (!Biased) most *= _mm512_cvtss_f32(scale);
-    return most > at_least ? most : at_least;
+    top[0] = _mm512_max_ps(top[0], top[1]);
+    if constexpr (!Biased) top[0] = _mm512_mul_ps(top[0], scale);
+    const bool higher = _mm512_cmp_ps_mask(top[0], _mm512_set1_ps(at_least), _CMP_GT_OQ) != 0;
+    return higher ? _mm512_reduce_max_ps(top[0]) : at_least;  // seldom, after the first keys
   }
 
   /// The first `count` lanes, as far as a vector goes.
@@ -257,7 +258,7 @@ void absorb_rows(const query_rows<B, bf16_pair>& tile, index_t row, index_t coun
   index_t      seen[score_rows_at_once<B, bf16_pair>];
   float        maxima[score_rows_at_once<B, bf16_pair>];
   const auto   scores_of = [&](index_t i) {
-    return score_row<B, Biased>{scores + i * stride, block.bias_of((row + i) / tile.group), scale};
+    return score_row<B, Biased>{scores + i * stride, Biased ? block.bias_of((row + i) / tile.group) : nullptr, scale};
   };
   for (index_t i = 0; i < count; ++i) {
     seen[i]   = block.visible((row + i) / tile.group);
