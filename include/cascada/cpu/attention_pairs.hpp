@@ -128,8 +128,7 @@ CASCADA_INLINE void short_exp2(const __m512 (&x)[Vectors], __m512 (&powers)[Vect
 #pragma GCC unroll 3
   for (const float coefficient : {0.226067156f, 0.695833564f, 0.999925196f})
 #pragma GCC unroll 8
-    for (index_t v = 0; v < Vectors; ++v)
-      powers[v] = _mm512_fmadd_ps(powers[v], part[v], _mm512_set1_ps(coefficient));
+    for (index_t v = 0; v < Vectors; ++v) powers[v] = _mm512_fmadd_ps(powers[v], part[v], _mm512_set1_ps(coefficient));
 #pragma GCC unroll 8
   for (index_t v = 0; v < Vectors; ++v) powers[v] = _mm512_scalef_ps(powers[v], x[v]);  // x 2^floor(x)
 }
@@ -192,7 +191,7 @@ CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t co
                           __m512 (&total)[2]) noexcept {
   constexpr index_t vectors = 2 * Registers;
   __m512            logits[vectors], powers[vectors];
-  const auto mask = [&](index_t v) { return Partly ? row.lanes(count - j - 16 * v) : __mmask16{0xffff}; };
+  const auto        mask = [&](index_t v) { return Partly ? row.lanes(count - j - 16 * v) : __mmask16{0xffff}; };
 #pragma GCC unroll 8
   for (index_t v = 0; v < vectors; ++v) logits[v] = row.logits(j + 16 * v, mask(v), below);
   short_exp2<B>(logits, powers);
@@ -212,7 +211,7 @@ CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t co
 template <cpu_backend B, bool Biased>
 CASCADA_INLINE float absorb_scores(const score_row<B, Biased>& row, float now, float* weights, index_t count,
                                    index_t padded, float& maximum, float* sums) noexcept {
-  const __m512 below     = _mm512_set1_ps(now), drop[1] = {_mm512_set1_ps(maximum - now)};
+  const __m512 below = _mm512_set1_ps(now), drop[1] = {_mm512_set1_ps(maximum - now)};
   __m512       shrink[1], total[2];
   short_exp2<B>(drop, shrink);
   total[0] = _mm512_mul_ps(_mm512_loadu_ps(sums), shrink[0]), total[1] = _mm512_setzero_ps();
@@ -276,7 +275,7 @@ void absorb_rows(const query_rows<B, bf16_pair>& tile, index_t row, index_t coun
 template <cpu_backend B, class Products>
 void attend_block_by(Products&& products, const query_rows<B, bf16_pair>& tile, const key_block& block,
                      float* scores) noexcept {
-  constexpr index_t      step = std::remove_reference_t<Products>::rows;
+  constexpr index_t      step   = std::remove_reference_t<Products>::rows;
   constexpr std::int64_t stride = score_stride<B, bf16_pair>;
   for (index_t row = 0; row < tile.rows; row += step) {
     const index_t rows = tile.rows - row < step ? tile.rows - row : step;

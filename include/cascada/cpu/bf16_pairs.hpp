@@ -90,8 +90,8 @@ CASCADA_INLINE void store_elements(vec<B> value, Out* to) noexcept {
     value.store(lanes);
     const auto bits    = words::load(lanes);
     const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
-    const auto halves  = (bits & 0x7fff'ffffu) > 0x7f80'0000u ? quiet : rounded;
-    const auto stored  = __builtin_convertvector(halves, typename integers<B, std::uint16_t>::lanes);
+    const auto halves = (bits & 0x7fff'ffffu) > 0x7f80'0000u ? quiet : rounded;
+    const auto stored = __builtin_convertvector(halves, typename integers<B, std::uint16_t>::lanes);
     std::memcpy(static_cast<void*>(to), &stored, sizeof stored);
   } else {
     float lanes[vec<B>::width];
