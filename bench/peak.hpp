@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cascada/cpu/amx.hpp"
 #include "cascada/cpu/simd.hpp"
 
 #ifdef __AVX512BF16__
@@ -37,8 +38,32 @@ double fma_loop(std::int64_t steps) noexcept {
   return 2.0 * chains * kernel::vec<B>::width * static_cast<double>(steps);
 }
 
-/// The same for products of bfloat16 pairs summed in float; 0 where the target has no such instruction.
+/// Rounds of four tile products, as many as there are accumulators in a kernel's 2 x 2 tiles.
+inline double tile_loop([[maybe_unused]] std::int64_t steps) noexcept {
+#ifdef __AMX_BF16__
+  const kernel::tile_scope<cascada::default_backend> scope;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (std::int64_t s = 0; s < steps; ++s) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+#endif
+  return 4.0 * 2 * 16 * 32 * 16 * static_cast<double>(steps);
+}
+
+/// The same for products of bfloat16 pairs summed in float, by the instruction that the kernels use; 0 where the target
+/// has none.
 inline double bf16_loop([[maybe_unused]] std::int64_t steps) noexcept {
+  if (kernel::tiles_permitted<cascada::default_backend>()) return tile_loop(steps);
 #ifdef __AVX512BF16__
   constexpr index_t chains = 12;
   __m512            sum[chains];

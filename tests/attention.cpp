@@ -23,13 +23,14 @@ struct comparison {
   int    rows = 0, skipped = 0;
 };
 
-/// Largest errors against double, of ours and of plain loops in float whose result is rounded like ours. Rows where
-/// the refinement chose by a hair are left out: the next rounding may choose another token, rightly.
-template <class Out, row_scalar Scalar>
+/// Largest errors against double, of ours and of plain loops in float whose result is rounded like ours; `Operand`: and
+/// whose factors are. Rows where the refinement chose by a hair are left out: the next rounding may choose another
+/// token, rightly.
+template <class Out, class Operand = float, row_scalar Scalar>
 comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                    const std::vector<float>& result, double narrow = 1e-4) {
   const auto exact = reference::attention(p.template input<double>(), assignments(selections), options);
-  const auto plain = reference::attention(p.template input<float>(), assignments(selections), options);
+  const auto plain = reference::attention<float, Operand>(p.template input<float>(), assignments(selections), options);
   REQUIRE(result.size() == exact.out.size());
   comparison  found;
   std::size_t i = 0;
@@ -52,10 +53,13 @@ comparison compare(const attention_options& options, const problem<Scalar>& p, c
 
 /// FlashAttention's rule: at most twice the error of the plain implementation. The floor: with a key or two the plain
 /// sum may happen to be exact; one rounding of weights, of their sum and of the quotient may not.
-template <class Out, row_scalar Scalar>
-void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections) {
-  const auto found = compare<Out>(options, p, selections, attend<Out>(options, p, p.kv(), selections));
-  CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped);
+template <class Out, row_scalar Scalar, cpu_backend B = serial_backend>
+void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
+                 B where = {}) {
+  constexpr bool pairs  = !std::same_as<kernel::operand_of<Scalar, B>, float>;
+  const auto     result = attend<Out>(options, p, p.kv(), selections, {}, where);
+  const auto     found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result);
+  CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   CHECK(found.skipped * 20 <= found.rows);
 }
@@ -99,6 +103,26 @@ TEMPLATE_TEST_CASE("attention: every mode, rows of two bytes", "[attention]", bf
   const std::vector<selection> selections = {random_selection(130, 0.3, 7)};
   check_close<TestType>(m.options, p, selections);
   check_close<float>(m.options, p, selections);
+}
+
+TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 by every kind of product", "[attention]", product_backends) {
+  const mode  m    = any_mode();
+  const shape size = GENERATE(shape{1, 2, 1, 16, 24}, shape{65, 4, 4, 33, 65}, shape{130, 40, 1, 64, 48},
+                              shape{200, 6, 2, 96, 16});
+  CAPTURE(m, size);
+  const problem<bfloat16>      p(size, 35);
+  const std::vector<selection> selections = {random_selection(size.tokens, 0.3, 7)};
+  check_close<bfloat16>(m.options, p, selections, TestType());
+  check_close<float>(m.options, p, selections, TestType());
+}
+
+TEMPLATE_LIST_TEST_CASE("attention: bfloat16, more keys than a row takes into its softmax at once", "[attention]",
+                        product_backends) {
+  const mode    m    = any_mode();
+  const index_t T    = kernel::step_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
+  const shape   size = {T, 1, 1, 8, 8};
+  CAPTURE(m, size);
+  check_close<float>(m.options, problem<bfloat16>(size, 36), {random_selection(T, 0.5, 3)}, TestType());
 }
 
 TEST_CASE("attention: a selection per KV head", "[attention]") {

@@ -10,6 +10,7 @@
 #include <ostream>
 #include <random>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "cascada/attention.hpp"
@@ -187,9 +188,23 @@ inline const std::vector<mode> modes = {
 
 inline bool strictly_causal(const attention_options& options) { return options.causal && !options.lookahead; }
 
+using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>;
+
+/// What this target is compiled for, less some of it: kernels of instructions that are not in the tag do not run.
+template <cascada::isa Without>
+using backend_without =
+    cascada::cpu<static_cast<cascada::isa>(static_cast<std::uint32_t>(cascada::compiled_isa) &
+                                           ~static_cast<std::uint32_t>(Without)),
+                 cascada::serial_executor>;
+
+/// bfloat16 rows by matrix tiles, by products of pairs and by floats, as far as the target goes.
+using product_backends =
+    std::tuple<serial_backend, backend_without<cascada::isa::amx_bf16>,
+               backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>>;
+
 /// Runs a mode; a failed call gives nothing. Results are floats, packed, whatever Out is.
 template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV,
-          cascada::cpu_backend B = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>>
+          cascada::cpu_backend B = serial_backend>
 std::vector<float> attend(const attention_options& options, const problem<Scalar>& p, const KV& kv,
                           const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                           B where = {}) {

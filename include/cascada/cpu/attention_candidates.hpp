@@ -148,8 +148,8 @@ void score_candidates(const query_rows<B, E>& token, const cluster_rows<B, E>& r
           k < token.key_lanes ? token.queries[std::int64_t{row} * token.key_lanes + k] : 0.0f;
   for (index_t row = 0; row < token.rows; row += scoring_heads<B>)
     score_heads(token.rows - row < scoring_heads<B> ? token.rows - row : scoring_heads<B>,
-                scratch.queries.data() + std::int64_t{row} * key_stride, token.scale, rows, scratch.candidates.data(), count,
-                scratch.logits.data() + row * stride, stride);
+                scratch.queries.data() + std::int64_t{row} * key_stride, token.scale, rows, scratch.candidates.data(),
+                count, scratch.logits.data() + row * stride, stride);
 }
 
 /// scores [count] of a token's candidates: sum over its heads of exp(logit - L_h), up to a common factor that keeps

@@ -128,8 +128,7 @@ CASCADA_INLINE void short_exp2(const __m512 (&x)[Vectors], __m512 (&powers)[Vect
 #pragma GCC unroll 3
   for (const float coefficient : {0.226067156f, 0.695833564f, 0.999925196f})
 #pragma GCC unroll 8
-    for (index_t v = 0; v < Vectors; ++v)
-      powers[v] = _mm512_fmadd_ps(powers[v], part[v], _mm512_set1_ps(coefficient));
+    for (index_t v = 0; v < Vectors; ++v) powers[v] = _mm512_fmadd_ps(powers[v], part[v], _mm512_set1_ps(coefficient));
 #pragma GCC unroll 8
   for (index_t v = 0; v < Vectors; ++v) powers[v] = _mm512_scalef_ps(powers[v], x[v]);  // x 2^floor(x)
 }
@@ -161,9 +160,10 @@ struct score_row {
     for (; j + weight_keys <= count; j += weight_keys) take(top[0], j, 0xffff), take(top[1], j + 16, 0xffff);
     if (j < count) take(top[0], j, lanes(count - j));
     if (j + 16 < count) take(top[1], j + 16, lanes(count - j - 16));
-    float most = _mm512_reduce_max_ps(_mm512_max_ps(top[0], top[1]));
-    if constexpr (!Biased) most *= _mm512_cvtss_f32(scale);
-    return most > at_least ? most : at_least;
+    top[0] = _mm512_max_ps(top[0], top[1]);
+    if constexpr (!Biased) top[0] = _mm512_mul_ps(top[0], scale);
+    const bool higher = _mm512_cmp_ps_mask(top[0], _mm512_set1_ps(at_least), _CMP_GT_OQ) != 0;
+    return higher ? _mm512_reduce_max_ps(top[0]) : at_least;  // seldom, after the first keys
   }
 
   /// The first `count` lanes, as far as a vector goes.
@@ -191,7 +191,7 @@ CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t co
                           __m512 (&total)[2]) noexcept {
   constexpr index_t vectors = 2 * Registers;
   __m512            logits[vectors], powers[vectors];
-  const auto mask = [&](index_t v) { return Partly ? row.lanes(count - j - 16 * v) : __mmask16{0xffff}; };
+  const auto        mask = [&](index_t v) { return Partly ? row.lanes(count - j - 16 * v) : __mmask16{0xffff}; };
 #pragma GCC unroll 8
   for (index_t v = 0; v < vectors; ++v) logits[v] = row.logits(j + 16 * v, mask(v), below);
   short_exp2<B>(logits, powers);
@@ -211,7 +211,7 @@ CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t co
 template <cpu_backend B, bool Biased>
 CASCADA_INLINE float absorb_scores(const score_row<B, Biased>& row, float now, float* weights, index_t count,
                                    index_t padded, float& maximum, float* sums) noexcept {
-  const __m512 below     = _mm512_set1_ps(now), drop[1] = {_mm512_set1_ps(maximum - now)};
+  const __m512 below = _mm512_set1_ps(now), drop[1] = {_mm512_set1_ps(maximum - now)};
   __m512       shrink[1], total[2];
   short_exp2<B>(drop, shrink);
   total[0] = _mm512_mul_ps(_mm512_loadu_ps(sums), shrink[0]), total[1] = _mm512_setzero_ps();
@@ -257,7 +257,7 @@ void absorb_rows(const query_rows<B, bf16_pair>& tile, index_t row, index_t coun
   index_t      seen[score_rows_at_once<B, bf16_pair>];
   float        maxima[score_rows_at_once<B, bf16_pair>];
   const auto   scores_of = [&](index_t i) {
-    return score_row<B, Biased>{scores + i * stride, block.bias_of((row + i) / tile.group), scale};
+    return score_row<B, Biased>{scores + i * stride, Biased ? block.bias_of((row + i) / tile.group) : nullptr, scale};
   };
   for (index_t i = 0; i < count; ++i) {
     seen[i]   = block.visible((row + i) / tile.group);
@@ -275,7 +275,7 @@ void absorb_rows(const query_rows<B, bf16_pair>& tile, index_t row, index_t coun
 template <cpu_backend B, class Products>
 void attend_block_by(Products&& products, const query_rows<B, bf16_pair>& tile, const key_block& block,
                      float* scores) noexcept {
-  constexpr index_t      step = std::remove_reference_t<Products>::rows;
+  constexpr index_t      step   = std::remove_reference_t<Products>::rows;
   constexpr std::int64_t stride = score_stride<B, bf16_pair>;
   for (index_t row = 0; row < tile.rows; row += step) {
     const index_t rows = tile.rows - row < step ? tile.rows - row : step;

@@ -16,8 +16,8 @@ namespace cascada::kernel {
 /// bias [tokens, stride]: log2 of the members of clusters `first` .. that are not later than each of the asking
 /// representatives `asking` .. . A cluster that begins later has none yet; causality hides it, whatever its bias.
 template <cpu_backend B>
-void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index_t first, index_t count,
-                    float* bias, std::int64_t stride) noexcept {
+void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index_t first, index_t count, float* bias,
+                    std::int64_t stride) noexcept {
   for (index_t j = 0; j < count; ++j) {
     const index_t  size    = lists.end(first + j) - lists.begin(first + j);
     const index_t* members = lists.members.data() + lists.begin(first + j);
@@ -32,8 +32,8 @@ void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index
 /// Representatives [first, first + count) attend to representatives' own rows. O(count r d).
 template <cpu_backend B, class E, class Sequence>
 query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_options& options, index_t kv_head,
-                              index_t first, index_t count, const kv_head_state<B, E>& head,
-                              attention_scratch<B, E>& scratch) noexcept {
+                                 index_t first, index_t count, const kv_head_state<B, E>& head,
+                                 attention_scratch<B, E>& scratch) noexcept {
   const clusters& lists  = head.lists;
   const auto      member = [&](index_t i) { return lists.representative(i); };
   const auto      tile   = load_queries(
@@ -55,7 +55,7 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
 /// Clusters [first, first + count) attend with their mean query to all clusters' means. O(T d + count r d).
 template <cpu_backend B, class E, class Sequence>
 query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t first, index_t count,
-                           const kv_head_state<B, E>& head, attention_scratch<B, E>& scratch) noexcept {
+                              const kv_head_state<B, E>& head, attention_scratch<B, E>& scratch) noexcept {
   const auto tile = begin_queries(sequence, count, scratch.tile);
   for (index_t i = 0; i < count; ++i) {
     const index_t begin = head.lists.begin(first + i), end = head.lists.end(first + i);
@@ -87,8 +87,8 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
 
 /// Modes 1 and 2, r x r, and bidirectional T x r.
 template <cpu_backend B, class E, class Sequence>
-void attend_representatives(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
-                            const B& where) {
+void attend_representatives(const Sequence& sequence, const attention_options& options,
+                            attention_workspace<B, E>& space, const B& where) {
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const index_t step     = task_tokens(sequence, sequence.tokens, space);
   const bool    everyone = options.queries == query_set::all, means = options.weighted && !options.causal;

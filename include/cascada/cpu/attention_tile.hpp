@@ -296,10 +296,14 @@ void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out
   const float sum   = tile.sum(row);
   const bool  blind = sum == 0;
   for (index_t c = 0; c < value_dim; c += vec<B>::width) {
-    float elements[vec<B>::width];
-    auto  quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
+    auto quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
     // Values that a row does not see, times 0, may have turned its -0 into 0: make it 0 always.
     if constexpr (!std::same_as<E, float>) quotient = quotient + vec<B>::zero();
+    if (c + vec<B>::width <= value_dim) {
+      store_elements(quotient, out + c);
+      continue;
+    }
+    float elements[vec<B>::width];
     quotient.store(elements);
     for (index_t lane = 0; lane < vec<B>::width && c + lane < value_dim; ++lane)
       out[c + lane] = from_float<Out>(elements[lane]);

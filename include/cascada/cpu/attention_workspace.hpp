@@ -80,7 +80,8 @@ index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_wo
 
 /// function(worker, task) for every task, on as many workers as the executor runs at once. Tasks start in order.
 template <cpu_backend B, class E, class Function>
-void for_each_task(const B& where, const attention_workspace<B, E>& space, std::int64_t tasks, const Function& function) {
+void for_each_task(const B& where, const attention_workspace<B, E>& space, std::int64_t tasks,
+                   const Function& function) {
   std::atomic<std::int64_t> next{0};
   const auto                workers = static_cast<std::int64_t>(space.workers.size());
   where.executor.parallel_for(static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {

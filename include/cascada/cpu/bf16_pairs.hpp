@@ -69,15 +69,35 @@ CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe
       if (row.step == 1) return vec<B>::load(row.data + first);
     for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
   } else {
-    if (row.step == 1 && 2 * (first + width) <= dim) {
-      std::memcpy(lanes, row.data + 2 * first, sizeof lanes);
-    } else {
-      bfloat16 elements[2 * width] = {};
-      for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
-      std::memcpy(lanes, elements, sizeof lanes);
-    }
+    // A vector load may alias anything.
+    if (row.step == 1 && 2 * (first + width) <= dim)
+      return vec<B>::load(reinterpret_cast<const float*>(row.data + 2 * first));
+    bfloat16 elements[2 * width] = {};
+    for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
+    std::memcpy(lanes, elements, sizeof lanes);
   }
   return vec<B>::load(lanes);
+}
+
+/// Writes a vector as elements of a row, rounded as from_float does.
+template <cpu_backend B, row_scalar Out>
+CASCADA_INLINE void store_elements(vec<B> value, Out* to) noexcept {
+  if constexpr (std::same_as<Out, float>) {
+    value.store(to);
+  } else if constexpr (std::same_as<Out, bfloat16>) {
+    using words = integers<B, std::uint32_t>;
+    float lanes[vec<B>::width];
+    value.store(lanes);
+    const auto bits    = words::load(lanes);
+    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
+    const auto halves = (bits & 0x7fff'ffffu) > 0x7f80'0000u ? quiet : rounded;
+    const auto stored = __builtin_convertvector(halves, typename integers<B, std::uint16_t>::lanes);
+    std::memcpy(static_cast<void*>(to), &stored, sizeof stored);
+  } else {
+    float lanes[vec<B>::width];
+    value.store(lanes);
+    for (index_t lane = 0; lane < vec<B>::width; ++lane) to[lane] = from_float<Out>(lanes[lane]);
+  }
 }
 
 /// Writes one element of lanes.

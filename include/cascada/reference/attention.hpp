@@ -3,17 +3,20 @@
 //
 // What a query attends to is a token, or a cluster: its mean key and mean value, counted as often as it has members.
 // With Real = double this is the oracle of the kernels; with Real = float it is the plain implementation that their
-// error is measured against. It shares no code with them.
+// error is measured against. With Operand = bfloat16 the factors of products are bfloat16, as far as they are not so
+// already: means of keys, values and queries, and the weights, which are normalised first. It shares no code with them.
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/config.hpp"
+#include "cascada/scalar.hpp"
 
 namespace cascada::reference {
 
@@ -47,17 +50,26 @@ struct cluster {
   std::vector<Real>    key, value;
 };
 
-template <class Real>
+/// As a factor of a product.
+template <class Real, class Operand>
+Real factor(Real x) {
+  if constexpr (std::is_same_v<Real, Operand>)
+    return x;
+  else
+    return static_cast<Real>(to_float(from_float<Operand>(static_cast<float>(x))));
+}
+
+template <class Real, class Operand = Real>
 std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   std::vector<Real> sum(static_cast<std::size_t>(dim), Real(0));
   for (const Real* row : rows)
     for (index_t c = 0; c < dim; ++c) sum[static_cast<std::size_t>(c)] += row[c];
-  for (Real& x : sum) x /= static_cast<Real>(rows.size());
+  for (Real& x : sum) x = factor<Real, Operand>(x / static_cast<Real>(rows.size()));
   return sum;
 }
 
 /// The clusters of tokens [0, end), by ascending representative.
-template <class Real>
+template <class Real, class Operand = Real>
 std::vector<cluster<Real>> clusters_before(index_t end, const attention_input<Real>& in, index_t g,
                                            const assignment_of_tokens& rep) {
   std::vector<cluster<Real>> all;
@@ -68,8 +80,8 @@ std::vector<cluster<Real>> clusters_before(index_t end, const attention_input<Re
     for (index_t i = j; i < end; ++i)
       if (rep[static_cast<std::size_t>(i)] == j)
         c.members.push_back(i), keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
-    c.key   = mean(keys, in.key_dim);
-    c.value = mean(values, in.value_dim);
+    c.key   = mean<Real, Operand>(keys, in.key_dim);
+    c.value = mean<Real, Operand>(values, in.value_dim);
     all.push_back(c);
   }
   return all;
@@ -92,7 +104,7 @@ Real log_sum_exp(const std::vector<Real>& logits) {
 }
 
 /// The walk of one KV head g over one sequence.
-template <class Real>
+template <class Real, class Operand>
 class attention_head {
  public:
   attention_head(const attention_input<Real>& in, index_t g, const assignment_of_tokens& rep,
@@ -140,7 +152,7 @@ class attention_head {
     Real*      out   = out_.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     const Real total = log_sum_exp(logits);
     for (std::size_t i = 0; i < from.size(); ++i) {
-      const Real weight = share * std::exp(logits[i] - total);
+      const Real weight = share * factor<Real, Operand>(std::exp(logits[i] - total));
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
     }
   }
@@ -157,7 +169,7 @@ class attention_head {
   /// Modes 3, 4 and 5.
   void near_and_far(index_t t) {
     const index_t edge = near(t);
-    if (t % options_.chunk == 0) far_ = clusters_before(edge, in_, g_, rep_);
+    if (t % options_.chunk == 0) far_ = clusters_before<Real, Operand>(edge, in_, g_, rep_);
     sources near_field = tokens(edge, t + 1);
     if (edge <= options_.budget) return attend_alone(t, tokens(0, t + 1));
     if (options_.budget > 0) return attend_alone(t, refined(t, near_field));
@@ -177,7 +189,7 @@ class attention_head {
       for (index_t i = begin; i < end; ++i)
         if (rep(i) == rep(t)) asking.push_back(in_.query(i, h));
       if (!options_.lookahead) asking.resize(1);
-      const auto far_logits  = logits(mean(asking, in_.key_dim).data(), far_field);
+      const auto far_logits  = logits(mean<Real, Operand>(asking, in_.key_dim).data(), far_field);
       const auto near_logits = logits(in_.query(t, h), near_field);
       const Real far_total = log_sum_exp(far_logits), near_total = log_sum_exp(near_logits);
       const Real total = log_sum_exp(std::vector<Real>{far_total, near_total});
@@ -252,7 +264,7 @@ class attention_head {
 
   /// Modes 1 and 2, and bidirectional T x r.
   void representatives(index_t t) {
-    if (t == 0) far_ = clusters_before(in_.tokens, in_, g_, rep_);
+    if (t == 0) far_ = clusters_before<Real, Operand>(in_.tokens, in_, g_, rep_);
     const index_t        asking = options_.queries == query_set::all ? t : rep(t);
     sources              from;
     std::vector<index_t> askers = {asking};
@@ -273,7 +285,7 @@ class attention_head {
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      add(t, h, logits(mean(queries, in_.key_dim).data(), from), from, 1);
+      add(t, h, logits(mean<Real, Operand>(queries, in_.key_dim).data(), from), from, 1);
     });
   }
 
@@ -295,7 +307,7 @@ struct attention_output {
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.
-template <class Real>
+template <class Real, class Operand = Real>
 attention_output<Real> attention(const attention_input<Real>& in, const std::vector<assignment_of_tokens>& reps,
                                  const attention_options& options) {
   const auto             T = static_cast<std::size_t>(in.tokens);
@@ -305,7 +317,7 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
   for (index_t g = 0; g < in.kv_heads; ++g) {
     const auto                 own = reps.size() > 1 ? static_cast<std::size_t>(g) : 0;
     const assignment_of_tokens none;
-    attention_head<Real>(in, g, reps.empty() ? none : reps[own], options, result.out, result.margins).run();
+    attention_head<Real, Operand>(in, g, reps.empty() ? none : reps[own], options, result.out, result.margins).run();
   }
   return result;
 }
