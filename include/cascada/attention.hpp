@@ -32,7 +32,8 @@ class attention;
 /// reaches the rows that see it, and no others. Results do not depend on the number of threads or on the other
 /// sequences of a batch, bit for bit.
 ///
-/// Statistics and sums are float, whatever the rows are. Workspace is kept: a second call of the same shape allocates
+/// Statistics and sums are float, whatever the rows are. Where the target multiplies bfloat16 (AMX-BF16, if the process
+/// gets it, else AVX512_BF16), rows of it are multiplied so, and with them weights and means rounded to it. Workspace is kept: a second call of the same shape allocates
 /// nothing, whatever its selections. For each KV head it reserves O(T d), never T x T, and uses O(T + r d) of it.
 template <row_scalar Scalar, cpu_backend B>
 class attention<Scalar, B> {

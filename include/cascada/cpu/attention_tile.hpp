@@ -7,8 +7,8 @@
 //
 // Logits are in base 2: queries carry scale x log2 e, and a cluster's bias is log2 of its size. A row's result is a
 // chain of operations over its keys in order, cut into blocks from its first key; which rows share a tile, and on which
-// thread, changes no bit of it. What a lane of an operand holds, a float or a pair of bfloat16, is the parameter E; with
-// pairs, the softmax is that of attention_pairs.hpp.
+// thread, changes no bit of it. What a lane of an operand holds, a float or a pair of bfloat16, is the parameter E;
+// with pairs, the softmax is that of attention_pairs.hpp.
 
 #include <cstdint>
 #include <limits>
@@ -156,8 +156,7 @@ void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const k
   if constexpr (Rows > 1)
     if (rows < Rows) return score_rows<B, E, Rows - 1>(tile, row, rows, block, count, scores, score_stride);
   const float* bias[Rows];
-  for (index_t i = 0; i < Rows; ++i)
-    bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
+  for (index_t i = 0; i < Rows; ++i) bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
   score_tile<B, E, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count, bias, scores,
                          score_stride);
 }
@@ -210,8 +209,9 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
 
 /// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block.
 template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows, class Row>
-void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const float* weights, std::int64_t weight_stride,
-                const Row& row_of_v, index_t begin, index_t end, const float* factors) noexcept {
+void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const float* weights,
+                std::int64_t weight_stride, const Row& row_of_v, index_t begin, index_t end,
+                const float* factors) noexcept {
   if constexpr (Rows > 1)
     if (rows < Rows)
       return value_rows<B, E, Rows - 1>(tile, row, rows, weights, weight_stride, row_of_v, begin, end, factors);
@@ -219,7 +219,8 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   for (; c + strip <= tile.value_stride; c += strip)
-    value_tile<B, E, Rows, vectors>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
+    value_tile<B, E, Rows, vectors>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride,
+                                    c);
   for (; c < tile.value_stride; c += vec<B>::width)
     value_tile<B, E, Rows, 1>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
 }
@@ -270,7 +271,8 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
     const float same = 1.0f;
     for (index_t i = 0; i < rows; ++i)
       if (seen[i] > least)
-        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, row_of_v, least, seen[i], &same);
+        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, row_of_v, least, seen[i],
+                                &same);
   }
 }
 
