@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import code_gates as gates  # noqa: E402
 
-matrix_clocks = 32  # v_mfma_f32_32x32x8: AMD's matrix instruction calculator
+matrix_clocks = {"32x32x8": 32, "16x16x16": 16}  # of v_mfma_f32: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
@@ -36,17 +36,26 @@ def loops_with_matrix_instructions(body):
             yield code
 
 
-def issue_slots(code):
-    """llvm-mca's cycles of one iteration, and the share of the matrix unit in them."""
-    straight = [line for line in code if not re.match(r"s_(c?branch|waitcnt|barrier|nop)", line)]
+def straight(code):
+    """Without what does not issue to a unit of its own."""
+    return [line for line in code if not re.match(r"s_(c?branch|waitcnt|barrier|nop)", line)]
+
+
+def matrix_share(code):
+    """Matrix instructions, others, and the share of issue slots that the former take."""
+    matrix = [line for line in code if "v_mfma" in line]
+    slots = sum(matrix_clocks["16x16x16" if "16x16x16" in line else "32x32x8"] for line in matrix) / mca_clocks
+    others = len(code) - len(matrix)
+    return len(matrix), others, slots / (slots + others)
+
+
+def cycles(code):
+    """llvm-mca's cycles of one turn of a loop."""
     run = subprocess.run(["llvm-mca-19", "-mtriple=amdgcn-amd-amdhsa", "-mcpu=gfx942", "-iterations=100"],
-                         input="\n".join(straight), capture_output=True, text=True)
+                         input="\n".join(code), capture_output=True, text=True)
     if run.returncode != 0:
         sys.exit(run.stderr)
-    cycles = int(re.search(r"Total Cycles:\s+(\d+)", run.stdout).group(1)) / 100
-    matrix = sum("v_mfma" in line for line in straight)
-    slots = matrix * matrix_clocks / mca_clocks
-    return matrix, len(straight) - matrix, cycles, slots / (slots + len(straight) - matrix)
+    return int(re.search(r"Total Cycles:\s+(\d+)", run.stdout).group(1)) / 100
 
 
 def microseconds(flops, moved):
@@ -87,10 +96,12 @@ def main():
     for kernel in gates.read(assembly, remarks):
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
-        # The hot loop is the one without the guards of the tail.
-        found = max((issue_slots(code) for code in loops_with_matrix_instructions(body)), key=lambda l: l[3], default=None)
-        if found:
-            print(f"| `{kernel['name']}` | {found[0]} | {found[1]} | {found[2]:.0f} | {found[3]:.2f} |")
+        # The hot loop is the one without masks and the guards of the tail.
+        loops = [straight(code) for code in loops_with_matrix_instructions(body)]
+        if loops:
+            hot = max(loops, key=lambda code: matrix_share(code)[2])
+            matrix, others, part = matrix_share(hot)
+            print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(hot):.0f} | {part:.2f} |")
     rooflines()
 
 

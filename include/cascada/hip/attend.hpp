@@ -394,7 +394,8 @@ struct attend {
 
   /// Takes in 32 logits: keys before `seen` count. Weights come out as the operand of the second product.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void update(Gpu& gpu, sums_16& logits, index_t seen, softmax& state, fragment (&weights)[keys / 8]) const {
+  CASCADA_DEVICE CASCADA_INLINE void update(Gpu& gpu, sums_16& logits, index_t seen, softmax& state,
+                                            fragment (&weights)[keys / 8]) const {
     constexpr float lowest = -std::numeric_limits<float>::infinity();
     float           top    = lowest;
 #pragma GCC unroll 16
