@@ -124,7 +124,7 @@ def draw_quality(table, path):
         axes.set_title(name)
         if table["kind"] == "decoder":
             plot.scale_ratios(axes, [value for value in values if value == value])
-    grid[0][-1].legend(fontsize=8)
+    grid[0][-1].legend(loc="best", fontsize=8)
     figure.suptitle(meaning[0].upper() + meaning[1:], x=0.02, ha="left", fontweight="bold")
     figure.tight_layout()
     plot.save(figure, path)
