@@ -82,8 +82,8 @@ def check(scratch, write, left_out, evaluate):
 
     if evaluate:
         (scratch / "tokens").write_text("".join(f"{i}\n" for i in range(60)))
-        subprocess.run([evaluate, "--model", target, "--tokens", scratch / "tokens", "--length", "60", "--modes", "dense",
-                        "--sweep", "none", "--output", scratch / "report"], check=True, capture_output=True)
+        subprocess.run([evaluate, "--model", target, "--tokens", scratch / "tokens", "--length", "60", "--modes",
+                        "dense", "--sweep", "none", "--output", scratch / "report"], check=True, capture_output=True)
 
     result = convert(source, target)
     assert result.returncode == 1 and "already there" in result.stderr, result.stderr

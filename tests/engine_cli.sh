@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# engine_cli.sh CASCADA_EVALUATE CASCADA_EVALUATE_ENCODER: bad input gives one sentence and exit code 2, and leaves nothing behind; good input
-# gives a report. The models are golden ones.
+# engine_cli.sh CASCADA_EVALUATE CASCADA_EVALUATE_ENCODER: bad input gives one sentence and exit code 2, and leaves
+# nothing behind; good input gives a report. The models are the golden ones.
 set -euo pipefail
 evaluate=$1 evaluate_encoder=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -43,6 +43,13 @@ refused 'cannot open' run --tokens absent
 refused 'cannot make' run --output tokens/out
 mkdir cut && cp "$here"/golden/config.json cut && head -c 100000 "$here"/golden/model.safetensors >cut/model.safetensors
 refused 'truncated' run --model cut
+mkdir unknown && sed 's/"llama"/"mamba"/' "$here"/golden/config.json >unknown/config.json
+refused 'model_type is mamba' run --model unknown
+mkdir lying && cp "$here"/golden/opt-tied/model.safetensors lying
+sed 's/"num_attention_heads": 4/"num_attention_heads": 7/' "$here"/golden/opt-tied/config.json >lying/config.json
+refused 'does not divide hidden_size' run --model lying
+sed 's/"ffn_dim": 66/"ffn_dim": 65/' "$here"/golden/opt-tied/config.json >lying/config.json
+refused 'tensor model.decoder.layers.0.fc1.weight' run --model lying
 
 refused 'unknown option --window' run_encoder --window 1
 refused 'must be at least 2' run_encoder --pieces 1
@@ -59,6 +66,8 @@ main_job=$here/../examples/run.sh
 refused 'unknown option --bogus' "$main_job" --bogus
 refused 'needs a value' "$main_job" --length
 refused 'no config.json' "$main_job" --model "$scratch" --output out
+cp "$here"/golden/gptj-sharded/config.json lying && touch lying/tokenizer.json && rm lying/model.safetensors
+refused 'no model.safetensors and no model.safetensors.index.json' "$main_job" --model "$scratch/lying" --output out
 refused 'no text' "$main_job" --text absent --output out
 "$main_job" --help | grep -q -- --candidates
 
@@ -79,6 +88,11 @@ for features in residual normalized keys; do
   grep -q 'equals that of full selection' table
   grep -q '"set_equals_full_selection": true' out/report.json
   [ "$(ls out)" = report.json ]
+done
+for model in gpt2-published gptj-partial gptj-sharded opt-post-norm; do
+  seq 0 50 >tokens
+  run --model "$here/golden/$model" --length 51 --sweep none >table 2>progress
+  grep -q 'equals that of full selection' table
 done
 run_encoder --thresholds 0.8,0.9 --features keys >table 2>progress
 [ "$(grep -c '^weighted' table)" -eq 2 ]
