@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The paper's table (arXiv:2605.03110) for a model: what the cascade keeps and saves, and what compressed attention costs.
+# The paper's table (arXiv:2605.03110) for a model: what the cascade keeps and saves, what compressed attention costs.
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 
@@ -47,7 +47,8 @@ while [ $# -gt 0 ]; do
   case $1 in
     --lengths) [[ $2 =~ ^[1-9][0-9]*(,[1-9][0-9]*)*$ ]] || fail "option --lengths: $2 is no list of lengths" ;;
     --thresholds)
-      [[ $2 =~ ^(0?\.[0-9]+|1)(,(0?\.[0-9]+|1))*$ ]] || fail "option --thresholds: $2 is no list of numbers in (0, 1]" ;;
+      [[ $2 =~ ^(0?\.[0-9]+|1)(,(0?\.[0-9]+|1))*$ ]] ||
+        fail "option --thresholds: $2 is no list of numbers in (0, 1]" ;;
   esac
   shift 2
 done

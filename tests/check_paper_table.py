@@ -1,5 +1,5 @@
-"""check_paper_table.py FOLDER LINES [REPORT]: checks what examples/paper_table.sh left and printed, for a decoder against
-a report of examples/run.sh at one of the same lengths and thresholds."""
+"""check_paper_table.py FOLDER LINES [REPORT]: checks what examples/paper_table.sh left and printed; for a decoder,
+against a report of examples/run.sh at one of the same lengths and thresholds."""
 import json
 import pathlib
 import sys

@@ -6,6 +6,7 @@
 
 #include "bad_input.hpp"
 #include "catch.hpp"
+#include "engine/bert.hpp"
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"
 
@@ -149,4 +150,29 @@ TEST_CASE("models: tokens that do not fit", "[errors]") {
   const auto                 ignore  = [](const attention_input&, matrix&) {};
   CHECK(mentions(complaint([&] { model.forward(unknown, ignore); }), "token id 97"));
   CHECK(mentions(complaint([&] { model.forward(many, ignore); }), "128 positions"));
+}
+
+TEST_CASE("encoders: files that are missing or contradict each other", "[errors]") {
+  model_copy copy(golden + "/bert-bare");
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    copy.with(key, value);
+    return complaint([&] { bert model(copy.path()); });
+  };
+  REQUIRE(with("hidden_size", 42).empty());
+  CHECK(mentions(with("model_type", "roberta"), "model_type is roberta"));
+  CHECK(mentions(with("hidden_act", "relu"), "hidden_act is not gelu"));
+  CHECK(mentions(with("position_embedding_type", "relative_key"), "position_embedding_type"));
+  CHECK(mentions(with("is_decoder", true), "is_decoder"));
+  CHECK(mentions(with("num_attention_heads", 4), "num_attention_heads does not divide"));
+  CHECK(mentions(with("hidden_size", 45), "embeddings.word_embeddings.weight"));
+  CHECK(mentions(with("intermediate_size", 71), "encoder.layer.0.intermediate.dense.weight"));
+  CHECK(mentions(with("num_hidden_layers", 4), "no tensor encoder.layer.3."));
+  CHECK(mentions(with("layer_norm_eps", 0), "layer_norm_eps"));
+
+  REQUIRE(with("hidden_size", 42).empty());
+  const bert                 model(copy.path());
+  const std::vector<index_t> unknown = {1, 89}, many(65, 1);
+  const auto                 ignore  = [](const attention_input&, matrix&) {};
+  CHECK(mentions(complaint([&] { model.forward(unknown, ignore); }), "token id 89"));
+  CHECK(mentions(complaint([&] { model.forward(many, ignore); }), "64 positions"));
 }

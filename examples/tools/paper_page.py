@@ -16,6 +16,13 @@ QUALITY = {  # key, form, what it is
     "encoder": [("embedding_cosine", "{:.3f}", "cosine of embeddings with those of dense attention"),
                 ("rank_correlation", "{:.3f}", "rank correlation of pairwise similarities with dense attention")]}
 
+MODES = {
+    "decoder": "*window* is the near field alone, *literal* the paper's r x r problem, *near-far* the near field and "
+               "summaries of older clusters, *near-far-refined* the same with 128 far tokens attended exactly.",
+    "encoder": "*literal* is the paper's r x r problem, *weighted* r x r on the clusters' means, weighted by their "
+               "sizes, *all-queries* every token against these means, *random* the same with as many random "
+               "representatives."}
+
 
 def mode_names(table):
     return [mode["name"] for mode in table["lengths"][0]["thresholds"][0]["modes"] if mode["name"] != "dense"]
@@ -32,8 +39,9 @@ def cascade_cells(at):
 
 def quality_cells(table, at):
     """Mode by mode; of an encoder cosine / rank correlation."""
-    return [" / ".join(form.format(value_of(at, name, key)) for key, form, _ in QUALITY[table["kind"]]).replace("nan", "")
-            for name in mode_names(table)]
+    measures = QUALITY[table["kind"]]
+    cells = [" / ".join(form.format(value_of(at, name, key)) for key, form, _ in measures) for name in mode_names(table)]
+    return [cell.replace("nan", "") for cell in cells]
 
 
 def text(table, length, heading):
@@ -53,12 +61,13 @@ def markdown_table(names, rows):
 
 
 def page(table):
-    cascade = [[str(length["tokens"])] + cascade_cells(at) for length in table["lengths"] for at in length["thresholds"]]
+    cascade = [[str(length["tokens"])] + cascade_cells(at)
+               for length in table["lengths"] for at in length["thresholds"]]
     parts = [f"# The paper's table: {table['model']}\n",
-             f"Made by `{table['command']}`. Text: {table['text']}; selection sees: {table['features']}. Means over all "
-             "layers but the first, and for an encoder over all pieces of the text; *least* is the smallest Jaccard "
-             "overlap of any two consecutive layers. Savings are of T(T - 1)/2 Gram operations: by the exact cascade, in "
-             "paper mode with everything counted, in paper mode with the cross-Gram products alone, and by full "
+             f"Made by `{table['command']}`. Text: {table['text']}; selection sees: {table['features']}. Means over "
+             "all layers but the first, and for an encoder over all pieces of the text; *least* is the smallest Jaccard "
+             "overlap of any two consecutive layers. Savings are of T(T - 1)/2 Gram operations: by the exact cascade, "
+             "in paper mode with everything counted, in paper mode with the cross-Gram products alone, and by full "
              "selection in every layer. In every layer the cascade's set equals that of full selection: where it does "
              "not, the command fails.\n",
              "The paper (GPT-2 124M, GPT-J 6B, OPT 6.7B): savings 22-63 %, mean Jaccard overlap 0.83-0.94.\n",
@@ -82,7 +91,8 @@ def quality_part(table):
         dense = ", ".join(f"{length['dense_perplexity']:.2f} at T = {length['tokens']}" for length in table["lengths"])
         title = "## Perplexity"
         note = f". Dense perplexity: {dense}. Near + far is dense where the near field, 128 tokens, reaches everything"
-    return [f"{title}\n", f"Each cell: {what}{note}.\n", f"![{what}](quality.png)\n", markdown_table(names, rows)]
+    return [f"{title}\n", f"Each cell: {what}{note}. {MODES[table['kind']]}\n", f"![{what}](quality.png)\n",
+            markdown_table(names, rows)]
 
 
 def colours(table):
@@ -124,7 +134,7 @@ def draw_quality(table, path):
         axes.set_title(name)
         if table["kind"] == "decoder":
             plot.scale_ratios(axes, [value for value in values if value == value])
-    grid[0][-1].legend(fontsize=8)
+    grid[0][-1].legend(loc="best", fontsize=8)
     figure.suptitle(meaning[0].upper() + meaning[1:], x=0.02, ha="left", fontweight="bold")
     figure.tight_layout()
     plot.save(figure, path)

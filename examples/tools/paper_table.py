@@ -97,8 +97,8 @@ def make_table(arguments):
     lengths = [int(length) for length in (arguments.lengths or LENGTHS).split(",")]
     if arguments.lengths is None and positions is not None:
         lengths = [length for length in lengths if length <= positions]
-    table = {"command": arguments.command, "model": pathlib.Path(arguments.model).name, "model_type": model_type, "kind": kind,
-             "features": arguments.features, "text": pathlib.Path(arguments.text).name, "lengths": []}
+    table = {"command": arguments.command, "model": pathlib.Path(arguments.model).name, "model_type": model_type,
+             "kind": kind, "features": arguments.features, "text": pathlib.Path(arguments.text).name, "lengths": []}
     if kind == "encoder":
         table["pieces"] = int(arguments.pieces)
     with tempfile.TemporaryDirectory() as scratch:

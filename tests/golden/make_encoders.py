@@ -67,7 +67,8 @@ def make_tiny(folder, config):
     golden |= {"tokens": tokens, "final": states[-1][0]}
     save_file({name: x.float().contiguous() for name, x in golden.items()}, folder / "golden.safetensors")
     rename = first_name if folder.name == NAMED_AS_IN_BERTS_FIRST_FILES else lambda name: name
-    weights = {rename(name): x.bfloat16().contiguous() for name, x in model.state_dict().items() if x.is_floating_point()}
+    weights = {rename(name): x.bfloat16().contiguous()
+               for name, x in model.state_dict().items() if x.is_floating_point()}
     save_file(weights, folder / "model.safetensors")
     text = config.to_diff_dict() | {"model_type": "bert"}
     (folder / "config.json").write_text(json.dumps(text, indent=2) + "\n")
