@@ -8,10 +8,6 @@
 #include "cascada/cpu/amx.hpp"
 #include "cascada/cpu/simd.hpp"
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
 namespace bench {
 
 using cascada::index_t;

@@ -8,13 +8,11 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/simd.hpp"  // the intrinsics, without the false alarms of g++ 12
 
-#ifdef __AMX_BF16__
-#include <immintrin.h>
-#if defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
-#endif
 #endif
 
 namespace cascada::kernel {
