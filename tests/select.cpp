@@ -115,7 +115,7 @@ TEST_CASE("select: stretches, blocks and growing sketches at full length", "[sel
   const auto      tokens = make_tokens<float>(k, 1100, 96, 13);
   selector<float> plain({.threshold = tau, .assign = assign, .filter = prefilter::none});
   REQUIRE(plain(tokens.view()) == status::ok);
-  CHECK(plain.report().pairs_rechecked == 0);
+  if (default_backend::has_fma) CHECK(plain.report().pairs_rechecked == 0);
   for (const prefilter filter : all_filters) {
     CAPTURE(filter);
     selector<float> select({.threshold = tau, .assign = assign, .filter = filter});

@@ -26,6 +26,7 @@ layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: 
 ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
 panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
 paper = "hip cascade: paper mode from any inherited state"
+refined_ties = "hip attention: ties of the refinement*"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 
 # (what, line as it is, in one of the headers, line as it must not be, test case that notices)
@@ -37,7 +38,6 @@ mutations = [
 
     ("Gram: barrier dropped", "    stage(buffer ^ 1);\n    gpu.barrier();", "    stage(buffer ^ 1);", ragged),
     ("Gram: wrong k of a column", "* pitch + 16 * s + half);", "* pitch + 16 * s);", ragged),
-    ("Gram: wrong k of a row", "load(row, k + 16 * s + half)", "load(row, k + 16 * s)", ragged),
     ("Gram: tail cut short", "return k < cols ? load_8", "return k + 8 < cols ? load_8", ragged),
     ("Gram: eight columns too many", "k + slab <= cols;", "k + slab <= cols + 8;", ragged),
     ("Gram: a lane step missing in a sum", "for (index_t step = 1; step < gfx942::wave; step *= 2) sum +=",
@@ -47,13 +47,10 @@ mutations = [
 
     ("graph: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);\n    if", "if", inherited),
     ("graph: barrier dropped", "[column] = bits;\n    gpu.barrier();", "[column] = bits;", inherited),
-    ("graph: halves of the rows swapped", "memory.words[row_half][column] = bits",
-     "memory.words[1 - row_half][column] = bits", inherited),
     ("graph: pairs above the diagonal", "(row < column) & (begin + column <= last)", "true", work),
 
     ("paper mode: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);\n      if", "if",
      paper),
-    ("paper mode: barrier dropped", "norms[token];\n    }\n    gpu.barrier();", "norms[token];\n    }", paper),
     ("paper mode: verdicts of another wave", "(panel + first_row) / 32] = bits", "panel / 32] = bits", paper),
     ("paper mode: rows beyond the last representative", "first_row + row < rows;", "true;", work),
     ("paper mode: an addition mistaken for a former one", "args.old_rep(candidate) == candidate)", "true)", paper),
@@ -79,15 +76,14 @@ mutations = [
 
     ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;\n      }\n      if",
      "if (gpu.lane() >= step && step < 32) sum += lower;\n      }\n      if", shapes),
-    ("clusters: barrier dropped", "= sum;\n      gpu.barrier();", "= sum;", shapes),
     ("clusters: the last lane's members lost", "next < end; base += gfx942::wave",
      "next < end; base += gfx942::wave + 1", shapes),
     ("clusters: a mean of one member too few", "(m - begin + 1)", "(m - begin + (m == begin))", modes),
     ("clusters: one token too many is old", "if (memory.members[middle] < edge)",
      "if (memory.members[middle] <= edge)", modes),
 
-    ("attention: barrier dropped", "      stage_values(gpu, memory, next);\n      gpu.barrier();",
-     "      stage_values(gpu, memory, next);", modes),
+    ("attention: barrier dropped", "stage_values(gpu, memory, next);\n      gpu.barrier();\n      if constexpr",
+     "stage_values(gpu, memory, next);\n      if constexpr", modes),
     ("attention: wrong k of a query", "query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8)",
      "query[s] = load_8(row + 16 * s)",
      modes),
@@ -96,10 +92,16 @@ mutations = [
     ("attention: no mask", "= k < seen ? ", "= true ? ", modes),
     ("attention: a query does not see itself", "(own.listed ? 0 : now.from) + 1;",
      "(own.listed ? 0 : now.from);", modes),
-    ("attention: sums not rescaled", "if (gpu.ballot(top != state.top) != 0) {", "if (false) {", modes),
+    ("attention: sums not rescaled", "if (gpu.ballot(state.top != before) == 0) return;", "return;", modes),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
     ("attention: cluster sizes ignored", "next.bias           = gpu.log2(", "next.bias = 0.0f * (", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
+
+    ("groups: the first of a group asks elsewhere", "openers & ((std::uint64_t{2} <<", "openers & ((std::uint64_t{1} <<",
+     modes),
+    ("refinement: tied clusters lost", "tied ? part : 0;", "0;", refined_ties),
+    ("refinement: one tied token lost", "token(i) <= last", "token(i) < last", refined_ties),
+    ("weighted: a token itself is not counted", "members[middle] <= token", "members[middle] < token", modes),
 ]
 
 
