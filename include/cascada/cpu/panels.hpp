@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/simd.hpp"
 
@@ -176,9 +177,9 @@ class packed_rows {
   index_t          depth_ = 0;
 };
 
-/// Products of Rows rows with the columns of a panel, depth elements each: the canonical chain where the target has FMA,
-/// within sum_margin of it elsewhere. `use(i, tile_row)` gets them row by row.
-template <cpu_backend B, index_t Rows, class Use>
+/// Products of Rows rows with the columns of a panel, depth lanes of E each. Of floats: the canonical chain where the
+/// target has FMA, within sum_margin of it elsewhere. `use(i, tile_row)` gets them row by row.
+template <cpu_backend B, class E, index_t Rows, class Use>
 CASCADA_INLINE void gram_tile(const float* const* rows, const float* panel, index_t depth, Use&& use) noexcept {
   constexpr index_t  vectors = gram_tuning<B>.vectors;
   const std::int64_t strip   = std::int64_t{depth} * vec<B>::width;
@@ -195,7 +196,7 @@ CASCADA_INLINE void gram_tile(const float* const* rows, const float* panel, inde
     for (index_t i = 0; i < Rows; ++i) {
       const auto element = vec<B>::broadcast(rows[i][k]);
 #pragma GCC unroll 4
-      for (index_t v = 0; v < vectors; ++v) tile[i].sum[v] = multiply_add(element, column[v], tile[i].sum[v]);
+      for (index_t v = 0; v < vectors; ++v) tile[i].sum[v] = add_products<E>(element, column[v], tile[i].sum[v]);
     }
   }
 #pragma GCC unroll 8
@@ -203,12 +204,12 @@ CASCADA_INLINE void gram_tile(const float* const* rows, const float* panel, inde
 }
 
 /// gram_tile for `count` rows, 1 to gram_tuning.rows.
-template <cpu_backend B, index_t Rows = gram_tuning<B>.rows, class Use>
+template <cpu_backend B, class E = float, index_t Rows = gram_tuning<B>.rows, class Use>
 CASCADA_INLINE void gram_tile_of(index_t count, const float* const* rows, const float* panel, index_t depth,
                                  Use&& use) noexcept {
   if constexpr (Rows > 1)
-    if (count < Rows) return gram_tile_of<B, Rows - 1>(count, rows, panel, depth, use);
-  gram_tile<B, Rows>(rows, panel, depth, use);
+    if (count < Rows) return gram_tile_of<B, E, Rows - 1>(count, rows, panel, depth, use);
+  gram_tile<B, E, Rows>(rows, panel, depth, use);
 }
 
 }  // namespace cascada::kernel

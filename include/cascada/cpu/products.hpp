@@ -106,7 +106,7 @@ class products {
     if constexpr (Kind == product_kind::bf16_tiles)
       matrix_tile_of<B>(count, memory_.rows.data() + std::int64_t{first} * depth_, depth_, panel, depth_, use);
     else if constexpr (Kind == product_kind::bf16_vectors)
-      pair_tile_of<B>(count, memory_.row + first, panel, depth_, use);
+      gram_tile_of<B, bf16_pair>(count, memory_.row + first, panel, depth_, use);
     else
       gram_tile_of<B>(count, memory_.row + first, panel, depth_, use);
   }

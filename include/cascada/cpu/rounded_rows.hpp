@@ -1,5 +1,5 @@
 #pragma once
-// Rows rounded to bfloat16 and held as pairs, and tiles of their products.
+// Rows rounded to bfloat16 and held as pairs, and their products by matrix instructions.
 //
 // A pair is two neighbours of a row in 32 bits, the earlier one in the lower half: what the instructions multiply at
 // once. Where a kernel wants columns, strips [pairs, 16] of packed_rows are what both take as their right operand: a
@@ -9,15 +9,14 @@
 #include <cstdint>
 
 #include "cascada/cpu/amx.hpp"
+#include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/gram.hpp"
 #include "cascada/cpu/panels.hpp"
 
 namespace cascada::kernel {
 
 template <cpu_backend B>
-inline constexpr bool has_bf16_vectors = contains(B::instructions, isa::avx512f | isa::avx512_bf16);
-template <cpu_backend B>
-inline constexpr bool has_bf16_tiles = has_bf16_vectors<B> && contains(B::instructions, isa::amx_bf16);
+inline constexpr bool has_bf16_tiles = multiplies_pairs<B> && contains(B::instructions, isa::amx_bf16);
 
 /// Pairs of a row of `cols` elements, filled up with zeros to whole vectors of pairs: to whole tiles.
 template <cpu_backend B>
@@ -62,46 +61,11 @@ float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
   return reduce_sum(sums[0] + sums[1]);
 }
 
-/// gram_tile for pairs: `depth` of them a row.
-template <cpu_backend B, index_t Rows, class Use>
-CASCADA_INLINE void pair_tile(const float* const* rows, const float* panel, index_t depth, Use&& use) noexcept {
-  constexpr index_t  vectors = gram_tuning<B>.vectors;
-  const std::int64_t strip   = std::int64_t{depth} * vec<B>::width;
-  const auto         pairs   = [](vec<B> bits) { return reinterpret_cast<__m512bh>(bits.value); };
-  tile_row<B>        tile[Rows];
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < vectors; ++v) tile[i].sum[v] = vec<B>::zero();
-  for (index_t k = 0; k < depth; ++k, panel += vec<B>::width) {
-    vec<B> column[vectors];
-#pragma GCC unroll 4
-    for (index_t v = 0; v < vectors; ++v) column[v] = vec<B>::load(panel + v * strip);
-#pragma GCC unroll 8
-    for (index_t i = 0; i < Rows; ++i) {
-      const auto element = vec<B>::broadcast(rows[i][k]);
-#pragma GCC unroll 4
-      for (index_t v = 0; v < vectors; ++v)
-        tile[i].sum[v].value = _mm512_dpbf16_ps(tile[i].sum[v].value, pairs(element), pairs(column[v]));
-    }
-  }
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i) use(i, tile[i]);
-}
-
-template <cpu_backend B, index_t Rows = gram_tuning<B>.rows, class Use>
-CASCADA_INLINE void pair_tile_of(index_t count, const float* const* rows, const float* panel, index_t depth,
-                                 Use&& use) noexcept {
-  if constexpr (Rows > 1)
-    if (count < Rows) return pair_tile_of<B, Rows - 1>(count, rows, panel, depth, use);
-  pair_tile<B, Rows>(rows, panel, depth, use);
-}
-
 #endif
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
-/// The same by matrix instructions, in a tile_scope: `count` rows, 1 to 32, `stride` pairs apart. Rows beyond `count`
+/// gram_tile of pairs by matrix instructions, in a tile_scope: `count` rows, 1 to 32, `stride` pairs apart. Rows beyond `count`
 /// up to a multiple of 16 are read.
 template <cpu_backend B, class Use>
 CASCADA_INLINE void matrix_tile_of(index_t count, const float* rows, std::int64_t stride, const float* panel,

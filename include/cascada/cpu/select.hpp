@@ -21,7 +21,7 @@ struct prefilter_shape {
 /// Cores with matrix instructions take two cycles for a vector of bfloat16 pairs, a quarter of their rate for floats
 /// (measured on Sapphire Rapids); those without, such as Zen 4, one.
 template <cpu_backend B>
-inline constexpr prefilter_shape prefilter_tuning = {.vectors_pay = has_bf16_vectors<B> && !has_bf16_tiles<B>};
+inline constexpr prefilter_shape prefilter_tuning = {.vectors_pay = multiplies_pairs<B> && !has_bf16_tiles<B>};
 
 /// Columns of products that a kind multiplies.
 template <product_kind Kind, cpu_backend B>
@@ -93,7 +93,7 @@ prefilter chosen_prefilter(prefilter filter, index_t cols) noexcept {
       if (cols < prefilter_tuning<B>.least_columns) return prefilter::none;
       return has_bf16_tiles<B> && tiles_permitted<B>() ? prefilter::bf16_tiles : prefilter::sketch;
     case prefilter::bf16_tiles: return has_bf16_tiles<B> && tiles_permitted<B>() ? filter : prefilter::none;
-    case prefilter::bf16_vectors: return has_bf16_vectors<B> ? filter : prefilter::none;
+    case prefilter::bf16_vectors: return multiplies_pairs<B> ? filter : prefilter::none;
     default: return filter;
   }
 }
@@ -115,7 +115,7 @@ status select_all(selection_pass<Scalar, B>& pass) {
     for (; answer == status::ok && next < pass.now.tokens && 2 * depth <= cols; depth *= 2)
       answer = walk<product_kind::sketch>(pass, depth, next);
   }
-  if constexpr (has_bf16_vectors<B>)
+  if constexpr (multiplies_pairs<B>)
     if (filter == prefilter::bf16_vectors || (filter == prefilter::sketch && adapts && prefilter_tuning<B>.vectors_pay))
       if (answer == status::ok && next < pass.now.tokens)
         answer = walk<product_kind::bf16_vectors>(pass, depth_of<product_kind::bf16_vectors, B>(cols), next);
