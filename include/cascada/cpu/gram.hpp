@@ -74,9 +74,9 @@ CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols
   return sum;
 }
 
-/// Norm of a row whose product with itself is `square`, which is finite: the largest float with norm^2 <= square, so that a row covers
-/// its duplicates even at tau = 1. In double the square of a float is exact, so neither the accuracy of sqrt nor
-/// -ffast-math matters.
+/// Norm of a row whose product with itself is `square`, which is finite: the largest float with norm^2 <= square, so
+/// that a row covers its duplicates even at tau = 1. In double the square of a float is exact, so neither the accuracy
+/// of sqrt nor -ffast-math matters.
 ///
 /// A zero row (square < 2^-60) gets the largest float: its product with any row is below 2^-29 times the other's norm,
 /// and tau times the largest float is at least 2^-21, so it covers nothing and nothing covers it.

@@ -26,7 +26,7 @@ void check_inherited(selection_pass<Scalar, B>& pass) {
       const index_t i = tokens[t], old = pass.old_rep[i];
       const bool    waits     = old >= pass.begin;
       const index_t candidate = waits ? old : pass.now.rep[old];
-      pair_value<B>    value;
+      pair_value<B> value;
       const bool    covered = pair_covers<B>(pass.rows, i, candidate, value);
       if (covered && !waits) pass.now.rep[i] = candidate;
       pass.evidence[i - pass.begin] = waits     ? (covered ? token_evidence::waits_covered : token_evidence::waits)

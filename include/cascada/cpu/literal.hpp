@@ -11,8 +11,8 @@ namespace cascada::kernel {
 /// Forms the Gram matrix (its lower triangle, in `gram` [T, T]), then scans it.
 template <row_scalar Scalar, cpu_backend B>
 status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, float* gram) {
-  constexpr index_t width = panel_width<B>, height = gram_tuning<B>.rows;
-  const index_t     T = pass.now.tokens;
+  constexpr index_t        width = panel_width<B>, height = gram_tuning<B>.rows;
+  const index_t            T = pass.now.tokens;
   full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
   if (const status answer = pass.take_norms(0, T); answer != status::ok) return answer;
   all.clear(way.depth());
@@ -35,7 +35,7 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
     match<B> best = {};
     for (index_t k = 0; k < pass.now.count; ++k) {
       const index_t j = pass.now.indices[k];
-      pair_value<B>    value;
+      pair_value<B> value;
       if (tile_covers<B>(pass.rows, i, j, gram[std::int64_t{i} * T + j], value)) pass.improve(i, k, value, best);
     }
     if (const status answer = pass.settle(i, best); answer != status::ok) return answer;

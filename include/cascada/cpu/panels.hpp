@@ -22,7 +22,7 @@ inline constexpr gram_shape gram_tuning = contains(B::instructions, isa::avx512f
 
 /// Columns of a panel.
 template <cpu_backend B>
-inline constexpr index_t panel_width = gram_tuning<B>.vectors * vec<B>::width;
+inline constexpr index_t panel_width = gram_tuning<B>.vectors* vec<B>::width;
 
 /// What estimates of a token's products decide. The product with a column of norm n_j and spread w_j is below the
 /// threshold where its estimate is below low n_j - spread w_j, and above it where it exceeds high n_j + spread w_j.
@@ -101,7 +101,7 @@ class packed_rows {
   void append(const float* const* rows, const float* norms, const float* spreads, index_t count) noexcept {
     for (index_t i = 0; i < count;) {
       const index_t column = open_column(), taken = std::min(count - i, lanes - column % lanes);
-      float*        strip  = column_of(count_ - column % lanes);
+      float*        strip = column_of(count_ - column % lanes);
       if (column % lanes == 0)
         transpose_into(strip, rows + i, taken);
       else
@@ -130,9 +130,11 @@ class packed_rows {
     }
   }
 
-  CASCADA_INLINE index_t       count() const noexcept { return count_; }
-  CASCADA_INLINE index_t       depth() const noexcept { return depth_; }
-  CASCADA_INLINE const float*  panel(index_t p) const noexcept { return data_.data() + std::int64_t{p} * width * depth_; }
+  CASCADA_INLINE index_t      count() const noexcept { return count_; }
+  CASCADA_INLINE index_t      depth() const noexcept { return depth_; }
+  CASCADA_INLINE const float* panel(index_t p) const noexcept {
+    return data_.data() + std::int64_t{p} * width * depth_;
+  }
   CASCADA_INLINE column_bounds bounds(index_t p) const noexcept {
     return {norms_.data() + std::int64_t{p} * width, spreads_.data() + std::int64_t{p} * width};
   }

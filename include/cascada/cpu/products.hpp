@@ -27,11 +27,11 @@ inline constexpr index_t stretch_tokens = 256, block_tokens = 64, row_places = s
 /// Memory that the kinds share; one is in use at a time.
 template <cpu_backend B>
 struct product_workspace {
-  packed_rows<B>        known;             // the representatives so far
-  packed_rows<B>        block;             // the tokens of a block
-  buffer<float, B>      rows;              // [row_places, depth], of kinds that do not read the tokens' own rows
+  packed_rows<B>        known;  // the representatives so far
+  packed_rows<B>        block;  // the tokens of a block
+  buffer<float, B>      rows;   // [row_places, depth], of kinds that do not read the tokens' own rows
   const float*          row[row_places];
-  product_bounds<B>        bounds[stretch_tokens];                          // by place of the token in the stretch
+  product_bounds<B>     bounds[stretch_tokens];                          // by place of the token in the stretch
   float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
 
@@ -123,15 +123,15 @@ class products {
  private:
   /// Bounds of token i. `square`: of its sketch, or of what rounding took from it.
   ///
-  /// Sketches: what is left of rows i and j has norms t_i and t_j, and their product is at most t_i t_j in size; t_i^2 is
-  /// n_i^2 less the square of the sketch, up to the margin of either.
+  /// Sketches: what is left of rows i and j has norms t_i and t_j, and their product is at most t_i t_j in size; t_i^2
+  /// is n_i^2 less the square of the sketch, up to the margin of either.
   ///
   /// Rounded rows: b_i = x_i - e_i. |x_i.x_j - b_i.b_j| = |e_i.b_j + x_i.e_j| <= |e_i| |b_j| + |x_i| |e_j|
-  /// <= |e_i| |x_j| + (|x_i| + |e_i|) |e_j|. Products of bfloat16 are exact in float, or below the normal range; sums are
-  /// float, in an order of the hardware's own.
+  /// <= |e_i| |x_j| + (|x_i| + |e_i|) |e_j|. Products of bfloat16 are exact in float, or below the normal range; sums
+  /// are float, in an order of the hardware's own.
   void set_bounds(index_t i, index_t slot, float square) noexcept {
     product_bounds<B>& bounds = memory_.bounds[slot];
-    const float     n = tokens_.norms[i], scaled = tokens_.scaled_norms[i], margin = tokens_.margin;
+    const float        n = tokens_.norms[i], scaled = tokens_.scaled_norms[i], margin = tokens_.margin;
     memory_.norms[slot] = n, memory_.spreads[slot] = 0;
     if constexpr (canonical) {
       bounds = {scaled, scaled, 0};
@@ -147,7 +147,7 @@ class products {
     float      lost = 0, spread = 0;
     if constexpr (Kind == product_kind::sketch) {
       const double all = static_cast<double>(n) * static_cast<double>(n);
-      spread = memory_.spreads[slot] =
+      spread           = memory_.spreads[slot] =
           root(std::max(all * (1 + 3 * static_cast<double>(margin)) - static_cast<double>(square), 0.0));
     } else if constexpr (pairs) {
       // What squares lose below the normal range is added.

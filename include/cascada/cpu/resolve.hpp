@@ -30,7 +30,7 @@ void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count
   way.append(block, stretch_tokens, count, slots);
   const auto strip = [&](index_t n) {
     [[maybe_unused]] const typename Products::scope on;
-    const index_t first = n * height, tile = std::min(height, count - first);
+    const index_t                                   first = n * height, tile = std::min(height, count - first);
     std::fill_n(gram.open + first, tile, 0), std::fill_n(gram.sure + first, tile, 0);
     for (index_t p = 0; p * width < first + tile - 1; ++p)
       way.tile(stretch_tokens + first, tile, block.panel(p), [&](index_t i, const tile_row<B>& row) {
@@ -100,7 +100,7 @@ index_t gather_all(selection_pass<Scalar, B>& pass, Products& way) {
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
   block_gram<B>& gram = pass.gram;
-  match<B>&         best = pass.found[i - pass.begin];
+  match<B>&      best = pass.found[i - pass.begin];
   const index_t  slot = gram.slot[i - pass.begin];
   if (slot >= 0)
     for (std::uint64_t open = gram.open[slot] & gram.joined; open != 0 && !pass.settled(best); open &= open - 1) {

@@ -16,7 +16,7 @@
 namespace cascada::kernel {
 
 template <cpu_backend B>
-inline constexpr bool has_bf16_tiles = multiplies_pairs<B> && contains(B::instructions, isa::amx_bf16);
+inline constexpr bool has_bf16_tiles = multiplies_pairs<B>&& contains(B::instructions, isa::amx_bf16);
 
 /// Pairs of a row of `cols` elements, filled up with zeros to whole vectors of pairs: to whole tiles.
 template <cpu_backend B>
@@ -65,8 +65,8 @@ float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
-/// gram_tile of pairs by matrix instructions, in a tile_scope: `count` rows, 1 to 32, `stride` pairs apart. Rows beyond `count`
-/// up to a multiple of 16 are read.
+/// gram_tile of pairs by matrix instructions, in a tile_scope: `count` rows, 1 to 32, `stride` pairs apart. Rows beyond
+/// `count` up to a multiple of 16 are read.
 template <cpu_backend B, class Use>
 CASCADA_INLINE void matrix_tile_of(index_t count, const float* rows, std::int64_t stride, const float* panel,
                                    index_t depth, Use&& use) noexcept {

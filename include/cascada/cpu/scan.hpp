@@ -23,8 +23,8 @@ index_t drop_settled(selection_pass<Scalar, B>& pass, Products& way, index_t fir
   return left;
 }
 
-/// Compares the tokens at `count` places from `first` on with the representatives from `from` on, in order. Tokens leave
-/// when they are settled; the places of the others move together. Returns how many there are.
+/// Compares the tokens at `count` places from `first` on with the representatives from `from` on, in order. Tokens
+/// leave when they are settled; the places of the others move together. Returns how many there are.
 template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
              pair_counts<B>& counts) noexcept {
@@ -63,7 +63,7 @@ index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t firs
   const index_t     share = (count + pass.where.executor.concurrency() - 1) / pass.where.executor.concurrency();
   const index_t     slice = (share + tile - 1) / tile * tile, slices = slice == 0 ? 0 : (count + slice - 1) / slice;
   index_t           left[stretch_tokens / tile];
-  pair_counts<B>       counts[stretch_tokens / tile];
+  pair_counts<B>    counts[stretch_tokens / tile];
   pass.where.executor.parallel_for(slices, [&](index_t s) {
     [[maybe_unused]] const typename Products::scope on;
     const index_t begin = first + s * slice, size = std::min(slice, count - s * slice);

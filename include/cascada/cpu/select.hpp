@@ -27,7 +27,8 @@ inline constexpr prefilter_shape prefilter_tuning = {.vectors_pay = multiplies_p
 template <product_kind Kind, cpu_backend B>
 CASCADA_INLINE constexpr index_t depth_of(index_t cols) noexcept {
   if (Kind == product_kind::full) return cols;
-  if (Kind == product_kind::sketch) return (cols + prefilter_tuning<B>.sketch_parts - 1) / prefilter_tuning<B>.sketch_parts;
+  if (Kind == product_kind::sketch)
+    return (cols + prefilter_tuning<B>.sketch_parts - 1) / prefilter_tuning<B>.sketch_parts;
   return pairs_of<B>(cols);
 }
 
@@ -66,11 +67,12 @@ status select_stretch(selection_pass<Scalar, B>& pass, Products& way, index_t be
 /// Walks from token `next` on, to the end or until the estimates leave so much open that others are cheaper.
 template <product_kind Kind, row_scalar Scalar, cpu_backend B>
 status walk(selection_pass<Scalar, B>& pass, index_t depth, index_t& next) {
-  const bool        forced = pass.options.filter != prefilter::automatic || Kind == product_kind::full;
+  const bool           forced = pass.options.filter != prefilter::automatic || Kind == product_kind::full;
   const pair_counts<B> before = pass.pairs;
-  const auto        pays   = [&] {
-    const std::int64_t rechecked = pass.pairs.rechecked - before.rechecked, all = pass.pairs.evaluated - before.evaluated;
-    const std::int64_t saved = 64 - cost_of<Kind>(depth, pass.rows.x.cols);
+  const auto           pays   = [&] {
+    const std::int64_t rechecked = pass.pairs.rechecked - before.rechecked,
+                       all       = pass.pairs.evaluated - before.evaluated;
+    const std::int64_t saved     = 64 - cost_of<Kind>(depth, pass.rows.x.cols);
     // Of a sketch, growing is the cheaper remedy: it is due when rechecks cost as much as the sketches.
     const std::int64_t allowed = Kind == product_kind::sketch ? 64 - saved : saved;
     return rechecked < 1024 || rechecked * 64 * prefilter_tuning<B>.recheck <= all * allowed;

@@ -55,7 +55,7 @@ CASCADA_INLINE constexpr bool waiting(token_evidence evidence) noexcept { return
 /// A covering representative: its position in R, and the pair's product.
 template <cpu_backend B>
 struct match {
-  index_t    position = -1;
+  index_t       position = -1;
   pair_value<B> value    = {};
 };
 
@@ -71,11 +71,11 @@ struct pair_counts {
 /// The Gram matrix of a block's tokens that may become representatives, by bits: which earlier ones may cover each.
 template <cpu_backend B>
 struct block_gram {
-  buffer<float, B> products;              // [block_tokens, stride], where they are canonical
+  buffer<float, B> products;  // [block_tokens, stride], where they are canonical
   std::uint64_t    open[block_tokens];
   std::uint64_t    sure[block_tokens];
-  index_t          slot[stretch_tokens];  // place in the matrix, by place in the stretch; -1: none
-  index_t          member[block_tokens];  // slots of the tokens that joined R
+  index_t          slot[stretch_tokens];    // place in the matrix, by place in the stretch; -1: none
+  index_t          member[block_tokens];    // slots of the tokens that joined R
   index_t          position[block_tokens];  // by slot: place in R
   std::uint64_t    joined  = 0;             // the members, as bits
   index_t          members = 0;
@@ -93,19 +93,19 @@ template <row_scalar Scalar, cpu_backend B>
 struct selection_pass {
   gram_rows<Scalar>    rows    = {};
   selection_options    options = {};
-  index_t              limit   = 0;       // of representatives
+  index_t              limit   = 0;  // of representatives
   B                    where{};
   product_workspace<B> memory;
   selection_state<B>   now;
-  const index_t*       old_rep = nullptr;  // of the state it inherits; null: none
+  const index_t*       old_rep = nullptr;    // of the state it inherits; null: none
   buffer<float, B>     norms, scaled_norms;  // [T]
   buffer<index_t, B>   position, additions;  // [T], for counting
-  pair_counts<B>          pairs;
+  pair_counts<B>       pairs;
 
   // Of the stretch at hand:
   index_t        begin = 0, end = 0;
   token_evidence evidence[stretch_tokens];
-  match<B>          found[stretch_tokens];  // among the representatives it was compared with
+  match<B>       found[stretch_tokens];  // among the representatives it was compared with
   index_t        tokens[row_places];     // whose row is at a place
   block_gram<B>  gram;
 
@@ -123,7 +123,7 @@ struct selection_pass {
     rows       = {x, norms.data(), scaled_norms.data(), sum_margin<B>(x.cols)};
     old_rep    = inherited;
     now.tokens = x.rows, now.count = 0;
-    pairs      = {};
+    pairs = {};
   }
 
   /// Norms of the tokens [first, last); `non_finite_token` if one has none.
@@ -147,8 +147,9 @@ struct selection_pass {
 
   /// Fills in the counts and tells what the pass did, given the state it inherited (null: none).
   selection_report finish(const representatives* before) noexcept {
-    selection_report report = before ? count_cascade<B>(*before, now.view(), options, position.data(), additions.data())
-                                     : count_selection<B>(now.view(), options.assign, position.data(), additions.data());
+    selection_report report = before
+                                  ? count_cascade<B>(*before, now.view(), options, position.data(), additions.data())
+                                  : count_selection<B>(now.view(), options.assign, position.data(), additions.data());
     report.pairs_evaluated  = pairs.evaluated;
     report.pairs_rechecked  = pairs.rechecked;
     std::fill_n(now.counts.data(), now.count, 0);
@@ -189,19 +190,19 @@ struct selection_pass {
   }
   CASCADA_INLINE bool settled(index_t i) const noexcept { return settled(found[i - begin]); }
 
-  /// A covering representative at `place` replaces `best` if it is the first one found, or under `nearest` if its cosine
-  /// is larger (ties to the lower index, which is met first).
+  /// A covering representative at `place` replaces `best` if it is the first one found, or under `nearest` if its
+  /// cosine is larger (ties to the lower index, which is met first).
   void improve(index_t i, index_t place, pair_value<B> value, match<B>& best) const noexcept {
-    if (best.position < 0 ||
-        (options.assign == assignment::nearest &&
-         nearer<B>(rows, i, now.indices[place], value, now.indices[best.position], best.value)))
+    if (best.position < 0 || (options.assign == assignment::nearest &&
+                              nearer<B>(rows, i, now.indices[place], value, now.indices[best.position], best.value)))
       best = {place, value};
   }
 
   /// The verdict on token i and the representative at `place`, from their product if it is canonical, else asked of the
   /// pair unless it is `sure`.
   template <bool Canonical>
-  void weigh(index_t i, index_t place, float product, bool sure, match<B>& best, pair_counts<B>& counts) const noexcept {
+  void weigh(index_t i, index_t place, float product, bool sure, match<B>& best,
+             pair_counts<B>& counts) const noexcept {
     pair_value<B> value{product, true};
     if constexpr (Canonical) {
       if (!covers<B>(product, rows.scaled_norms[i], rows.norms[now.indices[place]])) return;
