@@ -1,10 +1,14 @@
-// Clusters: their members, and summaries that grow with the prefix.
+// Clusters: their members, summaries that grow with the prefix, and the cut through their scores.
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "attention_data.hpp"
 #include "cascada/cluster.hpp"
+#include "cascada/cpu/attention_candidates.hpp"
 #include "cascada/cpu/cluster.hpp"
 #include "catch.hpp"
 
@@ -126,4 +130,41 @@ TEST_CASE("cluster: how the prefix grew does not matter", "[attention]") {
     results.push_back(all);
   }
   for (const auto& result : results) CHECK(same_bits(result, results.front()));
+}
+
+TEST_CASE("the cut through scores takes the best, as much as is enough", "[candidates]") {
+  std::mt19937                     random(7);
+  std::uniform_real_distribution<> unit(0, 1);
+  kernel::refinement_scratch<B>    scratch;
+  constexpr index_t                width = kernel::vec<B>::width, most = 700;
+  kernel::buffer<float, B>         scores;
+  kernel::buffer<index_t, B>       sizes;
+  scores.reserve(most + width), sizes.reserve(most + width);
+  scratch.ranked.reserve(most + width), scratch.ranked_sizes.reserve(most + width);
+  for (int round = 0; round < 400; ++round) {
+    const index_t count = 1 + static_cast<index_t>(unit(random) * (round % 2 ? 40 : most - 1));
+    const double  range = round % 3 == 0 ? 2 : 60;  // octaves
+    for (index_t i = 0; i < count + width; ++i) {
+      scores[i] = i < count ? static_cast<float>(std::exp2(-range * unit(random))) : 0.0f;
+      if (round % 5 == 0) scores[i] = std::floor(scores[i] * 4) / 4;  // many ties, and zeros
+      sizes[i] = i < count ? 1 + static_cast<index_t>(unit(random) * unit(random) * 9) : 0;
+    }
+    const index_t* amounts = round % 4 ? sizes.data() : nullptr;
+    const auto     amount  = [&](index_t i) { return amounts ? amounts[i] : 1; };
+    index_t        all     = 0;
+    for (index_t i = 0; i < count; ++i) all += amount(i);
+    const index_t enough   = 1 + static_cast<index_t>(unit(random) * (all - 1));
+    const auto [cut, room] = kernel::find_cut<B>(scores.data(), amounts, count, enough, scratch);
+
+    index_t above = 0, on_cut = 0;
+    for (index_t i = 0; i < count; ++i) {
+      const index_t rank = kernel::rank_of<B>(scores[i]);
+      above += rank > cut ? amount(i) : 0;
+      on_cut += rank == cut ? amount(i) : 0;
+    }
+    CAPTURE(round, count, enough, all, cut, room, above, on_cut);
+    REQUIRE(above + room == enough);
+    REQUIRE(room >= 0);
+    REQUIRE(room <= on_cut);
+  }
 }

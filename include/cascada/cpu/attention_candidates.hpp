@@ -2,7 +2,7 @@
 // Refinement's choices: the best clusters' tokens become candidates, the best candidates are chosen.
 //
 // No order is needed but where the cut falls: the bits of scores, which have no sign, order as integers, so the cut is
-// found by bisection, a pass over the scores for each step.
+// found by bisection, among ever fewer scores.
 
 #include <algorithm>
 #include <bit>
@@ -33,19 +33,36 @@ struct score_cut {
   index_t room;
 };
 
-/// The cut that takes `enough` of the scores' amounts, or of their number; all together are as much or more.
+/// The cut that takes `enough` of the scores' amounts, or of their number; all together are as much or more. Every few
+/// steps of the bisection, the scores that are still between its ends are set apart.
 template <cpu_backend B>
-score_cut find_cut(const float* scores, const index_t* amounts, index_t count, index_t enough) noexcept {
-  std::int64_t low = 0, high = std::int64_t{std::numeric_limits<index_t>::max()} + 1;
-  index_t      above = 0;  // amount of scores from `high`
-  while (high - low > 1) {
+score_cut find_cut(const float* scores, const index_t* amounts, index_t count, index_t enough,
+                   refinement_scratch<B>& scratch) noexcept {
+  constexpr index_t steps_a_sweep = 3;
+  std::int64_t      low = 0, high = std::int64_t{highest_rank<B>(scores, count)} + 1;
+  index_t           above = 0, set_aside = 0;  // amounts of scores from `high`, and of those that are out of sight
+  for (std::int64_t reach = 1 << 25; reach < high && low == 0; reach *= 8) {  // from 1/16 of the best, then 2^-32
+    const auto    guess  = static_cast<index_t>(high - reach);
+    const index_t amount = amount_from<B>(guess, scores, amounts, count);
+    if (amount >= enough)
+      low = guess;
+    else
+      high = guess, above = amount;
+  }
+  for (index_t step = 1; high - low > 1; ++step) {
     const auto    middle = static_cast<index_t>((low + high) / 2);
-    const index_t amount = amount_from<B>(middle, scores, amounts, count);
+    const index_t amount = set_aside + amount_from<B>(middle, scores, amounts, count);
     if (amount == enough) return {middle - 1, 0};
     if (amount < enough)
       high = middle, above = amount;
     else
       low = middle;
+    if (step % steps_a_sweep != 0 || count <= vec<B>::width) continue;
+    index_t* left = amounts ? scratch.ranked_sizes.data() : nullptr;
+    count     = keep_between<B>(static_cast<index_t>(low), high, scores, amounts, count, scratch.ranked.data(), left);
+    scores    = scratch.ranked.data();
+    amounts   = left;
+    set_aside = above;
   }
   return {static_cast<index_t>(low), enough - above};
 }
@@ -58,13 +75,13 @@ index_t list_candidates(index_t group, const float* weights, std::int64_t stride
   const index_t  clusters = head.summaries.count();
   const index_t* sizes    = head.summaries.sizes();
   float*         scores   = scratch.scores.data();
-  for (index_t j = 0; j < clusters; j += vec<B>::width) {
-    auto probability = vec<B>::zero();
-    for (index_t row = 0; row < group; ++row)
-      probability = probability + vec<B>::load(weights + row * stride + j) / vec<B>::broadcast(totals[row]);
-    abs(probability).store(scores + j);
+  for (index_t j = 0; j < clusters; j += vec<B>::width) vec<B>::zero().store(scores + j);
+  for (index_t row = 0; row < group; ++row) {
+    const auto share = vec<B>::broadcast(1 / totals[row]);
+    for (index_t j = 0; j < clusters; j += vec<B>::width)
+      abs(multiply_add(vec<B>::load(weights + row * stride + j), share, vec<B>::load(scores + j))).store(scores + j);
   }
-  auto [cut, room]     = find_cut<B>(scores, sizes, clusters, limit);
+  auto [cut, room]     = find_cut<B>(scores, sizes, clusters, limit, scratch);
   index_t*      best   = scratch.picks.data();
   const index_t count  = list_from<B>(cut, scores, clusters, best);
   index_t       listed = 0;
@@ -186,7 +203,7 @@ index_t pick_best(index_t count, index_t budget, const kv_head_state<B, E>& head
   const index_t* candidates = scratch.candidates.data();
   const index_t* members    = head.lists.members.data();
   index_t*       picks      = scratch.picks.data();
-  const auto     cut        = find_cut<B>(scores, nullptr, count, budget);
+  const auto     cut        = find_cut<B>(scores, nullptr, count, budget, scratch);
   index_t        picked     = list_from<B>(cut.room > 0 ? cut.rank : cut.rank + 1, scores, count, picks);
   if (picked <= budget) return picked;
   // More ties than room.

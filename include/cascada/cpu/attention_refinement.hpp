@@ -53,8 +53,8 @@ void reserve(refinement_scratch<B>& scratch, const attention_options& options, i
   scratch.logits.reserve(std::int64_t{group} * whole_vectors<B>(limit));
   scratch.candidates.reserve(std::int64_t{limit} + vec<B>::width);
   scratch.picks.reserve(clusters + vec<B>::width);  // lists are written in whole vectors
-  scratch.taken.reserve(clusters);
-  for (std::int64_t j = 0; j < clusters; ++j) scratch.taken[j] = 0;
+  scratch.ranked.reserve(clusters + vec<B>::width);
+  scratch.ranked_sizes.reserve(clusters + vec<B>::width);
   scratch.chosen.reserve(std::int64_t{budget} * refined_tokens<B, E>(group));
   scratch.chosen_logits.reserve(rows * whole_weights(budget));
   if constexpr (!std::same_as<E, float>)
@@ -120,20 +120,18 @@ index_t choose(const query_rows<B, E>& token, const float* weights, std::int64_t
   return picked;
 }
 
-/// Clusters lose the chosen tokens: their weights fall with their counts, their means stay.
+/// Clusters lose the chosen tokens, of which those of a cluster lie side by side: its weight falls with its count, its
+/// mean stays.
 template <cpu_backend B, class E>
 void take_out(const index_t* chosen, index_t count, index_t group, const kv_head_state<B, E>& head, float* weights,
-              std::int64_t stride, refinement_scratch<B>& scratch) noexcept {
-  index_t* taken = scratch.taken.data();
-  for (index_t i = 0; i < count; ++i) ++taken[head.far_rows.owner(chosen[i])];
-  const auto one = vec<B>::broadcast(1);
-  for (index_t j = 0; j < head.summaries.count(); j += vec<B>::width) {
-    const auto size = max(load_integers<B>(head.summaries.sizes() + j), one);
-    const auto left = (size - load_integers<B>(taken + j)) / size;
-    for (index_t row = 0; row < group; ++row)
-      (vec<B>::load(weights + row * stride + j) * left).store(weights + row * stride + j);
+              std::int64_t stride) noexcept {
+  for (index_t i = 0, next = 0; i < count; i = next) {
+    const index_t cluster = head.far_rows.owner(chosen[i]);
+    while (next < count && head.far_rows.owner(chosen[next]) == cluster) ++next;
+    const auto  size = static_cast<float>(head.summaries.size(cluster));
+    const float left = (size - static_cast<float>(next - i)) / size;
+    for (index_t row = 0; row < group; ++row) weights[row * stride + cluster] *= left;
   }
-  for (index_t i = 0; i < count; ++i) taken[head.far_rows.owner(chosen[i])] = 0;
 }
 
 /// A row's weights enter its sum.
@@ -207,7 +205,7 @@ void refine_by(Products&& products, const attention_options& options, const quer
       index_t*           chosen  = own.chosen.data() + std::int64_t{i} * budget;
       counts[i] = choose(rows.part(i, 1), weights, stride, own.totals.data() + row, limit, budget, head, own, chosen,
                          own.chosen_logits.data() + row * logit_stride);
-      take_out(chosen, counts[i], tile.group, head, weights, stride, own);
+      take_out(chosen, counts[i], tile.group, head, weights, stride);
     }
     absorb_clusters(products, rows, head.summaries, stride, own);
     for (index_t i = 0; i < count; ++i)

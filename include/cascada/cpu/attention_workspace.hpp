@@ -27,7 +27,8 @@ struct refinement_scratch {
   buffer<float, B>   logits;         // [group, candidates]
   buffer<index_t, B> candidates;     // [candidates]: places, a cluster's side by side
   buffer<index_t, B> picks;          // clusters that give candidates; then ties; then candidates that are chosen
-  buffer<index_t, B> taken;          // [clusters]: tokens taken out; zero between uses
+  buffer<float, B>   ranked;         // scores among which a cut may still fall
+  buffer<index_t, B> ranked_sizes;   // and their amounts
   buffer<index_t, B> chosen;         // [tokens, budget]: places, in the order of the candidates
   buffer<float, B>   chosen_logits;  // [rows, budget]
   buffer<float, B>   chosen_values;  // pairs: [lanes of budget, value_stride]

@@ -26,7 +26,7 @@ namespace cascada::kernel {
 /// `width` floats in one register.
 template <cpu_backend B>
 struct vec {
-  using packet = Eigen::internal::packet_traits<float>::type;
+  using packet                   = Eigen::internal::packet_traits<float>::type;
   static constexpr index_t width = sizeof(packet) / sizeof(float);
 
   packet value;
@@ -121,15 +121,38 @@ CASCADA_INLINE void transpose(vec<B> (&rows)[vec<B>::width]) noexcept {
   for (index_t i = 0; i < vec<B>::width; ++i) rows[i].value = block.packet[i];
 }
 
-/// Lane i is the sum of rows[i], by halves of the rows: an order that depends on the width alone.
+/// Lane i is the sum of rows[i], by halves of the row: an order that depends on the width alone.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> sum_rows(vec<B> (&rows)[vec<B>::width]) noexcept {
+#ifdef __AVX512F__
+  // Halves of two rows at a time side by side: less than half the shuffles of a transposition. Which rows meet when
+  // is chosen so that the lanes come out in order.
+#pragma GCC unroll 8
+  for (index_t i = 0; i < 8; ++i) {
+    const __m512 a = rows[i + i / 4 * 4].value, b = rows[i + i / 4 * 4 + 4].value;
+    rows[i + i / 4 * 4].value = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+#pragma GCC unroll 4
+  for (index_t i = 0; i < 4; ++i) {
+    const __m512 a = rows[i].value, b = rows[i + 8].value;
+    rows[i].value = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+#pragma GCC unroll 2
+  for (index_t i = 0; i < 4; i += 2) {
+    const __m512 a = rows[i].value, b = rows[i + 1].value;
+    rows[i].value = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+  }
+  const __m512 a = rows[0].value, b = rows[2].value;
+  rows[0].value = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+  return rows[0];
+#else
   transpose(rows);
 #pragma GCC unroll 4
   for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
     for (index_t i = 0; i < half; ++i) rows[i] = rows[i] + rows[i + half];
   return rows[0];
+#endif
 }
 
 /// Without the signs; NaN stays NaN.
@@ -147,15 +170,14 @@ CASCADA_INLINE vec<B> multiply_add(vec<B> a, vec<B> b, vec<B> c) noexcept {
 /// 2^x within 2 ulp, for x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
-  namespace packets = Eigen::internal;
-  using packet      = typename vec<B>::packet;
+  namespace packets    = Eigen::internal;
+  using packet         = typename vec<B>::packet;
   const vec<B> clamped = max(x, vec<B>::broadcast(-127.0f));  // 2^-127 is given the bits of zero below
   const vec<B> whole   = {packets::print(clamped.value)};
   const vec<B> part    = clamped - whole;
   // (2^f - 1) / f on [-1/2, 1/2], interpolated at the Chebyshev nodes: relative error of 2^f below 1e-8.
   vec<B> power = vec<B>::broadcast(0.000154531634f);
-  for (const float coefficient :
-       {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
+  for (const float coefficient : {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
     power = multiply_add(power, part, vec<B>::broadcast(coefficient));
   if constexpr (vec<B>::width == 1) {
     return {packets::pldexp(power.value, whole.value)};
@@ -186,14 +208,6 @@ struct integers {
   }
 };
 
-/// `width` integers as floats, rounded where they are beyond 2^24.
-template <cpu_backend B>
-CASCADA_INLINE vec<B> load_integers(const index_t* from) noexcept {
-  float lanes[vec<B>::width];
-  for (index_t i = 0; i < vec<B>::width; ++i) lanes[i] = static_cast<float>(from[i]);
-  return vec<B>::load(lanes);
-}
-
 /// The bits of a float without sign order as it does. The functions below compare by them; they read whole vectors,
 /// and what lies beyond `count` has no bit set.
 
@@ -209,6 +223,53 @@ CASCADA_INLINE index_t amount_from(index_t rank, const float* scores, const inde
   index_t total = 0;
   for (index_t i = 0; i < vec<B>::width; ++i) total += sum[i];
   return total;
+}
+
+/// The largest bits of the scores, at least 0.
+template <cpu_backend B>
+CASCADA_INLINE index_t highest_rank(const float* scores, index_t count) noexcept {
+  typename integers<B>::lanes top{};
+  for (index_t i = 0; i < count; i += vec<B>::width) {
+    const auto ranks = integers<B>::load(scores + i);
+    top              = ranks > top ? ranks : top;
+  }
+  index_t highest = 0;
+  for (index_t i = 0; i < vec<B>::width; ++i) highest = top[i] > highest ? top[i] : highest;
+  return highest;
+}
+
+/// Copies the scores whose bits are in [low, high), with their amounts unless null, and returns how many; zeros follow
+/// up to a whole vector. The copy may be in place; up to a vector beyond it is overwritten.
+template <cpu_backend B>
+CASCADA_INLINE index_t keep_between(index_t low, std::int64_t high, const float* scores, const index_t* amounts,
+                                    index_t count, float* kept_scores, index_t* kept_amounts) noexcept {
+  const auto last = static_cast<index_t>(high - 1);
+  index_t    kept = 0;
+#ifdef __AVX512F__
+  for (index_t i = 0; i < count; i += 16) {
+    const auto ranks = _mm512_loadu_si512(scores + i);
+    auto       among = _mm512_cmpge_epi32_mask(ranks, _mm512_set1_epi32(low));
+    among            = _mm512_mask_cmple_epi32_mask(among, ranks, _mm512_set1_epi32(last));
+    if (count - i < 16) among = static_cast<__mmask16>(among & ((1u << (count - i)) - 1));
+    if (amounts) {
+      const auto some = _mm512_maskz_compress_epi32(among, _mm512_loadu_si512(amounts + i));
+      _mm512_storeu_si512(kept_amounts + kept, some);
+    }
+    _mm512_storeu_si512(kept_scores + kept, _mm512_maskz_compress_epi32(among, ranks));
+    kept += __builtin_popcount(among);
+  }
+#else
+  for (index_t i = 0; i < count; ++i) {
+    index_t bits;
+    __builtin_memcpy(&bits, scores + i, sizeof bits);
+    const bool among  = low <= bits && bits <= last;
+    kept_scores[kept] = scores[i];
+    if (amounts) kept_amounts[kept] = amounts[i];
+    kept += among;
+  }
+#endif
+  vec<B>::zero().store(kept_scores + kept);
+  return kept;
 }
 
 /// Writes the indices of the scores whose bits are at least `rank`, ascending, and returns how many. Up to a vector
