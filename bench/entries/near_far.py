@@ -1,5 +1,5 @@
-"""Near field + far field with refinement, on a model's activations: one cascade step, the clusters' summaries and
-attention, against dense attention of the same layer."""
+"""Near field + far field, with refinement and without, on a model's activations: one cascade step, the clusters'
+summaries and attention, against dense attention of the same layer."""
 import numpy as np
 
 from harness.data import to_float
@@ -32,7 +32,7 @@ class Layer:
         attend(self.q, self.k, self.v, self.out)
 
 
-def flops(layer):
+def flops(layer, budget):
     """Of the pairs that the compressed layer needs: Gram products, near field, clusters, candidates' scores, budget."""
     T, heads, dim = layer.q.shape
     kept = layer.walk.kept
@@ -40,11 +40,11 @@ def flops(layer):
     done = 2 * layer.rows.shape[1] * layer.walk.pairs_evaluated
     for begin in range(0, T, CHUNK):
         queries, near = min(CHUNK, T - begin), max(0, begin - WINDOW)
-        if near <= BUDGET:  # the budget covers the far field: dense
+        if near <= budget:  # the budget covers the far field: dense
             near = 0
         exact = queries * (begin - near) + queries * (queries + 1) // 2
         clusters = int(np.searchsorted(first_members, near))
-        scored, refined = min(BUDGET * CANDIDATES, near), min(BUDGET, near)
+        scored, refined = min(budget * CANDIDATES, near), min(budget, near)
         done += heads * dim * (4 * exact + queries * (4 * (clusters + refined) + 2 * scored))
     return done
 
@@ -59,34 +59,41 @@ def _nearness(layer, peer):
 def _measure(session, T, bf16, target):
     kind = "bf16" if bf16 else "f32"
     name, own = f"nearfar_{kind}_vs_sdpa_{T}", f"nearfar_{kind}_vs_own_dense_{T}"
-    if not session.wants(name, own) or not session.lengths(name, T):
+    plain = f"nearfar_{kind}_unrefined_vs_sdpa_{T}"
+    if not session.wants(name, own, plain) or not session.lengths(name, T):
         return
-    attend = Attention(session.library, "near_and_far", window=WINDOW, chunk=CHUNK, budget=BUDGET,
-                       candidates=CANDIDATES, bf16=bf16)
+    def near_and_far(budget):
+        return Attention(session.library, "near_and_far", window=WINDOW, chunk=CHUNK, budget=budget,
+                         candidates=CANDIDATES, bf16=bf16)
+
+    attend, unrefined = near_and_far(BUDGET), near_and_far(0)
     dense = Attention(session.library, "all", bf16=bf16)
     layers = [Layer(session, layer, T, bf16) for layer in LAYERS]
     peers = session.peer(name, lambda: [Sdpa(layer.q, layer.k, layer.v) for layer in layers])
-    work, nearness = 0, []
+    work, unrefined_work, nearness = 0, 0, []
     for i, layer in enumerate(layers):
         if peers:
             peers[i]()
             layer.dense(dense)
             same_output(layer.out, peers[i].result(), name, f"dense, layer {LAYERS[i]}")
         layer.compressed(attend)
-        work += flops(layer)
+        work += flops(layer, BUDGET)
+        unrefined_work += flops(layer, 0)
         if peers:
             nearness.append(_nearness(layer, peers[i]))
     sides = {"ours": lambda: [layer.compressed(attend) for layer in layers],
+             "unrefined": lambda: [layer.compressed(unrefined) for layer in layers],
              "own dense": lambda: [layer.dense(dense) for layer in layers]}
     if peers:
         sides["torch SDPA"] = lambda: [peer() for peer in peers]
     samples = session.interleaved(sides, bf16=bf16)
     case = f"T={T}, 9/3 heads x 64, layers {', '.join(map(str, LAYERS))}"
     series = [{"layer": layer, "cosine_to_dense": cosine} for layer, cosine in zip(LAYERS, nearness)]
-    shape = dict(T=T, d=64, heads="9/3 x 64", r=int(np.mean([layer.walk.kept.count for layer in layers])), flops=work)
+    shape = dict(T=T, d=64, heads="9/3 x 64", r=int(np.mean([layer.walk.kept.count for layer in layers])))
     if peers:
-        session.entry(name, case, samples, peer="torch SDPA", target=target, series=series, **shape)
-    session.entry(own, case, samples, peer="own dense", **shape)
+        session.entry(name, case, samples, peer="torch SDPA", target=target, series=series, flops=work, **shape)
+        session.entry(plain, case, samples, peer="torch SDPA", ours="unrefined", flops=unrefined_work, **shape)
+    session.entry(own, case, samples, peer="own dense", flops=work, **shape)
 
 
 def in_float(session):

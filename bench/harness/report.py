@@ -13,8 +13,8 @@ NAMES = [
 ]
 
 # Those that a report may have besides: other peers of the same kernels.
-MORE_NAMES = ["dense_f32_vs_ort_gqa"] + [f"nearfar_{kind}_vs_own_dense_{T}" for kind in ("f32", "bf16")
-                                         for T in (4096, 8192)]
+MORE_NAMES = ["dense_f32_vs_ort_gqa"] + [f"nearfar_{kind}_{form}_{T}" for kind in ("f32", "bf16")
+                                         for form in ("unrefined_vs_sdpa", "vs_own_dense") for T in (4096, 8192)]
 
 LABELS = {  # what a person reads, in the order of pictures and tables
     "select_of_peak": "selection on its own",
@@ -30,9 +30,17 @@ LABELS = {  # what a person reads, in the order of pictures and tables
     "dense_bf16_vs_sdpa": "dense, bf16, against torch SDPA",
     "rxr_vs_ort_mha": "r × r, float, against onnxruntime MHA",
     "nearfar_f32_vs_sdpa_4096": "near + far, float, T = 4096, against torch SDPA",
+    "nearfar_f32_unrefined_vs_sdpa_4096": "... without refinement",
+    "nearfar_f32_vs_own_dense_4096": "near + far, float, T = 4096, against own dense",
     "nearfar_f32_vs_sdpa_8192": "near + far, float, T = 8192, against torch SDPA",
+    "nearfar_f32_unrefined_vs_sdpa_8192": "... without refinement",
+    "nearfar_f32_vs_own_dense_8192": "near + far, float, T = 8192, against own dense",
     "nearfar_bf16_vs_sdpa_4096": "near + far, bf16, T = 4096, against torch SDPA",
+    "nearfar_bf16_unrefined_vs_sdpa_4096": "... without refinement",
+    "nearfar_bf16_vs_own_dense_4096": "near + far, bf16, T = 4096, against own dense",
     "nearfar_bf16_vs_sdpa_8192": "near + far, bf16, T = 8192, against torch SDPA",
+    "nearfar_bf16_unrefined_vs_sdpa_8192": "... without refinement",
+    "nearfar_bf16_vs_own_dense_8192": "near + far, bf16, T = 8192, against own dense",
     "threads_attention": "attention, 2 threads against 1",
     "threads_selection": "selection, 2 threads against 1",
     "time_exponent": "all stages: time grows as T to the power of",
