@@ -21,32 +21,35 @@ struct open_tokens {
 /// Products among the tokens at `count` places of the block: each with those before it.
 template <class Products, row_scalar Scalar, cpu_backend B>
 void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count) {
-  constexpr index_t width = panel_width<B>, height = Products::height;
+  constexpr index_t width = strip_width<B>, height = Products::height;
   block_gram<B>&    gram  = pass.gram;
   packed_rows<B>&   block = pass.memory.block;
-  index_t           slots[block_tokens];
-  for (index_t s = 0; s < count; ++s) slots[s] = pass.tokens[stretch_tokens + s] - pass.begin;
+  index_t           places[block_tokens], slots[block_tokens];
+  for (index_t s = 0; s < count; ++s)
+    places[s] = stretch_tokens + s, slots[s] = pass.tokens[stretch_tokens + s] - pass.begin;
   block.clear(way.depth());
-  way.append(block, stretch_tokens, count, slots);
-  const auto strip = [&](index_t n) {
+  way.append(block, places, slots, count);
+  const auto tile = [&](index_t n) {
     [[maybe_unused]] const typename Products::scope on;
-    const index_t                                   first = n * height, tile = std::min(height, count - first);
-    std::fill_n(gram.open + first, tile, 0), std::fill_n(gram.sure + first, tile, 0);
-    for (index_t p = 0; p * width < first + tile - 1; ++p)
-      way.tile(stretch_tokens + first, tile, block.panel(p), [&](index_t i, const tile_row<B>& row) {
-        const index_t s = first + i;
-        gram.open[s] |= std::uint64_t{way.open(slots[s], row, block.bounds(p))} << (p * width);
-        if constexpr (Products::canonical)
-          row.store(gram.row(s) + p * width);
-        else
-          gram.sure[s] |= std::uint64_t{way.sure(slots[s], row, block.bounds(p))} << (p * width);
-      });
+    const index_t first = n * height, last = std::min(first + height, count), reach = (last + width - 2) / width;
+    std::fill_n(gram.open + first, last - first, 0), std::fill_n(gram.sure + first, last - first, 0);
+    for (index_t strip = 0, strips; strip < reach; strip += strips) {
+      strips               = next_strips(Products::strips, reach - strip);
+      const index_t column = strip * width;
+      way.multiply(stretch_tokens + first, last - first, block, strip, strips);
+      for (index_t s = first; s < last; ++s) {
+        const tile_row<B> row{way.sums(stretch_tokens + s), strips};
+        if constexpr (Products::canonical) std::copy_n(row.products, strips * width, gram.row(s) + column);
+        gram.open[s] |= way.open(slots[s], row, block.bounds(strip)) << column;
+        if constexpr (!Products::canonical) gram.sure[s] |= way.sure(slots[s], row, block.bounds(strip)) << column;
+      }
+    }
   };
-  const index_t strips = (count + height - 1) / height;
+  const index_t tiles = (count + height - 1) / height;
   if constexpr (Products::height > gram_tuning<B>.rows)
-    serial_executor().parallel_for(strips, strip);  // done sooner than another thread is called
+    serial_executor().parallel_for(tiles, tile);  // done sooner than another thread is called
   else
-    pass.where.executor.parallel_for(strips, strip);
+    pass.where.executor.parallel_for(tiles, tile);
   pass.pairs.evaluated += full_gram_operations(count);
   gram.members = 0, gram.joined = 0;
 }
@@ -112,6 +115,16 @@ status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
   return pass.settle_in_block(i, best);
 }
 
+/// Packs the block's members with the representatives so far.
+template <class Products, row_scalar Scalar, cpu_backend B>
+void append_members(selection_pass<Scalar, B>& pass, Products& way) {
+  const block_gram<B>& gram = pass.gram;
+  index_t              places[block_tokens], slots[block_tokens];
+  for (index_t m = 0; m < gram.members; ++m)
+    places[m] = stretch_tokens + gram.member[m], slots[m] = pass.tokens[places[m]] - pass.begin;
+  way.append(pass.memory.known, places, slots, gram.members);
+}
+
 /// Settles the next tokens, in order.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
@@ -128,7 +141,7 @@ status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens
     }
     if (const status answer = resolve_in_block<Products>(pass, i); answer != status::ok) return answer;
   }
-  pass.memory.known.append(pass.memory.block, pass.gram.member, pass.gram.members);
+  append_members(pass, way);
   return status::ok;
 }
 

@@ -71,6 +71,8 @@ struct pair_counts {
 /// The Gram matrix of a block's tokens that may become representatives, by bits: which earlier ones may cover each.
 template <cpu_backend B>
 struct block_gram {
+  static constexpr std::int64_t stride = (block_tokens + strip_width<B> - 1) / strip_width<B> * strip_width<B>;
+
   buffer<float, B> products;  // [block_tokens, stride], where they are canonical
   std::uint64_t    open[block_tokens];
   std::uint64_t    sure[block_tokens];
@@ -83,9 +85,6 @@ struct block_gram {
   void reserve() { products.reserve(block_tokens * stride); }
 
   CASCADA_INLINE float* row(index_t i) noexcept { return products.data() + i * stride; }
-
- private:
-  static constexpr std::int64_t stride = (block_tokens + panel_width<B> - 1) / panel_width<B> * panel_width<B>;
 };
 
 /// Everything one pass over the tokens reads and writes. The pass appends to `now` and never reads beyond it.
