@@ -84,7 +84,7 @@ template <row_scalar Scalar, cpu_backend B>
 status cascade_cross_gram(selection_pass<Scalar, B>& pass, cross_gram_workspace<B>& cross,
                           const representatives& before) {
   full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
-  if (const status answer = pass.take_norms(0, pass.now.tokens); answer != status::ok) return answer;
+  if (const status answer = pass.take_norms(pass.now.tokens); answer != status::ok) return answer;
   cross.begin(way, before);
   for (index_t begin = 0; begin < pass.now.tokens; begin += block_tokens) {
     pass.enter(begin, std::min(pass.now.tokens, begin + block_tokens));
@@ -93,7 +93,7 @@ status cascade_cross_gram(selection_pass<Scalar, B>& pass, cross_gram_workspace<
     for (index_t i = pass.begin; i < pass.end; ++i)
       if (cross.position[i] >= 0) pass.tokens[count++] = i;
     scan_slices(pass, way, 0, count, 0, true);
-    gram_of_block(pass, way, gather_all(pass, way));
+    gram_of_block(pass, way, gather_all(pass, way), pass.where.executor);
     for (index_t i = pass.begin; i < pass.end; ++i) {
       const status answer = cross.position[i] >= 0
                                 ? resolve_in_block<full_products<Scalar, B>>(pass, i)

@@ -14,7 +14,7 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
   constexpr index_t        width = strip_width<B>, height = gram_tuning<B>.rows;
   const index_t            T = pass.now.tokens;
   full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
-  if (const status answer = pass.take_norms(0, T); answer != status::ok) return answer;
+  if (const status answer = pass.take_norms(T); answer != status::ok) return answer;
   all.clear(way.depth());
   append_tokens(way, all, nullptr, T);
   for (index_t begin = 0; begin < T; begin += stretch_tokens) {

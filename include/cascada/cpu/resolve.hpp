@@ -19,8 +19,8 @@ struct open_tokens {
 };
 
 /// Products among the tokens at `count` places of the block: each with those before it.
-template <class Products, row_scalar Scalar, cpu_backend B>
-void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count) {
+template <class Products, row_scalar Scalar, cpu_backend B, executor Executor>
+void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count, const Executor& where) {
   constexpr index_t width = strip_width<B>, height = Products::height;
   block_gram<B>&    gram  = pass.gram;
   packed_rows<B>&   block = pass.memory.block;
@@ -45,11 +45,7 @@ void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count
       }
     }
   };
-  const index_t tiles = (count + height - 1) / height;
-  if constexpr (Products::height > gram_tuning<B>.rows)
-    serial_executor().parallel_for(tiles, tile);  // done sooner than another thread is called
-  else
-    pass.where.executor.parallel_for(tiles, tile);
+  where.parallel_for((count + height - 1) / height, tile);
   pass.pairs.evaluated += full_gram_operations(count);
   gram.members = 0, gram.joined = 0;
 }
@@ -125,11 +121,9 @@ void append_members(selection_pass<Scalar, B>& pass, Products& way) {
   way.append(pass.memory.known, places, slots, gram.members);
 }
 
-/// Settles the next tokens, in order.
+/// Settles the open tokens from `first` up to the next ones, whose Gram matrix is at hand, in order.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
-  const index_t first = open.next;
-  gram_of_block(pass, way, gather_block(pass, way, open));
+status settle_block(selection_pass<Scalar, B>& pass, Products& way, const open_tokens<B>& open, index_t first) {
   for (index_t q = first; q < open.next; ++q) {
     const index_t        i        = open.token[q];
     const token_evidence evidence = pass.evidence[i - pass.begin];
@@ -143,6 +137,20 @@ status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens
   }
   append_members(pass, way);
   return status::ok;
+}
+
+/// Settles the next tokens, while other threads take the norms of the next stretch.
+template <class Products, row_scalar Scalar, cpu_backend B>
+status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
+  constexpr bool swift  = Products::height > gram_tuning<B>.rows;  // its Gram matrix is done sooner than threads called
+  const index_t  first  = open.next;
+  status         answer = status::ok;
+  if constexpr (!swift) gram_of_block(pass, way, gather_block(pass, way, open), pass.where.executor);
+  pass.beside_norms(std::min(pass.now.tokens, pass.end + stretch_tokens), [&] {
+    if constexpr (swift) gram_of_block(pass, way, gather_block(pass, way, open), serial_executor());
+    answer = settle_block(pass, way, open, first);
+  });
+  return answer;
 }
 
 /// Settles the tokens of the stretch that are open.
