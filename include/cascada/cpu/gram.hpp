@@ -41,8 +41,9 @@ CASCADA_INLINE vec<B> load_row(const Scalar* from) noexcept {
 
 /// The canonical products of as many rows as a vector has lanes, each with itself. Squares of elements are transposed,
 /// so that a lane walks along its row; a chain alone would wait for every sum. `ahead`: where the rows read next lie.
+/// Flat, as transpositions are elsewhere: g++ would pass Eigen's registers through memory.
 template <cpu_backend B, row_scalar Scalar>
-void squares(const Scalar* const* rows, std::int64_t ahead, index_t cols, float* products) noexcept {
+[[gnu::flatten]] void squares(const Scalar* const* rows, std::int64_t ahead, index_t cols, float* products) noexcept {
   constexpr index_t lanes = vec<B>::width;
   auto              sum   = vec<B>::zero();
   index_t           k     = 0;
