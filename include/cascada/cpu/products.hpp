@@ -30,14 +30,14 @@ template <cpu_backend B>
 struct product_workspace {
   packed_rows<B>        known;  // the representatives so far
   packed_rows<B>        block;  // the tokens of a block
-  buffer<float, B>      rows;   // [row_places, row_stride], of kinds that do not read the tokens' own rows
+  buffer<float, B>      rows;   // [row_places, row_stride], where the tokens' own rows are not what is multiplied
   const float*          row[row_places];
   buffer<float, B>      sums;                    // [row_places, panel_width] products of the rows with a panel
   product_bounds<B>     bounds[stretch_tokens];  // by place of the token in the stretch
   float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
 
-  /// An odd number of cache lines: rows that lie a power of two apart would share few sets of the cache.
+  /// An odd number of cache lines, so that rows lie in all sets of the cache.
   CASCADA_INLINE static constexpr std::int64_t row_stride(index_t depth) noexcept {
     return ((std::int64_t{depth} + 15) / 16 | 1) * 16;
   }
@@ -62,7 +62,7 @@ class products {
   static constexpr index_t height    = Kind == product_kind::bf16_tiles ? 2 * tile_scope<B>::rows : gram_tuning<B>.rows;
   static constexpr index_t strips    = Kind == product_kind::bf16_tiles ? 2 : gram_tuning<B>.strips;  // of a panel
 
-  /// What a thread needs around its calls of tile().
+  /// What a thread needs around its calls of multiply().
   struct nothing {};
   using scope = std::conditional_t<Kind == product_kind::bf16_tiles, tile_scope<B>, nothing>;
 
@@ -80,7 +80,7 @@ class products {
     memory_.row[place] = copy;
     if constexpr (Kind == product_kind::full) {
       if constexpr (std::same_as<Scalar, float>)
-        if (tokens_.x.stride % 512 != 0)
+        if (tokens_.x.stride % 512 != 0)  // else they would share few sets of the cache
           memory_.row[place] = row;
         else
           std::copy_n(row, depth_, copy);

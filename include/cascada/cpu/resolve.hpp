@@ -139,14 +139,15 @@ status settle_block(selection_pass<Scalar, B>& pass, Products& way, const open_t
   return status::ok;
 }
 
-/// Settles the next tokens, while other threads take the norms of the next stretch.
+/// Settles the next tokens, while other threads take norms of the next stretch: about as much work as a block is.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
   constexpr bool swift  = Products::height > gram_tuning<B>.rows;  // its Gram matrix is done sooner than threads called
   const index_t  first  = open.next;
+  const index_t  norms  = std::min({pass.now.tokens, pass.end + stretch_tokens, pass.normed + stretch_tokens / 2});
   status         answer = status::ok;
   if constexpr (!swift) gram_of_block(pass, way, gather_block(pass, way, open), pass.where.executor);
-  pass.beside_norms(std::min(pass.now.tokens, pass.end + stretch_tokens), [&] {
+  pass.beside_norms(norms, [&] {
     if constexpr (swift) gram_of_block(pass, way, gather_block(pass, way, open), serial_executor());
     answer = settle_block(pass, way, open, first);
   });

@@ -65,11 +65,11 @@ template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
                     bool load) {
   // Whole tiles, and one slice to a thread: the representatives pass through its caches once per slice.
-  constexpr index_t tile  = 2 * tile_scope<B>::rows;
+  constexpr index_t tile  = Products::height;
   const index_t     share = (count + pass.where.executor.concurrency() - 1) / pass.where.executor.concurrency();
   const index_t     slice = (share + tile - 1) / tile * tile, slices = slice == 0 ? 0 : (count + slice - 1) / slice;
-  index_t           left[stretch_tokens / tile];
-  pair_counts<B>    counts[stretch_tokens / tile];
+  index_t           left[stretch_tokens / tile + 1];
+  pair_counts<B>    counts[stretch_tokens / tile + 1];
   pass.where.executor.parallel_for(slices, [&](index_t s) {
     [[maybe_unused]] const typename Products::scope on;
     const index_t begin = first + s * slice, size = std::min(slice, count - s * slice);
