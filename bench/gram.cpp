@@ -15,54 +15,35 @@ namespace {
 
 using backend = default_backend;
 
-constexpr index_t pair_lanes = kernel::pair_lanes<backend>;
-
 std::vector<float> rows_of(index_t tokens, index_t cols) {
   std::vector<float> rows(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(cols));
   bench::random_rows(tokens, cols, 1, rows.data());
   return rows;
 }
 
-/// One tile, its panel in L1 or L2. Held back by nothing but the loads that each step of k issues beside its FMAs: one
-/// broadcast per row and one load per vector.
-void gram_tile(benchmark::State& state) {
-  constexpr index_t height = kernel::gram_tuning<backend>.rows, width = kernel::panel_width<backend>;
-  const auto        cols = static_cast<index_t>(state.range(0));
-  const auto        x = rows_of(height, cols), panel = rows_of(width, cols);
-  const float*      rows[height];
-  for (index_t i = 0; i < height; ++i) rows[i] = x.data() + std::int64_t{i} * cols;
-  float products[height][width];
+/// Rows against one panel, the panel's block of k in L1. Held back by the loads that each step of k issues beside its
+/// FMAs, one broadcast per row and one load per vector, and by sums that are put down between two blocks.
+void gram_rows(benchmark::State& state) {
+  constexpr index_t              height = 8 * kernel::gram_tuning<backend>.rows, width = kernel::panel_width<backend>;
+  const auto                     cols = static_cast<index_t>(state.range(0));
+  const auto                     x    = rows_of(height, cols + 16);
+  const float*                   rows[height];
+  kernel::buffer<float, backend> panel, products;
+  panel.reserve(std::int64_t{width} * cols);
+  std::fill_n(panel.data(), std::int64_t{width} * cols, 0.5f);
+  products.reserve(height * width);
+  for (index_t i = 0; i < height; ++i) rows[i] = x.data() + std::int64_t{i} * (cols + 16);
   for (auto _ : state) {
-    kernel::gram_tile_of<backend>(height, rows, panel.data(), cols,
-                                  [&](index_t i, const kernel::tile_row<backend>& row) { row.store(products[i]); });
-    benchmark::DoNotOptimize(products);
+    kernel::multiply_rows<backend, float>(height, kernel::gram_tuning<backend>.strips, rows, panel.data(), cols,
+                                          products.data());
     benchmark::ClobberMemory();
   }
   bench::report_flops(state, 2.0 * height * width * cols);
 }
-BENCHMARK(gram_tile)->Arg(64)->Arg(576)->Arg(768)->Arg(1024)->Arg(4096);
+BENCHMARK(gram_rows)->Arg(64)->Arg(576)->Arg(768)->Arg(1024)->Arg(4096);
 
-/// Single pairs, the canonical chain of each, a pair to a lane. Held back by the transpositions that bring one step of
-/// all pairs into a register, and by the latency of the one chain that remains.
-void pair_products(benchmark::State& state) {
-  const auto   cols = static_cast<index_t>(state.range(0));
-  const auto   x    = rows_of(2 * pair_lanes, cols);
-  const float *a[pair_lanes], *b[pair_lanes];
-  for (index_t lane = 0; lane < pair_lanes; ++lane) {
-    a[lane] = x.data() + std::int64_t{lane} * cols;
-    b[lane] = a[lane] + std::int64_t{pair_lanes} * cols;
-  }
-  float products[pair_lanes];
-  for (auto _ : state) {
-    kernel::pair_products<backend>(a, b, cols, products);
-    benchmark::DoNotOptimize(products);
-    benchmark::ClobberMemory();
-  }
-  bench::report_flops(state, 2.0 * pair_lanes * cols);
-}
-BENCHMARK(pair_products)->Arg(576)->Arg(4096);
-
-/// Norms of all tokens, once per layer. Reads each row once; held back as pair_products, not by memory.
+/// Norms of all tokens, once per layer. Reads each row once; held back by the transpositions that bring one step of as
+/// many rows as a vector has lanes into a register, and by the latency of the one chain that remains.
 void norms(benchmark::State& state) {
   const index_t      tokens = 4096, cols = 576;
   const auto         x = rows_of(tokens, cols);
@@ -112,8 +93,8 @@ BENCHMARK(open_pair)->Arg(576)->Arg(4096);
 /// the tiles that come from L2: four loads for four products.
 void matrix_tile(benchmark::State& state) {
   if (!kernel::tiles_permitted<backend>()) return state.SkipWithError("matrix tiles are not permitted here");
-  const auto                             depth = kernel::pairs_of<backend>(static_cast<index_t>(state.range(0)));
-  kernel::buffer<float, backend>         rows, panel;
+  const auto                                   depth = kernel::pairs_of<backend>(static_cast<index_t>(state.range(0)));
+  kernel::buffer<float, backend>               rows, panel;
   [[maybe_unused]] kernel::tile_scope<backend> on;
   for (auto* operand : {&rows, &panel}) {
     operand->reserve(32 * std::int64_t{depth});
@@ -121,8 +102,8 @@ void matrix_tile(benchmark::State& state) {
   }
   float products[32][32];
   for (auto _ : state) {
-    kernel::matrix_tile_of<backend>(32, rows.data(), depth, panel.data(), depth,
-                                    [&](index_t i, const kernel::tile_row<backend>& row) { row.store(products[i]); });
+    kernel::multiply_tiles<backend, 2, 2, false>(rows.data(), depth, panel.data(), 16, depth / 16, products[0], 32,
+                                                 std::int64_t{depth} * 16);
     benchmark::DoNotOptimize(products);
   }
   bench::report_flops(state, 4.0 * 32 * 32 * depth);

@@ -68,7 +68,7 @@ placed_tokens near_threshold(index_t T, index_t d, float tau, unsigned seed) {
 }  // namespace
 
 TEST_CASE("verdict: pairs within a few ulps of tau", "[verdict][property]") {
-  const auto  d   = GENERATE(2, 7, 64, 257, 576);
+  const auto  d   = GENERATE(2, 7, 64, 257, 512, 576);
   const float tau = GENERATE(0.3f, 0.8f, 0.95f);
   CAPTURE(d, tau);
   constexpr index_t T       = length(150, 90);

@@ -30,7 +30,8 @@ struct serial_executor {
 };
 
 /// A fixed set of threads that wait for work. One caller at a time has the pool; another, or a nested call, does its
-/// work on its own thread instead of waiting. `Key` (the backend's isa) keeps differently compiled pools apart.
+/// work on its own thread instead of waiting. Nor does a caller wait for threads that have not woken by the time all
+/// work is taken. `Key` (the backend's isa) keeps differently compiled pools apart.
 template <auto Key>
 class thread_pool {
  public:
@@ -62,19 +63,22 @@ class thread_pool {
     context_ = const_cast<void*>(static_cast<const void*>(std::addressof(function)));
     count_   = count;
     next_.store(0, std::memory_order_relaxed);
-    running_.store(threads_ - 1, std::memory_order_relaxed);
+    inside_.fetch_or(door, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     drain();
-    for (index_t left = running_.load(std::memory_order_acquire); left != 0;
-         left         = running_.load(std::memory_order_acquire))
-      if (!spin_while_equal(running_, left)) running_.wait(left, std::memory_order_acquire);
+    inside_.fetch_and(~door, std::memory_order_relaxed);
+    for (std::uint32_t left = inside_.load(std::memory_order_acquire); left != 0;
+         left               = inside_.load(std::memory_order_acquire))
+      if (!spin_while_equal(inside_, left)) inside_.wait(left, std::memory_order_acquire);
     busy_.store(false, std::memory_order_release);
   }
 
  private:
+  static constexpr std::uint32_t door = std::uint32_t{1} << 31;
+
   // Stages follow each other within microseconds; sleeping between them would cost more than the work of a block.
-  static constexpr int spins = 4000;
+  static constexpr int spins = 1000;
 
   template <class Value>
   static bool spin_while_equal(const std::atomic<Value>& value, Value old) noexcept {
@@ -101,8 +105,8 @@ class thread_pool {
       if (now == seen) continue;
       seen = now;
       if (stop_.load(std::memory_order_relaxed)) return;
-      drain();
-      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+      if (inside_.fetch_add(1, std::memory_order_acquire) & door) drain();
+      if (inside_.fetch_sub(1, std::memory_order_release) == 1) inside_.notify_one();
     }
   }
 
@@ -111,11 +115,11 @@ class thread_pool {
   std::atomic<bool>              busy_{false};
   std::atomic<bool>              stop_{false};
   std::atomic<std::uint32_t>     generation_{0};
-  std::atomic<std::int64_t>      next_{0};  // passes count_ by one per thread, which index_t might not hold
-  std::atomic<index_t>           running_{0};
-  index_t                        count_            = 0;
-  void (*call_)(void*, index_t)                    = nullptr;
-  void* context_                                   = nullptr;
+  std::atomic<std::int64_t>      next_{0};    // passes count_ by one per thread, which index_t might not hold
+  std::atomic<std::uint32_t>     inside_{0};  // workers that may touch the work; the door bit: more may come in
+  index_t                        count_ = 0;
+  void (*call_)(void*, index_t)         = nullptr;
+  void* context_                        = nullptr;
 };
 
 /// Handle to a pool; without one, to the process's own pool with one thread per hardware thread, made on first use.

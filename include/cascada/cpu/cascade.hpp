@@ -15,14 +15,14 @@ namespace cascada::kernel {
 template <cpu_backend B>
 struct cross_gram_workspace {
   packed_rows<B>     former;    // rows of the former representatives
-  buffer<float, B>   products;  // [block_tokens, r rounded up to panels] of the tokens that were none
+  buffer<float, B>   products;  // [block_tokens, r rounded up to strips] of the tokens that were none
   buffer<index_t, B> position;  // [T] place among the former representatives, -1 for other tokens
   std::int64_t       stride = 0;
 
   void reserve(index_t T, index_t d) {
     former.reserve(T, d);
     position.reserve(T);
-    products.reserve(block_tokens * (std::int64_t{T} + panel_width<B>));
+    products.reserve(block_tokens * (std::int64_t{T} + strip_width<B>));
   }
 
   template <row_scalar Scalar>
@@ -31,14 +31,14 @@ struct cross_gram_workspace {
     std::fill_n(position.data(), before.tokens(), -1);
     for (index_t k = 0; k < before.count(); ++k) position[before.indices.data()[k]] = k;
     append_tokens(way, former, before.indices.data(), before.count());
-    stride = (std::int64_t{before.count()} + panel_width<B> - 1) / panel_width<B> * panel_width<B>;
+    stride = std::int64_t{former.strips()} * strip_width<B>;
   }
 };
 
 /// Products of the block's tokens that were no representatives with all former representatives, later ones included.
 template <row_scalar Scalar, cpu_backend B>
 void cross_gram_block(selection_pass<Scalar, B>& pass, full_products<Scalar, B>& way, cross_gram_workspace<B>& cross) {
-  constexpr index_t width = panel_width<B>, height = gram_tuning<B>.rows;
+  constexpr index_t width = strip_width<B>, height = gram_tuning<B>.rows;
   index_t           count = 0;
   for (index_t i = pass.begin; i < pass.end; ++i) {
     if (cross.position[i] >= 0) continue;
@@ -47,10 +47,13 @@ void cross_gram_block(selection_pass<Scalar, B>& pass, full_products<Scalar, B>&
   }
   pass.where.executor.parallel_for((count + height - 1) / height, [&](index_t group) {
     const index_t first = group * height, tile = std::min(height, count - first);
-    for (index_t p = 0; p * width < cross.former.count(); ++p)
-      way.tile(first, tile, cross.former.panel(p), [&](index_t i, const tile_row<B>& row) {
-        row.store(cross.products.data() + (pass.tokens[first + i] - pass.begin) * cross.stride + p * width);
-      });
+    for (index_t s = 0, strips; s < cross.former.strips(); s += strips) {
+      strips = next_strips(way.strips, cross.former.strips() - s);
+      way.multiply(first, tile, cross.former, s, strips);
+      for (index_t i = first; i < first + tile; ++i)
+        std::copy_n(way.sums(i), strips * width,
+                    cross.products.data() + (pass.tokens[i] - pass.begin) * cross.stride + s * width);
+    }
   });
   pass.pairs.evaluated += std::int64_t{count} * cross.former.count();
 }
@@ -81,7 +84,7 @@ template <row_scalar Scalar, cpu_backend B>
 status cascade_cross_gram(selection_pass<Scalar, B>& pass, cross_gram_workspace<B>& cross,
                           const representatives& before) {
   full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
-  if (const status answer = pass.take_norms(0, pass.now.tokens); answer != status::ok) return answer;
+  if (const status answer = pass.take_norms(pass.now.tokens); answer != status::ok) return answer;
   cross.begin(way, before);
   for (index_t begin = 0; begin < pass.now.tokens; begin += block_tokens) {
     pass.enter(begin, std::min(pass.now.tokens, begin + block_tokens));
@@ -90,14 +93,14 @@ status cascade_cross_gram(selection_pass<Scalar, B>& pass, cross_gram_workspace<
     for (index_t i = pass.begin; i < pass.end; ++i)
       if (cross.position[i] >= 0) pass.tokens[count++] = i;
     scan_slices(pass, way, 0, count, 0, true);
-    gram_of_block(pass, way, gather_all(pass, way));
+    gram_of_block(pass, way, gather_all(pass, way), pass.where.executor);
     for (index_t i = pass.begin; i < pass.end; ++i) {
       const status answer = cross.position[i] >= 0
                                 ? resolve_in_block<full_products<Scalar, B>>(pass, i)
                                 : resolve_from_cross_gram(pass, cross, pass.now.rep[before.rep.data()[i]], i);
       if (answer != status::ok) return answer;
     }
-    pass.memory.known.append(pass.memory.block, pass.gram.member, pass.gram.members);
+    append_members(pass, way);
   }
   return status::ok;
 }

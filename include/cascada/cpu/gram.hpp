@@ -39,31 +39,27 @@ CASCADA_INLINE vec<B> load_row(const Scalar* from) noexcept {
   }
 }
 
-/// Pairs whose products are taken side by side, a pair to a lane.
-template <cpu_backend B>
-inline constexpr index_t pair_lanes = vec<B>::width;
-
-/// The canonical products of pair_lanes pairs of rows. Squares of elements are transposed, so that a lane walks along
-/// its pair; a chain alone would wait for every sum.
+/// The canonical products of as many rows as a vector has lanes, each with itself. Squares of elements are transposed,
+/// so that a lane walks along its row; a chain alone would wait for every sum. `ahead`: where the rows read next lie.
+/// Flat, as transpositions are elsewhere: g++ would pass Eigen's registers through memory.
 template <cpu_backend B, row_scalar Scalar>
-void pair_products(const Scalar* const* a, const Scalar* const* b, index_t cols, float* products) noexcept {
-  constexpr index_t lanes = pair_lanes<B>;
+[[gnu::flatten]] void squares(const Scalar* const* rows, std::int64_t ahead, index_t cols, float* products) noexcept {
+  constexpr index_t lanes = vec<B>::width;
   auto              sum   = vec<B>::zero();
   index_t           k     = 0;
   for (; B::has_fma && k + lanes <= cols; k += lanes) {
-    vec<B> left[lanes], right[lanes];
-    for (index_t lane = 0; lane < lanes; ++lane) left[lane] = load_row<B>(a[lane] + k);
-    transpose(left);
-    if (a != b) {
-      for (index_t lane = 0; lane < lanes; ++lane) right[lane] = load_row<B>(b[lane] + k);
-      transpose(right);
+    vec<B> elements[lanes];
+    for (index_t lane = 0; lane < lanes; ++lane) {
+      __builtin_prefetch(rows[lane] + ahead + k);
+      elements[lane] = load_row<B>(rows[lane] + k);
     }
-    for (index_t step = 0; step < lanes; ++step) sum = multiply_add(left[step], (a == b ? left : right)[step], sum);
+    transpose(elements);
+    for (index_t step = 0; step < lanes; ++step) sum = multiply_add(elements[step], elements[step], sum);
   }
   sum.store(products);
   for (index_t lane = 0; lane < lanes; ++lane)
     for (index_t rest = k; rest < cols; ++rest)
-      products[lane] = std::fma(to_float(a[lane][rest]), to_float(b[lane][rest]), products[lane]);
+      products[lane] = std::fma(to_float(rows[lane][rest]), to_float(rows[lane][rest]), products[lane]);
 }
 
 /// The canonical product of one pair.
@@ -198,14 +194,14 @@ bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& 
 template <cpu_backend B, row_scalar Scalar>
 bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_t end, float* norms,
                    float* scaled_norms) noexcept {
-  constexpr index_t lanes = pair_lanes<B>;
+  constexpr index_t lanes = vec<B>::width;
   for (index_t first = begin; first < end; first += lanes) {
     const Scalar* rows[lanes];
-    float         squares[lanes];
+    float         products[lanes];
     for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = x.row(first + lane < end ? first + lane : end - 1);
-    pair_products<B>(rows, rows, x.cols, squares);
+    squares<B>(rows, std::int64_t{lanes} * x.stride, x.cols, products);
     for (index_t i = first; i < end && i < first + lanes; ++i) {
-      const float square = squares[i - first];
+      const float square = products[i - first];
       if (!is_finite<B>(square)) return false;
       norms[i]        = norm_of<B>(square);
       scaled_norms[i] = opaque<B>(tau * norms[i]);

@@ -11,10 +11,10 @@ namespace cascada::kernel {
 /// Forms the Gram matrix (its lower triangle, in `gram` [T, T]), then scans it.
 template <row_scalar Scalar, cpu_backend B>
 status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, float* gram) {
-  constexpr index_t        width = panel_width<B>, height = gram_tuning<B>.rows;
+  constexpr index_t        width = strip_width<B>, height = gram_tuning<B>.rows;
   const index_t            T = pass.now.tokens;
   full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
-  if (const status answer = pass.take_norms(0, T); answer != status::ok) return answer;
+  if (const status answer = pass.take_norms(T); answer != status::ok) return answer;
   all.clear(way.depth());
   append_tokens(way, all, nullptr, T);
   for (index_t begin = 0; begin < T; begin += stretch_tokens) {
@@ -22,12 +22,13 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
     for (index_t i = 0; i < count; ++i) way.load(begin + i, i, i);
     pass.where.executor.parallel_for((count + height - 1) / height, [&](index_t strip) {
       const index_t first = strip * height, tile = std::min(height, count - first);
-      for (index_t p = 0; p * width < begin + first + tile; ++p)
-        way.tile(first, tile, all.panel(p), [&](index_t i, const tile_row<B>& row) {
-          float products[width];
-          row.store(products);
-          std::copy_n(products, std::min(width, T - p * width), gram + std::int64_t{begin + first + i} * T + p * width);
-        });
+      for (index_t s = 0, strips; s * width < begin + first + tile; s += strips) {
+        strips = next_strips(way.strips, all.strips() - s);
+        way.multiply(first, tile, all, s, strips);
+        for (index_t i = first; i < first + tile; ++i)
+          std::copy_n(way.sums(i), std::min(strips * width, T - s * width),
+                      gram + std::int64_t{begin + i} * T + s * width);
+      }
     });
   }
   pass.pairs.evaluated = full_gram_operations(T);

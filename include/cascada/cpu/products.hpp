@@ -11,6 +11,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "cascada/cpu/amx_product.hpp"
 #include "cascada/cpu/gram.hpp"
 #include "cascada/cpu/panels.hpp"
 #include "cascada/cpu/rounded_rows.hpp"
@@ -29,18 +30,25 @@ template <cpu_backend B>
 struct product_workspace {
   packed_rows<B>        known;  // the representatives so far
   packed_rows<B>        block;  // the tokens of a block
-  buffer<float, B>      rows;   // [row_places, depth], of kinds that do not read the tokens' own rows
+  buffer<float, B>      rows;   // [row_places, row_stride], where the tokens' own rows are not what is multiplied
   const float*          row[row_places];
-  product_bounds<B>     bounds[stretch_tokens];                          // by place of the token in the stretch
+  buffer<float, B>      sums;                    // [row_places, panel_width] products of the rows with a panel
+  product_bounds<B>     bounds[stretch_tokens];  // by place of the token in the stretch
   float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
+
+  /// An odd number of cache lines, so that rows lie in all sets of the cache.
+  CASCADA_INLINE static constexpr std::int64_t row_stride(index_t depth) noexcept {
+    return ((std::int64_t{depth} + 15) / 16 | 1) * 16;
+  }
 
   /// For `limit` columns of rows of d elements.
   void reserve(index_t limit, index_t d) {
     const index_t depth = std::max(d, pairs_of<B>(d));
     known.reserve(limit, depth);
     block.reserve(block_tokens, depth);
-    rows.reserve((row_places + tile_scope<B>::rows) * std::int64_t{depth});  // whole tiles are read
+    rows.reserve((row_places + tile_scope<B>::rows) * row_stride(depth));  // whole tiles are read
+    sums.reserve((row_places + tile_scope<B>::rows) * panel_width<B>);
     coordinates.reserve(d);
   }
 };
@@ -52,8 +60,9 @@ class products {
   static constexpr bool    pairs     = Kind == product_kind::bf16_vectors || Kind == product_kind::bf16_tiles;
   static constexpr bool    canonical = Kind == product_kind::full && B::has_fma;
   static constexpr index_t height    = Kind == product_kind::bf16_tiles ? 2 * tile_scope<B>::rows : gram_tuning<B>.rows;
+  static constexpr index_t strips    = Kind == product_kind::bf16_tiles ? 2 : gram_tuning<B>.strips;  // of a panel
 
-  /// What a thread needs around its calls of tile().
+  /// What a thread needs around its calls of multiply().
   struct nothing {};
   using scope = std::conditional_t<Kind == product_kind::bf16_tiles, tile_scope<B>, nothing>;
 
@@ -67,11 +76,14 @@ class products {
   /// Brings token i's row to `place`; what is known of it goes to `slot` of the stretch.
   void load(index_t i, index_t place, index_t slot) noexcept {
     const Scalar* row  = tokens_.x.row(i);
-    float*        copy = memory_.rows.data() + std::int64_t{place} * depth_;
+    float*        copy = row_at(place);
     memory_.row[place] = copy;
     if constexpr (Kind == product_kind::full) {
       if constexpr (std::same_as<Scalar, float>)
-        memory_.row[place] = row;
+        if (tokens_.x.stride % 512 != 0)  // else they would share few sets of the cache
+          memory_.row[place] = row;
+        else
+          std::copy_n(row, depth_, copy);
       else
         for (index_t k = 0; k < depth_; ++k) copy[k] = to_float(row[k]);
       set_bounds(i, slot, 0);
@@ -85,7 +97,7 @@ class products {
   /// Brings the row at a place to another, earlier or in the block.
   CASCADA_INLINE void copy(index_t from, index_t to) noexcept {
     if constexpr (Kind == product_kind::bf16_tiles) {
-      float* target = memory_.rows.data() + std::int64_t{to} * depth_;
+      float* target = row_at(to);
       std::memcpy(target, memory_.row[from], static_cast<std::size_t>(depth_) * sizeof(float));
       memory_.row[to] = target;
     } else {
@@ -93,34 +105,64 @@ class products {
     }
   }
 
-  /// Appends rows at `count` places from `first` on to columns; `slots` are theirs in the stretch.
-  void append(packed_rows<B>& columns, index_t first, index_t count, const index_t* slots) noexcept {
-    float norms[block_tokens], spreads[block_tokens];
-    for (index_t i = 0; i < count; ++i) norms[i] = memory_.norms[slots[i]], spreads[i] = memory_.spreads[slots[i]];
-    columns.append(memory_.row + first, norms, spreads, count);
+  /// Appends rows at `count` places, up to a block of them, to columns; `slots` are theirs in the stretch.
+  void append(packed_rows<B>& columns, const index_t* places, const index_t* slots, index_t count) noexcept {
+    const float* rows[block_tokens]  = {};
+    float        norms[block_tokens] = {}, spreads[block_tokens] = {};
+    for (index_t i = 0; i < count; ++i) {
+      rows[i]  = memory_.row[places[i]];
+      norms[i] = memory_.norms[slots[i]], spreads[i] = memory_.spreads[slots[i]];
+    }
+    columns.append(rows, norms, spreads, count);
   }
 
-  /// Products of `count` rows, 1 to `height`, with a panel.
-  template <class Use>
-  CASCADA_INLINE void tile(index_t first, index_t count, const float* panel, Use&& use) const noexcept {
+  /// Products of the rows at `count` places from `first` on, to their sums, with a panel: `some` strips of columns from
+  /// `strip` on. Whole tiles are written.
+  void multiply(index_t first, index_t count, const packed_rows<B>& columns, index_t strip,
+                index_t some) const noexcept {
+    using lane = std::conditional_t<Kind == product_kind::bf16_vectors, bf16_pair, float>;
     if constexpr (Kind == product_kind::bf16_tiles)
-      matrix_tile_of<B>(count, memory_.rows.data() + std::int64_t{first} * depth_, depth_, panel, depth_, use);
-    else if constexpr (Kind == product_kind::bf16_vectors)
-      gram_tile_of<B, bf16_pair>(count, memory_.row + first, panel, depth_, use);
+      for (index_t i = first; i < first + count; i += height)
+        multiply_pairs(std::min(height, first + count - i), i, columns.strip(strip), some);
     else
-      gram_tile_of<B>(count, memory_.row + first, panel, depth_, use);
+      multiply_rows<B, lane>(count, some, memory_.row + first, columns.strip(strip), depth_, sums(first));
+  }
+
+  /// What multiply() found of the row at a place.
+  CASCADA_INLINE float* sums(index_t place) const noexcept {
+    return memory_.sums.data() + std::int64_t{place} * panel_width<B>;
   }
 
   /// Columns that may cover the token of a slot, and, where products are estimates, those that surely do.
-  CASCADA_INLINE std::uint32_t open(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
+  CASCADA_INLINE std::uint64_t open(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
     if constexpr (canonical) return row.reached(memory_.bounds[slot].low, columns.norms);
     return row.open(memory_.bounds[slot], columns);
   }
-  CASCADA_INLINE std::uint32_t sure(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
+  CASCADA_INLINE std::uint64_t sure(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
     return row.sure(memory_.bounds[slot], columns);
   }
 
  private:
+  CASCADA_INLINE float* row_at(index_t place) const noexcept {
+    return memory_.rows.data() + place * memory_.row_stride(depth_);
+  }
+
+  void multiply_pairs([[maybe_unused]] index_t count, [[maybe_unused]] index_t place,
+                      [[maybe_unused]] const float* panel, [[maybe_unused]] index_t some) const noexcept {
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+    const index_t steps   = depth_ / tile_scope<B>::pairs;
+    const auto    product = [&]<index_t RowTiles, index_t Columns> {
+      multiply_tiles<B, RowTiles, Columns, false>(row_at(place), memory_.row_stride(depth_), panel, strip_width<B>,
+                                                  steps, sums(place), panel_width<B>,
+                                                  std::int64_t{depth_} * strip_width<B>);
+    };
+    if (count > tile_scope<B>::rows)
+      some > 1 ? product.template operator()<2, 2>() : product.template operator()<2, 1>();
+    else
+      some > 1 ? product.template operator()<1, 2>() : product.template operator()<1, 1>();
+#endif
+  }
+
   /// Bounds of token i. `square`: of its sketch, or of what rounding took from it.
   ///
   /// Sketches: what is left of rows i and j has norms t_i and t_j, and their product is at most t_i t_j in size; t_i^2
@@ -167,11 +209,11 @@ class products {
 /// Packs `count` tokens (null: the first ones) into columns.
 template <class Products, cpu_backend B>
 void append_tokens(Products& way, packed_rows<B>& columns, const index_t* tokens, index_t count) noexcept {
-  index_t slots[block_tokens];
+  index_t places[block_tokens];
   for (index_t first = 0; first < count; first += block_tokens) {
     const index_t some = std::min(+block_tokens, count - first);
-    for (index_t c = 0; c < some; ++c) way.load(tokens ? tokens[first + c] : first + c, c, slots[c] = c);
-    way.append(columns, 0, some, slots);
+    for (index_t c = 0; c < some; ++c) way.load(tokens ? tokens[first + c] : first + c, c, places[c] = c);
+    way.append(columns, places, places, some);
   }
 }
 

@@ -19,34 +19,33 @@ struct open_tokens {
 };
 
 /// Products among the tokens at `count` places of the block: each with those before it.
-template <class Products, row_scalar Scalar, cpu_backend B>
-void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count) {
-  constexpr index_t width = panel_width<B>, height = Products::height;
+template <class Products, row_scalar Scalar, cpu_backend B, executor Executor>
+void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count, const Executor& where) {
+  constexpr index_t width = strip_width<B>, height = Products::height;
   block_gram<B>&    gram  = pass.gram;
   packed_rows<B>&   block = pass.memory.block;
-  index_t           slots[block_tokens];
-  for (index_t s = 0; s < count; ++s) slots[s] = pass.tokens[stretch_tokens + s] - pass.begin;
+  index_t           places[block_tokens], slots[block_tokens];
+  for (index_t s = 0; s < count; ++s)
+    places[s] = stretch_tokens + s, slots[s] = pass.tokens[stretch_tokens + s] - pass.begin;
   block.clear(way.depth());
-  way.append(block, stretch_tokens, count, slots);
-  const auto strip = [&](index_t n) {
+  way.append(block, places, slots, count);
+  const auto tile = [&](index_t n) {
     [[maybe_unused]] const typename Products::scope on;
-    const index_t                                   first = n * height, tile = std::min(height, count - first);
-    std::fill_n(gram.open + first, tile, 0), std::fill_n(gram.sure + first, tile, 0);
-    for (index_t p = 0; p * width < first + tile - 1; ++p)
-      way.tile(stretch_tokens + first, tile, block.panel(p), [&](index_t i, const tile_row<B>& row) {
-        const index_t s = first + i;
-        gram.open[s] |= std::uint64_t{way.open(slots[s], row, block.bounds(p))} << (p * width);
-        if constexpr (Products::canonical)
-          row.store(gram.row(s) + p * width);
-        else
-          gram.sure[s] |= std::uint64_t{way.sure(slots[s], row, block.bounds(p))} << (p * width);
-      });
+    const index_t first = n * height, last = std::min(first + height, count), reach = (last + width - 2) / width;
+    std::fill_n(gram.open + first, last - first, 0), std::fill_n(gram.sure + first, last - first, 0);
+    for (index_t strip = 0, strips; strip < reach; strip += strips) {
+      strips               = next_strips(Products::strips, reach - strip);
+      const index_t column = strip * width;
+      way.multiply(stretch_tokens + first, last - first, block, strip, strips);
+      for (index_t s = first; s < last; ++s) {
+        const tile_row<B> row{way.sums(stretch_tokens + s), strips};
+        if constexpr (Products::canonical) std::copy_n(row.products, strips * width, gram.row(s) + column);
+        gram.open[s] |= way.open(slots[s], row, block.bounds(strip)) << column;
+        if constexpr (!Products::canonical) gram.sure[s] |= way.sure(slots[s], row, block.bounds(strip)) << column;
+      }
+    }
   };
-  const index_t strips = (count + height - 1) / height;
-  if constexpr (Products::height > gram_tuning<B>.rows)
-    serial_executor().parallel_for(strips, strip);  // done sooner than another thread is called
-  else
-    pass.where.executor.parallel_for(strips, strip);
+  where.parallel_for((count + height - 1) / height, tile);
   pass.pairs.evaluated += full_gram_operations(count);
   gram.members = 0, gram.joined = 0;
 }
@@ -112,11 +111,19 @@ status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
   return pass.settle_in_block(i, best);
 }
 
-/// Settles the next tokens, in order.
+/// Packs the block's members with the representatives so far.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
-  const index_t first = open.next;
-  gram_of_block(pass, way, gather_block(pass, way, open));
+void append_members(selection_pass<Scalar, B>& pass, Products& way) {
+  const block_gram<B>& gram = pass.gram;
+  index_t              places[block_tokens], slots[block_tokens];
+  for (index_t m = 0; m < gram.members; ++m)
+    places[m] = stretch_tokens + gram.member[m], slots[m] = pass.tokens[places[m]] - pass.begin;
+  way.append(pass.memory.known, places, slots, gram.members);
+}
+
+/// Settles the open tokens from `first` up to the next ones, whose Gram matrix is at hand, in order.
+template <class Products, row_scalar Scalar, cpu_backend B>
+status settle_block(selection_pass<Scalar, B>& pass, Products& way, const open_tokens<B>& open, index_t first) {
   for (index_t q = first; q < open.next; ++q) {
     const index_t        i        = open.token[q];
     const token_evidence evidence = pass.evidence[i - pass.begin];
@@ -128,8 +135,23 @@ status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens
     }
     if (const status answer = resolve_in_block<Products>(pass, i); answer != status::ok) return answer;
   }
-  pass.memory.known.append(pass.memory.block, pass.gram.member, pass.gram.members);
+  append_members(pass, way);
   return status::ok;
+}
+
+/// Settles the next tokens, while other threads take norms of the next stretch: about as much work as a block is.
+template <class Products, row_scalar Scalar, cpu_backend B>
+status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
+  constexpr bool swift  = Products::height > gram_tuning<B>.rows;  // its Gram matrix is done sooner than threads called
+  const index_t  first  = open.next;
+  const index_t  norms  = std::min({pass.now.tokens, pass.end + stretch_tokens, pass.normed + stretch_tokens / 2});
+  status         answer = status::ok;
+  if constexpr (!swift) gram_of_block(pass, way, gather_block(pass, way, open), pass.where.executor);
+  pass.beside_norms(norms, [&] {
+    if constexpr (swift) gram_of_block(pass, way, gather_block(pass, way, open), serial_executor());
+    answer = settle_block(pass, way, open, first);
+  });
+  return answer;
 }
 
 /// Settles the tokens of the stretch that are open.

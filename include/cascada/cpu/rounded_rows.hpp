@@ -1,5 +1,5 @@
 #pragma once
-// Rows rounded to bfloat16 and held as pairs, and their products by matrix instructions.
+// Rows rounded to bfloat16 and held as pairs.
 //
 // A pair is two neighbours of a row in 32 bits, the earlier one in the lower half: what the instructions multiply at
 // once. Where a kernel wants columns, strips [pairs, 16] of packed_rows are what both take as their right operand: a
@@ -59,51 +59,6 @@ float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
     sums[1]         = error(x[1], _mm512_extracti64x4_epi64(bits, 1), sums[1]);
   }
   return reduce_sum(sums[0] + sums[1]);
-}
-
-#endif
-
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
-
-/// gram_tile of pairs by matrix instructions, in a tile_scope: `count` rows, 1 to 32, `stride` pairs apart. Rows beyond
-/// `count` up to a multiple of 16 are read.
-template <cpu_backend B, class Use>
-CASCADA_INLINE void matrix_tile_of(index_t count, const float* rows, std::int64_t stride, const float* panel,
-                                   index_t depth, Use&& use) noexcept {
-  static_assert(panel_width<B> == 32 && vec<B>::width == 16);
-  alignas(64) float  sums[32][32];
-  const std::int64_t strip = std::int64_t{depth} * 16, row_bytes = stride * 4;
-  const float*       lower = rows + 16 * stride;
-  asm volatile("" : : : "memory");  // g++ 12's intrinsics do not say that they read memory
-  _tile_zero(0);
-  _tile_zero(1);
-  if (count > 16) {
-    _tile_zero(2);
-    _tile_zero(3);
-    for (index_t k = 0; k < depth; k += 16) {
-      _tile_loadd(4, rows + k, row_bytes);
-      _tile_loadd(6, panel + k * 16, 64);
-      _tile_loadd(7, panel + strip + k * 16, 64);
-      _tile_loadd(5, lower + k, row_bytes);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(2, &sums[16][0], sizeof sums[0]);
-    _tile_stored(3, &sums[16][16], sizeof sums[0]);
-  } else {
-    for (index_t k = 0; k < depth; k += 16) {
-      _tile_loadd(4, rows + k, row_bytes);
-      _tile_loadd(6, panel + k * 16, 64);
-      _tile_loadd(7, panel + strip + k * 16, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-  }
-  _tile_stored(0, &sums[0][0], sizeof sums[0]);
-  _tile_stored(1, &sums[0][16], sizeof sums[0]);
-  for (index_t i = 0; i < count; ++i) use(i, tile_row<B>::load(sums[i]));
 }
 
 #endif

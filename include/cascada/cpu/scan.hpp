@@ -8,6 +8,11 @@
 
 namespace cascada::kernel {
 
+/// The lowest `count` bits, 0 to 64.
+CASCADA_INLINE constexpr std::uint64_t bits_up_to(index_t count) noexcept {
+  return count < 64 ? (std::uint64_t{1} << count) - 1 : ~std::uint64_t{0};
+}
+
 /// Moves the rows of unsettled tokens together if that frees a tile.
 template <index_t Height, class Products, row_scalar Scalar, cpu_backend B>
 index_t drop_settled(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count) noexcept {
@@ -28,27 +33,28 @@ index_t drop_settled(selection_pass<Scalar, B>& pass, Products& way, index_t fir
 template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
              pair_counts<B>& counts) noexcept {
-  constexpr index_t     width = panel_width<B>, height = Products::height;
+  constexpr index_t     width = strip_width<B>;
   const packed_rows<B>& known = pass.memory.known;
-  for (index_t p = from / width; p * width < known.count() && count > 0; ++p) {
-    const index_t       begin = std::max(from - p * width, 0), end = std::min(known.count() - p * width, width);
-    const std::uint64_t columns = ((std::uint64_t{1} << end) - 1) & ~((std::uint64_t{1} << begin) - 1);
-    for (index_t t = 0; t < count; t += height)
-      way.tile(first + t, std::min(height, count - t), known.panel(p), [&](index_t i, const tile_row<B>& row) {
-        const index_t token = pass.tokens[first + t + i], slot = token - pass.begin;
-        std::uint64_t open = way.open(slot, row, known.bounds(p)) & columns;
-        if (open == 0 || pass.settled(token)) return;
-        const std::uint64_t sure = Products::canonical ? open : way.sure(slot, row, known.bounds(p));
-        float               products[width];
-        if constexpr (Products::canonical) row.store(products);
-        for (; open != 0 && !pass.settled(token); open &= open - 1) {
-          const auto c = static_cast<index_t>(__builtin_ctzll(open));
-          pass.template weigh<Products::canonical>(token, p * width + c, Products::canonical ? products[c] : 0,
-                                                   sure >> c & 1, pass.found[slot], counts);
-        }
-      });
+  for (index_t strip = from / width, strips; strip < known.strips() && count > 0; strip += strips) {
+    strips                     = next_strips(Products::strips, known.strips() - strip);
+    const index_t       origin = strip * width;  // of the panel's columns, those from `begin` to `end` count
+    const index_t       begin = std::max(from - origin, 0), end = std::min(known.count() - origin, strips * width);
+    const std::uint64_t columns = bits_up_to(end) & ~bits_up_to(begin);
+    way.multiply(first, count, known, strip, strips);
+    for (index_t t = first; t < first + count; ++t) {
+      const index_t     token = pass.tokens[t], slot = token - pass.begin;
+      const tile_row<B> row{way.sums(t), strips};
+      std::uint64_t     open = way.open(slot, row, known.bounds(strip)) & columns;
+      if (open == 0) continue;
+      const std::uint64_t sure = Products::canonical ? open : way.sure(slot, row, known.bounds(strip));
+      for (; open != 0 && !pass.settled(token); open &= open - 1) {
+        const auto c = static_cast<index_t>(__builtin_ctzll(open));
+        pass.template weigh<Products::canonical>(token, origin + c, row.products[c], sure >> c & 1, pass.found[slot],
+                                                 counts);
+      }
+    }
     counts.evaluated += std::int64_t{count} * (end - begin);
-    count = drop_settled<height>(pass, way, first, count);
+    count = drop_settled<Products::height>(pass, way, first, count);
   }
   return drop_settled<1>(pass, way, first, count);
 }
@@ -59,11 +65,11 @@ template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
                     bool load) {
   // Whole tiles, and one slice to a thread: the representatives pass through its caches once per slice.
-  constexpr index_t tile  = 2 * tile_scope<B>::rows;
+  constexpr index_t tile  = Products::height;
   const index_t     share = (count + pass.where.executor.concurrency() - 1) / pass.where.executor.concurrency();
   const index_t     slice = (share + tile - 1) / tile * tile, slices = slice == 0 ? 0 : (count + slice - 1) / slice;
-  index_t           left[stretch_tokens / tile];
-  pair_counts<B>    counts[stretch_tokens / tile];
+  index_t           left[stretch_tokens / tile + 1];
+  pair_counts<B>    counts[stretch_tokens / tile + 1];
   pass.where.executor.parallel_for(slices, [&](index_t s) {
     [[maybe_unused]] const typename Products::scope on;
     const index_t begin = first + s * slice, size = std::min(slice, count - s * slice);

@@ -43,7 +43,7 @@ CASCADA_INLINE constexpr std::int64_t cost_of(index_t depth, index_t cols) noexc
 /// One stretch of tokens: evidence, the scan, then the order.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status select_stretch(selection_pass<Scalar, B>& pass, Products& way, index_t begin, index_t end) {
-  if (const status answer = pass.take_norms(begin, end); answer != status::ok) return answer;
+  if (const status answer = pass.take_norms(end); answer != status::ok) return answer;
   pass.enter(begin, end);
   if (pass.old_rep) check_inherited(pass);
   index_t count = 0;

@@ -71,6 +71,8 @@ struct pair_counts {
 /// The Gram matrix of a block's tokens that may become representatives, by bits: which earlier ones may cover each.
 template <cpu_backend B>
 struct block_gram {
+  static constexpr std::int64_t stride = (block_tokens + strip_width<B> - 1) / strip_width<B> * strip_width<B>;
+
   buffer<float, B> products;  // [block_tokens, stride], where they are canonical
   std::uint64_t    open[block_tokens];
   std::uint64_t    sure[block_tokens];
@@ -83,9 +85,6 @@ struct block_gram {
   void reserve() { products.reserve(block_tokens * stride); }
 
   CASCADA_INLINE float* row(index_t i) noexcept { return products.data() + i * stride; }
-
- private:
-  static constexpr std::int64_t stride = (block_tokens + panel_width<B> - 1) / panel_width<B> * panel_width<B>;
 };
 
 /// Everything one pass over the tokens reads and writes. The pass appends to `now` and never reads beyond it.
@@ -101,6 +100,8 @@ struct selection_pass {
   buffer<float, B>     norms, scaled_norms;  // [T]
   buffer<index_t, B>   position, additions;  // [T], for counting
   pair_counts<B>       pairs;
+  index_t              normed = 0;     // tokens whose norms are taken
+  bool                 finite = true;  // whether all of them have one
 
   // Of the stretch at hand:
   index_t        begin = 0, end = 0;
@@ -123,19 +124,30 @@ struct selection_pass {
     rows       = {x, norms.data(), scaled_norms.data(), sum_margin<B>(x.cols)};
     old_rep    = inherited;
     now.tokens = x.rows, now.count = 0;
+    normed = 0, finite = true;
     pairs = {};
   }
 
-  /// Norms of the tokens [first, last); `non_finite_token` if one has none.
-  status take_norms(index_t first, index_t last) {
+  /// Norms of the tokens before `last`; `non_finite_token` if one has none.
+  status take_norms(index_t last) {
+    if (normed < last) beside_norms(last, [] {});
+    return finite ? status::ok : status::non_finite_token;
+  }
+
+  /// Does a task on one thread while others take the norms of the tokens before `last`.
+  template <class Task>
+  void beside_norms(index_t last, const Task& task) {
     constexpr index_t strip = 32;
-    std::atomic<bool> finite{true};
-    where.executor.parallel_for((last - first + strip - 1) / strip, [&](index_t s) {
-      const index_t from = first + s * strip, to = std::min(last, from + strip);
+    const index_t     first = normed;
+    std::atomic<bool> good{finite};
+    normed = std::max(first, last);
+    where.executor.parallel_for(1 + (normed - first + strip - 1) / strip, [&](index_t s) {
+      if (s == 0) return task();
+      const index_t to = std::min(normed, first + s * strip), from = first + (s - 1) * strip;
       if (!compute_norms<B>(rows.x, options.threshold, from, to, norms.data(), scaled_norms.data()))
-        finite.store(false, std::memory_order_relaxed);
+        good.store(false, std::memory_order_relaxed);
     });
-    return finite.load() ? status::ok : status::non_finite_token;
+    finite = good.load();
   }
 
   /// Turns to the tokens [first, last).
