@@ -26,7 +26,7 @@ namespace cascada::kernel {
 /// `width` floats in one register.
 template <cpu_backend B>
 struct vec {
-  using packet = Eigen::internal::packet_traits<float>::type;
+  using packet                   = Eigen::internal::packet_traits<float>::type;
   static constexpr index_t width = sizeof(packet) / sizeof(float);
 
   packet value;
@@ -147,15 +147,23 @@ CASCADA_INLINE vec<B> multiply_add(vec<B> a, vec<B> b, vec<B> c) noexcept {
 /// 2^x within 2 ulp, for x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
-  namespace packets = Eigen::internal;
-  using packet      = typename vec<B>::packet;
+#ifdef __AVX512DQ__
+  // 2^f on [0, 1], of least relative error with 1 at 0: below 3e-9.
+  const __m512 part  = _mm512_reduce_ps(x.value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+  __m512       power = _mm512_set1_ps(0.000216129279f);
+  for (const float coefficient : {0.00124678423f, 0.00967545155f, 0.0554852821f, 0.240229309f, 0.693147063f, 1.0f})
+    power = _mm512_fmadd_ps(power, part, _mm512_set1_ps(coefficient));
+  const auto normal = _mm512_cmp_ps_mask(x.value, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_ps(normal, power, x.value)};
+#else
+  namespace packets    = Eigen::internal;
+  using packet         = typename vec<B>::packet;
   const vec<B> clamped = max(x, vec<B>::broadcast(-127.0f));  // 2^-127 is given the bits of zero below
   const vec<B> whole   = {packets::print(clamped.value)};
   const vec<B> part    = clamped - whole;
   // (2^f - 1) / f on [-1/2, 1/2], interpolated at the Chebyshev nodes: relative error of 2^f below 1e-8.
   vec<B> power = vec<B>::broadcast(0.000154531634f);
-  for (const float coefficient :
-       {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
+  for (const float coefficient : {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
     power = multiply_add(power, part, vec<B>::broadcast(coefficient));
   if constexpr (vec<B>::width == 1) {
     return {packets::pldexp(power.value, whole.value)};
@@ -164,6 +172,7 @@ CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
     const auto exponent = packets::pcast<packet, integers>((whole + vec<B>::broadcast(127.0f)).value);
     return power * vec<B>{packets::preinterpret<packet>(packets::plogical_shift_left<23>(exponent))};
   }
+#endif
 }
 
 /// As many integers as vec<B> has floats. A compiler's vector type: it compares and selects alike on every target.
