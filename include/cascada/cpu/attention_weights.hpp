@@ -101,7 +101,7 @@ CASCADA_INLINE __m512 add_weights(__m512i pairs, __m512 sum) noexcept {
 }
 
 /// Logits up to which a row needs no maximum: its weights are 2^logit, in float's range by far, and so are their sums
-/// and products with values below large_value.
+/// and products with values below 2^40.
 inline constexpr float small_logit = 60;
 
 /// 2^logit of small logits as bfloat16, 32 at a time, in fixed point: a sum with a float that has 8 fraction bits puts
