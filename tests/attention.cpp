@@ -106,9 +106,9 @@ TEMPLATE_TEST_CASE("attention: every mode, rows of two bytes", "[attention]", bf
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 by every kind of product", "[attention]", product_backends) {
-  const mode  m    = any_mode();
-  const shape size = GENERATE(shape{1, 2, 1, 16, 24}, shape{65, 4, 4, 33, 65}, shape{130, 40, 1, 64, 48},
-                              shape{200, 6, 2, 96, 16});
+  const mode  m = any_mode();
+  const shape size =
+      GENERATE(shape{1, 2, 1, 16, 24}, shape{65, 4, 4, 33, 65}, shape{130, 40, 1, 64, 48}, shape{200, 6, 2, 96, 16});
   CAPTURE(m, size);
   const problem<bfloat16>      p(size, 35);
   const std::vector<selection> selections = {random_selection(size.tokens, 0.3, 7)};
@@ -123,6 +123,22 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, more keys than a row takes into it
   const shape   size = {T, 1, 1, 8, 8};
   CAPTURE(m, size);
   check_close<float>(m.options, problem<bfloat16>(size, 36), {random_selection(T, 0.5, 3)}, TestType());
+}
+
+TEMPLATE_LIST_TEST_CASE("attention: bfloat16, logits and values of every size", "[attention]", product_backends) {
+  const float large = GENERATE(4.0f, 20.0f, 100.0f);  // beside rows of small logits, in the same tiles
+  const shape size  = {kernel::step_keys<TestType> + 80, 2, 1, 32, 16};
+  CAPTURE(large);
+  problem<bfloat16> p(size, 38);
+  for (index_t t = 0; t < size.tokens; t += 3 + t % 50)
+    for (index_t c = 0; c < size.key_dim; ++c) {
+      const auto grow = [&](bfloat16& x) { x = from_float<bfloat16>(large * to_float(x)); };
+      grow(p.q.view().row(t, t % 2)[c]);
+      if (t > size.tokens / 2) grow(p.k.view().row(t, 0)[c]);
+    }
+  check_close<bfloat16>({.keys = key_set::all}, p, {}, TestType());
+  p.v.fill([] { return 0x1p42f; }, 100);  // too large for weights that are not relative to their maximum
+  check_close<float>({.keys = key_set::all}, p, {}, TestType());
 }
 
 TEST_CASE("attention: a selection per KV head", "[attention]") {

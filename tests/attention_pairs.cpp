@@ -1,6 +1,8 @@
 // bfloat16 rows by every kind of product that the target has: what holds bit for bit, whatever the tiles share.
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -36,12 +38,14 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, later tokens change nothing before
   const auto result = run(problem<bfloat16>(size, 22));
   for (const index_t t : {1, 31, 32, 33, 64, 100, 129}) {
     CAPTURE(t);
-    problem<bfloat16> poisoned(size, 22), changed(size, 22), infinite(size, 22);
+    problem<bfloat16> poisoned(size, 22), changed(size, 22), infinite(size, 22), large(size, 22);
     poisoned.poison(t);
     changed.randomise(99, t);
     infinite.v.fill([] { return -std::numeric_limits<float>::infinity(); }, t);
+    large.k.fill([] { return 1e3f; }, t), large.v.fill([] { return 1e20f; }, t);
     CHECK(same_bits(result, run(poisoned), 0, row_of(size, t)));
     CHECK(same_bits(result, run(infinite), 0, row_of(size, t)));
+    CHECK(same_bits(result, run(large), 0, row_of(size, t)));
     const auto other = run(changed);
     CHECK(same_bits(result, other, 0, row_of(size, t)));
     CHECK_FALSE(same_bits(result, other));
@@ -77,16 +81,68 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, NaN and infinity reach the rows th
   key.k.view().row(40, 0)[3]      = from_float<bfloat16>(not_a_number);
   value.v.view().row(40, 0)[3]    = from_float<bfloat16>(not_a_number);
   infinite.v.view().row(40, 0)[3] = from_float<bfloat16>(std::numeric_limits<float>::infinity());
-  const auto of_key = run(key), of_value = run(value), of_infinite = run(infinite);
+  const auto        of_key = run(key), of_value = run(value), of_infinite = run(infinite);
+  problem<bfloat16> zero = key;
+  zero.q.fill([] { return 0.0f; });
+  const auto of_zero = run(zero);
   for (index_t t = 0; t < size.tokens; ++t)
     for (index_t h = 0; h < size.heads; ++h)
       for (std::size_t c = 0; c < 8; ++c) {
         CAPTURE(t, h, c);
         const std::size_t i    = row_of(size, t, h) + c;
         const bool        sees = t >= 40 && h < 2;
+        REQUIRE(std::isnan(of_zero[i]) == sees);
         const auto same = [&](const std::vector<float>& result) { return same_bits(result, expected, i, i + 1); };
         REQUIRE((sees ? std::isnan(of_key[i]) : same(of_key)));
         REQUIRE((sees && c == 3 ? std::isnan(of_value[i]) : same(of_value)));
         REQUIRE((sees && c == 3 ? std::isinf(of_infinite[i]) : same(of_infinite)));
       }
 }
+
+TEMPLATE_LIST_TEST_CASE("attention: bfloat16, a row's large logits are no other row's business", "[attention]",
+                        product_backends) {
+  const shape             size = {kernel::step_keys<TestType, bfloat16> + 70, 2, 1, 32, 16};
+  const problem<bfloat16> small(size, 37);
+  problem<bfloat16>       mixed    = small;
+  const auto              run      = [&](const auto& p) { return attend<float>(dense, p, p.kv(), {}, {}, TestType()); };
+  const auto              expected = run(small);
+  for (index_t t = 3; t < size.tokens; t += 29)
+    for (index_t c = 0; c < size.key_dim; ++c) mixed.q.view().row(t, 1)[c] = from_float<bfloat16>(50);
+  const auto result = run(mixed);
+  for (index_t t = 0; t < size.tokens; ++t)
+    for (index_t h = 0; h < size.heads; ++h) {
+      CAPTURE(t, h);
+      REQUIRE(same_bits(result, expected, row_of(size, t, h), row_of(size, t, h) + 16) != (t % 29 == 3 && h == 1));
+    }
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+
+TEST_CASE("attention: weights of small logits are 2^logit, rounded to bfloat16 or little worse", "[attention]") {
+  using B = default_backend;
+  const kernel::small_powers<B> powers(0.5f);
+  double                        ours = 0, rounded = 0, worst = 0;
+  int                           count = 0;
+  for (float from = -120; from < 120; from += 0.61f) {
+    float                 scores[32], sums[16] = {}, total = 0;
+    std::vector<bfloat16> weights(64, from_float<bfloat16>(1));
+    for (int i = 0; i < 32; ++i) scores[i] = from + static_cast<float>(i) * 0.019f;
+    kernel::absorb_small(powers, scores, reinterpret_cast<float*>(weights.data()), 31, 64, sums);
+    for (const float sum : sums) total += sum;
+    double expected = 0;
+    for (std::size_t i = 0; i < 31; ++i) {
+      const double exact = std::exp2(0.5 * static_cast<double>(scores[i]));
+      const double error = to_float(weights[i]) / exact - 1;
+      const double best  = to_float(from_float<bfloat16>(static_cast<float>(exact))) / exact - 1;
+      ours += error * error, rounded += best * best, worst = std::max(worst, std::fabs(error)), ++count;
+      expected += to_float(weights[i]);
+    }
+    CHECK(std::fabs(total / expected - 1) < 1e-6);
+    for (std::size_t i = 31; i < 64; ++i) CHECK(to_float(weights[i]) == 0);
+  }
+  CAPTURE(count, worst);
+  CHECK(std::sqrt(ours / rounded) < 1.25);
+  CHECK(worst < 0.0065);  // of rounding alone: 0.0039
+}
+
+#endif

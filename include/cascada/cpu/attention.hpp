@@ -59,7 +59,8 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     if (all.size() < static_cast<std::size_t>(count)) all.resize(static_cast<std::size_t>(count));
   };
   grow(space.workers, where.executor.concurrency());
-  for (auto& worker : space.workers) worker.reserve(tile_tokens<B>(group), group, key_dim, value_dim);
+  const index_t most = tile_tokens<B, E>(group, key_dim, value_dim);
+  for (auto& worker : space.workers) worker.reserve(tokens < most ? tokens : most, group, key_dim, value_dim);
   if (selections.empty()) return;
 
   grow(space.lists, static_cast<index_t>(selections.size()));

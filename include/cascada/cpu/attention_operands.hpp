@@ -1,7 +1,10 @@
 #pragma once
 // Rows of q, k and v on their way to the tile kernel: converted, scaled, packed; and one worker's workspace.
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention_pairs.hpp"
@@ -15,11 +18,25 @@
 
 namespace cascada::kernel {
 
+/// Rows that are read or written this much later are asked for now: rows of a head lie too far apart for the hardware
+/// to guess the next.
+inline constexpr index_t rows_ahead = 16;
+
+template <bool Write = false, class Scalar>
+CASCADA_INLINE void prefetch_row(Scalar* row, index_t dim) noexcept {
+  for (index_t c = 0; c < dim; c += 64 / static_cast<index_t>(sizeof(Scalar))) __builtin_prefetch(row + c, Write);
+}
+template <class Scalar>
+CASCADA_INLINE void prefetch_row(const strided_row<Scalar>& row, index_t dim) noexcept {
+  if (row.step == 1) prefetch_row(row.data, dim);
+}
+
 /// panels [lanes, block_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero, of
-/// pairs up to a whole panel. Flat: Eigen's transpose would otherwise be a function of its own, which differently
-/// compiled objects share.
+/// pairs up to a whole panel; `squares` gets the sum of the squares of each key of pairs. Flat: Eigen's transpose would
+/// otherwise be a function of its own, which differently compiled objects share.
 template <cpu_backend B, class E, class Key>
-[[gnu::flatten]] void pack_keys(const Key& key, index_t count, index_t dim, float* panels) noexcept {
+[[gnu::flatten]] void pack_keys(const Key& key, index_t count, index_t dim, float* panels,
+                                [[maybe_unused]] float* squares = nullptr) noexcept {
   constexpr index_t width = vec<B>::width;
   const index_t     lanes = lanes_of<B, E>(dim);
   for (index_t first = 0; first < count; first += width) {
@@ -27,13 +44,17 @@ template <cpu_backend B, class E, class Key>
     decltype(key(0)) rows[width] = {};
     for (index_t i = 0; i < some; ++i) rows[i] = key(first + i);
     float*  columns = panels + panel_offset<B>(first, lanes);
+    auto    sum     = vec<B>::zero();
     index_t k       = 0;
     for (; k + width <= lanes; k += width) {
       vec<B> tile[width];
       for (index_t i = 0; i < width; ++i) tile[i] = i < some ? load_lanes<B, E>(rows[i], k, dim) : vec<B>::zero();
       transpose(tile);
       for (index_t i = 0; i < width; ++i) tile[i].store(columns + std::int64_t{k + i} * block_keys<B>);
+      if constexpr (!std::same_as<E, float>)
+        for (index_t i = 0; i < width; ++i) sum = add_products<E>(tile[i], tile[i], sum);
     }
+    if constexpr (!std::same_as<E, float>) sum.store(squares + first);
     for (; k < lanes; ++k)  // of floats
       for (index_t i = 0; i < width; ++i) columns[std::int64_t{k} * block_keys<B> + i] = i < some ? rows[i][k] : 0.0f;
   }
@@ -77,6 +98,7 @@ class query_tile {
  public:
   void reserve(std::int64_t rows, index_t key_dim, index_t value_dim) {
     queries_.reserve(rows * lanes_of<B, E>(key_dim));
+    if constexpr (!std::same_as<E, float>) lengths_.reserve(rows);
     maxima_.reserve(rows);
     sums_.reserve(rows * vec<B>::width);
     values_.reserve(rows * whole_vectors<B>(value_dim));
@@ -89,15 +111,18 @@ class query_tile {
                                    .key_lanes    = lanes_of<B, E>(key_dim),
                                    .value_stride = whole_vectors<B>(value_dim),
                                    .queries      = queries_.data(),
+                                   .lengths      = lengths_.data(),
                                    .maxima       = maxima_.data(),
                                    .sums         = sums_.data(),
                                    .values       = values_.data()};
     clear(tile);
+    if constexpr (!std::same_as<E, float>)
+      for (index_t row = 0; row < tile.rows; ++row) tile.lengths[row] = unknown_length;
     return tile;
   }
 
  private:
-  buffer<float, B> queries_, maxima_, sums_, values_;
+  buffer<float, B> queries_, lengths_, maxima_, sums_, values_;
 };
 
 /// What one worker needs to attend to rows.
@@ -107,7 +132,8 @@ struct attention_scratch {
   buffer<float, B> keys;    // panels [key_lanes, block_keys] of step_keys keys
   buffer<float, B> values;  // [lanes of step_keys, value_stride]
   buffer<float, B> wild;    // pairs: as values
-  buffer<float, B> scores;  // rows of score_stride
+  buffer<float, B> reach;   // pairs: [step_keys]
+  buffer<float, B> scores;  // rows of score_stride, and of weight_stride
   buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only
 
   void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
@@ -115,16 +141,18 @@ struct attention_scratch {
     tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
     keys.reserve(lanes_of<B, E>(key_dim) * step);
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
-    if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity());
-    scores.reserve(std::int64_t{score_rows_at_once<B, E>} * score_stride<B, E>);
+    if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(step);
+    scores.reserve(std::int64_t{score_rows_at_once<B, E>} * (score_stride<B, E> + weight_stride<B, E>));
     bias.reserve(tokens * step);
   }
 };
 
-/// Query tokens of a tile at most: enough rows to repay the packing of keys, few enough to stay in the cache.
-template <cpu_backend B>
-CASCADA_INLINE index_t tile_tokens(index_t group) noexcept {
-  constexpr index_t rows = 768;
+/// Query tokens of a tile at most: enough rows to repay the packing of keys, few enough for the L2 cache.
+template <cpu_backend B, class E>
+CASCADA_INLINE index_t tile_tokens(index_t group, index_t key_dim, index_t value_dim) noexcept {
+  constexpr index_t most = 2048, lanes = 1 << 19;  // 2 MB of queries and values
+  const index_t     fit  = lanes / (lanes_of<B, E>(key_dim) + whole_vectors<B>(value_dim));
+  const index_t     rows = fit < most ? fit : most;
   return group < rows ? rows / group : 1;
 }
 
@@ -161,6 +189,36 @@ void mean_queries(const Sequence& sequence, index_t kv_head, const index_t* toke
   }
 }
 
+/// Times scale, the length of a row with that square, or a little more: squares of elements below 2^-63 are lost. Bits
+/// tell what is not finite, whatever -ffast-math assumes.
+template <cpu_backend B>
+CASCADA_INLINE float length_of(float square, float scale = 1) noexcept {
+  if (std::bit_cast<std::uint32_t>(square) >= 0x7f80'0000u) return unknown_length;
+  return (1.01f * std::sqrt(square) + 0x1p-56f) * scale;
+}
+
+/// A query row as pairs. Returns the square of its length.
+template <cpu_backend B>
+CASCADA_INLINE float load_pairs(const bfloat16* row, index_t dim, index_t lanes, float* to) noexcept {
+  auto sum = vec<B>::zero();
+  for (index_t k = 0; k < lanes; k += vec<B>::width) {
+    const auto pairs = load_lanes<B, bf16_pair>(strided_row<bfloat16>{row}, k, dim);
+    pairs.store(to + k);
+    sum = add_products<bf16_pair>(pairs, pairs, sum);
+  }
+  return reduce_sum(sum);
+}
+
+/// Turns the squares of keys into the largest length so far.
+template <cpu_backend B>
+CASCADA_INLINE void lengths_so_far(index_t count, float* squares) noexcept {
+  float most = 0;
+  for (index_t i = 0; i < count; ++i) {
+    const float length = length_of<B>(squares[i]);
+    squares[i] = most = length > most ? length : most;
+  }
+}
+
 /// The queries of tokens token(0) .. token(count - 1).
 template <cpu_backend B, class E, class Sequence, class Token>
 query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t count, const Token& token,
@@ -170,11 +228,12 @@ query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t
   for (index_t i = 0; i < count; ++i)
     for (index_t member = 0; member < sequence.group; ++member, to += tile.key_lanes) {
       const auto* row = sequence.query(token(i), kv_head, member);
+      if (i + rows_ahead < count) prefetch_row(sequence.query(token(i + rows_ahead), kv_head, member), sequence.q.dim);
       if constexpr (std::same_as<E, float>)
         for (index_t k = 0; k < tile.key_lanes; ++k) to[k] = to_float(row[k]) * sequence.scale;
       else
-        for (index_t k = 0; k < tile.key_lanes; k += vec<B>::width)
-          load_lanes<B, E>(strided_row<bfloat16>{row}, k, sequence.q.dim).store(to + k);
+        tile.lengths[i * sequence.group + member] =
+            length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
     }
   return tile;
 }
@@ -184,13 +243,24 @@ template <cpu_backend B, class E, class Key, class Value>
 void pack_block(const Key& key, const Value& value, index_t first, const query_rows<B, E>& tile, index_t key_dim,
                 index_t value_dim, attention_scratch<B, E>& scratch, key_block& block) noexcept {
   const auto next_value = [&](index_t i) { return value(first + i); };
-  pack_keys<B, E>([&](index_t i) { return key(first + i); }, block.count, key_dim, scratch.keys.data());
+  const auto next_key   = [&](index_t i) {
+    if (i + rows_ahead < block.count) prefetch_row(key(first + i + rows_ahead), key_dim);
+    prefetch_row(next_value(i), value_dim);
+    return key(first + i);
+  };
+  pack_keys<B, E>(next_key, block.count, key_dim, scratch.keys.data(), scratch.reach.data());
   if constexpr (std::same_as<E, float>) {
     pack_values<B>(next_value, block.count, value_dim, tile.value_stride, scratch.values.data());
-  } else if (!pack_value_pairs<B>(next_value, block.count, value_dim, tile.value_stride, scratch.values.data())) {
-    const std::int64_t lanes = std::int64_t{whole_weights(block.count) / 2} * tile.value_stride;
-    separate_wild<B>(scratch.values.data(), lanes, scratch.wild.data());
-    block.wild = scratch.wild.data();
+  } else {
+    float*     reach = scratch.reach.data();
+    const auto large = [&](index_t i) { reach[i] = std::numeric_limits<float>::infinity(); };  // as a square
+    if (!pack_value_pairs<B>(next_value, block.count, value_dim, tile.value_stride, scratch.values.data(), large)) {
+      const std::int64_t lanes = std::int64_t{whole_weights(block.count) / 2} * tile.value_stride;
+      separate_wild<B>(scratch.values.data(), lanes, scratch.wild.data());
+      block.wild = scratch.wild.data();
+    }
+    lengths_so_far<B>(block.count, reach);
+    block.reach = reach;
   }
 }
 
@@ -222,8 +292,13 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B
 template <cpu_backend B, class E, class Sequence, class Token>
 void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile,
                    const Token& token) noexcept {
-  for (index_t row = 0; row < tile.rows; ++row)
-    write_row(tile, row, sequence.kv.value_dim(), sequence.result(token(row / tile.group), kv_head, row % tile.group));
+  const index_t value_dim = sequence.kv.value_dim();
+  for (index_t i = 0; i < tile.rows / tile.group; ++i)
+    for (index_t member = 0; member < tile.group; ++member) {
+      if (i + rows_ahead < tile.rows / tile.group)
+        prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, member), value_dim);
+      write_row(tile, i * tile.group + member, value_dim, sequence.result(token(i), kv_head, member));
+    }
 }
 
 }  // namespace cascada::kernel

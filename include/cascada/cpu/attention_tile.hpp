@@ -35,9 +35,9 @@ template <cpu_backend B>
 inline constexpr index_t block_keys = 64;
 
 /// Keys that a row takes into its softmax at once: as many as leave its scores in the L1 cache, so that the old values
-/// are rescaled seldom. Of pairs, more rows are under way at a time.
+/// are rescaled and read seldom.
 template <cpu_backend B, class E = float>
-inline constexpr index_t step_keys = std::same_as<E, float> ? 512 : 256;
+inline constexpr index_t step_keys = 512;
 
 /// Rows whose scores are under way at a time, and lanes between them: of pairs, off the multiples of a page at which
 /// stores and loads look alike.
@@ -45,6 +45,10 @@ template <cpu_backend B, class E>
 inline constexpr index_t score_rows_at_once = std::same_as<E, float> ? attention_tuning<B>.rows : 32;
 template <cpu_backend B, class E>
 inline constexpr index_t score_stride = step_keys<B, E> + (std::same_as<E, float> ? 0 : vec<B>::width);
+
+/// Lanes between rows of weights: floats take their scores' place, pairs have room beside them.
+template <cpu_backend B, class E>
+inline constexpr index_t weight_stride = std::same_as<E, float> ? 0 : step_keys<B, E> / 2 + vec<B>::width;
 
 /// Where key `first`, the first of a vector, begins in panels [lanes, block_keys].
 template <cpu_backend B>
@@ -57,6 +61,9 @@ CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
   return (count + vec<B>::width - 1) / vec<B>::width * vec<B>::width;
 }
 
+/// Of a row that has what is not finite, or whose length nobody looked at.
+inline constexpr float unknown_length = 0x1p60f;
+
 /// Keys and values as the kernel reads them. Of a token's keys only the first ones are visible (causality): `seen` to
 /// the tile's first token, one more to each later token; it may be negative, or beyond `count`. A value that a row does
 /// not see is never multiplied: 0 x NaN would let the future through.
@@ -64,6 +71,7 @@ struct key_block {
   const float* keys        = nullptr;  // panels [key_lanes, block_keys], k-major
   const float* values      = nullptr;  // [lanes of count, value_stride]
   const float* wild        = nullptr;  // pairs: as values, what is not finite there; null: all is finite
+  const float* reach       = nullptr;  // pairs: length of the longest key so far, [count]; null: not known
   const float* bias        = nullptr;  // added to the logits, [tokens, step_keys] or one row; null: nothing
   std::int64_t bias_stride = 0;        // between tokens; 0: the same for all
   index_t      count       = 0;        // keys in use, 1 to step_keys
@@ -88,6 +96,7 @@ struct query_rows {
   index_t value_stride = 0;        // whole vectors
   float   scale        = 1;        // of scores that the queries do not carry
   float*  queries      = nullptr;  // [rows, key_lanes]
+  float*  lengths      = nullptr;  // pairs: of the queries, times scale, or unknown_length, [rows]
   float*  maxima       = nullptr;  // [rows]
   float*  sums         = nullptr;  // [rows, vec width]: each lane its share of the weights
   float*  values       = nullptr;  // [rows, value_stride], times the sum
@@ -97,6 +106,7 @@ struct query_rows {
     query_rows some = *this;
     some.rows       = tokens * group;
     some.queries += std::int64_t{first} * group * key_lanes;
+    if constexpr (!std::same_as<E, float>) some.lengths += first * group;
     some.maxima += first * group;
     some.sums += first * group * vec<B>::width;
     some.values += std::int64_t{first} * group * value_stride;
@@ -117,36 +127,45 @@ void clear(const query_rows<B, E>& tile) noexcept {
   }
 }
 
-/// scores [Rows, count] = bias + queries x keys, in whole strips: scores are written up to whole panels.
+/// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
+template <cpu_backend B, class E, index_t Rows, index_t Vectors>
+CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const float* panels, index_t first,
+                                const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
+  const float* keys = panels + panel_offset<B>(first, key_lanes);
+  vec<B>       sum[Rows][Vectors];
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v)
+      sum[i][v] = bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
+  for (index_t k = 0; k < key_lanes; ++k) {
+    vec<B> key[Vectors];
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v)
+      key[v] = vec<B>::load(keys + std::int64_t{k} * block_keys<B> + v * vec<B>::width);
+#pragma GCC unroll 8
+    for (index_t i = 0; i < Rows; ++i) {
+      const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
+#pragma GCC unroll 4
+      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = add_products<E>(element, key[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v) sum[i][v].store(scores + i * score_stride + first + v * vec<B>::width);
+}
+
+/// scores [Rows, count] = bias + queries x keys; scores are written up to whole vectors.
 template <cpu_backend B, class E, index_t Rows>
 void score_tile(const float* queries, index_t key_lanes, const key_block& block, index_t count,
                 const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
-  for (index_t first = 0; first < count; first += strip) {
-    const float* keys = block.keys + panel_offset<B>(first, key_lanes);
-    vec<B>       sum[Rows][vectors];
-#pragma GCC unroll 8
-    for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-      for (index_t v = 0; v < vectors; ++v)
-        sum[i][v] = bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
-    for (index_t k = 0; k < key_lanes; ++k) {
-      vec<B> key[vectors];
-#pragma GCC unroll 4
-      for (index_t v = 0; v < vectors; ++v)
-        key[v] = vec<B>::load(keys + std::int64_t{k} * block_keys<B> + v * vec<B>::width);
-#pragma GCC unroll 8
-      for (index_t i = 0; i < Rows; ++i) {
-        const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
-#pragma GCC unroll 4
-        for (index_t v = 0; v < vectors; ++v) sum[i][v] = add_products<E>(element, key[v], sum[i][v]);
-      }
-    }
-#pragma GCC unroll 8
-    for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-      for (index_t v = 0; v < vectors; ++v) sum[i][v].store(scores + i * score_stride + first + v * vec<B>::width);
-  }
+  index_t           first = 0;
+  for (; first + strip <= count; first += strip)
+    score_strip<B, E, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+  for (; first < count; first += vec<B>::width)
+    score_strip<B, E, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
 }
 
 /// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys.
@@ -229,21 +248,27 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
 /// everything before shrinks. A NaN score makes its weight, so the whole row, NaN.
 template <cpu_backend B>
 CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum, float* sums) noexcept {
-  const index_t padded = whole_vectors<B>(count);
+  constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
+  const index_t     padded = whole_vectors<B>(count);
   for (index_t j = count; j < padded; ++j) scores[j] = std::numeric_limits<float>::lowest();
-  auto top = vec<B>::broadcast(maximum);
-  for (index_t j = 0; j < padded; j += vec<B>::width) top = max(top, vec<B>::load(scores + j));
-  const auto now   = vec<B>::broadcast(reduce_max(top));
+  const auto before      = vec<B>::broadcast(maximum);
+  vec<B>     top[chains] = {before, before, before, before};
+  index_t    j           = 0;
+  for (; j + chains * width <= padded; j += chains * width)
+    for (index_t c = 0; c < chains; ++c) top[c] = max(top[c], vec<B>::load(scores + j + c * width));
+  for (; j < padded; j += width) top[0] = max(top[0], vec<B>::load(scores + j));
+  const auto highest = max(max(top[0], top[1]), max(top[2], top[3]));
+  if (bits_less(before, highest) != 0) maximum = reduce_max(highest);  // seldom, after the first keys
+  const auto now   = vec<B>::broadcast(maximum);
   auto       total = vec<B>::zero();
-  for (index_t j = 0; j < padded; j += vec<B>::width) {
+  for (j = 0; j < padded; j += width) {
     const vec<B> weight = exp2(vec<B>::load(scores + j) - now);
     weight.store(scores + j);
     total = total + weight;
   }
-  const vec<B> shrink = exp2(vec<B>::broadcast(maximum) - now);
+  const vec<B> shrink = exp2(before - now);
   multiply_add(vec<B>::load(sums), shrink, total).store(sums);
-  float lanes[vec<B>::width];
-  now.store(lanes), maximum = lanes[0];
+  float lanes[width];
   shrink.store(lanes);
   return lanes[0];
 }

@@ -71,7 +71,7 @@ void extend_far_field(const Sequence& sequence, index_t kv_head, index_t end, co
 template <cpu_backend B, class E, class Sequence>
 index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space) noexcept {
   const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const index_t most = tile_tokens<B>(sequence.group);
+  const index_t most = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
   index_t       step = most;
   while (workers > 1 && step > 1 && step > most / 4 &&
          (std::int64_t{tokens} + step - 1) / step * kv_heads < 4 * workers)

@@ -167,9 +167,18 @@ CASCADA_INLINE vec<B> multiply_add(vec<B> a, vec<B> b, vec<B> c) noexcept {
   return {Eigen::internal::pmadd(a.value, b.value, c.value)};
 }
 
-/// 2^x within 2 ulp, for x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
+/// 2^x within 2 ulp, for -126 <= x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
+#ifdef __AVX512DQ__
+  // 2^f on [0, 1], of least relative error with 1 at 0: below 3e-9.
+  const __m512 part  = _mm512_reduce_ps(x.value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+  __m512       power = _mm512_set1_ps(0.000216129279f);
+  for (const float coefficient : {0.00124678423f, 0.00967545155f, 0.0554852821f, 0.240229309f, 0.693147063f, 1.0f})
+    power = _mm512_fmadd_ps(power, part, _mm512_set1_ps(coefficient));
+  const auto normal = _mm512_cmp_ps_mask(x.value, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_ps(normal, power, x.value)};
+#else
   namespace packets    = Eigen::internal;
   using packet         = typename vec<B>::packet;
   const vec<B> clamped = max(x, vec<B>::broadcast(-127.0f));  // 2^-127 is given the bits of zero below
@@ -186,6 +195,7 @@ CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
     const auto exponent = packets::pcast<packet, integers>((whole + vec<B>::broadcast(127.0f)).value);
     return power * vec<B>{packets::preinterpret<packet>(packets::plogical_shift_left<23>(exponent))};
   }
+#endif
 }
 
 /// As many integers as vec<B> has floats. A compiler's vector type: it compares and selects alike on every target.
