@@ -16,7 +16,7 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parents[2]
 compiler = os.environ.get("CXX") or "g++"
-flags = ["-std=c++20", "-O0", "-mfma", "-w", "-isystem", "/usr/include/eigen3", f"-I{root / 'tests'}"]
+flags = ["-std=c++20", "-O0", "-mfma", "-w", "-DROW_TYPES=bfloat16", "-isystem", "/usr/include/eigen3", f"-I{root / 'tests'}"]
 
 # What all programs include and no mutant changes: compiled once.
 common = ["boost/context/detail/fcontext.hpp", "random", "set", "sstream", "cascada/cascada.hpp", "catch.hpp",

@@ -115,7 +115,7 @@ struct attend {
         attend_whole<true>(gpu, memory, now, now.far_whole,
                            typename tiles::listed(gpu, far.rows, now.kv_head, now.list()), query, state);
     }
-    if (now.masked() > 0) attend_masked(gpu, memory, now, query, state);
+    if (now.masked() > 0) attend_masked(gpu, memory, now, now.masked(), query, state);
   }
 
   /// Tiles without masks: the loops that long sequences spend their time in.
@@ -148,7 +148,7 @@ struct attend {
 
   /// Any tiles: of the list, and those near of which some query sees a part.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void attend_masked(Gpu& gpu, shared& memory, const walk& now,
+  CASCADA_DEVICE CASCADA_INLINE void attend_masked(Gpu& gpu, shared& memory, const walk& now, index_t count,
                                                    const vector8 (&query)[Dim / 16], summed& state) const {
     carried next;
     float   bias = 0;
@@ -157,7 +157,7 @@ struct attend {
       fetch_values(gpu, now, now.tile_at(0), next);
     }
 #pragma GCC unroll 1
-    for (index_t i = 0; i < now.masked(); ++i) {
+    for (index_t i = 0; i < count; ++i) {
       if constexpr (!tiles::ahead) fetch_keys(gpu, now, now.tile_at(i), next, bias);
       tiles::stage_keys(gpu, memory.tile, next);
       if (gpu.thread() < keys) memory.bias[gpu.thread()] = bias;
@@ -165,7 +165,7 @@ struct attend {
       tiles::stage_values(gpu, memory.tile, next);
       gpu.barrier();
       if constexpr (tiles::ahead) {
-        const key_tile following = now.tile_at(i + 1 < now.masked() ? i + 1 : i);
+        const key_tile following = now.tile_at(i + 1 < count ? i + 1 : i);
         fetch_keys(gpu, now, following, next, bias);
         fetch_values(gpu, now, following, next);
       }
