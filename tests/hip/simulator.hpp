@@ -410,12 +410,14 @@ struct stream {
     return status::ok;
   }
 
+  static constexpr std::size_t alignment = 256;  // as the chip's runtime aligns
+
   void* allocate(std::size_t bytes) const {
     ++calls->allocations;
-    void* const memory = ::operator new(bytes, std::align_val_t{64}, std::nothrow);
+    void* const memory = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
   }
-  void release(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+  void release(void* memory) const { ::operator delete(memory, std::align_val_t{alignment}); }
 
   [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
     std::memset(memory, 0, bytes);

@@ -32,10 +32,10 @@ struct attend {
   struct shared {
     typename tiles::shared tile;
     float                  bias[keys];
-    // Of each lane, kept here for want of registers: its query's place among the tokens that ask; where the answer goes,
-    // 2 (token heads + head) + half of the wave, or -1.
-    index_t                position[threads];
-    index_t                target[threads];
+    // Of each lane, kept here for want of registers: its query's place among the tokens that ask; where the answer
+    // goes, 2 (token heads + head) + half of the wave, or -1.
+    index_t position[threads];
+    index_t target[threads];
   };
 
   query_tokens<Scalar, Out> queries;
@@ -57,7 +57,7 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.valid && *queries.valid < 0) return;
-    auto&         memory = gpu.template shared<shared>();
+    auto& memory = gpu.template shared<shared>();
     // The last tiles have the most keys: they start first.
     const index_t place = gpu.block() / queries.kv_heads, per_chunk = tiles_of_chunk();
     const index_t turn  = chunks() * per_chunk - 1 - place;
@@ -77,7 +77,7 @@ struct attend {
     const index_t final  = begin + ((first + tile < rows ? first + tile : rows) - 1) / group();  // of the tile
     const index_t answer = queries.answers ? queries.answers[begin + row / group()] : token;
     now.begin(gpu, opens, begin + first / group(), final, queries.q.tokens);
-    if (!tiles::ahead) now.near_whole = now.far_whole = 0;
+    if (!tiles::ahead) now.near_whole = now.far_whole = 0;  // no registers for loops of their own
 
     memory.position[gpu.thread()] = begin + row / group();
     memory.target[gpu.thread()]   = wanted < rows ? 2 * (answer * queries.out.heads + head) + gpu.lane() / 32 : -1;

@@ -45,7 +45,7 @@ struct listed_keys {
 template <class Scalar>
 struct near_keys {
   operand_rows<Scalar> rows;
-  index_t              window;    // from = begin of the chunk - window, at least 0
+  index_t              window;     // from = begin of the chunk - window, at least 0
   bool                 unlimited;  // from = 0
   bool                 causal;     // token t sees tokens up to t
   bool                 exists;

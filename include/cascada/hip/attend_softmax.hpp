@@ -53,8 +53,9 @@ struct softmax {
 #pragma GCC unroll 4
     for (index_t s = 0; s < 4; ++s) {
       const two a = power(4 * s), b = power(4 * s + 2);
-      weights[s] = fragment{narrow(gpu.exp2(a[0])), narrow(gpu.exp2(a[1])), narrow(gpu.exp2(b[0])), narrow(gpu.exp2(b[1]))};
-      sums       = gpu.template mfma_4x4x4<Scalar>(fragment{one, one, one, one}, weights[s], sums);
+      weights[s] =
+          fragment{narrow(gpu.exp2(a[0])), narrow(gpu.exp2(a[1])), narrow(gpu.exp2(b[0])), narrow(gpu.exp2(b[1]))};
+      sums = gpu.template mfma_4x4x4<Scalar>(fragment{one, one, one, one}, weights[s], sums);
       if (Dim > 128) gpu.schedule_barrier();  // few at a time, for want of registers
     }
     return sums[0];  // as all rows: those of ones

@@ -26,9 +26,9 @@ struct key_walk {
   /// For queries at places `earliest` to `latest` of a chunk that opens at `opens`.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t opens, index_t earliest, index_t latest, index_t tokens) {
-    from       = near.unlimited || opens < near.window ? 0 : opens - near.window;
-    far_count  = far.count ? gpu.uniform(far.count[far.stride > 0 ? chunk : 0]) : 0;
-    near_count = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
+    from                 = near.unlimited || opens < near.window ? 0 : opens - near.window;
+    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? chunk : 0]) : 0;
+    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
     const index_t by_all = near.causal ? earliest + 1 - from : near_count;
     const index_t listed = far.causal && earliest < far_count ? earliest + 1 : far_count;
     near_whole           = gpu.uniform(near.exists && by_all > 0 ? by_all / keys : 0);
@@ -57,7 +57,8 @@ struct key_walk {
   /// Row numbers of places first + k of a tile for `Count` k, `step` apart; beyond the last key the last one again,
   /// whose logits nobody looks at.
   template <index_t Count>
-  CASCADA_DEVICE CASCADA_INLINE void rows_of(const key_tile& own, index_t k, index_t step, index_t (&row)[Count]) const {
+  CASCADA_DEVICE CASCADA_INLINE void rows_of(const key_tile& own, index_t k, index_t step,
+                                             index_t (&row)[Count]) const {
 #pragma GCC unroll 8
     for (index_t i = 0; i < Count; ++i) {
       const index_t place = own.first + k + step * i;
