@@ -96,7 +96,8 @@ TEST_CASE("simulator: faults", "[hip]") {
 }
 
 // AMD's matrix instruction calculator: of A a lane holds row l % side, of B column l % side, and the lane's group
-// l / side holds four consecutive k. Results: 32 x 32 in four groups of four rows, 8 apart; 16 x 16 in one.
+// l / side holds four consecutive k. Results: 32 x 32 in four groups of four rows, 8 apart; 16 x 16 in one. Of 4 x 4 there
+// are sixteen, one for each four lanes.
 TEMPLATE_TEST_CASE("simulator: layout of the matrix instructions", "[hip]", bfloat16, float16) {
   const unsigned seed = GENERATE(1u, 2u, 3u, 4u, 5u);
   SECTION("32 x 32 x 8") {
@@ -125,6 +126,20 @@ TEMPLATE_TEST_CASE("simulator: layout of the matrix instructions", "[hip]", bflo
       for (int v = 0; v < 4; ++v) {
         float want = static_cast<float>(v + 1);
         for (int i = 0; i < 16; ++i) want += element((l >> 4 << 2) | v, i, 1) * element(i, l & 15, 2);
+        CHECK(sum[v] == want);
+      }
+    }, seed);
+  }
+  SECTION("4 x 4 x 4") {
+    run([](auto& gpu) {
+      const int   l = gpu.lane(), block = l >> 2, own = l & 3;
+      const auto  a = fragment_of<TestType>(element(own, 0, block), element(own, 1, block), element(own, 2, block), element(own, 3, block));
+      const auto  b = fragment_of<TestType>(element(0, own, 20 + block), element(1, own, 20 + block), element(2, own, 20 + block), element(3, own, 20 + block));
+      hip::sums_4 c = {1, 2, 3, 4};
+      const hip::sums_4 sum = gpu.template mfma_4x4x4<TestType>(a, b, c);
+      for (int v = 0; v < 4; ++v) {
+        float want = static_cast<float>(v + 1);
+        for (int i = 0; i < 4; ++i) want += element(v, i, block) * element(i, own, 20 + block);
         CHECK(sum[v] == want);
       }
     }, seed);

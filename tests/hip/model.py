@@ -13,27 +13,89 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import code_gates as gates  # noqa: E402
 
-matrix_clocks = {"32x32x8": 32, "16x16x16": 16}  # of v_mfma_f32: AMD's matrix instruction calculator
+matrix_clocks = {"32x32x8": 32, "16x16x16": 16, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
 
 
-def loops_with_matrix_instructions(body):
-    """Code of the innermost loops that hold matrix instructions: from a label to the last branch back to it."""
-    labels = {m.group(1): m.end() for m in re.finditer(r"^(\.LBB\d+_\d+):.*$", body, re.M)}
-    spans = []
-    for label, begin in labels.items():
-        back = [m.end() for m in re.finditer(rf"\bs_(?:branch|cbranch_\w+) {re.escape(label)}$", body[begin:], re.M)]
-        if back:
-            spans.append((begin, begin + back[-1]))
-    for begin, end in spans:
-        if any(begin < other and last < end for other, last in spans):
-            continue
-        code = [line.split(";")[0].strip() for line in body[begin:end].splitlines()]
-        code = [line for line in code if line and not line.startswith(".") and not line.endswith(":")]
-        if any("v_mfma" in line for line in code):
-            yield code
+class Flow:
+    """Basic blocks of a function, edges between them, and which dominate which."""
+
+    def __init__(self, body):
+        self.code, self.names, last = [[]], {}, None
+        for line in (line.split(";")[0].strip() for line in body.splitlines()):
+            if line.endswith(":") or (last and "branch" in last):
+                self.code.append([])
+            last = line
+            if line.endswith(":"):
+                self.names[line[:-1]] = len(self.code) - 1
+            elif line and not line.startswith("."):
+                self.code[-1].append(line)
+        self.next = [self.successors(block) for block in range(len(self.code))]
+        everything = set(range(len(self.code)))
+        self.dominators = [{0}] + [everything] * (len(self.code) - 1)
+        changed = True
+        while changed:
+            changed = False
+            for block in range(1, len(self.code)):
+                before = [self.dominators[other] for other in everything if block in self.next[other]]
+                found = (set.intersection(*before) if before else set()) | {block}
+                changed |= found != self.dominators[block]
+                self.dominators[block] = found
+
+    def successors(self, block):
+        code = self.code[block]
+        to = re.match(r"s_c?branch\w* (\S+)$", code[-1]) if code else None
+        ends = bool(code) and re.match(r"s_(branch|endpgm)", code[-1])
+        falls = [] if ends or block + 1 == len(self.code) else [block + 1]
+        return falls + ([self.names[to.group(1)]] if to else [])
+
+    def matrix_loops(self):
+        """{header: blocks} of the loops that hold matrix instructions, and no other such loop."""
+        loops = {}
+        for latch, nexts in enumerate(self.next):
+            for header in set(nexts) & self.dominators[latch]:
+                blocks, todo = {header}, [latch]
+                while todo:
+                    block = todo.pop()
+                    if block not in blocks:
+                        blocks.add(block)
+                        todo += [other for other in range(len(self.code)) if block in self.next[other]]
+                loops[header] = loops.get(header, set()) | blocks
+        loops = {header: blocks for header, blocks in loops.items()
+                 if any("v_mfma" in line for block in blocks for line in self.code[block])}
+        return {header: blocks for header, blocks in loops.items()
+                if not any(other != header and other in blocks for other in loops)}
+
+    def steady_turn(self, header, blocks):
+        """The way through a loop with all matrix instructions and the fewest others. Lanes that a mask leaves out wait:
+        their code counts."""
+        best = {}
+
+        def way(block):
+            if block not in best:
+                code = self.code[block]
+                nexts = self.next[block][:1] if code and "cbranch_execz" in code[-1] else self.next[block]
+                ways = [way(other) for other in nexts if other in blocks and other not in self.dominators[block]]
+                ways += [[] for other in nexts if other == header]
+                found = [code + rest for rest in ways if rest is not None]
+                best[block] = min(found, key=worth) if found else None
+            return best[block]
+
+        def worth(code):
+            matrix, others, _ = matrix_share(straight(code))
+            return -matrix, others
+
+        return way(header)
+
+
+def turns(body):
+    """(the steady turn, all code) of each innermost loop with matrix instructions."""
+    flow = Flow(body)
+    for header, blocks in sorted(flow.matrix_loops().items()):
+        yield (straight(flow.steady_turn(header, blocks)),
+               straight([line for block in sorted(blocks) for line in flow.code[block]]))
 
 
 def straight(code):
@@ -42,11 +104,14 @@ def straight(code):
 
 
 def matrix_share(code):
-    """Matrix instructions, others, and the share of issue slots that the former take."""
-    matrix = [line for line in code if "v_mfma" in line]
+    """Matrix instructions, others, and the share of issue slots that the former take. One of 4 x 4 x 4 adds up weights:
+    it counts among the others, with all its slots."""
+    small = [line for line in code if "v_mfma" in line and "4x4x4" in line]
+    matrix = [line for line in code if "v_mfma" in line and "4x4x4" not in line]
     slots = sum(matrix_clocks["16x16x16" if "16x16x16" in line else "32x32x8"] for line in matrix) / mca_clocks
-    others = len(code) - len(matrix)
-    return len(matrix), others, slots / (slots + others)
+    others = len(code) - len(matrix) - len(small)
+    taken = others + len(small) * matrix_clocks["4x4x4"] / mca_clocks
+    return len(matrix), others + len(small), slots / (slots + taken) if code else 0
 
 
 def cycles(code):
@@ -91,17 +156,20 @@ def rooflines():
 def main():
     with tempfile.TemporaryDirectory() as folder:
         assembly, remarks = gates.compile_kernels(folder)
-    print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots |")
-    print("|---|---|---|---|---|")
+    print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots | with every branch "
+          "| its other loops |")
+    print("|---|---|---|---|---|---|---|")
     for kernel in gates.read(assembly, remarks):
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
-        # The hot loop is the one without masks and the guards of the tail.
-        loops = [straight(code) for code in loops_with_matrix_instructions(body)]
+        loops = sorted(turns(body), key=lambda turn: -matrix_share(turn[0])[2])
         if loops:
-            hot = max(loops, key=lambda code: matrix_share(code)[2])
-            matrix, others, part = matrix_share(hot)
-            print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(hot):.0f} | {part:.2f} |")
+            # The hot loop is the one without masks and the guards of the tail.
+            (steady, everything), *rest = loops
+            matrix, others, part = matrix_share(steady)
+            shares = ", ".join(f"{matrix_share(turn)[2]:.2f}" for turn, _ in rest)
+            print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(steady):.0f} | {part:.2f} "
+                  f"| {matrix_share(everything)[2]:.2f} | {shares} |")
     rooflines()
 
 

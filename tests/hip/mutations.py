@@ -16,7 +16,7 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parents[2]
 compiler = os.environ.get("CXX") or "g++"
-flags = ["-std=c++20", "-O0", "-mfma", "-w", "-isystem", "/usr/include/eigen3", f"-I{root / 'tests'}"]
+flags = ["-std=c++20", "-O0", "-mfma", "-w", "-DROW_TYPES=bfloat16", "-isystem", "/usr/include/eigen3", f"-I{root / 'tests'}"]
 
 # What all programs include and no mutant changes: compiled once.
 common = ["boost/context/detail/fcontext.hpp", "random", "set", "sstream", "cascada/cascada.hpp", "catch.hpp",
@@ -28,6 +28,7 @@ panels, work = "hip cascade: more representatives than a panel*", "hip cascade: 
 paper = "hip cascade: paper mode from any inherited state"
 refined_ties = "hip attention: ties of the refinement*"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
+rising = "hip attention: scores that rise*"
 
 # (what, line as it is, in one of the headers, line as it must not be, test case that notices)
 mutations = [
@@ -82,19 +83,30 @@ mutations = [
     ("clusters: one token too many is old", "if (memory.members[middle] < edge)",
      "if (memory.members[middle] <= edge)", modes),
 
-    ("attention: barrier dropped", "stage_values(gpu, memory, next);\n      gpu.barrier();\n      if constexpr",
-     "stage_values(gpu, memory, next);\n      if constexpr", modes),
+    ("attention: barrier dropped", "stage_values(gpu, memory.tile, next);\n      gpu.barrier();\n      if constexpr",
+     "stage_values(gpu, memory.tile, next);\n      if constexpr", modes),
+    ("attention: barrier dropped in whole tiles", "memory.bias[gpu.thread()] = bias;\n      gpu.barrier();",
+     "memory.bias[gpu.thread()] = bias;", rising),
+    ("attention: a tile too many without masks", "? by_all / keys : 0", "? by_all / keys + 1 : 0", modes),
+    ("attention: listed keys of the future", "far.causal && earliest < far_count ? earliest + 1 : far_count;",
+     "far_count;", shapes),
+    ("attention: a listed key instead of another", "list_[own.key + key_step * l]", "list_[own.key]", shapes),
     ("attention: wrong k of a query", "query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8)",
      "query[s] = load_8(row + 16 * s)",
      modes),
     ("attention: values in the wrong place", "k / 4 % 2 * 8 + k / 8 % 2 * 4", "k / 8 % 2 * 8 + k / 4 % 2 * 4",
      modes),
-    ("attention: no mask", "= k < seen ? ", "= true ? ", modes),
-    ("attention: a query does not see itself", "(own.listed ? 0 : now.from) + 1;",
-     "(own.listed ? 0 : now.from);", modes),
-    ("attention: sums not rescaled", "if (gpu.ballot(state.top != before) == 0) return;", "return;", modes),
+    ("attention: no mask", "row_32(gpu.lane(), v) < seen ?", "true ?", modes),
+    ("attention: a query does not see itself", "(own.listed ? 0 : from) + 1;",
+     "(own.listed ? 0 : from);", modes),
+    ("attention: sums not rescaled", "const float shrink = gpu.exp2(before - reference());", "const float shrink = 1;",
+     rising),
+    ("attention: halves of a query not alike", "(high | high >> 32) >> gpu.lane() % 32 & 1", "high >> gpu.lane() & 1",
+     rising),
+    ("attention: other queries of a wave matter", "if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top", "top",
+     "hip attention: later tokens change nothing*"),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
-    ("attention: cluster sizes ignored", "next.bias           = gpu.log2(", "next.bias = 0.0f * (", modes),
+    ("attention: cluster sizes ignored", "far.offsets[place] + 1)) * far.unit", "far.offsets[place] + 1)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
 
     ("groups: the first of a group asks elsewhere", "openers & ((std::uint64_t{2} <<", "openers & ((std::uint64_t{1} <<",

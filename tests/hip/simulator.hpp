@@ -277,6 +277,7 @@ class simulated_lane {
 
   void barrier() const { run_.wait(who_, meeting::barrier); }
   void schedule_barrier() const {}
+  void keep(std::uint32_t&) const {}
 
   template <class Value>
   Value shuffle(Value value, index_t source) const {
@@ -314,6 +315,20 @@ class simulated_lane {
   template <hip::matrix_scalar Scalar>
   hip::sums_4 mfma_16x16x16(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
     return mfma<Scalar, 16, hip::row_16>(a, b, c);
+  }
+  template <hip::matrix_scalar Scalar>
+  hip::sums_4 mfma_4x4x4(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
+    run_.meet(who_, meeting::mfma, operands{a, b});
+    std::array<float, 4> of_a, of_b;
+    for (index_t v = 0; v < 4; ++v) {
+      const auto row = run_.received<operands>(who_, lane() / 4 * 4 + v).a;
+      for (index_t k = 0; k < 4; ++k) {
+        of_a[static_cast<std::size_t>(k)] = to_float(Scalar{row[k]});
+        of_b[static_cast<std::size_t>(k)] = to_float(Scalar{b[k]});
+      }
+      c[v] = add_products(run_.adds, of_a, of_b, c[v]);
+    }
+    return c;
   }
 
   float exp2(float x) const { return std::exp2(x); }
@@ -367,7 +382,8 @@ void launch(const Kernel& kernel, std::mt19937& random) {
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), random);
   for (const index_t block : blocks) {
-    block_run run(Kernel::threads, sizeof(typename Kernel::shared), random);
+    std::mt19937 own(static_cast<unsigned>(random()));  // how often a block's waves meet does not matter to the next one
+    block_run    run(Kernel::threads, sizeof(typename Kernel::shared), own);
     run(block, [&](fiber& who) {
       simulated_lane gpu(run, who);
       kernel(gpu);
@@ -394,12 +410,14 @@ struct stream {
     return status::ok;
   }
 
+  static constexpr std::size_t alignment = 256;  // as the chip's runtime aligns
+
   void* allocate(std::size_t bytes) const {
     ++calls->allocations;
-    void* const memory = ::operator new(bytes, std::align_val_t{64}, std::nothrow);
+    void* const memory = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
   }
-  void release(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+  void release(void* memory) const { ::operator delete(memory, std::align_val_t{alignment}); }
 
   [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
     std::memset(memory, 0, bytes);

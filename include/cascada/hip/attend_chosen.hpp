@@ -23,7 +23,27 @@ struct listed_tokens {
 
   CASCADA_DEVICE CASCADA_INLINE index_t token(index_t i) const { return members[places[i < count ? i : count - 1]]; }
 
-  /// logits [16 tokens from `first`, 16 heads] of queries that load_queries has brought.
+  /// visit(h, head, exists, against_tokens) for 16 heads of the token's KV group at a time, from the h-th on: each lane
+  /// has one, or the last again, which then does not exist. against_tokens(take) calls take(first, logits [16 tokens,
+  /// 16 heads]) for 16 tokens at a time.
+  template <class Gpu, class Visit>
+  CASCADA_DEVICE CASCADA_INLINE void for_heads(Gpu& gpu, const heads_view<const Scalar>& q, index_t asking,
+                                               index_t kv_head, index_t group, Visit visit) const {
+    for (index_t h = 0; h < group; h += 16) {
+      const bool          exists = h + gpu.lane() % 16 < group;
+      const index_t       head   = kv_head * group + (exists ? h + gpu.lane() % 16 : group - 1);
+      const Scalar* const row    = q.row(asking, head);
+      vector8             query[Dim / 32];
+#pragma GCC unroll 8
+      for (index_t s = 0; s < Dim / 32; ++s) query[s] = load_8(row + 32 * s + gpu.lane() / 16 * 8);
+      visit(h, head, exists, [&](auto take) {
+#pragma GCC unroll 1
+        for (index_t i = 0; i < count; i += 16) take(i, multiply(gpu, query, kv_head, i));
+      });
+    }
+  }
+
+ private:
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE sums_4 multiply(Gpu& gpu, const vector8 (&query)[Dim / 32], index_t kv_head,
                                                 index_t first) const {
@@ -40,12 +60,6 @@ struct listed_tokens {
     return logits;
   }
 };
-
-template <matrix_scalar Scalar, index_t Dim, class Gpu>
-CASCADA_DEVICE CASCADA_INLINE void load_queries(Gpu& gpu, const Scalar* row, vector8 (&query)[Dim / 32]) {
-#pragma GCC unroll 8
-  for (index_t s = 0; s < Dim / 32; ++s) query[s] = load_8(row + 32 * s + gpu.lane() / 16 * 8);
-}
 
 /// scores of a row's candidates, where there are more than the budget.
 template <matrix_scalar Scalar, index_t Dim>
@@ -68,24 +82,18 @@ struct score_candidates {
     if (count <= slice.budget) return;
     const listed_tokens<Scalar, Dim> candidates = {
         keys, slice.candidates + std::int64_t{gpu.block()} * slice.limit, slice.clusters.members, count};
-    float* const  scores = slice.scores.row(token - slice.first, kv_head);
-    const index_t group  = q.heads / slice.kv_heads;
-    for (index_t h = 0; h < group; h += 16) {
-      const bool    exists = h + gpu.lane() % 16 < group;
-      const index_t head   = kv_head * group + (exists ? h + gpu.lane() % 16 : group - 1);
-      vector8       query[Dim / 32];
-      load_queries<Scalar, Dim>(gpu, q.row(token, head), query);
+    float* const scores = slice.scores.row(token - slice.first, kv_head);
+    candidates.for_heads(gpu, q, token, kv_head, q.heads / slice.kv_heads,
+                         [&](index_t h, index_t head, bool exists, auto against_tokens) {
       const float log_sum = slice.log_sums ? slice.log_sums[std::int64_t{token} * q.heads + head] : 0;
-#pragma GCC unroll 1
-      for (index_t i = 0; i < count; i += 16) {
-        sums_4 part = candidates.multiply(gpu, query, kv_head, i);
+      against_tokens([&](index_t i, sums_4 part) {
         if (slice.log_sums) part = sum_heads(gpu, part, exists, log_sum);
         const index_t to = i + row_16(gpu.lane(), 0);  // a row has room for whole 32
-        if (gpu.lane() % 16 != 0) continue;
+        if (gpu.lane() % 16 != 0) return;
 #pragma GCC unroll 4
         for (index_t v = 0; v < 4; ++v) scores[to + v] = h == 0 ? part[v] : scores[to + v] + part[v];
-      }
-    }
+      });
+    });
   }
 
  private:
@@ -124,27 +132,21 @@ struct attend_chosen {
     const index_t token = slice.first + gpu.block() / slice.kv_heads, kv_head = gpu.block() % slice.kv_heads;
     const listed_tokens<Scalar, Dim> chosen = {keys, slice.chosen + std::int64_t{gpu.block()} * slice.budget,
                                                slice.clusters.members, gpu.uniform(slice.chosen_count[gpu.block()])};
-    const index_t                    group  = q.heads / slice.kv_heads;
-    for (index_t h = 0; h < group; h += 16) {
-      const bool    exists = h + gpu.lane() % 16 < group;
-      const index_t head   = kv_head * group + (exists ? h + gpu.lane() % 16 : group - 1);
-      softmax       state;
-      vector8       query[Dim / 32];
-      load_queries<Scalar, Dim>(gpu, q.row(token, head), query);
-#pragma GCC unroll 1
-      for (index_t i = 0; i < chosen.count; i += 16) {
-        const sums_4   logits  = chosen.multiply(gpu, query, kv_head, i);
+    chosen.for_heads(gpu, q, token, kv_head, q.heads / slice.kv_heads,
+                     [&](index_t, index_t head, bool exists, auto against_tokens) {
+      summed state;
+      against_tokens([&](index_t i, sums_4 logits) {
         const fragment weights = update(gpu, logits, chosen.count - i, state);
         multiply_values(gpu, chosen, kv_head, i, weights, state);
-      }
+      });
       state.sum += gpu.shuffle(state.sum, gpu.lane() ^ 16);
       state.sum += gpu.shuffle(state.sum, gpu.lane() ^ 32);
       if (exists) write(gpu, state, std::int64_t{token} * q.heads + head);
-    }
+    });
   }
 
  private:
-  struct softmax {
+  struct summed {
     sums_4 out[Dim / 16] = {};
     float  top           = -std::numeric_limits<float>::infinity();
     float  sum           = 0;  // of this lane's tokens
@@ -152,7 +154,7 @@ struct attend_chosen {
 
   /// Takes in 16 logits: tokens before `seen` count.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE fragment update(Gpu& gpu, sums_4 logits, index_t seen, softmax& state) const {
+  CASCADA_DEVICE CASCADA_INLINE fragment update(Gpu& gpu, sums_4 logits, index_t seen, summed& state) const {
     float top = state.top;
 #pragma GCC unroll 4
     for (index_t v = 0; v < 4; ++v) {
@@ -180,7 +182,7 @@ struct attend_chosen {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void multiply_values(Gpu& gpu, const listed_tokens<Scalar, Dim>& chosen,
                                                      index_t kv_head, index_t first, fragment weights,
-                                                     softmax& state) const {
+                                                     summed& state) const {
     const Scalar* row[4];
 #pragma GCC unroll 4
     for (index_t v = 0; v < 4; ++v)
@@ -200,7 +202,7 @@ struct attend_chosen {
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const softmax& state, std::int64_t place) const {
+  CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const summed& state, std::int64_t place) const {
     const float inverse = state.sum == 0 ? 0.0f : 1.0f / state.sum;
 #pragma GCC unroll 4
     for (index_t b = 0; b < Dim / 64; ++b)

@@ -35,6 +35,7 @@ struct listed_keys {
   const index_t*       list;     // [chunks, T], or [r] for all
   const index_t*       count;    // [chunks], or [1]; null: no such keys
   const index_t*       offsets;  // null, or row - offsets[place] + 1 is the cluster's size, whose log2 is added
+  float                unit;     // 1 / scale, in which logits are added to
   std::int64_t         stride;   // of the list, from chunk to chunk
   bool                 causal;   // place k sees places up to k
   pair_counts          counts;   // instead of offsets, for the kernel that is made for them
@@ -44,7 +45,7 @@ struct listed_keys {
 template <class Scalar>
 struct near_keys {
   operand_rows<Scalar> rows;
-  index_t              window;    // from = begin of the chunk - window, at least 0
+  index_t              window;     // from = begin of the chunk - window, at least 0
   bool                 unlimited;  // from = 0
   bool                 causal;     // token t sees tokens up to t
   bool                 exists;

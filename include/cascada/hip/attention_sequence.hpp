@@ -78,7 +78,7 @@ class attention_sequence {
   listed_keys<Scalar> clusters() const {
     const bool far = options_.keys == key_set::near_and_far;
     return {means(), memory_.clusters.far_rows, memory_.clusters.far_count, memory_.clusters.offsets,
-            far ? q_.tokens : 0, false, {}};
+            1 / scale_, far ? q_.tokens : 0, false, {}};
   }
   query_tokens<Scalar, Out> tokens() const {
     const bool chunked = options_.keys == key_set::near || options_.keys == key_set::near_and_far;
@@ -118,7 +118,7 @@ class attention_sequence {
       }
       launch_(ask);
     } else {
-      const listed_keys<Scalar> members = {own_rows(), layer_.indices, layer_.count, nullptr, 0, options_.causal, {}};
+      const listed_keys<Scalar> members = {own_rows(), layer_.indices, layer_.count, nullptr, 1, 0, options_.causal, {}};
       if (options_.weighted) attend_counted(members);
       else launch_(kernel{representatives(), members, {}, {}, scale_});
     }

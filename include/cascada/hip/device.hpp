@@ -74,6 +74,9 @@ class gfx942_lane {
   /// Keeps the compiler from moving loads down into a chain of matrix instructions.
   CASCADA_DEVICE CASCADA_INLINE void schedule_barrier() const { __builtin_amdgcn_sched_barrier(0); }
 
+  /// Keeps the compiler from widening `value` ahead of a loop: 32 bits of an offset are part of a load.
+  CASCADA_DEVICE CASCADA_INLINE void keep(std::uint32_t& value) const { asm("" : "+v"(value)); }
+
   // Below, all lanes of the wave take part.
 
   /// The value of lane `source`, which may differ between lanes.
@@ -114,6 +117,16 @@ class gfx942_lane {
       return __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(std::bit_cast<bits_4>(a), std::bit_cast<bits_4>(b), c, 0, 0, 0);
     else
       return __builtin_amdgcn_mfma_f32_16x16x16f16(std::bit_cast<half_4>(a), std::bit_cast<half_4>(b), c, 0, 0, 0);
+  }
+
+  /// Sixteen results of 4 x 4, one for each four lanes: entry v of a lane is row v, column lane % 4. Of A a lane holds
+  /// row lane % 4, of B column lane % 4, of both k = 0..3.
+  template <matrix_scalar Scalar>
+  CASCADA_DEVICE CASCADA_INLINE sums_4 mfma_4x4x4(fragment a, fragment b, sums_4 c) const {
+    if constexpr (std::same_as<Scalar, bfloat16>)
+      return __builtin_amdgcn_mfma_f32_4x4x4bf16_1k(std::bit_cast<bits_4>(a), std::bit_cast<bits_4>(b), c, 0, 0, 0);
+    else
+      return __builtin_amdgcn_mfma_f32_4x4x4f16(std::bit_cast<half_4>(a), std::bit_cast<half_4>(b), c, 0, 0, 0);
   }
 
   // Below, each lane is on its own.
