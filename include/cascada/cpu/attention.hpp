@@ -59,8 +59,11 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     if (all.size() < static_cast<std::size_t>(count)) all.resize(static_cast<std::size_t>(count));
   };
   grow(space.workers, where.executor.concurrency());
-  const index_t most = tile_tokens<B, E>(group, key_dim, value_dim);
-  for (auto& worker : space.workers) worker.reserve(tokens < most ? tokens : most, group, key_dim, value_dim);
+  const index_t most = tile_tokens<B, E>(group, key_dim, value_dim), together = tokens < most ? tokens : most;
+  for (auto& worker : space.workers) {
+    worker.reserve(together, group, key_dim, value_dim);
+    if (options.weighted) worker.bias.reserve(std::int64_t{together} * step_keys<B, E>);
+  }
   if (selections.empty()) return;
 
   grow(space.lists, static_cast<index_t>(selections.size()));

@@ -134,7 +134,7 @@ struct attention_scratch {
   buffer<float, B> wild;    // pairs: as values
   buffer<float, B> reach;   // pairs: [step_keys]
   buffer<float, B> scores;  // rows of score_stride, and of weight_stride
-  buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only
+  buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only: prepare reserves it
 
   void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
     constexpr std::int64_t step = step_keys<B, E>;
@@ -143,7 +143,6 @@ struct attention_scratch {
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
     if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(step);
     scores.reserve(std::int64_t{score_rows_at_once<B, E>} * (score_stride<B, E> + weight_stride<B, E>));
-    bias.reserve(tokens * step);
   }
 };
 
