@@ -1,4 +1,4 @@
-"""Prints a report as the README's table: a line per name and measure, with the range over its cases."""
+"""Prints a report as the README's table: a line per name, measure and peer, with the range over its cases."""
 import argparse
 import json
 import pathlib
@@ -13,17 +13,30 @@ def span(values):
     return low if low == high else f"{low} to {high}"
 
 
-def line(label, measure, cases):
-    """One row; where cases have targets of their own, all of them."""
-    unit    = UNITS[measure].format
-    targets = sorted({case["target"] for case in cases if case["target"] is not None})
-    missed  = sum(meets_target(case) is False for case in cases)
-    shares  = [case["of_peak"] for case in cases if case["of_peak"] is not None and measure == "ratio"]
-    goal    = ("at least " if MEASURES[measure] else "at most ") + ", ".join(f"{target:g}" for target in targets)
-    verdict = "" if not targets else "met" if not missed else f"missed in {missed} of {len(cases)}"
-    cells   = [label, str(len(cases)), unit(span([case["value"] for case in cases])), goal if targets else "",
-               verdict, span(shares) if shares else ""]
+def line(label, peer, measure, cases):
+    """One row: the cases of a name against one peer."""
+    unit   = UNITS[measure].format
+    target = cases[0]["target"]
+    missed = sum(meets_target(case) is False for case in cases)
+    shares = [case["of_peak"] for case in cases if case["of_peak"] is not None and measure == "ratio"]
+    goal   = "" if target is None else ("at least " if MEASURES[measure] else "at most ") + f"{target:g}"
+    if target is not None:
+        goal += ", met" if not missed else f", missed in {missed} of {len(cases)}"
+    cells = [label, peer or "", str(len(cases)), unit(span([case["value"] for case in cases])), goal,
+             span(shares) if shares else ""]
     return "| " + " | ".join(cells) + " |"
+
+
+def rows(entries):
+    """(label, peer, measure, cases) by name, measure, peer and target; peers without a target only where none has one."""
+    for name, label in LABELS.items():
+        for measure in MEASURES:
+            cases = [entry for entry in entries if (entry["name"], entry["measure"]) == (name, measure)]
+            if any(case["target"] is not None for case in cases):
+                cases = [case for case in cases if case["target"] is not None]
+            for peer, target in dict.fromkeys((case["peer_name"], case["target"]) for case in cases):
+                yield label.split(", against")[0], peer, measure, [
+                    case for case in cases if (case["peer_name"], case["target"]) == (peer, target)]
 
 
 def main():
@@ -34,12 +47,9 @@ def main():
     machine, settings = report["machine"], report["settings"]
     print(f"{machine['cpu']}, {machine['compiler']}, one core: {machine['fma_flops'] / 1e9:.0f} GFLOP/s of FMA; "
           f"{settings['repetitions']} repetitions, both sides in turn.\n")
-    print("| | cases | measured, median | target | | share of peak |\n|---|---|---|---|---|---|")
-    for name, label in LABELS.items():
-        for measure in MEASURES:
-            cases = [entry for entry in report["entries"] if (entry["name"], entry["measure"]) == (name, measure)]
-            if cases:
-                print(line(label, measure, cases))
+    print("| | against | cases | measured, median | target | share of peak |\n|---|---|---|---|---|---|")
+    for row in rows(report["entries"]):
+        print(line(*row))
     for gap in report["gaps"]:
         print(f"\nNot measured: {LABELS.get(gap['name'], gap['name'])} ({gap['reason']}).")
 

@@ -11,8 +11,9 @@
 #include <limits>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention_tile.hpp"
+#include "cascada/cpu/attention_rows.hpp"
 #include "cascada/cpu/attention_workspace.hpp"
+#include "cascada/cpu/ranks.hpp"
 #include "cascada/cpu/simd.hpp"
 
 namespace cascada::kernel {

@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention_tile.hpp"
+#include "cascada/cpu/attention_rows.hpp"
 #include "cascada/cpu/simd.hpp"
 
 namespace cascada::kernel {

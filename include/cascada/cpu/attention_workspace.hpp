@@ -66,12 +66,13 @@ void extend_far_field(const Sequence& sequence, index_t kv_head, index_t end, co
       [&](index_t t) { return sequence.value(t, kv_head); });
 }
 
-/// Query tokens of each tile where `tokens` are asking: less than a tile has room for, down to a quarter, if that
-/// leaves several workers fewer than four tasks each.
+/// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that, or
+/// of them, if it leaves several workers fewer than four tasks each.
 template <cpu_backend B, class E, class Sequence>
 index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space) noexcept {
   const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const index_t most = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
+  const index_t room = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
+  const index_t most = tokens < 1 ? 1 : tokens < room ? tokens : room;
   index_t       step = most;
   while (workers > 1 && step > 1 && step > most / 4 &&
          (std::int64_t{tokens} + step - 1) / step * kv_heads < 4 * workers)

@@ -7,7 +7,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cluster.hpp"
-#include "cascada/cpu/attention_tile.hpp"
+#include "cascada/cpu/attention_rows.hpp"
 #include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/kv_view.hpp"
