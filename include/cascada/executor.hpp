@@ -78,7 +78,7 @@ class thread_pool {
   static constexpr std::uint32_t door = std::uint32_t{1} << 31;
 
   // Stages follow each other within microseconds; sleeping between them would cost more than the work of a block.
-  static constexpr int spins = 1000;
+  static constexpr int spins = 4000;
 
   template <class Value>
   static bool spin_while_equal(const std::atomic<Value>& value, Value old) noexcept {
