@@ -40,7 +40,7 @@ def _against_full(session, name, case, inputs, target):
 
 def on_activations(session):
     layers = range(session.layers.count)
-    for T, target in ((1024, 1.2), (4096, 2)):
+    for T, target in ((1024, 2), (4096, 3)):
         name = f"cascade_{T}"
         if session.wants(name) and session.lengths(name, T):
             _against_full(session, name, f"activations, T={T}, {len(layers) - 1} layers",

@@ -66,7 +66,7 @@ def _against_gram(session, name, case, inputs, target):
 
 
 def against_gram(session):
-    for T, target in ((1024, 6), (4096, 12)):
+    for T, target in ((1024, 10), (4096, 20)):
         name = f"select_vs_gram_{T}"
         if session.wants(name) and session.lengths(name, T):
             _against_gram(session, name, f"activations, T={T}", [session.layers.residual(layer, T) for layer in LAYERS],
@@ -92,7 +92,7 @@ def _against_plain(session, name, case, inputs, tau, filter, target):
 
 
 def against_own(session):
-    entries = (("select_bf16_prefilter", TAU, "bf16_tiles", 1.45), ("select_adaptive_tau09", 0.9, "automatic", 2))
+    entries = (("select_bf16_prefilter", TAU, "bf16_tiles", 2), ("select_adaptive_tau09", 0.9, "automatic", 2.5))
     for name, tau, filter, target in entries:
         if not session.wants(name):
             continue
