@@ -7,7 +7,6 @@
 #include <random>
 #include <vector>
 
-#include "cascada/backend.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
@@ -22,11 +21,6 @@ enum class kind { random, clustered, duplicates, zero_rows, anti_parallel, tiny_
 inline std::ostream& operator<<(std::ostream& out, kind k) {
   constexpr const char* names[] = {"random", "clustered", "duplicates", "zero rows", "anti-parallel", "tiny and huge"};
   return out << names[static_cast<int>(k)];
-}
-
-/// `slow` where pairs are slow, without FMA or in an emulator of another machine: shorter sequences are enough there.
-constexpr index_t length(index_t fast, index_t slow) {
-  return contains(cascada::default_backend::instructions, cascada::isa::avx2) ? fast : slow;
 }
 
 /// The ways to a product. All give the same sets; a target without one takes another.
