@@ -36,7 +36,7 @@ CASCADA_INLINE void prefetch_row(const strided_row<Scalar>& row, index_t dim) no
 /// otherwise be a function of its own, which differently compiled objects share.
 template <cpu_backend B, class E, class Key>
 [[gnu::flatten]] void pack_keys(const Key& key, index_t count, index_t dim, float* panels,
-                                [[maybe_unused]] float* squares = nullptr) noexcept {
+                                [[maybe_unused]] float* squares) noexcept {
   constexpr index_t width = vec<B>::width;
   const index_t     lanes = lanes_of<B, E>(dim);
   for (index_t first = 0; first < count; first += width) {

@@ -72,17 +72,12 @@ struct score_row {
       most = _mm512_mask_max_ps(most, mask, value, most);  // of a NaN, `most`
     };
     for (; j + weight_keys <= count; j += weight_keys) take(top[0], j, 0xffff), take(top[1], j + 16, 0xffff);
-    if (j < count) take(top[0], j, lanes(count - j));
-    if (j + 16 < count) take(top[1], j + 16, lanes(count - j - 16));
+    if (j < count) take(top[0], j, first_lanes<B>(count - j));
+    if (j + 16 < count) take(top[1], j + 16, first_lanes<B>(count - j - 16));
     top[0] = _mm512_max_ps(top[0], top[1]);
     if constexpr (!Biased) top[0] = _mm512_mul_ps(top[0], scale);
     const bool higher = _mm512_cmp_ps_mask(top[0], _mm512_set1_ps(at_least), _CMP_GT_OQ) != 0;
     return higher ? _mm512_reduce_max_ps(top[0]) : at_least;  // seldom, after the first keys
-  }
-
-  /// The first `count` lanes, as far as a vector goes.
-  CASCADA_INLINE static __mmask16 lanes(index_t count) noexcept {
-    return count >= 16 ? __mmask16{0xffff} : count <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << count) - 1);
   }
 };
 
@@ -164,7 +159,7 @@ CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t co
                           __m512 (&total)[2]) noexcept {
   constexpr index_t vectors = 2 * Registers;
   __m512            logits[vectors], powers[vectors];
-  const auto        mask = [&](index_t v) { return Partly ? row.lanes(count - j - 16 * v) : __mmask16{0xffff}; };
+  const auto        mask = [&](index_t v) { return Partly ? first_lanes<B>(count - j - 16 * v) : __mmask16{0xffff}; };
 #pragma GCC unroll 8
   for (index_t v = 0; v < vectors; ++v) logits[v] = row.logits(j + 16 * v, mask(v), below);
   short_exp2<B>(logits, powers);
@@ -201,11 +196,10 @@ CASCADA_INLINE float absorb_scores(const score_row<B, Biased>& row, float now, f
 /// Turns a row's first `count` weights into pairs, in place, zero up to a whole register, which enter its sum.
 template <cpu_backend B>
 CASCADA_INLINE void round_row(float* weights, index_t count, float* sums) noexcept {
-  using row    = score_row<B, false>;
   __m512 total = _mm512_loadu_ps(sums);
   for (index_t j = 0; j < count; j += weight_keys) {
-    const __m512 first  = _mm512_maskz_loadu_ps(row::lanes(count - j), weights + j);
-    const __m512 second = _mm512_maskz_loadu_ps(row::lanes(count - j - 16), weights + j + 16);
+    const __m512 first  = _mm512_maskz_loadu_ps(first_lanes<B>(count - j), weights + j);
+    const __m512 second = _mm512_maskz_loadu_ps(first_lanes<B>(count - j - 16), weights + j + 16);
     const auto   pairs  = round_weights<B>(first, second);
     _mm512_storeu_si512(weights + j / 2, pairs);
     total = add_weights<B>(pairs, total);

@@ -46,10 +46,9 @@ CASCADA_INLINE index_t keep_between(index_t low, std::int64_t high, const float*
   index_t    kept = 0;
 #ifdef __AVX512F__
   for (index_t i = 0; i < count; i += 16) {
-    const auto ranks = _mm512_loadu_si512(scores + i);
-    auto       among = _mm512_cmpge_epi32_mask(ranks, _mm512_set1_epi32(low));
-    among            = _mm512_mask_cmple_epi32_mask(among, ranks, _mm512_set1_epi32(last));
-    if (count - i < 16) among = static_cast<__mmask16>(among & ((1u << (count - i)) - 1));
+    const auto ranks       = _mm512_loadu_si512(scores + i);
+    const auto high_enough = _mm512_mask_cmpge_epi32_mask(first_lanes<B>(count - i), ranks, _mm512_set1_epi32(low));
+    const auto among       = _mm512_mask_cmple_epi32_mask(high_enough, ranks, _mm512_set1_epi32(last));
     if (amounts) {
       const auto some = _mm512_maskz_compress_epi32(among, _mm512_loadu_si512(amounts + i));
       _mm512_storeu_si512(kept_amounts + kept, some);
@@ -80,8 +79,8 @@ CASCADA_INLINE index_t list_from(index_t rank, const float* scores, index_t coun
   static_assert(vec<B>::width == 16);
   auto indices = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (index_t i = 0; i < count; i += 16, indices = _mm512_add_epi32(indices, _mm512_set1_epi32(16))) {
-    auto kept = _mm512_cmpge_epi32_mask(_mm512_loadu_si512(scores + i), _mm512_set1_epi32(rank));
-    if (count - i < 16) kept = static_cast<__mmask16>(kept & ((1u << (count - i)) - 1));
+    const auto ranks = _mm512_loadu_si512(scores + i);
+    const auto kept  = _mm512_mask_cmpge_epi32_mask(first_lanes<B>(count - i), ranks, _mm512_set1_epi32(rank));
     _mm512_storeu_si512(list + listed, _mm512_maskz_compress_epi32(kept, indices));
     listed += __builtin_popcount(kept);
   }

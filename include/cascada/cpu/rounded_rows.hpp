@@ -16,7 +16,7 @@
 namespace cascada::kernel {
 
 template <cpu_backend B>
-inline constexpr bool has_bf16_tiles = multiplies_pairs<B>&& contains(B::instructions, isa::amx_bf16);
+inline constexpr bool has_bf16_tiles = contains(B::instructions, isa::amx_bf16) && multiplies_pairs<B>;
 
 /// Pairs of a row of `cols` elements, filled up with zeros to whole vectors of pairs: to whole tiles.
 template <cpu_backend B>

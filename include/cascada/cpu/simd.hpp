@@ -83,6 +83,14 @@ CASCADA_INLINE std::uint32_t bits_less(vec<B> a, vec<B> b) noexcept {
 #endif
 }
 
+#ifdef __AVX512F__
+/// The first `count` lanes, as far as a vector goes.
+template <cpu_backend B>
+CASCADA_INLINE __mmask16 first_lanes(index_t count) noexcept {
+  return count >= 16 ? __mmask16{0xffff} : count <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << count) - 1);
+}
+#endif
+
 /// The larger of each pair; where one is NaN, `a`.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> max(vec<B> a, vec<B> b) noexcept {
