@@ -24,11 +24,11 @@ struct comparison {
 };
 
 /// Largest errors against double, of ours and of plain loops in float whose result is rounded like ours; `Operand`: and
-/// whose factors are. Rows where the refinement chose by a hair are left out: the next rounding may choose another
-/// token, rightly.
+/// whose factors are. Rows of tiles that opened leaves by a hair are left out: the next rounding may decide otherwise,
+/// rightly.
 template <class Out, class Operand = float, row_scalar Scalar>
 comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                   const std::vector<float>& result, double narrow = 1e-4) {
+                   const std::vector<float>& result, double narrow) {
   const auto exact = reference::attention(p.template input<double>(), assignments(selections), options);
   const auto plain = reference::attention<float, Operand>(p.template input<float>(), assignments(selections), options);
   REQUIRE(result.size() == exact.out.size());
@@ -58,10 +58,12 @@ void check_close(const attention_options& options, const problem<Scalar>& p, con
                  B where = {}) {
   constexpr bool pairs  = !std::same_as<kernel::operand_of<Scalar, B>, float>;
   const auto     result = attend<Out>(options, p, p.kv(), selections, {}, where);
-  const auto     found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result);
+  // Nats that logits may be off by: means, and products of 16-bit factors, are rounded.
+  const double narrow = pairs ? 0.02 : 1e-4;
+  const auto   found = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
-  CHECK(found.skipped * 20 <= found.rows);
+  CHECK(found.skipped * (pairs ? 2 : 20) <= found.rows);
 }
 
 mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }
@@ -160,7 +162,7 @@ TEST_CASE("attention: the scale is an option", "[attention]") {
   mode m           = any_mode();
   m.options.scale  = GENERATE(0.01f, 0.7f);
   const shape size = {100, 2, 1, 16, 16};
-  CAPTURE(m, m.options.scale);
+  CAPTURE(m, *m.options.scale);
   check_close<float>(m.options, problem<float>(size, 16), {random_selection(100, 0.3, 8)});
 }
 
@@ -181,37 +183,20 @@ TEST_CASE("attention: clusters of duplicates lose nothing", "[attention]") {
       for (index_t g = 0; g < 2; ++g)
         std::copy_n(rows->view().row(s.rep[static_cast<std::size_t>(t)], g), 32, rows->view().row(t, g));
   const auto dense = modes[0].options;
-  for (const attention_options& options :
-       {attention_options{.window = 16, .chunk = 32}, attention_options{.window = 16, .chunk = 32, .budget = 8}}) {
-    const auto found = compare<float>(dense, p, {}, attend(options, p, {s}));
+  for (const attention_options& options : {attention_options{.window = 16, .chunk = 32},
+                                           attention_options{.window = 16, .chunk = 32, .open = opening::none}}) {
+    const auto found = compare<float>(dense, p, {}, attend(options, p, {s}), 0);
     CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   }
-}
-
-TEST_CASE("attention: ties of the refinement go to lower clusters and lower tokens", "[attention]") {
-  // One key for all tokens, clusters of two: every score of a token ties, and only the order decides what is chosen.
-  const index_t        T = 130;
-  problem<float>       p({T, 2, 1, 8, 8}, 20);
-  std::vector<index_t> rep;
-  for (index_t t = 0; t < T; ++t) {
-    rep.push_back(t % 4 < 2 ? t : t - 2);
-    std::copy_n(p.k.view().row(0, 0), 8, p.k.view().row(t, 0));
-  }
-  const selection         s(rep);
-  const index_t           candidates = GENERATE(1, 3);
-  const attention_options options    = {.window = 0, .chunk = 32, .budget = 9, .candidates = candidates};
-  const auto              found      = compare<float>(options, p, {s}, attend(options, p, {s}), 0.0);
-  CAPTURE(found.ours, found.plain, candidates);
-  CHECK(found.skipped == 0);
-  CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
 }
 
 TEST_CASE("attention: huge logits pick their key", "[attention]") {
   problem<float> p({90, 1, 1, 4, 4}, 19);
   p.q.fill([] { return 1e4f; });
-  const auto   options = GENERATE(modes[0].options, modes[3].options, modes[7].options);
+  const auto   options = GENERATE(modes[0].options, modes[3].options, modes[6].options);
   const double floor   = 1e-6;  // of a weight beside the largest; the plain loops' softmax is one-hot as well
-  const auto found = compare<float>(options, p, {identity_selection(90)}, attend(options, p, {identity_selection(90)}));
+  const auto   found =
+      compare<float>(options, p, {identity_selection(90)}, attend(options, p, {identity_selection(90)}), 0);
   CAPTURE(found.ours, found.plain);
   CHECK(found.ours <= 2 * found.plain + floor);
 }

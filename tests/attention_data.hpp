@@ -25,6 +25,8 @@ namespace tests {
 using cascada::attention_options;
 using cascada::index_t;
 using cascada::key_set;
+using cascada::leaf_formation;
+using cascada::opening;
 using cascada::query_set;
 
 /// A legal selection with its memory.
@@ -170,13 +172,33 @@ inline std::ostream& operator<<(std::ostream& out, const mode& m) { return out <
 inline const std::vector<mode> modes = {
     {"dense", {.keys = key_set::all}},
     {"dense, bidirectional", {.keys = key_set::all, .causal = false}},
-    {"window", {.keys = key_set::near, .window = 16, .chunk = 32}},
-    {"near + far", {.window = 16, .chunk = 32}},
-    {"near + far, no window, chunks of one", {.window = 0, .chunk = 1}},
-    {"grouped", {.queries = query_set::grouped, .window = 16, .chunk = 32}},
-    {"grouped, lookahead", {.queries = query_set::grouped, .lookahead = true, .window = 16, .chunk = 32}},
-    {"refined", {.window = 16, .chunk = 32, .budget = 8, .candidates = 3}},
-    {"refined, every candidate", {.window = 8, .chunk = 24, .budget = 17, .candidates = 1}},
+    {"window", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2}},
+    {"closed", {.window = 16, .chunk = 32, .leaves = leaf_formation::by_order, .open = opening::none}},
+    {"closed, by keys, no sinks, no window, chunks of one",
+     {.window         = 0,
+      .chunk          = 1,
+      .sink_tokens    = 0,
+      .leaf_threshold = 0.3f,
+      .leaf           = 3,
+      .moments        = 3,
+      .open           = opening::none}},
+    {"grouped",
+     {.queries = query_set::grouped,
+      .window  = 16,
+      .chunk   = 32,
+      .leaves  = leaf_formation::by_order,
+      .open    = opening::none}},
+    {"opened", {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8}},
+    {"opened, by order, no moments, more sinks",
+     {.window      = 8,
+      .chunk       = 24,
+      .sink_tokens = 5,
+      .leaves      = leaf_formation::by_order,
+      .leaf        = 4,
+      .moments     = std::nullopt,
+      .open_above  = 0.05f,
+      .tile        = 3}},
+    {"all opened", {.window = 16, .chunk = 32, .open = opening::all}},
     {"literal r x r", {.keys = key_set::representatives, .queries = query_set::representatives}},
     {"literal r x r, bidirectional",
      {.keys = key_set::representatives, .queries = query_set::representatives, .causal = false}},
@@ -186,25 +208,20 @@ inline const std::vector<mode> modes = {
     {"T x r, bidirectional", {.keys = key_set::representatives, .causal = false, .weighted = true}},
 };
 
-inline bool strictly_causal(const attention_options& options) { return options.causal && !options.lookahead; }
-
 using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>;
 
 /// What this target is compiled for, less some of it: kernels of instructions that are not in the tag do not run.
 template <cascada::isa Without>
-using backend_without =
-    cascada::cpu<static_cast<cascada::isa>(static_cast<std::uint32_t>(cascada::compiled_isa) &
-                                           ~static_cast<std::uint32_t>(Without)),
-                 cascada::serial_executor>;
+using backend_without = cascada::cpu<static_cast<cascada::isa>(static_cast<std::uint32_t>(cascada::compiled_isa) &
+                                                               ~static_cast<std::uint32_t>(Without)),
+                                     cascada::serial_executor>;
 
 /// bfloat16 rows by matrix tiles, by products of pairs and by floats, as far as the target goes.
-using product_backends =
-    std::tuple<serial_backend, backend_without<cascada::isa::amx_bf16>,
-               backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>>;
+using product_backends = std::tuple<serial_backend, backend_without<cascada::isa::amx_bf16>,
+                                    backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>>;
 
 /// Runs a mode; a failed call gives nothing. Results are floats, packed, whatever Out is.
-template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV,
-          cascada::cpu_backend B = serial_backend>
+template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
 std::vector<float> attend(const attention_options& options, const problem<Scalar>& p, const KV& kv,
                           const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                           B where = {}) {

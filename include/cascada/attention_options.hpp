@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <optional>
 
 #include "cascada/config.hpp"
 #include "cascada/status.hpp"
@@ -14,7 +15,7 @@ enum class key_set {
   all,              // every token: dense attention
   representatives,  // the members of R, or their clusters' means
   near,             // the tokens of the near field only
-  near_and_far,     // the near field token by token, all older tokens through summaries of their clusters
+  near_and_far,     // the near field token by token, all older tokens through leaves
 };
 
 /// Who asks.
@@ -24,50 +25,122 @@ enum class query_set {
   grouped,          // far field: a chunk's tokens that share a representative ask once. Near field: every token
 };
 
+/// How the members of a cluster form chains. Each `leaf` successive members of a chain are a leaf.
+enum class leaf_formation {
+  by_order,  // one chain: the members in token order
+  by_keys,   // a member joins the chain whose first key is nearest to its own, at cosine >= leaf_threshold
+};
+
+/// Which leaves give way to their tokens.
+enum class opening {
+  none,     // every leaf stays closed
+  by_mass,  // leaves whose share of the softmax exceeds open_above
+  all,      // every leaf: dense attention
+};
+
+namespace detail {
+
+/// Stands where an option was. Naming it does not compile, with a sentence that says what to write instead.
+struct removed_refinement {
+  constexpr removed_refinement() = default;
+  template <class Value>
+  constexpr removed_refinement(Value) noexcept {  // NOLINT: implicit, as the option's values were
+    static_assert(
+        sizeof(Value) == 0,
+        "attention_options: budget and candidates are gone; .open = opening::by_mass with .open_above decides "
+        "which far tokens are attended exactly");
+  }
+};
+struct removed_lookahead {
+  constexpr removed_lookahead() = default;
+  template <class Value>
+  constexpr removed_lookahead(Value) noexcept {  // NOLINT
+    static_assert(sizeof(Value) == 0, "attention_options: lookahead is gone; grouped queries are strictly causal");
+  }
+};
+
+}  // namespace detail
+
 /// The modes of the method are points in this space:
 ///
 ///   dense                  {.keys = all}
 ///   literal r x r (paper)  {.keys = representatives, .queries = representatives}
 ///   weighted r x r         {.keys = representatives, .queries = representatives, .weighted = true}
 ///   bidirectional T x r    {.keys = representatives, .causal = false, .weighted = true}
-///   window only            {.keys = near}
-///   near + far             {.keys = near_and_far}
-///   ... grouped queries    {.keys = near_and_far, .queries = grouped}
-///   ... with refinement    {.keys = near_and_far, .budget = 128}
+///   window                 {.keys = near}
+///   near + far, opened     {.keys = near_and_far}
+///   near + far, closed     {.keys = near_and_far, .open = none}
+///   grouped queries        {.keys = near_and_far, .queries = grouped, .open = none}
+///
+/// Near field. Token t lies in chunk c = floor(t / chunk), whose edge is e = max(0, chunk c - window). The token
+/// attends exactly to tokens [e, t] and to the sinks [0, min(sink_tokens, e)).
+///
+/// Far field. The other tokens before e form leaves, cluster by cluster. A leaf of n tokens stands for them with their
+/// mean key and value, and with the logit
+///
+///   scale q . mean key + log n + min(4, correction)
+///   correction = 1/2 sum over `moments` groups of dimensions of scale^2 |q_g|^2 var_g
+///
+/// var_g: the mean variance of the keys over the dimensions [floor(g d / moments), floor((g + 1) d / moments)). It is
+/// the second-order term of the log of the mean of exp(scale q . k). A leaf of one token is exact.
+///
+/// Opening by mass. L is a head's log-sum-exp over near keys and all leaves. A token asks for a leaf of n > 1 if its
+/// logit, for some head of the KV group, exceeds L + log(open_above). Tokens come in tiles of `tile`, at absolute
+/// positions. A leaf is open for a token if it or an earlier token of its tile asked for it; its tokens then take its
+/// place in the softmax.
 struct attention_options {
-  key_set   keys       = key_set::near_and_far;
-  query_set queries    = query_set::all;
-  bool      causal     = true;
-  bool      weighted   = false;  // keys == representatives: logits get + log of the cluster's size (ToMe)
-  bool      lookahead  = false;  // grouped: ask with the group's mean query, which sees later tokens of its chunk
-  index_t   window     = 128;    // W >= 0. Token t attends exactly to [max(0, C floor(t / C) - W), t]
-  index_t   chunk      = 128;    // C >= 1. Chunks lie at absolute positions
-  index_t   budget     = 0;      // refinement: far tokens that a query attends exactly; 0 is none
-  index_t   candidates = 4;      // refinement: budget * candidates far tokens are scored, the best are attended
-  float     scale      = 0;      // of the logits; 0 means 1 / sqrt(key_dim)
+  key_set                keys           = key_set::near_and_far;
+  query_set              queries        = query_set::all;
+  bool                   causal         = true;
+  bool                   weighted       = false;  // keys == representatives: logits get + log of the cluster's size
+  index_t                window         = 128;    // W >= 0
+  index_t                chunk          = 128;    // C >= 1
+  index_t                sink_tokens    = 1;      // >= 0
+  leaf_formation         leaves         = leaf_formation::by_keys;
+  float                  leaf_threshold = 0.7f;  // in (0, 1]; leaves by keys
+  index_t                leaf           = 16;    // >= 1: tokens of a leaf at most
+  std::optional<index_t> moments        = 8;     // >= 1: groups of key dimensions; nullopt: no correction
+  opening                open           = opening::by_mass;
+  float                  open_above     = 0.01f;         // in (0, 1): share of the softmax; opening by mass
+  index_t                tile           = 16;            // divides chunk; opening by mass
+  std::optional<float>   scale          = std::nullopt;  // of the logits, > 0; nullopt: 1 / sqrt(key_dim)
+
+  [[no_unique_address]] detail::removed_refinement budget = {}, candidates = {};
+  [[no_unique_address]] detail::removed_lookahead  lookahead = {};
 };
 
-/// `unsupported` for switches that contradict each other, `invalid_shape` for sizes out of range.
+/// Leaves that do not open stay as far from their tokens as this many nats of correction say, at most.
+inline constexpr float largest_correction = 4;
+
+/// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
+/// sizes out of range.
 [[nodiscard]] CASCADA_INLINE constexpr status check(const attention_options& options) noexcept {
-  // By bits: -ffast-math deletes a comparison with infinity.
-  const bool finite_scale = (std::bit_cast<std::uint32_t>(options.scale) & 0x7f80'0000u) != 0x7f80'0000u;
-  if (options.window < 0 || options.chunk < 1 || options.budget < 0 || options.candidates < 1 || !finite_scale ||
-      options.scale < 0)
+  if (options.window < 0 || options.chunk < 1 || options.sink_tokens < 0 || options.leaf < 1 || options.tile < 1)
     return status::invalid_shape;
+  if (options.moments && *options.moments < 1) return status::invalid_shape;
+  // By bits: -ffast-math deletes a comparison with infinity.
+  if (options.scale) {
+    const bool finite = (std::bit_cast<std::uint32_t>(*options.scale) & 0x7f80'0000u) != 0x7f80'0000u;
+    if (!finite || !(*options.scale > 0)) return status::invalid_shape;
+  }
 
   const bool far_field  = options.keys == key_set::near_and_far;
   const bool compressed = options.keys == key_set::representatives;
   const bool chunked    = far_field || options.keys == key_set::near;
   if (chunked && !options.causal) return status::unsupported;
-  if (options.queries == query_set::grouped && !far_field) return status::unsupported;
+  if (options.queries == query_set::grouped && !(far_field && options.open == opening::none))
+    return status::unsupported;
   if (options.queries == query_set::representatives && !compressed) return status::unsupported;
   // Every token against the members of R: only their clusters' means, which all tokens make, stand for all tokens.
   if (compressed && options.queries == query_set::all && (options.causal || !options.weighted))
     return status::unsupported;
   if (options.weighted && !compressed) return status::unsupported;
-  if (options.lookahead && options.queries != query_set::grouped) return status::unsupported;
-  if (options.budget > 0 && (!far_field || options.queries != query_set::all)) return status::unsupported;
-  return status::ok;
+  if (!far_field) return status::ok;
+  if (options.leaves == leaf_formation::by_keys && !(options.leaf_threshold > 0 && options.leaf_threshold <= 1))
+    return status::invalid_threshold;
+  if (options.open != opening::by_mass) return status::ok;
+  if (!(options.open_above > 0 && options.open_above < 1)) return status::invalid_threshold;
+  return options.chunk % options.tile == 0 ? status::ok : status::invalid_shape;
 }
 
 }  // namespace cascada

@@ -28,8 +28,7 @@ struct vector_products {
   void add_values(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights, std::int64_t stride,
                   const float* values, index_t keys, const float* factors) noexcept {
     constexpr index_t elements = elements_per_lane<E>;
-    value_rows(tile, row, count, weights, stride, contiguous_values{values, tile.value_stride}, 0,
-               (keys + elements - 1) / elements, factors);
+    value_rows(tile, row, count, weights, stride, values, 0, (keys + elements - 1) / elements, factors);
   }
 };
 

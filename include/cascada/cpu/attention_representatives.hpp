@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention_near_far.hpp"
 #include "cascada/cpu/attention_operands.hpp"
 #include "cascada/cpu/attention_tile.hpp"
 #include "cascada/cpu/attention_workspace.hpp"
@@ -27,6 +27,14 @@ void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index
       bias[i * stride + j] = older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;
     }
   }
+}
+
+/// Attends to all clusters, as leaves without a bound. O(rows r d).
+template <cpu_backend B, class E>
+void attend_clusters(const query_rows<B, E>& tile, const leaf_summaries<B, E>& clusters,
+                     attention_scratch<B, E>& scratch) noexcept {
+  for (index_t first = 0; first < clusters.count(); first += step_keys<B, E>)
+    attend_block(tile, clusters.block(first), scratch.scores.data());
 }
 
 /// Representatives [first, first + count) attend to representatives' own rows. O(count r d).
@@ -61,7 +69,7 @@ query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t
     const index_t begin = head.lists.begin(first + i), end = head.lists.end(first + i);
     mean_queries(sequence, kv_head, head.lists.members.data() + begin, end - begin, tile.part(i, 1));
   }
-  attend_clusters(tile, head.summaries, scratch);
+  attend_clusters(tile, head.leaves, scratch);
   return tile;
 }
 
@@ -85,17 +93,17 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
   });
 }
 
-/// Modes 1 and 2, r x r, and bidirectional T x r.
+/// The compressed problem: r x r, or all queries against the clusters.
 template <cpu_backend B, class E, class Sequence>
 void attend_representatives(const Sequence& sequence, const attention_options& options,
-                            attention_workspace<B, E>& space, const B& where) {
+                            attention_workspace<B, E>& space, const B& where, attention_report& report) {
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const index_t step     = task_tokens(sequence, sequence.tokens, space);
   const bool    everyone = options.queries == query_set::all, means = options.weighted && !options.causal;
   if (means)
     for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);
-      extend_far_field(sequence, kv_head, sequence.tokens, space.head(kv_head), space.head(kv_head).summaries);
+      extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.head(kv_head));
     });
   const auto tiles = (std::int64_t{sequence.tokens} + step - 1) / step;
   for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
@@ -109,7 +117,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     if (everyone) {
       const auto token = [&](index_t i) { return first + i; };
       const auto tile  = load_queries(sequence, kv_head, count, token, scratch);
-      attend_clusters(tile, head.summaries, scratch);
+      attend_clusters(tile, head.leaves, scratch);
       write_results(sequence, kv_head, tile, token);
     } else {
       const auto tile = means ? attend_means(sequence, kv_head, first, count, head, scratch)
@@ -118,6 +126,12 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     }
   });
   if (!everyone) copy_results(sequence, space, where);
+  for (index_t h = 0; h < kv_heads; ++h) {
+    const std::int64_t T = sequence.tokens, r = space.head(h).lists.count();
+    report.rows += T;
+    report.dense_keys += options.causal ? T * (T + 1) / 2 : T * T;
+    report.leaves += everyone ? T * r : options.causal ? r * (r + 1) / 2 : r * r;
+  }
 }
 
 }  // namespace cascada::kernel

@@ -1,6 +1,7 @@
 #pragma once
 // What attention's kernels work on: query rows with their running softmax, blocks of keys and values, and their shapes.
 
+#include <bit>
 #include <cstdint>
 #include <limits>
 
@@ -55,25 +56,26 @@ CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
 /// Of a row that has what is not finite, or whose length nobody looked at.
 inline constexpr float unknown_length = 0x1p60f;
 
-/// Keys and values as the kernel reads them. Of a token's keys only the first ones are visible (causality): `seen` to
-/// the tile's first token, one more to each later token; it may be negative, or beyond `count`. A value that a row does
-/// not see is never multiplied: 0 x NaN would let the future through.
+/// Keys and values as the kernel reads them. Of a token's keys only the first ones are visible: `seen` to the tile's
+/// first token, one more to each later token (causality), or seen_by[i] more to token i; it may be negative, or beyond
+/// `count`. A value that a row does not see is never multiplied: 0 x NaN would let the future through.
 struct key_block {
-  const float* keys        = nullptr;  // panels [key_lanes, block_keys], k-major
-  const float* values      = nullptr;  // [lanes of count, value_stride]
-  const float* wild        = nullptr;  // pairs: as values, what is not finite there; null: all is finite
-  const float* reach       = nullptr;  // pairs: length of the longest key so far, [count]; null: not known
-  const float* bias        = nullptr;  // added to the logits, [tokens, step_keys] or one row; null: nothing
-  std::int64_t bias_stride = 0;        // between tokens; 0: the same for all
-  index_t      count       = 0;        // keys in use, 1 to step_keys
-  index_t      seen        = 0;
+  const float*   keys        = nullptr;  // panels [key_lanes, block_keys], k-major
+  const float*   values      = nullptr;  // [lanes of count, value_stride]
+  const float*   wild        = nullptr;  // pairs: as values, what is not finite there; null: all is finite
+  const float*   reach       = nullptr;  // pairs: length of the longest key so far, [count]; null: not known
+  const float*   bias        = nullptr;  // added to the logits, [tokens, step_keys] or one row; null: nothing
+  std::int64_t   bias_stride = 0;        // between tokens; 0: the same for all
+  index_t        count       = 0;        // keys in use, 1 to step_keys
+  index_t        seen        = 0;
+  const index_t* seen_by     = nullptr;  // [tokens], ascending; null: 0, 1, 2, ...
 
   CASCADA_INLINE const float* bias_of(index_t token) const noexcept {
     return bias ? bias + token * bias_stride : nullptr;
   }
   /// Keys that a token of the tile sees.
   CASCADA_INLINE index_t visible(index_t token) const noexcept {
-    const std::int64_t sees = std::int64_t{seen} + token;
+    const std::int64_t sees = std::int64_t{seen} + (seen_by ? seen_by[token] : token);
     return sees < 0 ? 0 : sees < count ? static_cast<index_t>(sees) : count;
   }
 };
@@ -138,7 +140,7 @@ void merge_row(const query_rows<B, E>& tile, index_t row, const query_rows<B, E>
 template <cpu_backend B, class E, row_scalar Out>
 void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out* out) noexcept {
   const float sum   = tile.sum(row);
-  const bool  blind = sum == 0;
+  const bool  blind = (std::bit_cast<std::uint32_t>(sum) << 1) == 0;  // by bits: -ffast-math may take NaN for 0
   for (index_t c = 0; c < value_dim; c += vec<B>::width) {
     auto quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
     // Values that a row does not see, times 0, may have turned its -0 into 0: make it 0 always.

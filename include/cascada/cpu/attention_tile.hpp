@@ -61,37 +61,31 @@ void score_tile(const float* queries, index_t key_lanes, const key_block& block,
     score_strip<B, E, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
 }
 
-/// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys.
+/// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys. A
+/// row's bias may lie where its scores go.
 template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows>
-void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
-                float* scores, std::int64_t score_stride) noexcept {
+void score_biased_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
+                       const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
   if constexpr (Rows > 1)
-    if (rows < Rows) return score_rows<B, E, Rows - 1>(tile, row, rows, block, count, scores, score_stride);
-  const float* bias[Rows];
-  for (index_t i = 0; i < Rows; ++i) bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
+    if (rows < Rows)
+      return score_biased_rows<B, E, Rows - 1>(tile, row, rows, block, count, bias, scores, score_stride);
   score_tile<B, E, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count, bias, scores,
                          score_stride);
 }
 
-/// Where row j of V is: rows side by side, or at places of their own.
-struct contiguous_values {
-  const float* rows;
-  std::int64_t stride;
-
-  CASCADA_INLINE const float* operator()(index_t j) const noexcept { return rows + j * stride; }
-};
-struct placed_values {
-  const float*   rows;
-  std::int64_t   stride;
-  const index_t* places;
-
-  CASCADA_INLINE const float* operator()(index_t j) const noexcept { return rows + places[j] * stride; }
-};
+/// The same with the block's bias, of floats.
+template <cpu_backend B, class E>
+void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
+                float* scores, std::int64_t score_stride) noexcept {
+  const float* bias[attention_tuning<B>.rows];
+  for (index_t i = 0; i < rows; ++i) bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
+  score_biased_rows(tile, row, rows, block, count, bias, scores, score_stride);
+}
 
 /// values [Rows, Vectors] = values x factor + weights [Rows, begin .. end) x V [begin .. end, Vectors], columns from
-/// `first`, in lanes; row j of V is at row_of_v(j).
-template <cpu_backend B, class E, index_t Rows, index_t Vectors, class Row>
-CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, const Row& row_of_v, index_t begin,
+/// `first`, in lanes. V has the stride of the values.
+template <cpu_backend B, class E, index_t Rows, index_t Vectors>
+CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, const float* rows_of_v, index_t begin,
                                index_t end, const float* factors, float* values, std::int64_t value_stride,
                                index_t first) noexcept {
   values += first;
@@ -102,7 +96,7 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
     for (index_t v = 0; v < Vectors; ++v)
       sum[i][v] = vec<B>::load(values + i * value_stride + v * vec<B>::width) * vec<B>::broadcast(factors[i]);
   for (index_t j = begin; j < end; ++j) {
-    const float* row = row_of_v(j) + first;
+    const float* row = rows_of_v + j * value_stride + first;
     vec<B>       value[Vectors];
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v) value[v] = vec<B>::load(row + v * vec<B>::width);
@@ -120,21 +114,21 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
 }
 
 /// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block.
-template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows, class Row>
+template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows>
 void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const float* weights,
-                std::int64_t weight_stride, const Row& row_of_v, index_t begin, index_t end,
+                std::int64_t weight_stride, const float* rows_of_v, index_t begin, index_t end,
                 const float* factors) noexcept {
   if constexpr (Rows > 1)
     if (rows < Rows)
-      return value_rows<B, E, Rows - 1>(tile, row, rows, weights, weight_stride, row_of_v, begin, end, factors);
+      return value_rows<B, E, Rows - 1>(tile, row, rows, weights, weight_stride, rows_of_v, begin, end, factors);
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   for (; c + strip <= tile.value_stride; c += strip)
-    value_tile<B, E, Rows, vectors>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride,
+    value_tile<B, E, Rows, vectors>(weights, weight_stride, rows_of_v, begin, end, factors, values, tile.value_stride,
                                     c);
   for (; c < tile.value_stride; c += vec<B>::width)
-    value_tile<B, E, Rows, 1>(weights, weight_stride, row_of_v, begin, end, factors, values, tile.value_stride, c);
+    value_tile<B, E, Rows, 1>(weights, weight_stride, rows_of_v, begin, end, factors, values, tile.value_stride, c);
 }
 
 /// Turns a row's first `count` scores into weights and takes them into its softmax. Returns the factor by which
@@ -143,7 +137,7 @@ template <cpu_backend B>
 CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum, float* sums) noexcept {
   constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
   const index_t     padded = whole_vectors<B>(count);
-  for (index_t j = count; j < padded; ++j) scores[j] = std::numeric_limits<float>::lowest();
+  for (index_t j = count; j < padded; ++j) scores[j] = -std::numeric_limits<float>::infinity();
   const auto before      = vec<B>::broadcast(maximum);
   vec<B>     top[chains] = {before, before, before, before};
   index_t    j           = 0;
@@ -169,9 +163,8 @@ CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum,
 /// Takes a block of keys into every row of the tile. `scores` is room for [attention_tuning.rows, step_keys].
 template <cpu_backend B>
 void attend_block(const query_rows<B>& tile, const key_block& block, float* scores) noexcept {
-  constexpr index_t       step     = attention_tuning<B>.rows;
-  const contiguous_values row_of_v = {block.values, tile.value_stride};
-  const auto              visible  = [&](index_t row) { return block.visible(row / tile.group); };
+  constexpr index_t step    = attention_tuning<B>.rows;
+  const auto        visible = [&](index_t row) { return block.visible(row / tile.group); };
   for (index_t row = 0; row < tile.rows; row += step) {
     const index_t rows  = tile.rows - row < step ? tile.rows - row : step;
     const index_t least = visible(row), most = visible(row + rows - 1);
@@ -185,11 +178,11 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
                                 : absorb_scores<B>(scores + i * step_keys<B>, seen[i], tile.maxima[row + i],
                                                    tile.sums + (row + i) * vec<B>::width);
     }
-    value_rows(tile, row, rows, scores, step_keys<B>, row_of_v, 0, least, factors);
+    value_rows(tile, row, rows, scores, step_keys<B>, block.values, 0, least, factors);
     const float same = 1.0f;
     for (index_t i = 0; i < rows; ++i)
       if (seen[i] > least)
-        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, row_of_v, least, seen[i],
+        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, block.values, least, seen[i],
                                 &same);
   }
 }

@@ -13,63 +13,71 @@
 #include "cascada/cpu/attention_operands.hpp"
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/cluster.hpp"
+#include "cascada/cpu/leaf_chains.hpp"
+#include "cascada/cpu/leaves.hpp"
 
 namespace cascada::kernel {
 
-/// What one worker needs to refine the far field of a few tokens. A token's place is where cluster_rows keeps it.
+/// What one worker needs for the far field of a tile, and what it counted.
 template <cpu_backend B>
-struct refinement_scratch {
-  buffer<float, B>   weights;        // [rows, clusters]
-  buffer<float, B>   shares;         // [rows]: factor of what a row attended to before
-  buffer<float, B>   totals;         // [rows]: sum of a row's weights, near field and clusters
-  buffer<float, B>   queries;        // [group, key_dim], on whole vectors
-  buffer<float, B>   scores;         // [clusters], then [candidates]
-  buffer<float, B>   logits;         // [group, candidates]
-  buffer<index_t, B> candidates;     // [candidates]: places, a cluster's side by side
-  buffer<index_t, B> picks;          // clusters that give candidates; then ties; then candidates that are chosen
-  buffer<float, B>   ranked;         // scores among which a cut may still fall
-  buffer<index_t, B> ranked_sizes;   // and their amounts
-  buffer<index_t, B> chosen;         // [tokens, budget]: places, in the order of the candidates
-  buffer<float, B>   chosen_logits;  // [rows, budget]
-  buffer<float, B>   chosen_values;  // pairs: [lanes of budget, value_stride]
+struct far_field_scratch {
+  buffer<float, B>         weights;      // [rows, leaves]
+  buffer<float, B>         spreads;      // [rows, moments]
+  buffer<float, B>         shares;       // [rows]: factor of what a row attended to before
+  buffer<float, B>         totals;       // [rows]: sum of a row's weights, near field and leaves; then the maximum
+  buffer<float, B>         closed;       // [rows]: weights of closed leaves of several tokens
+  buffer<std::uint32_t, B> asked, open;  // [leaves]: bits of a token, and of the tile so far
+  buffer<index_t, B>       leaves;       // open ones in the order in which they were asked for
+  buffer<index_t, B>       leaves_seen;  // [tokens]: how many of them are open for a token
+  buffer<index_t, B>       opened;       // their tokens
+  buffer<index_t, B>       seen;         // [tokens]: how many of those a token sees
+
+  struct {
+    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32
+  } counts;
 };
 
-/// One KV head's clusters and their summaries, and the groups of queries that ask them.
+/// One KV head's clusters and their leaves, and the groups of queries that ask them.
 template <cpu_backend B, class E>
 struct kv_head_state {
-  clusters                lists = {};
-  cluster_summaries<B, E> summaries;
-  cluster_rows<B, E>      far_rows;  // refinement only
-  query_tile<B, E>        group_tile;
-  query_rows<B, E>        group_rows;  // one token per group
-  buffer<index_t, B>      group_of;    // [r]: the group of a cluster's tokens in this chunk
-  buffer<index_t, B>      asks;        // [groups]: the cluster of a group
-  index_t                 groups = 0;
+  clusters             lists = {};
+  leaf_chains<B>       chains;  // by keys only
+  leaf_summaries<B, E> leaves;
+  query_tile<B, E>     group_tile;
+  query_rows<B, E>     group_rows;  // one token per group
+  buffer<index_t, B>   group_of;    // [r]: the group of a cluster's tokens in this chunk
+  buffer<index_t, B>   asks;        // [groups]: the cluster of a group
+  index_t              groups = 0;
 };
 
 template <cpu_backend B, class E>
 struct attention_workspace {
   std::vector<attention_scratch<B, E>> workers;
-  std::vector<refinement_scratch<B>>   refinements;  // one per worker
-  std::vector<cluster_lists<B>>        lists;        // one, or one per KV head
-  std::vector<kv_head_state<B, E>>     heads;        // one per KV head
+  std::vector<far_field_scratch<B>>    far_fields;  // one per worker
+  std::vector<cluster_lists<B>>        lists;       // one, or one per KV head
+  std::vector<kv_head_state<B, E>>     heads;       // one per KV head
 
   CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return heads.data()[kv_head]; }
 };
 
-/// Brings a KV head's summaries, or its rows in the order of the clusters, up to tokens [0, end).
-template <cpu_backend B, class E, class Sequence, class Clusters>
-void extend_far_field(const Sequence& sequence, index_t kv_head, index_t end, const kv_head_state<B, E>& head,
-                      Clusters& far) noexcept {
-  far.extend(
-      head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); },
-      [&](index_t t) { return sequence.value(t, kv_head); });
+/// Brings a KV head's leaves up to tokens [0, end).
+template <cpu_backend B, class E, class Sequence>
+void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
+                   kv_head_state<B, E>& head) noexcept {
+  const auto key     = [&](index_t t) { return sequence.key(t, kv_head); };
+  const auto value   = [&](index_t t) { return sequence.value(t, kv_head); };
+  const auto cluster = [&](index_t t) { return head.lists.slots.data()[t]; };
+  if (formation == leaf_formation::by_keys)
+    head.leaves.extend([&](index_t t) { return head.chains.join(cluster(t), key(t)); }, end, key, value);
+  else
+    head.leaves.extend(cluster, end, key, value);
 }
 
-/// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that, or
-/// of them, if it leaves several workers fewer than four tasks each.
+/// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,
+/// or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least that.
 template <cpu_backend B, class E, class Sequence>
-index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space) noexcept {
+index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space,
+                    index_t multiple = 1) noexcept {
   const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const index_t room = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
   const index_t most = tokens < 1 ? 1 : tokens < room ? tokens : room;
@@ -77,7 +85,7 @@ index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_wo
   while (workers > 1 && step > 1 && step > most / 4 &&
          (std::int64_t{tokens} + step - 1) / step * kv_heads < 4 * workers)
     step /= 2;
-  return step;
+  return step < multiple ? multiple : step / multiple * multiple;
 }
 
 /// function(worker, task) for every task, on as many workers as the executor runs at once. Tasks start in order.

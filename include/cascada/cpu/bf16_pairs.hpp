@@ -100,6 +100,18 @@ CASCADA_INLINE void store_elements(vec<B> value, Out* to) noexcept {
   }
 }
 
+/// Element k of lanes.
+template <class E>
+CASCADA_INLINE float element_of(const float* lanes, std::int64_t k) noexcept {
+  if constexpr (std::same_as<E, float>) {
+    return lanes[k];
+  } else {
+    bfloat16 value;
+    std::memcpy(&value, reinterpret_cast<const char*>(lanes) + k * std::int64_t{sizeof value}, sizeof value);
+    return to_float(value);
+  }
+}
+
 /// Writes one element of lanes.
 CASCADA_INLINE void set_element(float* lanes, std::int64_t element, bfloat16 value) noexcept {
   std::memcpy(reinterpret_cast<char*>(lanes) + element * std::int64_t{sizeof value}, &value, sizeof value);

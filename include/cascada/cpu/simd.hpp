@@ -97,6 +97,12 @@ CASCADA_INLINE vec<B> max(vec<B> a, vec<B> b) noexcept {
   return {Eigen::internal::pmax(a.value, b.value)};
 }
 
+/// The smaller of each pair; where one is NaN, `a`.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> min(vec<B> a, vec<B> b) noexcept {
+  return {Eigen::internal::pmin(a.value, b.value)};
+}
+
 /// The largest element, and the sum of the elements, by halves: an order that depends on the width alone. Written out,
 /// because Eigen's reductions of wide packets call those of narrow ones, which differently compiled objects share.
 template <cpu_backend B>

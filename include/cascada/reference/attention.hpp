@@ -1,7 +1,9 @@
 #pragma once
 // Attention as the definitions read: for every query, list what it attends to, and take the softmax.
 //
-// What a query attends to is a token, or a cluster: its mean key and mean value, counted as often as it has members.
+// What a query attends to is a token, or a group of tokens: its mean key and mean value, counted as often as it has
+// members. Weights exist as logarithms until the last step, so that logits may lie hundreds of nats apart.
+//
 // With Real = double this is the oracle of the kernels; with Real = float it is the plain implementation that their
 // error is measured against. With Operand = bfloat16 the factors of products are bfloat16, as far as they are not so
 // already: means of keys, values and queries, and the weights, which are normalised first. It shares no code with them.
@@ -10,13 +12,15 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <numeric>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/config.hpp"
+#include "cascada/reference/selection.hpp"
 #include "cascada/scalar.hpp"
+#include "cascada/views.hpp"
 
 namespace cascada::reference {
 
@@ -35,19 +39,23 @@ struct attention_input {
 /// The representative of every token.
 using assignment_of_tokens = std::vector<index_t>;
 
-/// One thing to attend to.
+/// One thing to attend to: a token, or a group of tokens.
 template <class Real>
 struct source {
-  const Real* key;
-  const Real* value;
-  Real        count = 1;
+  const Real*              key;
+  const Real*              value;
+  Real                     count    = 1;
+  const std::vector<Real>* variance = nullptr;  // of the keys, one for each group of dimensions
 };
 
-/// Members of one cluster among some first tokens, with their mean key and value.
+/// Tokens that are attended to together: a leaf, or a whole cluster.
 template <class Real>
-struct cluster {
-  std::vector<index_t> members;
-  std::vector<Real>    key, value;
+struct group_of_tokens {
+  std::vector<index_t> members;  // ascending
+  std::vector<Real>    key, value, variance;
+
+  Real         count() const { return static_cast<Real>(members.size()); }
+  source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
 };
 
 /// As a factor of a product.
@@ -68,31 +76,107 @@ std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   return sum;
 }
 
-/// The clusters of tokens [0, end), by ascending representative.
-template <class Real, class Operand = Real>
-std::vector<cluster<Real>> clusters_before(index_t end, const attention_input<Real>& in, index_t g,
-                                           const assignment_of_tokens& rep) {
-  std::vector<cluster<Real>> all;
-  for (index_t j = 0; j < end; ++j) {
-    if (rep[static_cast<std::size_t>(j)] != j) continue;
-    cluster<Real>            c;
-    std::vector<const Real*> keys, values;
-    for (index_t i = j; i < end; ++i)
-      if (rep[static_cast<std::size_t>(i)] == j)
-        c.members.push_back(i), keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
-    c.key   = mean<Real, Operand>(keys, in.key_dim);
-    c.value = mean<Real, Operand>(values, in.value_dim);
-    all.push_back(c);
+/// The mean variance of keys over the dimensions of each of `groups` groups.
+template <class Real>
+std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, index_t groups) {
+  const auto        exact = mean<Real>(keys, dim);
+  std::vector<Real> all;
+  for (index_t g = 0; g < groups; ++g) {
+    const auto begin = static_cast<index_t>(std::int64_t{g} * dim / groups);
+    const auto end   = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
+    Real       sum   = 0;
+    for (const Real* key : keys)
+      for (index_t c = begin; c < end; ++c) {
+        const Real distance = key[c] - exact[static_cast<std::size_t>(c)];
+        sum += distance * distance;
+      }
+    all.push_back(end > begin ? sum / static_cast<Real>(keys.size()) / static_cast<Real>(end - begin) : Real(0));
   }
   return all;
 }
 
-/// scale q . k + log(count)
+/// Fills in what stands for the members.
+template <class Real, class Operand = Real>
+void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments) {
+  std::vector<const Real*> keys, values;
+  for (const index_t i : group.members) keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
+  group.key      = mean<Real, Operand>(keys, in.key_dim);
+  group.value    = mean<Real, Operand>(values, in.value_dim);
+  group.variance = variances(keys, in.key_dim, moments);
+}
+
+/// The clusters of tokens [0, end), by ascending representative.
+template <class Real, class Operand = Real>
+std::vector<group_of_tokens<Real>> clusters_before(index_t end, const attention_input<Real>& in, index_t g,
+                                                   const assignment_of_tokens& rep) {
+  std::vector<group_of_tokens<Real>> all;
+  for (index_t j = 0; j < end; ++j) {
+    if (rep[static_cast<std::size_t>(j)] != j) continue;
+    all.emplace_back();
+    for (index_t i = j; i < end; ++i)
+      if (rep[static_cast<std::size_t>(i)] == j) all.back().members.push_back(i);
+    summarise<Real, Operand>(all.back(), in, g, 0);
+  }
+  return all;
+}
+
+/// The chain of every token from `sinks` on, named by its first token.
+template <class Real>
+assignment_of_tokens chains(index_t sinks, const attention_input<Real>& in, index_t g, const assignment_of_tokens& rep,
+                            const attention_options& options) {
+  std::vector<float> keys;  // whatever Real is, verdicts are on the rows as they are
+  for (index_t t = 0; t < in.tokens; ++t)
+    for (index_t c = 0; c < in.key_dim; ++c) keys.push_back(static_cast<float>(in.key(t, g)[c]));
+  const matrix_view<const float> rows = {keys.data(), in.tokens, in.key_dim, in.key_dim};
+  assignment_of_tokens           chain(static_cast<std::size_t>(in.tokens), -1);
+  for (index_t t = sinks; t < in.tokens; ++t) {
+    std::optional<index_t> joined;
+    for (index_t i = sinks; i < t; ++i) {
+      const bool first = chain[static_cast<std::size_t>(i)] == i;
+      if (!first || rep[static_cast<std::size_t>(i)] != rep[static_cast<std::size_t>(t)]) continue;
+      if (options.leaves == leaf_formation::by_order)
+        joined = i;
+      else if (covered(rows, options.leaf_threshold, t, i) && (!joined || nearer(rows, t, i, *joined)))
+        joined = i;
+    }
+    chain[static_cast<std::size_t>(t)] = joined.value_or(t);
+  }
+  return chain;
+}
+
+/// The leaves of tokens [sinks, end), by ascending first token: each `options.leaf` successive members of a chain.
+template <class Real, class Operand = Real>
+std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, const attention_input<Real>& in, index_t g,
+                                                 const assignment_of_tokens& chain, const attention_options& options) {
+  std::vector<group_of_tokens<Real>> all;
+  for (index_t t = sinks; t < end; ++t) {
+    group_of_tokens<Real>* growing = nullptr;
+    for (auto& leaf : all) {
+      const auto first = static_cast<std::size_t>(leaf.members.front());
+      if (chain[first] == chain[static_cast<std::size_t>(t)]) growing = &leaf;  // the last leaf of its chain
+    }
+    if (!growing || static_cast<index_t>(growing->members.size()) == options.leaf) growing = &all.emplace_back();
+    growing->members.push_back(t);
+  }
+  for (auto& leaf : all) summarise<Real, Operand>(leaf, in, g, options.moments.value_or(0));
+  return all;
+}
+
+/// scale q . k + log(count) + min(4, correction)
 template <class Real>
 Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim) {
   Real dot = 0;
   for (index_t c = 0; c < dim; ++c) dot += query[c] * from.key[c];
-  return scale * dot + std::log(from.count);
+  Real       correction = 0;
+  const auto groups     = from.variance ? static_cast<index_t>(from.variance->size()) : 0;
+  for (index_t g = 0; g < groups; ++g) {
+    const auto begin  = static_cast<index_t>(std::int64_t{g} * dim / groups);
+    const auto end    = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
+    Real       square = 0;
+    for (index_t c = begin; c < end; ++c) square += query[c] * query[c];
+    correction += scale * scale * square * (*from.variance)[static_cast<std::size_t>(g)] / 2;
+  }
+  return scale * dot + std::log(from.count) + std::min(Real(largest_correction), correction);
 }
 
 template <class Real>
@@ -103,20 +187,35 @@ Real log_sum_exp(const std::vector<Real>& logits) {
   return top + std::log(sum);
 }
 
+/// What a call did, per (token, KV head), and how narrowly it decided.
+template <class Real>
+struct attention_output {
+  std::vector<Real> out;             // [tokens, heads, value_dim]
+  std::vector<Real> margins;         // [tokens, kv_heads]: nats between the threshold and the logit nearest to it of
+                                     // all that the token's tile asked so far; infinity without a question
+  std::vector<index_t> near_keys;    // [tokens, kv_heads]: sinks included
+  std::vector<index_t> leaves;       // [tokens, kv_heads]: open and closed ones
+  std::vector<index_t> opened;       // [tokens, kv_heads]: tokens of open leaves
+  std::vector<Real>    closed_mass;  // [tokens, kv_heads]: share of the softmax that closed leaves of n > 1 have, mean
+                                     // over the heads of the group
+};
+
 /// The walk of one KV head g over one sequence.
 template <class Real, class Operand>
 class attention_head {
  public:
   attention_head(const attention_input<Real>& in, index_t g, const assignment_of_tokens& rep,
-                 const attention_options& options, std::vector<Real>& out, std::vector<Real>& margins)
-      : in_(in), g_(g), rep_(rep), options_(options), out_(out), margins_(margins) {
-    scale_ = options.scale > 0 ? Real(options.scale) : 1 / std::sqrt(Real(in.key_dim));
+                 const attention_options& options, attention_output<Real>& result)
+      : in_(in), g_(g), rep_(rep), options_(options), result_(result) {
+    scale_ = options.scale ? Real(*options.scale) : 1 / std::sqrt(Real(in.key_dim));
+    if (options.keys == key_set::near_and_far && options.open != opening::all)
+      chain_ = chains(std::min(options.sink_tokens, in.tokens), in, g, rep, options);
   }
 
   void run() {
     for (index_t t = 0; t < in_.tokens; ++t) {
       if (options_.keys == key_set::all) attend_alone(t, tokens(0, options_.causal ? t + 1 : in_.tokens));
-      if (options_.keys == key_set::near) attend_alone(t, tokens(near(t), t + 1));
+      if (options_.keys == key_set::near) attend_alone(t, near_field(t));
       if (options_.keys == key_set::near_and_far) near_and_far(t);
       if (options_.keys == key_set::representatives) representatives(t);
     }
@@ -125,7 +224,7 @@ class attention_head {
  private:
   using sources = std::vector<source<Real>>;
 
-  index_t near(index_t t) const { return std::max(0, t / options_.chunk * options_.chunk - options_.window); }
+  index_t edge(index_t t) const { return std::max(0, t / options_.chunk * options_.chunk - options_.window); }
 
   index_t rep(index_t t) const { return rep_[static_cast<std::size_t>(t)]; }
 
@@ -137,8 +236,15 @@ class attention_head {
     return all;
   }
 
-  static void append(sources& all, const std::vector<cluster<Real>>& clusters) {
-    for (const auto& c : clusters) all.push_back({c.key.data(), c.value.data(), static_cast<Real>(c.members.size())});
+  /// Sinks, then tokens from the edge to t.
+  sources near_field(index_t t) const {
+    sources all = tokens(0, std::min(options_.sink_tokens, edge(t)));
+    for (index_t i = edge(t); i <= t; ++i) all.push_back(token(i));
+    return all;
+  }
+
+  static void append(sources& all, const std::vector<group_of_tokens<Real>>& groups) {
+    for (const auto& group : groups) all.push_back(group.summary());
   }
 
   std::vector<Real> logits(const Real* query, const sources& from) const {
@@ -149,7 +255,7 @@ class attention_head {
 
   /// out[t, h] += share * softmax(logits) values. Nothing to attend to leaves zeros.
   void add(index_t t, index_t h, const std::vector<Real>& logits, const sources& from, Real share) const {
-    Real*      out   = out_.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
+    Real*      out   = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     const Real total = log_sum_exp(logits);
     for (std::size_t i = 0; i < from.size(); ++i) {
       const Real weight = share * factor<Real, Operand>(std::exp(logits[i] - total));
@@ -166,103 +272,78 @@ class attention_head {
     for_each_head([&](index_t h) { add(t, h, logits(in_.query(t, h), from), from, 1); });
   }
 
-  /// Modes 3, 4 and 5.
+  std::size_t row(index_t t) const { return static_cast<std::size_t>(t * in_.kv_heads + g_); }
+
   void near_and_far(index_t t) {
-    const index_t edge = near(t);
-    if (t % options_.chunk == 0) far_ = clusters_before<Real, Operand>(edge, in_, g_, rep_);
-    sources near_field = tokens(edge, t + 1);
-    if (edge <= options_.budget) return attend_alone(t, tokens(0, t + 1));
-    if (options_.budget > 0) return attend_alone(t, refined(t, near_field));
-    if (options_.queries == query_set::grouped) return grouped(t, near_field);
-    append(near_field, far_);
-    attend_alone(t, near_field);
+    const index_t e = edge(t), sinks = std::min(options_.sink_tokens, e);
+    if (options_.open == opening::all) return attend_alone(t, tokens(0, t + 1));
+    if (t % options_.chunk == 0) far_ = leaves_before<Real, Operand>(e, sinks, in_, g_, chain_, options_);
+    if (t % options_.chunk == 0 || t % options_.tile == 0) {
+      open_.assign(far_.size(), false);
+      tile_margin_ = std::numeric_limits<Real>::infinity();
+    }
+    const sources near        = near_field(t);
+    result_.near_keys[row(t)] = static_cast<index_t>(near.size());
+    result_.leaves[row(t)]    = static_cast<index_t>(far_.size());
+    if (options_.queries == query_set::grouped) return grouped(t, near);
+    if (options_.open == opening::by_mass) open_leaves(t, near);
+    attend_opened(t, near);
   }
 
-  /// Mode 4: two softmaxes, joined by their log-sum-exp. The far one is asked by the group.
-  void grouped(index_t t, const sources& near_field) const {
-    const index_t begin = t / options_.chunk * options_.chunk;
-    const index_t end   = options_.lookahead ? std::min(in_.tokens, begin + options_.chunk) : t + 1;
-    sources       far_field;
+  /// Opens the leaves that some head of token t gives more than its share.
+  void open_leaves(index_t t, const sources& near) {
+    sources everything = near;
+    append(everything, far_);
+    for_each_head([&](index_t h) {
+      const auto all   = logits(in_.query(t, h), everything);
+      const Real bound = log_sum_exp(all) + std::log(Real(options_.open_above));
+      for (std::size_t j = 0; j < far_.size(); ++j) {
+        if (far_[j].members.size() == 1) continue;
+        const Real above = all[near.size() + j] - bound;
+        if (above > 0) open_[j] = true;
+        tile_margin_ = std::min(tile_margin_, std::fabs(above));
+      }
+    });
+    result_.margins[row(t)] = tile_margin_;
+  }
+
+  /// Near keys, closed leaves, and the tokens of open leaves.
+  void attend_opened(index_t t, const sources& near) {
+    sources              closed, all = near;
+    std::vector<index_t> opened;
+    for (std::size_t j = 0; j < far_.size(); ++j) {
+      if (!open_[j]) closed.push_back(far_[j].summary());
+      if (open_[j]) opened.insert(opened.end(), far_[j].members.begin(), far_[j].members.end());
+    }
+    all.insert(all.end(), closed.begin(), closed.end());
+    for (const index_t i : opened) all.push_back(token(i));
+    result_.opened[row(t)] = static_cast<index_t>(opened.size());
+    attend_alone(t, all);
+    for_each_head([&](index_t h) {
+      const auto of_all = logits(in_.query(t, h), all);
+      const Real total  = log_sum_exp(of_all);
+      for (std::size_t j = 0; j < closed.size(); ++j)
+        if (closed[j].count > 1)
+          result_.closed_mass[row(t)] += std::exp(of_all[near.size() + j] - total) / static_cast<Real>(in_.group());
+    });
+  }
+
+  /// Two softmaxes, joined by their log-sum-exp. The far one is asked by the first token of the group.
+  void grouped(index_t t, const sources& near) const {
+    index_t asking = t / options_.chunk * options_.chunk;
+    while (rep(asking) != rep(t)) ++asking;
+    sources far_field;
     append(far_field, far_);
     for_each_head([&](index_t h) {
-      std::vector<const Real*> asking;
-      for (index_t i = begin; i < end; ++i)
-        if (rep(i) == rep(t)) asking.push_back(in_.query(i, h));
-      if (!options_.lookahead) asking.resize(1);
-      const auto far_logits  = logits(mean<Real, Operand>(asking, in_.key_dim).data(), far_field);
-      const auto near_logits = logits(in_.query(t, h), near_field);
+      const auto far_logits = logits(in_.query(asking, h), far_field), near_logits = logits(in_.query(t, h), near);
       const Real far_total = log_sum_exp(far_logits), near_total = log_sum_exp(near_logits);
       const Real total = log_sum_exp(std::vector<Real>{far_total, near_total});
-      add(t, h, near_logits, near_field, std::exp(near_total - total));
-      add(t, h, far_logits, far_field, std::exp(far_total - total));
+      add(t, h, near_logits, near, std::exp(near_total - total));
+      if (!far_field.empty()) add(t, h, far_logits, far_field, std::exp(far_total - total));
     });
   }
 
-  /// sum over the group's heads of exp(logit - L_h).
-  Real score(index_t t, const source<Real>& from, const std::vector<Real>& log_sums) const {
-    Real sum = 0;
-    for_each_head([&](index_t h) {
-      sum += std::exp(logit(in_.query(t, h), from, scale_, in_.key_dim) -
-                      log_sums[static_cast<std::size_t>(h - g_ * in_.group())]);
-    });
-    return sum;
-  }
-
-  /// Indices by descending score, ties to the lower index. The gaps around place `cut`, relative to the scores, say by
-  /// how little another rounding could decide otherwise.
-  std::vector<std::size_t> ranking(const std::vector<Real>& scores, std::size_t cut, Real& margin) const {
-    std::vector<std::size_t> order(scores.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(),
-              [&](std::size_t a, std::size_t b) { return scores[a] > scores[b] || (scores[a] == scores[b] && a < b); });
-    if (cut > 0 && cut < order.size()) {
-      const Real above = scores[order[cut - 1]], below = scores[order[cut]];
-      margin = std::min(margin, (above - below) / above);
-    }
-    return order;
-  }
-
-  /// Mode 5: near tokens, chosen tokens, and what is left of the clusters.
-  sources refined(index_t t, const sources& near_field) {
-    sources everything = near_field;
-    append(everything, far_);
-    std::vector<Real> log_sums;
-    for_each_head([&](index_t h) { log_sums.push_back(log_sum_exp(logits(in_.query(t, h), everything))); });
-
-    std::vector<Real> cluster_scores;
-    for (std::size_t j = near_field.size(); j < everything.size(); ++j)
-      cluster_scores.push_back(score(t, everything[j], log_sums));
-    Real&      margin = margins_[static_cast<std::size_t>(t * in_.kv_heads + g_)];
-    const auto limit  = static_cast<std::size_t>(options_.budget) * static_cast<std::size_t>(options_.candidates);
-    std::vector<index_t> candidates;
-    std::size_t          used = 0;
-    for (const std::size_t j : ranking(cluster_scores, 0, margin)) {
-      if (candidates.size() == limit) break;
-      for (const index_t i : far_[j].members)
-        if (candidates.size() < limit) candidates.push_back(i);
-      ++used;
-    }
-    ranking(cluster_scores, used, margin), ranking(cluster_scores, used - 1, margin);
-
-    std::sort(candidates.begin(), candidates.end());
-    std::vector<Real> scores;
-    for (const index_t i : candidates) scores.push_back(score(t, token(i), log_sums));
-    const auto budget = static_cast<std::size_t>(options_.budget);
-    sources    kept   = near_field;
-    auto       left   = far_;
-    const auto order  = ranking(scores, budget, margin);
-    for (std::size_t n = 0; n < std::min(budget, order.size()); ++n) {
-      const index_t chosen = candidates[order[n]];
-      kept.push_back(token(chosen));
-      for (auto& c : left) std::erase(c.members, chosen);
-    }
-    for (std::size_t j = 0; j < left.size(); ++j)
-      if (!left[j].members.empty())
-        kept.push_back({far_[j].key.data(), far_[j].value.data(), static_cast<Real>(left[j].members.size())});
-    return kept;
-  }
-
-  /// Modes 1 and 2, and bidirectional T x r.
+  /// The compressed problem: r x r, or all queries against the clusters.
   void representatives(index_t t) {
     if (t == 0) far_ = clusters_before<Real, Operand>(in_.tokens, in_, g_, rep_);
     const index_t        asking = options_.queries == query_set::all ? t : rep(t);
@@ -289,35 +370,32 @@ class attention_head {
     });
   }
 
-  const attention_input<Real>& in_;
-  index_t                      g_;
-  const assignment_of_tokens&  rep_;
-  const attention_options&     options_;
-  std::vector<Real>&           out_;
-  std::vector<Real>&           margins_;
-  Real                         scale_;
-  std::vector<cluster<Real>>   far_;
-};
-
-/// Output rows, and how narrowly the refinement decided.
-template <class Real>
-struct attention_output {
-  std::vector<Real> out;      // [tokens, heads, value_dim]
-  std::vector<Real> margins;  // [tokens, kv_heads]: smallest relative gap of scores at a cut; infinity without one
+  const attention_input<Real>&       in_;
+  index_t                            g_;
+  const assignment_of_tokens&        rep_;
+  const attention_options&           options_;
+  attention_output<Real>&            result_;
+  Real                               scale_;
+  assignment_of_tokens               chain_;
+  std::vector<group_of_tokens<Real>> far_;   // leaves before the edge of the present chunk, or all clusters
+  std::vector<bool>                  open_;  // those that the present tile asked for
+  Real                               tile_margin_ = std::numeric_limits<Real>::infinity();
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.
 template <class Real, class Operand = Real>
 attention_output<Real> attention(const attention_input<Real>& in, const std::vector<assignment_of_tokens>& reps,
                                  const attention_options& options) {
-  const auto             T = static_cast<std::size_t>(in.tokens);
+  const auto             T = static_cast<std::size_t>(in.tokens), rows = T * static_cast<std::size_t>(in.kv_heads);
   attention_output<Real> result;
   result.out.assign(T * static_cast<std::size_t>(in.heads * in.value_dim), Real(0));
-  result.margins.assign(T * static_cast<std::size_t>(in.kv_heads), std::numeric_limits<Real>::infinity());
+  result.margins.assign(rows, std::numeric_limits<Real>::infinity());
+  result.near_keys.assign(rows, 0), result.leaves.assign(rows, 0), result.opened.assign(rows, 0);
+  result.closed_mass.assign(rows, Real(0));
   for (index_t g = 0; g < in.kv_heads; ++g) {
     const auto                 own = reps.size() > 1 ? static_cast<std::size_t>(g) : 0;
     const assignment_of_tokens none;
-    attention_head<Real, Operand>(in, g, reps.empty() ? none : reps[own], options, result.out, result.margins).run();
+    attention_head<Real, Operand>(in, g, reps.empty() ? none : reps[own], options, result).run();
   }
   return result;
 }

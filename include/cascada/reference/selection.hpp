@@ -38,11 +38,12 @@ float inner_product(matrix_view<const Scalar> x, index_t a, index_t b) {
   return s;
 }
 
-/// The largest float n with n * n <= |x_i|^2, or 0 for a row that counts as zero.
+/// The largest float n with n * n <= |x_i|^2, or 0 for a row that counts as zero: a key may be NaN, or its square
+/// overflow.
 template <row_scalar Scalar>
 float norm(matrix_view<const Scalar> x, index_t i) {
   const float c = inner_product(x, i, i);
-  if (c < std::ldexp(1.0f, -60)) return 0;
+  if (!(c >= std::ldexp(1.0f, -60)) || std::isinf(c)) return 0;
   float n = std::sqrt(c);
   if (std::fma(n, n, -c) > 0) n = std::nextafter(n, 0.0f);
   return n;
