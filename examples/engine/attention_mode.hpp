@@ -7,11 +7,9 @@
 #include "cascada/attention_options.hpp"
 #include "engine/arguments.hpp"
 #include "engine/error.hpp"
+#include "engine/far_selection.hpp"
 
 namespace engine {
-
-/// Where a mode's representatives come from.
-enum class selection_source { none, cascade, random };
 
 struct attention_mode {
   std::string                name;

@@ -43,6 +43,47 @@ inline predictions predict_next(const matrix& hidden, const affine& output, std:
   return out;
 }
 
+/// Predictions beside those of other hidden states.
+struct comparison_of_predictions {
+  double loss       = 0;  // mean negative log-likelihood, nats
+  double divergence = 0;  // mean Kullback-Leibler divergence of these from the others', nats
+  double agreement  = 0;  // share of positions where both name the same token
+};
+
+/// hidden, others [T, d]; T >= 2.
+inline comparison_of_predictions compare_predictions(const matrix& hidden, const matrix& others, const affine& output,
+                                                     std::span<const index_t> tokens, const backend& where) {
+  const auto          count = static_cast<index_t>(tokens.size()) - 1;
+  std::vector<double> loss(static_cast<std::size_t>(count)), divergence(loss), agreement(loss);
+  matrix              mine, theirs;
+  for (index_t begin = 0; begin < count; begin += 256) {
+    const index_t length = std::min<index_t>(256, count - begin);
+    output(hidden.middleRows(begin, length), mine, where);
+    output(others.middleRows(begin, length), theirs, where);
+    for_pieces(length, 8, where, [&](index_t first, index_t rows) {
+      for (index_t i = first; i < first + rows; ++i) {
+        const auto   t    = static_cast<std::size_t>(begin + i);
+        Eigen::Index best = 0, other_best = 0;
+        const float  peak = mine.row(i).maxCoeff(&best), other_peak = theirs.row(i).maxCoeff(&other_best);
+        const double total =
+            std::log((mine.row(i).array() - peak).exp().cast<double>().sum()) + static_cast<double>(peak);
+        const auto   weights     = (theirs.row(i).array() - other_peak).exp();
+        const double other_sum   = weights.cast<double>().sum();
+        const double other_total = std::log(other_sum) + static_cast<double>(other_peak);
+        const double difference =
+            (weights * (theirs.row(i).array() - mine.row(i).array())).cast<double>().sum() / other_sum;
+        loss[t]       = total - static_cast<double>(mine(i, tokens[t + 1]));
+        divergence[t] = difference + total - other_total;
+        agreement[t]  = best == other_best ? 1 : 0;
+      }
+    });
+  }
+  const auto mean = [&](const std::vector<double>& all) {
+    return std::accumulate(all.begin(), all.end(), 0.0) / count;
+  };
+  return {mean(loss), mean(divergence), mean(agreement)};
+}
+
 /// Share of positions where both name the same token.
 inline double top1_agreement(const predictions& a, const predictions& b) {
   std::size_t same = 0;
