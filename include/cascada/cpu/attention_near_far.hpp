@@ -157,11 +157,15 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = now.begin < options.window ? 0 : now.begin - options.window;
     if (far) prepare_far_field(sequence, options, now, space, where);
-    const auto tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
-    for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
-      const auto    kv_head = static_cast<index_t>(task % kv_heads);
-      const index_t first   = now.begin + static_cast<index_t>(tiles - 1 - task / kv_heads) * step;
-      const index_t count   = now.end - first < step ? now.end - first : step;
+    const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
+    const index_t next  = now.end < options.window || now.end == sequence.tokens ? 0 : now.end - options.window;
+    // The chains of the next chunk are found meanwhile: the longest tasks first.
+    const std::int64_t others = far ? kv_heads : 0;
+    for_each_task(where, space, others + tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+      const auto kv_head = static_cast<index_t>(task % kv_heads);
+      if (task < others) return extend_chains(sequence, options.leaves, kv_head, next, space.head(kv_head));
+      const index_t first = now.begin + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
+      const index_t count = now.end - first < step ? now.end - first : step;
       attend_chunk_tile(sequence, options, kv_head, now, first, count, space, worker);
     });
     count_chunk(sequence, options, now, space, report);

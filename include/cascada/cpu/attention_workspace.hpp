@@ -42,8 +42,7 @@ struct far_field_scratch {
 template <cpu_backend B, class E>
 struct kv_head_state {
   clusters             lists = {};
-  leaf_chains<B>       chains;    // by keys only
-  buffer<index_t, B>   chain_of;  // [T]: by keys only
+  leaf_chains<B>       chains;  // by keys only
   leaf_summaries<B, E> leaves;
   query_tile<B, E>     group_tile;
   query_rows<B, E>     group_rows;  // one token per group
@@ -62,18 +61,23 @@ struct attention_workspace {
   CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return heads.data()[kv_head]; }
 };
 
+/// Brings a KV head's chains up to tokens [0, end): leaves are not touched.
+template <cpu_backend B, class E, class Sequence>
+void extend_chains(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
+                   kv_head_state<B, E>& head) noexcept {
+  if (formation == leaf_formation::by_keys)
+    head.chains.extend(head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
+}
+
 /// Brings a KV head's leaves up to tokens [0, end).
 template <cpu_backend B, class E, class Sequence>
 void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
                    kv_head_state<B, E>& head) noexcept {
-  const auto     key    = [&](index_t t) { return sequence.key(t, kv_head); };
-  const auto     value  = [&](index_t t) { return sequence.value(t, kv_head); };
-  const index_t* chains = head.lists.slots.data();
-  if (formation == leaf_formation::by_keys) {
-    head.chains.extend(chains, head.leaves.tokens(), end, key, head.chain_of.data());
-    chains = head.chain_of.data();
-  }
-  head.leaves.extend(chains, end, key, value);
+  const auto key   = [&](index_t t) { return sequence.key(t, kv_head); };
+  const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
+  extend_chains(sequence, formation, kv_head, end, head);
+  const bool by_keys = formation == leaf_formation::by_keys;
+  head.leaves.extend(by_keys ? head.chains.chain_of() : head.lists.slots.data(), end, key, value);
 }
 
 /// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,

@@ -35,19 +35,21 @@ class leaf_chains {
     sizes_.reserve(tokens);
     heads_.reserve(tokens);
     rows_.reserve(std::int64_t{batch} * key_dim);
+    chain_of_.reserve(tokens);
   }
 
   /// No chains in any of `clusters` clusters.
-  void clear(index_t clusters, index_t key_dim, float threshold) noexcept {
-    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0;
+  /// The first token to come is `begin`.
+  void clear(index_t clusters, index_t key_dim, float threshold, index_t begin) noexcept {
+    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, tokens_ = begin;
     for (index_t j = 0; j < clusters; ++j) first_[j] = heads_[j] = none, sizes_[j] = 0;
   }
 
-  /// chain [T]: those of tokens [begin, end), the next members of their clusters. A chain's number is only a name.
+  /// Adds tokens up to `end`, the next members of their clusters. A chain's number is only a name.
   template <class Key>
-  void extend(const index_t* clusters, index_t begin, index_t end, const Key& key, index_t* chain) noexcept {
-    for (; begin < end; begin += batch) {
-      const index_t count = std::min(end - begin, +batch);
+  void extend(const index_t* clusters, index_t end, const Key& key) noexcept {
+    for (; tokens_ < end; tokens_ += std::min(end - tokens_, +batch)) {
+      const index_t begin = tokens_, count = std::min(end - begin, +batch);
       load(begin, count, key);
       index_t seen[batch], distinct = 0;  // clusters in the order of their first tokens
       index_t tails[batch];
@@ -62,11 +64,14 @@ class leaf_chains {
         tails[places_[head]] = i;
       }
       for (index_t c = 0; c < distinct; ++c) {
-        join_all(seen[c], heads_[seen[c]], chain + begin);
+        join_all(seen[c], heads_[seen[c]], chain_of_.data() + begin);
         heads_[seen[c]] = none;
       }
     }
   }
+
+  /// [T]: the chain of each token so far.
+  CASCADA_INLINE const index_t* chain_of() const noexcept { return chain_of_.data(); }
 
  private:
   static constexpr index_t width = vec<B>::width, none = -1;
@@ -243,7 +248,8 @@ class leaf_chains {
     return chains_[panel * width + lane] = count_++;
   }
 
-  index_t            key_dim_ = 0, count_ = 0, panels_ = 0;
+  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, tokens_ = 0;
+  buffer<index_t, B> chain_of_;  // [T]
   float              threshold_ = 0;
   buffer<float, B>   anchors_, norms_;       // [panels, key_dim, width], [panels, width]
   buffer<index_t, B> chains_, next_;         // [panels, width], [panels]: the next panel of a cluster
