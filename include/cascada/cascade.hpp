@@ -33,7 +33,9 @@ class cascade<Scalar, B> {
   /// before. On any error the state stays as it was.
   [[nodiscard]] status step(matrix_view<const Scalar> x) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (started_ && kept_.tokens != x.rows) return status::invalid_representatives;
+    if (started_ && kept_.tokens != x.rows)
+      return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
+    if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     reserve(x);
     const representatives before = kept_.view();
     pass_.start(x, started_ ? before.rep.data() : nullptr);
@@ -93,7 +95,7 @@ class cascade<Scalar, B> {
   kernel::selection_pass<Scalar, B> pass_;
   kernel::selection_state<B>        kept_;
   kernel::cross_gram_workspace<B>   cross_;
-  selection_report                  report_ = {};
+  selection_report                  report_  = {};
   bool                              started_ = false;
 };
 

@@ -57,6 +57,7 @@ class selector<Scalar, B> {
   template <class Select>
   status run(matrix_view<const Scalar> x, Select select) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
+    if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     pass_.reserve(x.rows, x.cols, options_, where_);
     pass_.start(x, nullptr);
     if (const status answer = select(); answer != status::ok) return answer;

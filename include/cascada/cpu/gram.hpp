@@ -16,6 +16,7 @@
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/simd.hpp"
 #include "cascada/scalar.hpp"
+#include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::kernel {
@@ -188,6 +189,15 @@ bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& 
   }
   // Exact: in double, the product of two floats is not rounded.
   return static_cast<double>(of_a.product) * norm_b > static_cast<double>(of_b.product) * norm_a;
+}
+
+/// Why some row has no norm. O(T d), after the fact.
+template <cpu_backend B, row_scalar Scalar>
+status why_no_norm(matrix_view<const Scalar> x) noexcept {
+  for (index_t i = 0; i < x.rows; ++i)
+    for (index_t k = 0; k < x.cols; ++k)
+      if (!is_finite<B>(to_float(x.row(i)[k]))) return {status::non_finite_token, "x has NaN or Inf"};
+  return {status::non_finite_token, "x has a row whose squared norm overflows"};
 }
 
 /// Norms of rows [begin, end). False if one has NaN or Inf, or its square overflows: each of them shows in the square.

@@ -128,10 +128,10 @@ struct selection_pass {
     pairs = {};
   }
 
-  /// Norms of the tokens before `last`; `non_finite_token` if one has none.
+  /// Norms of the tokens before `last`; `non_finite_token` if some token has none.
   status take_norms(index_t last) {
     if (normed < last) beside_norms(last, [] {});
-    return finite ? status::ok : status::non_finite_token;
+    return finite ? status(status::ok) : why_no_norm<B>(rows.x);
   }
 
   /// Does a task on one thread while others take the norms of the tokens before `last`.
@@ -183,7 +183,7 @@ struct selection_pass {
       now.rep[i] = now.indices[best.position];
       return status::ok;
     }
-    return add(i) ? status::ok : status::workspace_too_small;
+    return add(i) ? status::ok : status::too_many_representatives;
   }
 
   /// The same for a token of the block, which joins the block's members where it has none.
