@@ -138,6 +138,12 @@ TEST_CASE("errors: sizes whose product overflows", "[errors]") {
     check_refused({&x, rows, cols, cols}, {}, {status::too_large, "x has more rows or columns than 2^31 - 4097"});
 }
 
+TEST_CASE("errors: a Gram matrix whose size overflows", "[errors]") {
+  float           x = 0;
+  selector<float> select;
+  check_answer(select.literal({&x, 1518500250, 1, 1}), {status::too_large, "x.rows times x.rows overflows"});
+}
+
 TEST_CASE("errors: more representatives than there is room for", "[errors]") {
   const auto tokens = make_tokens<float>(kind::random, 40, 8, 1);
   check_refused(

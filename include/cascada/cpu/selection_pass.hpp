@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 #include "cascada/cpu/count.hpp"
 #include "cascada/cpu/products.hpp"
@@ -17,7 +18,7 @@
 
 namespace cascada::kernel {
 
-/// Owned representatives of one layer (representatives.hpp gives the shapes).
+/// Owned representatives of one layer (representatives.hpp gives the shapes). None once moved from.
 template <cpu_backend B>
 struct selection_state {
   buffer<index_t, B> indices;
@@ -26,14 +27,45 @@ struct selection_state {
   index_t            tokens = 0;
   index_t            count  = 0;
 
-  void reserve(index_t T, index_t limit) { rep.reserve(T), indices.reserve(limit), counts.reserve(limit); }
+  selection_state()                       = default;
+  selection_state(const selection_state&) = default;
+  selection_state(selection_state&& other) noexcept
+      : indices(std::move(other.indices)),
+        rep(std::move(other.rep)),
+        counts(std::move(other.counts)),
+        tokens(std::exchange(other.tokens, 0)),
+        count(std::exchange(other.count, 0)) {}
+  selection_state& operator=(selection_state other) noexcept {
+    indices = std::move(other.indices), rep = std::move(other.rep), counts = std::move(other.counts);
+    tokens = other.tokens, count = other.count;
+    return *this;
+  }
 
+  /// Room for the sets of T tokens. Forgets the set.
+  void reserve(index_t T, index_t limit) {
+    tokens = count = 0;
+    rep.reserve(T), indices.reserve(limit), counts.reserve(limit);
+  }
+
+  /// Copies a set, with room for those of later layers.
   void assign(const representatives& from) {
+    reserve(from.tokens(), from.tokens());
     tokens = from.tokens(), count = from.count();
-    reserve(tokens, tokens);  // room for the sets of later layers too
     std::copy_n(from.rep.data(), tokens, rep.data());
     std::copy_n(from.indices.data(), count, indices.data());
     std::copy_n(from.counts.data(), count, counts.data());
+  }
+
+  /// Room as reserve() makes it, and the set stays. If memory runs out, so does everything.
+  void grow(index_t T, index_t limit) {
+    if (rep.capacity() >= T && indices.capacity() >= limit && counts.capacity() >= limit) return;
+    selection_state larger;
+    larger.reserve(std::max(T, tokens), std::max(limit, count));
+    larger.tokens = tokens, larger.count = count;
+    std::copy_n(rep.data(), tokens, larger.rep.data());
+    std::copy_n(indices.data(), count, larger.indices.data());
+    std::copy_n(counts.data(), count, larger.counts.data());
+    *this = std::move(larger);
   }
 
   CASCADA_INLINE representatives view() const noexcept {
