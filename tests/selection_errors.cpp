@@ -138,6 +138,21 @@ TEST_CASE("errors: sizes whose product overflows", "[errors]") {
     check_refused({&x, rows, cols, cols}, {}, {status::too_large, "x has more rows or columns than 2^31 - 4097"});
 }
 
+TEST_CASE("errors: strides that leave no room for another row", "[errors]") {
+  const auto filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const auto one    = make_tokens<float>(kind::random, 1, 40, 1);
+  for (const auto validate : {validation::exact, validation::cross_gram}) {
+    const matrix_view<const float> x{one.view().data, 1, 40, std::int64_t{1} << 60};
+    selector<float>                select({.filter = filter});
+    cascade<float>                 walk({.validate = validate, .filter = filter});
+    CHECK(select(x) == status::ok);
+    CHECK(select.literal(x) == status::ok);
+    CHECK(walk.step(x) == status::ok);
+    CHECK(walk.step(x) == status::ok);
+    CHECK(walk.kept().count() == 1);
+  }
+}
+
 TEST_CASE("errors: a Gram matrix whose size overflows", "[errors]") {
   float           x = 0;
   selector<float> select;

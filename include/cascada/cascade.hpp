@@ -38,7 +38,8 @@ class cascade<Scalar, B> {
       return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     reserve(x);
-    const representatives before = kept_.view();
+    const representatives              before = kept_.view();
+    const kernel::float_environment<B> usual;
     pass_.start(x, started_ ? before.rep.data() : nullptr);
     if (const status answer = select(before); answer != status::ok) return answer;
     report_ = pass_.finish(started_ ? &before : nullptr);

@@ -26,8 +26,9 @@ class selector;
 /// tokens is the set of the sequence cut at n.
 ///
 /// Verdicts are bit for bit the same for every instruction set, thread count and block shape, and the same as in
-/// `cascade`. They assume round-to-nearest and subnormals (do not link with -ffast-math). A row whose squared norm is
-/// below 2^-60 counts as zero: it stands for itself alone.
+/// `cascade`, whatever rounding, flushing of subnormals or traps the host has turned on: a call works in the usual
+/// arithmetic on every thread, and leaves each as it was. A row whose squared norm is below 2^-60 counts as zero: it
+/// stands for itself alone.
 ///
 /// Workspace is kept: a second call of the same shape allocates nothing. If memory runs out, or the call is refused,
 /// the selection stays as it was. A selector that was moved from is as new, with its options.
@@ -84,6 +85,7 @@ class selector<Scalar, B> {
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     pass_.reserve(x.rows, x.cols, options_, where_);
     kept_.grow(x.rows, pass_.limit);  // for the next call, which then allocates nothing
+    const kernel::float_environment<B> usual;
     pass_.start(x, nullptr);
     if (const status answer = select(); answer != status::ok) return answer;
     report_ = pass_.finish(nullptr);

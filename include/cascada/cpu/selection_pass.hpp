@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cascada/cpu/count.hpp"
+#include "cascada/cpu/float_environment.hpp"
 #include "cascada/cpu/products.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
@@ -173,7 +174,7 @@ struct selection_pass {
     const index_t     first = normed;
     std::atomic<bool> good{finite};
     normed = std::max(first, last);
-    where.executor.parallel_for(1 + (normed - first + strip - 1) / strip, [&](index_t s) {
+    parallel_for<B>(where.executor, 1 + (normed - first + strip - 1) / strip, [&](index_t s) {
       if (s == 0) return task();
       const index_t to = std::min(normed, first + s * strip), from = first + (s - 1) * strip;
       if (!compute_norms<B>(rows.x, options.threshold, from, to, norms.data(), scaled_norms.data()))
