@@ -99,6 +99,97 @@ TEST_CASE("verdict: opposite and orthogonal rows do not cover each other", "[ver
   CHECK(select.kept().count() == 3);
 }
 
+TEST_CASE("verdict: orthogonal rows do not cover each other where the bound underflows to zero",
+          "[verdict][property]") {
+  // tau n_i n_j is 2^-150, which rounds to zero: a product of zero reaches it, and is not positive.
+  const auto    d      = GENERATE(2, 40);
+  const auto    filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const auto    assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const index_t T      = 70;
+  CAPTURE(d, filter, assign);
+  token_rows<float> rows(T, d);
+  for (index_t i = 0; i < T; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? (i / d % 2 == 0 ? 0x1p-30f : -0x1p-30f) : 0.0f);
+  const auto              x        = std::as_const(rows).view();
+  const selection_options options  = {.threshold = 0x1p-90f, .assign = assign, .filter = filter};
+  const auto              expected = reference::select<float>(x, options);
+  CHECK(expected.indices.size() == static_cast<std::size_t>(std::min(T, 2 * d)));  // each axis, both ways
+  selector<float> select(options);
+  REQUIRE(select(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected.rep);
+  REQUIRE(select.literal(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected.rep);
+  for (const auto validate : {validation::exact, validation::cross_gram}) {
+    cascade<float> walk({.threshold = 0x1p-90f, .assign = assign, .validate = validate, .filter = filter});
+    REQUIRE(walk.inherit(random_state(T, 1).view()) == status::ok);
+    REQUIRE(walk.step(x) == status::ok);
+    CHECK(to_vector(walk.kept().indices) == expected.indices);
+  }
+}
+
+TEST_CASE("verdict: a zero row and the longest ones do not cover each other", "[verdict][property]") {
+  const prefilter filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const float     tau    = GENERATE(0x1p-90f, 0x1p-30f, 1.0f);
+  const auto      d      = GENERATE(1, 40);
+  CAPTURE(filter, tau, d);
+  token_rows<float> rows(8, d);
+  const float values[] = {0x1.fffffep-31f, 0x1.fffffep63f, 0x1.fffffep-31f, 0x1p63f, 0x1p-30f, 0.0f, 1.0f, 0x1p62f};
+  for (index_t i = 0; i < 8; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == d / 2 ? values[i] : 0.0f);
+  const selection_options options{.threshold = tau, .filter = filter};
+  const auto              x = std::as_const(rows).view();
+  selector<float>         select(options);
+  const auto              expected = std::vector<index_t>{0, 1, 2, 1, 1, 5, 1, 1};
+  CHECK(reference::select<float>(x, options).rep == expected);
+  REQUIRE(select(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected);
+  REQUIRE(select.literal(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected);
+}
+
+TEMPLATE_TEST_CASE("verdict: among the nearest, the one of lowest index", "[verdict][property]", float, bfloat16) {
+  // Rows of small integers: many cosines are equal, and all sums exact.
+  const auto    d      = GENERATE(2, 5, 40, 100);
+  const float   tau    = GENERATE(0.7f, 0.8f, 0.9f);
+  const auto    filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const index_t T      = 150;
+  CAPTURE(d, tau, filter);
+  int ties = 0;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    std::mt19937         random(seed);
+    token_rows<TestType> rows(T, d);
+    for (index_t i = 0; i < T; ++i) {
+      for (index_t c = 0; c < d; ++c) rows.set(i, c, 0.0f);
+      for (index_t k = 0; k < std::min(d, 4); ++k)  // spread over the row
+        rows.set(i, k * std::max(1, d / 4), static_cast<float>(static_cast<int>(random() % 5) - 1));
+    }
+    const auto              x       = std::as_const(rows).view();
+    const selection_options options = {.threshold = tau, .assign = assignment::nearest, .filter = filter};
+    const auto              full    = reference::select<TestType>(x, options);
+    const auto              state   = random_state(T, seed);
+    for (index_t i = 0; i < T; ++i)
+      for (const index_t j : full.indices)
+        if (const index_t rep = full.rep[static_cast<std::size_t>(i)];
+            rep < j && j < i && reference::covered<TestType>(x, tau, i, j))
+          ties += !reference::nearer<TestType>(x, i, rep, j);
+
+    selector<TestType> select(options);
+    REQUIRE(select(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    REQUIRE(select.literal(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    for (const auto validate : {validation::exact, validation::cross_gram}) {
+      auto chosen     = options;
+      chosen.validate = validate;
+      cascade<TestType> walk(chosen);
+      REQUIRE(walk.inherit(state.view()) == status::ok);
+      REQUIRE(walk.step(x) == status::ok);
+      CHECK(to_vector(walk.kept().rep) == reference::cascade<TestType>(x, state.view(), chosen).rep);
+    }
+  }
+  CHECK(ties > 0);
+}
+
 TEST_CASE("verdict: estimates hold for rows at the ends of the range of floats", "[verdict][property]") {
   const prefilter filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
   const auto      d      = GENERATE(33, 128);

@@ -60,11 +60,11 @@ template <class Scalar>
   if (x.rows < 0) return {status::invalid_shape, "x.rows is negative"};
   if (x.rows == 0) return status::ok;
   if (x.cols < 1) return {status::invalid_shape, "x.cols is less than 1"};
+  if (x.rows > largest_size || x.cols > largest_size)
+    return {status::too_large, "x has more rows or columns than 2^31 - 4097"};
   if (x.stride < x.cols) return {status::invalid_shape, "x.stride is less than x.cols"};
   if (!x.data) return {status::invalid_shape, "x.data is null"};
   std::int64_t extent = 0, packed = 0;
-  if (x.rows > largest_size || x.cols > largest_size)
-    return {status::too_large, "x has more rows or columns than 2^31 - 4097"};
   if (__builtin_mul_overflow(std::int64_t{x.rows}, x.stride, &extent) ||
       __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent))
     return {status::too_large, "x.rows times x.stride overflows"};
