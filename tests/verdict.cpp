@@ -149,7 +149,7 @@ TEST_CASE("verdict: a zero row and the longest ones do not cover each other", "[
 
 TEMPLATE_TEST_CASE("verdict: among the nearest, the one of lowest index", "[verdict][property]", float, bfloat16) {
   // Rows of small integers: many cosines are equal, and all sums exact.
-  const auto    d      = GENERATE(2, 5, 40, 100);
+  const auto    d      = GENERATE(3, 5, 40, 100);
   const float   tau    = GENERATE(0.7f, 0.8f, 0.9f);
   const auto    filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
   const index_t T      = 150;

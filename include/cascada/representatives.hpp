@@ -40,6 +40,8 @@ struct representatives {
 
 namespace detail {
 
+CASCADA_INLINE constexpr status illegal(const char* why) noexcept { return {status::invalid_representatives, why}; }
+
 /// Whether counts[k] is how often indices[k] occurs in rep, given that the two agree. Nothing is allocated: a window of
 /// representatives at a time, O(T) for each, and no token before a window has its representative there.
 [[nodiscard]] CASCADA_INLINE constexpr bool counts_agree(const representatives& state) noexcept {
@@ -67,29 +69,31 @@ namespace detail {
 /// Whether some selection of `tokens` tokens could have left this state. `invalid_representatives` otherwise, with the
 /// first of its rules that is broken. O(T) up to T = 4096, then O(T^2 / 8192).
 [[nodiscard]] CASCADA_INLINE constexpr status check(const representatives& state, index_t tokens) noexcept {
-  const auto     refused = [](const char* why) { return status{status::invalid_representatives, why}; };
   const index_t *rep = state.rep.data(), *indices = state.indices.data();
   if (tokens < 0 || state.rep.size() != static_cast<std::size_t>(tokens))
-    return refused("representatives.rep has not one entry for each token");
-  if (state.indices.size() > state.rep.size()) return refused("representatives.indices has more entries than tokens");
+    return detail::illegal("representatives.rep has not one entry for each token");
+  if (state.indices.size() > state.rep.size())
+    return detail::illegal("representatives.indices has more entries than tokens");
   if (state.counts.size() != state.indices.size())
-    return refused("representatives.counts has not one entry for each of representatives.indices");
+    return detail::illegal("representatives.counts has not one entry for each of representatives.indices");
   index_t members = 0;
   for (index_t i = 0; i < tokens; ++i) {
-    if (rep[i] < 0) return refused("representatives.rep has a negative entry");
-    if (rep[i] > i) return refused("representatives.rep names a token after the one it stands for");
-    if (rep[rep[i]] != rep[i]) return refused("representatives.rep names a token that does not stand for itself");
+    if (rep[i] < 0) return detail::illegal("representatives.rep has a negative entry");
+    if (rep[i] > i) return detail::illegal("representatives.rep names a token after the one it stands for");
+    if (rep[rep[i]] != rep[i])
+      return detail::illegal("representatives.rep names a token that does not stand for itself");
     members += rep[i] == i;
   }
   for (index_t k = 0; k < state.count(); ++k) {
-    if (indices[k] < 0 || indices[k] >= tokens) return refused("representatives.indices has an entry that is no token");
-    if (k > 0 && indices[k] <= indices[k - 1]) return refused("representatives.indices does not ascend");
+    if (indices[k] < 0 || indices[k] >= tokens)
+      return detail::illegal("representatives.indices has an entry that is no token");
+    if (k > 0 && indices[k] <= indices[k - 1]) return detail::illegal("representatives.indices does not ascend");
     if (rep[indices[k]] != indices[k])
-      return refused("representatives.indices has a token that does not stand for itself");
+      return detail::illegal("representatives.indices has a token that does not stand for itself");
   }
-  if (members != state.count()) return refused("representatives.indices lacks a token that stands for itself");
+  if (members != state.count()) return detail::illegal("representatives.indices lacks a token that stands for itself");
   if (!detail::counts_agree(state))
-    return refused("representatives.counts are not how many tokens each of representatives.indices stands for");
+    return detail::illegal("representatives.counts are not how many tokens each of representatives.indices stands for");
   return status::ok;
 }
 
