@@ -77,7 +77,7 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
   const auto    grow = [](auto& all, index_t count) {
     if (all.size() < static_cast<std::size_t>(count)) all.resize(static_cast<std::size_t>(count));
   };
-  grow(space.workers, where.executor.concurrency());
+  grow(space.workers, detail::workers_of(where.executor));
   const index_t room     = tile_tokens<B, E>(group, key_dim, value_dim);
   const index_t most     = options.open == opening::by_mass && room < options.tile ? options.tile : room;
   const index_t together = tokens < most ? tokens : most;

@@ -45,7 +45,7 @@ void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count
       }
     }
   };
-  where.parallel_for((count + height - 1) / height, tile);
+  parallel_for<B>(where, (count + height - 1) / height, tile);
   pass.pairs.evaluated += full_gram_operations(count);
   gram.members = 0, gram.joined = 0;
 }
