@@ -48,7 +48,7 @@ template <cpu_backend B, row_scalar Scalar>
   auto              sum   = vec<B>::zero();
   index_t           k     = 0;
   for (; B::has_fma && k + lanes <= cols; k += lanes) {
-    vec<B> elements[lanes];
+    vec<B> elements[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) {
       __builtin_prefetch(rows[lane] + ahead + k);
       elements[lane] = load_row<B>(rows[lane] + k);
@@ -79,9 +79,11 @@ CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols
 template <cpu_backend B>
 CASCADA_INLINE float norm_of(float square) noexcept {
   if (square < 0x1p-60f) return std::numeric_limits<float>::max();
-  const auto fits = [&](float norm) { return double{norm} * double{norm} <= double{square}; };
+  const auto fits = [&](float norm) {
+    return static_cast<double>(norm) * static_cast<double>(norm) <= static_cast<double>(square);
+  };
   const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
-  auto       norm = static_cast<float>(std::sqrt(double{square}));
+  auto       norm = static_cast<float>(std::sqrt(static_cast<double>(square)));
   while (!fits(norm)) norm = step(norm, -1);
   while (fits(step(norm, 1))) norm = step(norm, 1);
   return norm;
@@ -196,8 +198,8 @@ bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_
                    float* scaled_norms) noexcept {
   constexpr index_t lanes = vec<B>::width;
   for (index_t first = begin; first < end; first += lanes) {
-    const Scalar* rows[lanes];
-    float         products[lanes];
+    const Scalar* rows[extent(lanes)];
+    float         products[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = x.row(first + lane < end ? first + lane : end - 1);
     squares<B>(rows, std::int64_t{lanes} * x.stride, x.cols, products);
     for (index_t i = first; i < end && i < first + lanes; ++i) {

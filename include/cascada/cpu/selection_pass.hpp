@@ -29,7 +29,8 @@ struct selection_state {
   void reserve(index_t T, index_t limit) { rep.reserve(T), indices.reserve(limit), counts.reserve(limit); }
 
   void assign(const representatives& from) {
-    tokens = from.tokens(), count = from.count();
+    tokens = from.tokens();
+    count  = from.count();
     reserve(tokens, tokens);  // room for the sets of later layers too
     std::copy_n(from.rep.data(), tokens, rep.data());
     std::copy_n(from.indices.data(), count, indices.data());
@@ -64,7 +65,8 @@ struct pair_counts {
   std::int64_t evaluated = 0, rechecked = 0;
 
   CASCADA_INLINE void add(const pair_counts<B>& more) noexcept {
-    evaluated += more.evaluated, rechecked += more.rechecked;
+    evaluated += more.evaluated;
+    rechecked += more.rechecked;
   }
 };
 
@@ -124,8 +126,9 @@ struct selection_pass {
     rows       = {x, norms.data(), scaled_norms.data(), sum_margin<B>(x.cols)};
     old_rep    = inherited;
     now.tokens = x.rows, now.count = 0;
-    normed = 0, finite = true;
-    pairs = {};
+    normed = 0;
+    finite = true;
+    pairs  = {};
   }
 
   /// Norms of the tokens before `last`; `non_finite_token` if one has none.
@@ -152,7 +155,8 @@ struct selection_pass {
 
   /// Turns to the tokens [first, last).
   void enter(index_t first, index_t last) noexcept {
-    begin = first, end = last;
+    begin = first;
+    end   = last;
     for (token_evidence& of_token : evidence) of_token = token_evidence::none;
     for (match<B>& of_token : found) of_token = {};
   }

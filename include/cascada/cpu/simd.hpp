@@ -5,6 +5,7 @@
 // this header names them.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
@@ -27,6 +28,9 @@
 #endif
 
 namespace cascada::kernel {
+
+/// A count as the extent of an array: in templates, g++ takes a plain index_t for one that might be negative.
+CASCADA_INLINE constexpr std::size_t extent(index_t count) noexcept { return static_cast<std::size_t>(count); }
 
 /// `width` floats in one register.
 template <cpu_backend B>
