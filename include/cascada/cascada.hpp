@@ -16,6 +16,7 @@
 #include "cascada/views.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/executor.hpp"
+#include "cascada/isa.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/report.hpp"

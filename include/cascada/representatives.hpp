@@ -32,7 +32,8 @@ struct representatives {
   for (index_t i = 0, j = 0; i < a.count() && j < b.count();) {
     common += in_a[i] == in_b[j];
     const bool advance_a = in_a[i] <= in_b[j], advance_b = in_b[j] <= in_a[i];
-    i += advance_a, j += advance_b;
+    i += advance_a;
+    j += advance_b;
   }
   const index_t together = a.count() + b.count() - common;
   return together == 0 ? 1.0 : static_cast<double>(common) / together;

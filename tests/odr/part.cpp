@@ -1,4 +1,4 @@
-// Compiled twice, for plain x86-64 and for AVX-512; RUN names the function.
+// Compiled twice, for different instructions; RUN names the function.
 
 #include "part.hpp"
 

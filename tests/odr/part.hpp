@@ -14,5 +14,5 @@ struct part_result {
 };
 
 /// False on any status but ok.
-bool run_plain(part_result& result);
-bool run_avx512(part_result& result);
+bool run_first(part_result& result);
+bool run_second(part_result& result);

@@ -48,7 +48,7 @@ template <cpu_backend B, row_scalar Scalar>
   auto              sum   = vec<B>::zero();
   index_t           k     = 0;
   for (; B::has_fma && k + lanes <= cols; k += lanes) {
-    vec<B> elements[lanes];
+    vec<B> elements[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) {
       __builtin_prefetch(rows[lane] + ahead + k);
       elements[lane] = load_row<B>(rows[lane] + k);
@@ -84,9 +84,11 @@ inline constexpr float zero_row_norm = 0x1p64f, zero_row_scaled_norm = 0x1p63f;
 template <cpu_backend B>
 CASCADA_INLINE float norm_of(float square) noexcept {
   if (square < 0x1p-60f) return zero_row_norm;
-  const auto fits = [&](float norm) { return double{norm} * double{norm} <= double{square}; };
+  const auto fits = [&](float norm) {
+    return static_cast<double>(norm) * static_cast<double>(norm) <= static_cast<double>(square);
+  };
   const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
-  auto       norm = static_cast<float>(std::sqrt(double{square}));
+  auto       norm = static_cast<float>(std::sqrt(static_cast<double>(square)));
   while (!fits(norm)) norm = step(norm, -1);
   while (fits(step(norm, 1))) norm = step(norm, 1);
   return norm;
@@ -214,8 +216,8 @@ bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_
                    float* scaled_norms) noexcept {
   constexpr index_t lanes = vec<B>::width;
   for (index_t first = begin; first < end; first += lanes) {
-    const Scalar* rows[lanes];
-    float         products[lanes];
+    const Scalar* rows[extent(lanes)];
+    float         products[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = x.row(first + lane < end ? first + lane : end - 1);
     // Only rows that are there: the stride may say anything where there are no more.
     const bool more = first + 2 * lanes <= x.rows;

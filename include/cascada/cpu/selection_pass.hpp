@@ -51,7 +51,8 @@ struct selection_state {
   /// Copies a set, with room for those of later layers.
   void assign(const representatives& from) {
     reserve(from.tokens(), from.tokens());
-    tokens = from.tokens(), count = from.count();
+    tokens = from.tokens();
+    count  = from.count();
     std::copy_n(from.rep.data(), tokens, rep.data());
     std::copy_n(from.indices.data(), count, indices.data());
     std::copy_n(from.counts.data(), count, counts.data());
@@ -97,7 +98,8 @@ struct pair_counts {
   std::int64_t evaluated = 0, rechecked = 0;
 
   CASCADA_INLINE void add(const pair_counts<B>& more) noexcept {
-    evaluated += more.evaluated, rechecked += more.rechecked;
+    evaluated += more.evaluated;
+    rechecked += more.rechecked;
   }
 };
 
@@ -157,8 +159,9 @@ struct selection_pass {
     rows       = {x, norms.data(), scaled_norms.data(), sum_margin<B>(x.cols)};
     old_rep    = inherited;
     now.tokens = x.rows, now.count = 0;
-    normed = 0, finite = true;
-    pairs = {};
+    normed = 0;
+    finite = true;
+    pairs  = {};
   }
 
   /// Norms of the tokens before `last`; `non_finite_token` if some token has none.
@@ -185,7 +188,8 @@ struct selection_pass {
 
   /// Turns to the tokens [first, last).
   void enter(index_t first, index_t last) noexcept {
-    begin = first, end = last;
+    begin = first;
+    end   = last;
     for (token_evidence& of_token : evidence) of_token = token_evidence::none;
     for (match<B>& of_token : found) of_token = {};
   }

@@ -5,6 +5,7 @@
 // this header names them.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
@@ -22,7 +23,15 @@
 
 #include <Eigen/Core>
 
+#ifdef EIGEN_DONT_VECTORIZE
+#error "cascada takes Eigen's vectors as wide as the target has: without EIGEN_DONT_VECTORIZE, EIGEN_DONT_ALIGN, EIGEN_MAX_ALIGN_BYTES=0"
+#include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
+#endif
+
 namespace cascada::kernel {
+
+/// A count as the extent of an array: in templates, g++ takes a plain index_t for one that might be negative.
+CASCADA_INLINE constexpr std::size_t extent(index_t count) noexcept { return static_cast<std::size_t>(count); }
 
 /// `width` floats in one register.
 template <cpu_backend B>
