@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "bad_input.hpp"
@@ -213,6 +214,7 @@ TEST_CASE("programs: exit codes", "[errors]") {
   CHECK(code([] { return 0; }) == 0);
   CHECK(code([]() -> int { throw bad_input("x"); }) == 2);
   CHECK(code([]() -> int { throw std::bad_alloc(); }) == 2);
+  CHECK(code([]() -> int { throw std::system_error(EAGAIN, std::generic_category()); }) == 2);
   CHECK(code([]() -> int { throw std::runtime_error("x"); }) == 1);
   CHECK(one_line("a\nb\x1b[31m") == "a?b?[31m");
 }

@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "cascada/status.hpp"
 
@@ -46,6 +47,8 @@ int run_program(const char* name, Body&& body) {
     return complain(error.what(), 2);
   } catch (const std::bad_alloc&) {
     return complain("there is not enough memory", 2);
+  } catch (const std::system_error& error) {  // no more threads, a file system that fails
+    return complain(error.what(), 2);
   } catch (const std::exception& error) {
     return complain(error.what(), 1);
   }
