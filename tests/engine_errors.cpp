@@ -136,7 +136,7 @@ TEST_CASE("JSON: what is wrong and where", "[errors]") {
   CHECK(mentions(read("{\"b\": 1, \"b\": 1}"), "the key b twice"));
   CHECK(mentions(read("{\"b\": [{\"c\": 1, \"c\": 1}]}"), "the key c twice"));
   CHECK(mentions(read("{\"b\": \"\xff\"}"), "not JSON"));
-  for (const std::size_t depth : {70, 1000000})
+  for (const std::size_t depth : {std::size_t{70}, std::size_t{1000000}})
     for (const bool closed : {false, true}) {
       const std::string arrays = std::string(depth, '[') + (closed ? std::string(depth, ']') + "}" : "");
       CHECK(mentions(read("{\"a\": " + arrays), "nested too deeply"));

@@ -104,5 +104,9 @@ TEST_CASE("scaled rotary positions: the older and the newer keys say the same", 
   CHECK(with({{"rope_parameters", "scaling"}}, {{"rope_type", type}, {"rope_theta", base}}) == expected);
   CHECK(with({{"rope_parameters", "scaling"}}, {{"type", type}, {"rope_theta", base}}) == expected);
   CHECK(with({{"rope_parameters", "scaling"}, {"rope_theta", 7}}, {{"type", type}, {"rope_theta", base}}) == expected);
+  const char* original = "original_max_position_embeddings";
+  if (scaling.contains(original))  // outside it counts more than inside
+    CHECK(with({{"rope_parameters", "scaling"}, {original, scaling[original]}},
+               {{"type", type}, {"rope_theta", base}, {original, 7}}) == expected);
   CHECK(with({{"rope_theta", base}, {"max_position_embeddings", 64}}, {}) != expected);  // the scaling does something
 }

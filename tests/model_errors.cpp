@@ -184,6 +184,10 @@ TEST_CASE("models: positions and epsilons have the defaults of transformers", "[
   const nlohmann::json linear = {{"type", "linear"}, {"factor", 2.5}};
   CHECK(mentions(positions_of(golden, {{"rope_parameters", nullptr}, {"rope_scaling", linear}}), "320 positions"));
 
+  CHECK(mentions(positions_of(golden + "/llama-dynamic", nlohmann::json::object()), "64 positions"));
+  CHECK(mentions(positions_of(golden + "/llama-yarn", nlohmann::json::object()), "160 positions"));
+  CHECK(mentions(positions_of(golden + "/llama-llama3", nlohmann::json::object()), "64 positions"));
+
   const auto result = [](const std::string& folder, const nlohmann::json& values) {
     const model_copy model(folder);
     REQUIRE(model.with(values).empty());
