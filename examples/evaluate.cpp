@@ -64,7 +64,7 @@ settings read_settings(const arguments& given) {
                           .rows      = features_named(rows),
                           .modes     = modes_named(given.text("--modes", default_modes), sizes),
                           .sweep     = given.thresholds("--sweep", "0.7,0.9"),
-                          .threads   = given.integer("--threads", cores, 1),
+                          .threads   = given.integer("--threads", cores, 1, threads::most),
                           .seed      = static_cast<std::uint64_t>(given.integer("--seed", 1, 0)),
                           .record    = {}};
   std::erase(s.sweep, s.threshold);
@@ -78,7 +78,9 @@ settings read_settings(const arguments& given) {
 class comparison {
  public:
   comparison(const settings& s, backend where)
-      : settings_(s), where_(where), tokens_(read_tokens(s.tokens, s.length)), model_(s.model, where) {}
+      : settings_(s), where_(where), tokens_(read_tokens(s.tokens, s.length)), model_(s.model, where) {
+    warn_of_unused(model_.unused());
+  }
 
   report run() {
     report            out{.settings = settings_.record, .tokens = settings_.length, .threshold = settings_.threshold};
@@ -178,6 +180,7 @@ int evaluate(int count, char** values) {
   threads        pool(s.threads);
   comparison     compared(s, pool.where());
   make_folder(s.output);
+  require_writable(s.output + "/report.json");
   const report run = compared.run();
   print_layers(run);
   print_modes(run);

@@ -52,7 +52,7 @@ settings read_settings(const arguments& given) {
           .pieces     = given.integer("--pieces", 64, 2),
           .thresholds = given.thresholds("--thresholds", "0.8"),
           .modes      = modes_named(given.text("--modes", default_encoder_modes), encoder_mode_named),
-          .threads    = given.integer("--threads", cores, 1),
+          .threads    = given.integer("--threads", cores, 1, threads::most),
           .seed       = static_cast<std::uint64_t>(given.integer("--seed", 1, 0))};
 }
 
@@ -84,6 +84,7 @@ class comparison {
     const auto tokens = read_tokens(s.tokens, s.length * s.pieces);
     for (index_t i = 0; i < s.pieces; ++i)
       pieces_.emplace_back(tokens.begin() + i * s.length, tokens.begin() + (i + 1) * s.length);
+    warn_of_unused(model_.unused());
   }
 
   std::vector<threshold_result> run() {
@@ -214,6 +215,7 @@ int evaluate(int count, char** values) {
   threads        pool(s.threads);
   comparison     compared(s, pool.where());
   make_folder(s.output);
+  require_writable(s.output + "/report.json");
   const auto results = compared.run();
   for (const threshold_result& result : results) print(result);
   write_file(s.output + "/report.json", to_json(s, results).dump(2) + "\n");

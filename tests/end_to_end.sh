@@ -19,3 +19,13 @@ examples/paper_table.sh --lengths 128,256 --thresholds 0.7,0.8 --output "$scratc
 build/venv/bin/python tests/check_paper_table.py "$scratch/table" "$scratch/lines" "$scratch/compressed/report.json"
 
 build/venv/bin/python tests/convert_gguf.py
+text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence
+  local words=$1 code=0
+  shift
+  build/venv/bin/python examples/tools/encode_text.py "$@" 2>"$scratch/stderr" || code=$?
+  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q "$words" "$scratch/stderr"
+}
+tokenizer=build/smollm2-135m/tokenizer.json
+text 'cannot encode' "$tokenizer" "$scratch/absent" "$scratch/tokens"
+text 'cannot encode' examples/setup.sh examples/setup.sh "$scratch/tokens"
+text 'cannot write' "$tokenizer" examples/setup.sh "$scratch/absent/tokens"

@@ -10,9 +10,10 @@ cd "$scratch"
 
 seq 0 60 >tokens
 for i in $(seq 0 119); do echo $((i * i % 89)); done >pieces # four of 30 tokens
-run() { "$evaluate" --model "$here/golden" --tokens tokens --length 61 --chunk 16 --window 16 --output out "$@"; }
+# In limited time, because nothing may wait for a pipe's writer.
+run() { timeout 300 "$evaluate" --model "$here/golden" --tokens tokens --length 61 --chunk 16 --window 16 --output out "$@"; }
 run_encoder() {
-  "$evaluate_encoder" --model "$here/golden/bert-bare" --tokens pieces --length 30 --pieces 4 --output out "$@"
+  timeout 300 "$evaluate_encoder" --model "$here/golden/bert-bare" --tokens pieces --length 30 --pieces 4 --output out "$@"
 }
 
 failed=0
@@ -34,6 +35,8 @@ refused '61 tokens; 62' run --length 62
 refused '(0, 1]' run --threshold 0
 refused '(0, 1]' run --threshold nan
 refused 'at least 1' run --threads 0
+refused 'at most 1024' run --threads 100000000
+refused 'no number' run --threads 1e8
 refused 'at least 1' run --chunk 0
 refused 'at least 0' run --window -1
 refused 'unknown mode sparse' run --modes sparse
@@ -41,6 +44,41 @@ refused 'unknown features' run --features values
 refused 'cannot open' run --model absent
 refused 'cannot open' run --tokens absent
 refused 'cannot make' run --output tokens/out
+refused 'cannot make' run --output /dev/null
+refused 'cannot make' run --output ''
+ln -s loop loop && mkfifo pipe && mkdir -p taken/report.json
+refused 'cannot make' run --output loop
+refused 'cannot make' run --output loop/out
+refused 'cannot write taken/report.json' run --output taken
+refused 'cannot write taken/report.json' run_encoder --output taken
+for path in loop absent/tokens ''; do
+  refused 'cannot open' run --tokens "$path"
+  refused 'cannot open' run --model "$path"
+  refused 'cannot open' run_encoder --tokens "$path"
+done
+for path in pipe . /dev/zero; do
+  refused 'no regular file' run --tokens "$path"
+  refused 'no regular file' run_encoder --tokens "$path"
+done
+for name in config.json model.safetensors; do # of a model's files, each in turn another thing than a file
+  for thing in loop pipe folder; do
+    rm -rf odd && cp -r "$here"/golden/opt-tied odd && rm odd/$name
+    case $thing in
+      loop) ln -s $name odd/$name ;;
+      pipe) mkfifo odd/$name ;;
+      folder) mkdir odd/$name ;;
+    esac
+    refused "cannot open odd/$name" run --model odd
+  done
+done
+rm -rf odd && cp -r "$here"/golden/opt-tied odd
+deep=$(printf '[%.0s' {1..20000})
+printf '{"model_type": "opt", "x": %s' "$deep" >odd/config.json
+refused 'nested too deeply' run --model odd
+sed 's/"dropout": [0-9.]*/"dropout": NaN/' "$here"/golden/opt-tied/config.json >odd/config.json
+refused 'has NaN, which JSON does not know' run --model odd
+sed 's/"opt"/"a\\nb\\u001b[31m"/' "$here"/golden/opt-tied/config.json >odd/config.json
+refused 'model_type is a?b?\[31m' run --model odd
 mkdir cut && cp "$here"/golden/config.json cut && head -c 100000 "$here"/golden/model.safetensors >cut/model.safetensors
 refused 'truncated' run --model cut
 mkdir unknown && sed 's/"llama"/"mamba"/' "$here"/golden/config.json >unknown/config.json
@@ -83,17 +121,25 @@ refused 'leave it out' "$table" --encoder --model "$here/golden/bert-bare"
 "$evaluate" --help | grep -q -- --candidates
 "$evaluate_encoder" --help | grep -q -- --pieces
 
+code=0
+run >/dev/full 2>stderr || code=$?
+[ $code -eq 2 ] && [ "$(grep -c 'cannot write to stdout' stderr)" -eq 1 ]
+
 for features in residual normalized keys; do
   run --features $features --seed 7 >table 2>progress
   grep -q 'equals that of full selection' table
   grep -q '"set_equals_full_selection": true' out/report.json
   [ "$(ls out)" = report.json ]
+  [ "$(grep -c warning progress)" -eq 0 ]
 done
-for model in gpt2-published gptj-partial gptj-sharded opt-post-norm; do
-  seq 0 50 >tokens
+for model in gpt2-published gptj-partial gptj-sharded opt-post-norm llama-dynamic qwen2; do
+  for i in $(seq 0 50); do echo $((i % 41)); done >tokens
   run --model "$here/golden/$model" --length 51 --sweep none >table 2>progress
   grep -q 'equals that of full selection' table
 done
+sed 's/"num_hidden_layers": 2/"num_hidden_layers": 1/' "$here"/golden/opt-tied/config.json >odd/config.json
+run --model odd --length 51 --sweep none >table 2>progress
+[ "$(grep -c 'warning: the model does not use 16 of its tensors: model.decoder.layers.1.fc1.bias, ' progress)" -eq 1 ]
 run_encoder --thresholds 0.8,0.9 --features keys >table 2>progress
 [ "$(grep -c '^weighted' table)" -eq 2 ]
 [ "$(grep -c '"sets_equal_full_selection": true' out/report.json)" -eq 2 ]
