@@ -3,7 +3,7 @@ import argparse
 import json
 import pathlib
 
-from harness.report import LABELS, MEASURES, meets_target
+from harness.report import LABELS, MEASURES, meets_target, variant
 
 UNITS = {"ratio": "{}x", "of_peak": "{} of peak", "of_bandwidth": "{} of bandwidth", "cost": "{}x", "exponent": "{}"}
 
@@ -25,12 +25,6 @@ def line(label, peer, measure, cases):
     cells = [label, peer or "", str(len(cases)), unit(span([case["value"] for case in cases])), goal,
              span(shares) if shares else ""]
     return "| " + " | ".join(cells) + " |"
-
-
-def variant(entry):
-    """What a case says before a colon, if it has one."""
-    head, colon, _ = entry["case"].partition(": ")
-    return head if colon else ""
 
 
 def rows(entries):

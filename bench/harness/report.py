@@ -66,6 +66,12 @@ def meets_target(entry):
     return entry["value"] >= entry["target"] if MEASURES[entry["measure"]] else entry["value"] <= entry["target"]
 
 
+def variant(entry):
+    """What a case says before a colon, if it has one."""
+    head, colon, _ = entry["case"].partition(": ")
+    return head if colon else ""
+
+
 def faults(report):
     """What is wrong with a report, as sentences."""
     found = [f"no {part}" for part in ("machine", "peers", "settings", "entries", "gaps") if part not in report]
