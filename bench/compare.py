@@ -85,7 +85,7 @@ def main():
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": {**machine(library), **peaks(library)},
-        "peers": versions("mkl", "torch", "onnxruntime"),
+        "peers": versions("mkl", "torch", "onnxruntime", "openvino"),
         "settings": {"quick": arguments.quick, "repetitions": session.repetitions,
                      "seconds": round(time.monotonic() - begin, 1),
                      "times": "seconds per call, medians; CPU time of the process with one thread, else wall time"},

@@ -5,6 +5,7 @@ import numpy as np
 from harness.data import to_float
 from harness.library import CASCADE, FULL, Attention, Selection, one_cluster
 from entries.dense import same_output
+from peers.openvino_xattention import XAttention
 from peers.torch_flex import Flex
 from peers.torch_sdpa import Sdpa
 
@@ -13,6 +14,11 @@ LONGEST, LONGEST_LAYERS = 16384, (15,)  # beyond the model's context: only time 
 QUICK = 2048  # tokens, the shortest
 REPETITIONS = {2048: 9, 4096: 9, 8192: 5, LONGEST: 3}
 BY = {"residual": "by cascade", "keys": "by cascade of keys", "none": "by keys"}
+SPARSE = {  # peers that leave out blocks of keys: what the names of their entries have
+    "torch flex_attention": "flex",
+    "OpenVINO XAttention, threshold 0.8": "xattention",  # its default
+    "OpenVINO XAttention, threshold 0.95": "xattention",  # nearer to our error
+}
 ROWS = {"f32": np.float32, "bf16": np.uint16}
 
 
@@ -149,7 +155,8 @@ class Comparison:
     def __init__(self, session, kind, T):
         self.session, self.kind, self.T = session, kind, T
         self.own, self.accurate = f"nearfar_{kind}_vs_own_dense_{T}", f"nearfar_accurate_vs_own_dense_{T}"
-        self.sdpa, self.flex = f"nearfar_{kind}_vs_sdpa_{T}", f"nearfar_{kind}_vs_flex_{T}"
+        self.sdpa = f"nearfar_{kind}_vs_sdpa_{T}"
+        self.sparse = {side: f"nearfar_{kind}_vs_{short}_{T}" for side, short in SPARSE.items()}
         self.layers = [Layer(session, layer, T, ROWS[kind]) for layer in (LAYERS if T < LONGEST else LONGEST_LAYERS)]
         self.case = f"T={T}, 9/3 heads x 64, layers {', '.join(str(layer.layer) for layer in self.layers)}"
         self.runs = [PresetRun(session, preset, self.layers, ROWS[kind]) for preset in session.library.presets
@@ -158,10 +165,10 @@ class Comparison:
     def of(self, *names):
         return [run for run in self.runs if run.preset.name in names]
 
-    def measure(self, with_torch):
+    def measure(self, with_peers):
         session, layers = self.session, self.layers
         dense = Attention(session.library, keys="all", rows=ROWS[self.kind])
-        sdpa = with_torch and session.wants(self.sdpa) and session.peer(
+        sdpa = with_peers and session.wants(self.sdpa) and session.peer(
             self.sdpa, lambda: [Sdpa(layer.q, layer.k, layer.v) for layer in layers])
         outputs = dense_outputs(layers, dense, sdpa, self.sdpa)
         for run in self.runs:
@@ -170,23 +177,31 @@ class Comparison:
         sides["own dense"] = lambda: [layer.dense(dense) for layer in layers]
         if sdpa:
             sides["torch SDPA"] = lambda: [peer() for peer in sdpa]
-        if with_torch and session.wants(self.flex):
-            self.add_flex(sides, outputs)
+        self.sparse_series = {}
+        if with_peers:
+            self.add_sparse_peers(sides, outputs)
         return session.interleaved(sides, REPETITIONS[self.T], bf16=self.kind == "bf16")
 
-    def add_flex(self, sides, outputs):
-        """flex_attention with as many blocks as `balanced` reads keys."""
-        shares = [record["share_of_dense"] for record in self.of("balanced")[0].series]
-        flex = self.session.peer(self.flex, lambda: [Flex(layer.q, layer.k, layer.v, share)
-                                                     for layer, share in zip(self.layers, shares)])
-        if not flex:
-            return
-        self.flex_series = []
-        for layer, peer, dense in zip(self.layers, flex, outputs):
-            peer()
-            self.flex_series.append({"layer": layer.layer, "share_of_dense": peer.share,
-                                     "cosine_to_dense": nearness(peer.result().reshape(dense.shape), dense)})
-        sides["torch flex_attention"] = lambda: [peer() for peer in flex]
+    def add_sparse_peers(self, sides, outputs):
+        """flex_attention with as many blocks as the sparser form of `balanced` reads keys; XAttention with its own
+        choice."""
+        shares = [min(form[i]["share_of_dense"] for form in (run.series for run in self.of("balanced")))
+                  for i in range(len(self.layers))]
+        qkv = [(layer.q, layer.k, layer.v) for layer in self.layers]
+        flex, usual, careful = SPARSE
+        makers = {flex: lambda: [Flex(*one, share) for one, share in zip(qkv, shares)],
+                  usual: lambda: [XAttention(*one, 0.8) for one in qkv],
+                  careful: lambda: [XAttention(*one, 0.95) for one in qkv]}
+        for side, make in makers.items():
+            peers = self.session.wants(self.sparse[side]) and self.session.peer(self.sparse[side], make)
+            if not peers:
+                continue
+            records = self.sparse_series[side] = []
+            for layer, peer, dense in zip(self.layers, peers, outputs):
+                peer()
+                records.append({"layer": layer.layer, "share_of_dense": peer.share,
+                                "cosine_to_dense": nearness(peer.result().reshape(dense.shape), dense)})
+            sides[side] = lambda peers=peers: [peer() for peer in peers]
 
     def entry(self, name, samples, run, peer, target, series=None):
         rows = f"{self.kind}, " if name == self.accurate else ""  # other names say it
@@ -196,22 +211,23 @@ class Comparison:
 
 
 def _measure(session, kind, T):
-    with_torch = T == 8192
+    with_peers = T == 8192
     names = [f"nearfar_{kind}_vs_own_dense_{T}"]
-    if with_torch:
-        names += [f"nearfar_{kind}_vs_sdpa_{T}", f"nearfar_{kind}_vs_flex_{T}", f"nearfar_accurate_vs_own_dense_{T}"]
+    if with_peers:
+        names += [f"nearfar_accurate_vs_own_dense_{T}", f"nearfar_{kind}_vs_sdpa_{T}"]
+        names += [f"nearfar_{kind}_vs_{short}_{T}" for short in dict.fromkeys(SPARSE.values())]
     if not session.wants(*names) or not all([session.lengths(name, T, quick=QUICK) for name in names]):
         return
     by_length, accurate, against_torch = goals(session, kind)
     all_sides = Comparison(session, kind, T)
-    samples = all_sides.measure(with_torch)
+    samples = all_sides.measure(with_peers)
     balanced = all_sides.of("balanced")
     wanted = targets(balanced, samples, by_length[T], "own dense")
     for run in balanced:
         all_sides.entry(all_sides.own, samples, run, "own dense", wanted[run.label])
-    for run in all_sides.of("fast") + (all_sides.of("accurate") if not with_torch else []):
+    for run in all_sides.of("fast") + (all_sides.of("accurate") if not with_peers else []):
         all_sides.entry(all_sides.own, samples, run, "own dense", None)
-    if not with_torch:
+    if not with_peers:
         return
     wanted = targets(all_sides.of("accurate"), samples, accurate, "own dense")
     for run in all_sides.of("accurate"):
@@ -220,9 +236,8 @@ def _measure(session, kind, T):
     for run in balanced:
         if "torch SDPA" in samples.seconds:
             all_sides.entry(all_sides.sdpa, samples, run, "torch SDPA", wanted[run.label])
-        if "torch flex_attention" in samples.seconds:
-            all_sides.entry(all_sides.flex, samples, run, "torch flex_attention", None,
-                            [{"ours": run.series, "flex_attention": all_sides.flex_series}])
+        for side, records in all_sides.sparse_series.items():
+            all_sides.entry(all_sides.sparse[side], samples, run, side, None, [{"ours": run.series, "peer": records}])
 
 
 def in_float(session):

@@ -18,7 +18,8 @@ NAMES = [
 ]
 
 # Those that a report may have besides: other peers of the same kernels.
-MORE_NAMES = ["dense_f32_vs_ort_gqa", "nearfar_f32_vs_flex_8192", "nearfar_bf16_vs_flex_8192"]
+MORE_NAMES = ["dense_f32_vs_ort_gqa", *(f"nearfar_{kind}_vs_{peer}_8192" for peer in ("flex", "xattention")
+                                        for kind in KINDS)]
 
 LABELS = {  # what a person reads, in the order of pictures and tables
     "select_of_peak": "selection on its own",
@@ -36,8 +37,9 @@ LABELS = {  # what a person reads, in the order of pictures and tables
     **{f"nearfar_{kind}_vs_own_dense_{T}": f"near + far, {rows}, T = {T}, against own dense"
        for kind, rows in KINDS.items() for T in NEAR_FAR_LENGTHS},
     "nearfar_accurate_vs_own_dense_8192": "near + far, accurate, T = 8192, against own dense",
-    **{f"nearfar_{kind}_vs_{peer}_8192": f"near + far, {rows}, T = 8192, against torch {label}"
-       for peer, label in (("sdpa", "SDPA"), ("flex", "flex_attention")) for kind, rows in KINDS.items()},
+    **{f"nearfar_{kind}_vs_{peer}_8192": f"near + far, {rows}, T = 8192, against {label}"
+       for peer, label in (("sdpa", "torch SDPA"), ("flex", "torch flex_attention"),
+                           ("xattention", "OpenVINO XAttention")) for kind, rows in KINDS.items()},
     "far_field_cycles_a_score": "closed far field: time a score, of own dense attention's",
     "summaries": "leaves' sums",
     "leaf_assignment": "leaves by keys: assignment",
