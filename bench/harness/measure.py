@@ -53,13 +53,14 @@ def _peak_loop(library, bf16, stream):
     return lambda: loop(1_000_000)
 
 
-def interleaved(library, sides, repetitions, threads=1, bf16=False, stream=False):
-    """Runs {name: function} in turn `repetitions` times, after a warm-up that also says how often to call each."""
+def interleaved(library, sides, repetitions, threads=1, bf16=False, stream=False, warm=False):
+    """Runs {name: function} in turn `repetitions` times, after a warm-up that also says how often to call each. `warm`:
+    all of them have run before and take long."""
     watch, peak_loop = Stopwatch(threads), _peak_loop(library, bf16, stream)
     calls = {}
     for name, side in sides.items():
-        once = watch(side)
-        calls[name] = 1 if once > LONG_SECONDS else max(1, int(LEAST_SECONDS / max(watch(side), 1e-6)))
+        once = LONG_SECONDS if warm else watch(side)
+        calls[name] = 1 if once >= LONG_SECONDS else max(1, int(LEAST_SECONDS / max(watch(side), 1e-6)))
     seconds, peak = {name: [] for name in sides}, []
     for repetition in range(repetitions):
         order = list(sides) if repetition % 2 == 0 else list(reversed(sides))  # neither side always comes second
