@@ -259,7 +259,7 @@ EXPORT int cascada_attend(attender* self, const void* q, const void* k, const vo
 }
 
 /// Of the last call.
-EXPORT attention_report cascada_attended(const attender* self) { return self->report(); }
+EXPORT void cascada_attended(const attender* self, attention_report* report) { *report = self->report(); }
 
 /// k and v rows of one KV head, `stride` elements apart, and for each token a number: its cluster, its chain.
 EXPORT leaf_builder* bench_leaves(int rows, index_t tokens, index_t dim, index_t leaf, index_t moments) {

@@ -79,7 +79,7 @@ SIGNATURES = {
     "cascada_attention": (c_void_p, [c_int, POINTER(Setting), c_void_p]),
     "cascada_attention_free": (None, [c_void_p]),
     "cascada_attend": (c_int, [c_void_p] * 4 + [c_int32] * 4 + [POINTER(Kept), c_int32, c_void_p]),
-    "cascada_attended": (Attended, [c_void_p]),
+    "cascada_attended": (None, [c_void_p, POINTER(Attended)]),
     "bench_leaves": (c_void_p, [c_int] + [c_int32] * 4),
     "bench_leaves_free": (None, [c_void_p]),
     "bench_leaves_assign": (None, [c_void_p, c_void_p, c_int32, c_void_p, c_float, c_void_p]),
@@ -183,7 +183,9 @@ class Attention:
 
     @property
     def report(self):
-        return self._c.cascada_attended(self._self)
+        found = Attended()
+        self._c.cascada_attended(self._self, byref(found))
+        return found
 
     def __del__(self):
         self._c.cascada_attention_free(self._self)
