@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "bench/data.hpp"
+#include "bench/exports.hpp"
 #include "bench/memory.hpp"
 #include "bench/peak.hpp"
 #include "bench/presets.hpp"
 #include "cascada/cascada.hpp"
 
 using namespace cascada;
+using bench::with_rows;
 
 namespace {
 
@@ -22,18 +24,6 @@ using pool    = thread_pool<compiled_isa>;
 using backend = default_backend;
 
 backend on(pool* threads) { return {.executor = {threads}}; }
-
-enum row_kind : int { f32, bf16, f16 };
-
-/// function(Scalar{}) for the type of rows.
-template <class Function>
-auto with_rows(int kind, const Function& function) {
-  switch (kind) {
-    case bf16: return function(bfloat16{});
-    case f16: return function(float16{});
-    default: return function(float{});
-  }
-}
 
 /// A selector or a cascade, of any row type.
 struct selection {
@@ -112,51 +102,7 @@ struct attender_of : attender {
   attention<Scalar> attend_;
 };
 
-/// The two steps that make the leaves of one KV head, each by itself: which chain a token joins, and the sums.
-struct leaf_builder {
-  virtual ~leaf_builder() = default;
-  virtual void    assign(const void* k, index_t stride, const index_t* clusters, float threshold, index_t* chains) = 0;
-  virtual index_t sum_up(const void* k, const void* v, index_t stride, const index_t* chains, index_t chunk)       = 0;
-};
-
-template <class Scalar>
-struct leaf_builder_of : leaf_builder {
-  leaf_builder_of(index_t tokens, index_t dim, index_t leaf, index_t moments)
-      : tokens_(tokens), shape_{.key_dim = dim, .value_dim = dim, .size = leaf, .moments = moments} {
-    chains_.reserve(tokens, dim);
-    leaves_.reserve(tokens, dim, dim, moments);
-  }
-
-  void assign(const void* k, index_t stride, const index_t* clusters, float threshold, index_t* chains) override {
-    const auto key = rows(k, stride);
-    chains_.clear(tokens_, shape_.key_dim, threshold);
-    for (index_t t = 0; t < tokens_; ++t) chains[t] = chains_.join(clusters[t], key(t));
-  }
-
-  index_t sum_up(const void* k, const void* v, index_t stride, const index_t* chains, index_t chunk) override {
-    const auto chain = [&](index_t t) { return chains[t]; };
-    leaves_.clear(shape_, tokens_);
-    for (index_t end = 0; end < tokens_;) {
-      end = tokens_ - end < chunk ? tokens_ : end + chunk;
-      leaves_.extend(chain, end, rows(k, stride), rows(v, stride));
-    }
-    return leaves_.count();
-  }
-
- private:
-  static auto rows(const void* data, index_t stride) {
-    return [=](index_t t) { return strided_row<Scalar>{static_cast<const Scalar*>(data) + std::int64_t{t} * stride}; };
-  }
-
-  index_t                                                              tokens_;
-  kernel::leaf_shape                                                   shape_;
-  kernel::leaf_chains<backend>                                         chains_;
-  kernel::leaf_summaries<backend, kernel::operand_of<Scalar, backend>> leaves_;
-};
-
 }  // namespace
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
 
 /// representatives of one selection, as pointers; valid until it runs again.
 struct kept_tokens {
@@ -260,22 +206,6 @@ EXPORT int cascada_attend(attender* self, const void* q, const void* k, const vo
 
 /// Of the last call.
 EXPORT void cascada_attended(const attender* self, attention_report* report) { *report = self->report(); }
-
-/// k and v rows of one KV head, `stride` elements apart, and for each token a number: its cluster, its chain.
-EXPORT leaf_builder* bench_leaves(int rows, index_t tokens, index_t dim, index_t leaf, index_t moments) {
-  return with_rows(rows, [&](auto scalar) -> leaf_builder* {
-    return new leaf_builder_of<decltype(scalar)>(tokens, dim, leaf, moments);
-  });
-}
-EXPORT void bench_leaves_free(leaf_builder* self) { delete self; }
-EXPORT void bench_leaves_assign(leaf_builder* self, const void* k, index_t stride, const index_t* clusters,
-                                float threshold, index_t* chains) {
-  self->assign(k, stride, clusters, threshold, chains);
-}
-EXPORT index_t bench_leaves_sum_up(leaf_builder* self, const void* k, const void* v, index_t stride,
-                                   const index_t* chains, index_t chunk) {
-  return self->sum_up(k, v, stride, chains, chunk);
-}
 
 /// Bytes that the library holds on the heap, and the most since the last reset.
 EXPORT std::int64_t bench_memory_held() { return bench::memory_held(); }
