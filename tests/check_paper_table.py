@@ -28,9 +28,9 @@ def check_decoder(table, report):
     for length in table["lengths"]:
         for at in length["thresholds"]:
             ratio = {mode["name"]: mode["perplexity_ratio"] for mode in at["modes"] if mode["name"] != "dense"}
-            assert list(ratio) == ["window", "literal", "near-far", "near-far-refined"]
+            assert list(ratio) == ["window", "literal", "near-far-closed", "near-far"]
             # The near field, 128 tokens before a chunk of 128, reaches everything.
-            assert ratio["window"] == ratio["near-far"] == ratio["near-far-refined"] == 1
+            assert ratio["window"] == ratio["near-far-closed"] == ratio["near-far"] == 1
             assert ratio["literal"] > 2
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # engine_cli.sh CASCADA_EVALUATE CASCADA_EVALUATE_ENCODER: bad input gives one sentence and exit code 2, and leaves
-# nothing behind; good input gives a report. The models are the golden ones.
+# nothing behind; good input gives a report. cascada-frontier lies beside them. The models are the golden ones.
 set -euo pipefail
-evaluate=$1 evaluate_encoder=$2
+evaluate=$1 evaluate_encoder=$2 frontier=$(dirname "$1")/cascada-frontier
 here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -39,7 +39,21 @@ refused 'at most 1024' run --threads 100000000
 refused 'no number' run --threads 1e8
 refused 'at least 1' run --chunk 0
 refused 'at least 0' run --window -1
+refused 'at least 0' run --sinks -1
+refused 'whole number' run --leaf 2.5
+refused 'whole number' run --moments 1e99
+refused 'whole number' run --tile 4294967312
+refused 'must divide' run --tile 3
+refused '(0, 1)' run --open-above 1
+refused '(0, 1)' run --open-above 0
+refused '(0, 1]' run --leaf-threshold 1.5
+refused '(0, 1]' run --threshold 1e-60
+refused 'cannot be positions; there are order, keys' run --leaves positions
+refused 'cannot be farthest' run --assign farthest
+refused 'must be a text' run --assign 3
 refused 'unknown mode sparse' run --modes sparse
+refused 'named twice' run --modes near-far,dense,near-far
+refused 'unknown option --budget' run --budget 128
 refused 'unknown features' run --features values
 refused 'cannot open' run --model absent
 refused 'cannot open' run --tokens absent
@@ -100,6 +114,26 @@ refused 'unknown features' run_encoder --features values
 refused 'model_type is llama' run_encoder --model "$here/golden"
 refused 'model_type is bert' run --model "$here/golden/bert-bare"
 
+refused_points() { # refused_points WORDS JSON
+  echo "$2" >points.json
+  refused "$1" "$frontier" --model "$here/golden" --tokens tokens --length 61 --points points.json --output out
+}
+echo '{"points": [{}]}' >good.json
+refused 'unknown option --bogus' "$frontier" --bogus 1
+refused 'cannot open' "$frontier" --model "$here/golden" --tokens tokens --points absent --output out
+refused_points 'not a JSON object' '[]'
+refused_points 'no list of points' '{"points": 3}'
+refused_points 'point 2: settings are no JSON object' '{"points": [{}, 3]}'
+refused_points 'point 1: there is no setting windw' '{"points": [{"windw": 16}]}'
+refused_points 'point 1: window must be a whole number, at least 0' '{"points": [{"window": 16.5}]}'
+refused_points 'point 1: open_above must lie in (0, 1)' '{"points": [{"open_above": "much"}]}'
+refused_points 'point 1: tile must divide the chunk' '{"points": [{"tile": 3}]}'
+refused_points 'point 1: causal must be true or false' '{"points": [{"causal": 1}]}'
+refused_points 'point 1: name must be a text' '{"points": [{"name": 1}]}'
+refused_points 'point 1: source cannot be none' '{"points": [{"source": "none"}]}'
+refused_points 'point 1: these options' '{"points": [{"queries": "grouped"}]}'
+refused '61 tokens; 62' "$frontier" --model "$here/golden" --tokens tokens --length 60 --skip 2 --points good.json --output out
+
 main_job=$here/../examples/run.sh
 refused 'unknown option --bogus' "$main_job" --bogus
 refused 'needs a value' "$main_job" --length
@@ -107,7 +141,7 @@ refused 'no config.json' "$main_job" --model "$scratch" --output out
 cp "$here"/golden/gptj-sharded/config.json lying && touch lying/tokenizer.json && rm lying/model.safetensors
 refused 'no model.safetensors and no model.safetensors.index.json' "$main_job" --model "$scratch/lying" --output out
 refused 'no text' "$main_job" --text absent --output out
-"$main_job" --help | grep -q -- --candidates
+"$main_job" --help | grep -q -- --open-above
 
 table=$here/../examples/paper_table.sh
 refused 'unknown option --bogus' "$table" --bogus
@@ -118,7 +152,8 @@ refused 'no config.json' "$table" --model "$scratch" --output out
 refused 'no text' "$table" --text absent --output out
 refused 'leave it out' "$table" --encoder --model "$here/golden/bert-bare"
 "$table" --help | grep -q -- --thresholds
-"$evaluate" --help | grep -q -- --candidates
+"$evaluate" --help | grep -q -- --open-above
+"$frontier" --help | grep -q leaf_threshold
 "$evaluate_encoder" --help | grep -q -- --pieces
 
 code=0
@@ -132,6 +167,16 @@ for features in residual normalized keys; do
   [ "$(ls out)" = report.json ]
   [ "$(grep -c warning progress)" -eq 0 ]
 done
+# Each KV head's keys have a selection of their own, and a row of the table.
+[ "$(grep -c '"set": 1' out/report.json)" -eq "$(grep -c '"set": 0' out/report.json)" ]
+
+echo '{"points": [{"name": "all", "open": "all", "window": 16, "chunk": 16},
+                  {"name": "heads", "features": "keys", "source": "random", "window": 16, "chunk": 16}]}' >points.json
+seq 0 60 >tokens
+"$frontier" --model "$here/golden" --tokens tokens --length 51 --skip 10 --points points.json --output lines 2>progress
+[ "$(wc -l <lines)" -eq 2 ]
+# Where every leaf opens, attention is dense, bit for bit.
+head -n 1 lines | grep -q '"divergence":0.0,.*"loss_above_dense":0.0,.*"share_of_dense_keys":1.0,.*"top1_agreement":1.0'
 for model in gpt2-published gptj-partial gptj-sharded opt-post-norm llama-dynamic qwen2; do
   for i in $(seq 0 50); do echo $((i % 41)); done >tokens
   run --model "$here/golden/$model" --length 51 --sweep none >table 2>progress

@@ -14,7 +14,7 @@ import paper_page
 LENGTHS = "128,256,512,1024,2048,4096"
 DEFAULT_POSITIONS = {"bert": 512, "gpt2": 1024, "qwen2": 32768}  # others: 2048
 THRESHOLDS = "0.7,0.75,0.8,0.85,0.9,0.95"
-MODES = {"decoder": "window,literal,near-far,near-far-refined", "encoder": "literal,weighted,all-queries,random"}
+MODES = {"decoder": "window,literal,near-far-closed,near-far", "encoder": "literal,weighted,all-queries,random"}
 
 
 def fail(sentence):
