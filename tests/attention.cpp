@@ -12,20 +12,14 @@ using namespace tests;
 
 namespace {
 
-std::vector<reference::assignment_of_tokens> assignments(const std::vector<selection>& selections) {
-  std::vector<reference::assignment_of_tokens> all;
-  for (const selection& s : selections) all.push_back(s.rep);
-  return all;
-}
-
 struct comparison {
   double ours = 0, plain = 0, largest = 0;
   int    rows = 0, skipped = 0;
 };
 
 /// Largest errors against double, of ours and of plain loops in float whose result is rounded like ours; `Operand`: and
-/// whose factors are. Rows of tiles that opened leaves by a hair are left out: the next rounding may decide otherwise,
-/// rightly.
+/// whose factors are. Rows whose tile has opened a leaf by a hair, or kept it closed, are left out: the next rounding
+/// may decide otherwise, rightly.
 template <class Out, class Operand = float, row_scalar Scalar>
 comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                    const std::vector<float>& result, double narrow) {
@@ -63,7 +57,7 @@ void check_close(const attention_options& options, const problem<Scalar>& p, con
   const auto   found = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
-  CHECK(found.skipped * (pairs ? 2 : 20) <= found.rows);
+  CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);
 }
 
 mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }

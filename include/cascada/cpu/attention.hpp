@@ -108,7 +108,8 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
   }
   if (options.keys != key_set::near_and_far) return;
   grow(space.far_fields, static_cast<index_t>(space.workers.size()));
-  for (auto& worker : space.far_fields) reserve<B>(worker, options, tokens, group);
+  const index_t moments = space.head(0).leaves.shape().moments;
+  for (auto& worker : space.far_fields) reserve<B>(worker, options, tokens, group, moments);
 }
 
 /// Every sequence of a call, one after the other.

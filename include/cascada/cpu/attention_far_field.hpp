@@ -40,11 +40,12 @@ CASCADA_INLINE constexpr index_t far_tile_tokens(const attention_options& option
 }
 
 template <cpu_backend B>
-void reserve(far_field_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group) {
+void reserve(far_field_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group,
+             index_t moments) {
   const std::int64_t tile = far_tile_tokens(options, group) < tokens ? far_tile_tokens(options, group) : tokens;
   const std::int64_t rows = tile * group, leaves = whole_blocks<B>(tokens);
   scratch.weights.reserve(rows * leaves);
-  scratch.spreads.reserve(rows * options.moments.value_or(0));
+  scratch.spreads.reserve(rows * moments);
   scratch.shares.reserve(rows);
   scratch.totals.reserve(rows);
   scratch.closed.reserve(rows);

@@ -179,9 +179,12 @@ Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim)
   return scale * dot + std::log(from.count) + std::min(Real(largest_correction), correction);
 }
 
+/// -infinity of nothing, or if all of them are.
 template <class Real>
 Real log_sum_exp(const std::vector<Real>& logits) {
-  Real top = -std::numeric_limits<Real>::infinity(), sum = 0;
+  constexpr Real lowest = -std::numeric_limits<Real>::infinity();
+  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return lowest;
+  Real top = lowest, sum = 0;
   for (const Real x : logits) top = std::max(top, x);
   for (const Real x : logits) sum += std::exp(x - top);
   return top + std::log(sum);
@@ -191,8 +194,8 @@ Real log_sum_exp(const std::vector<Real>& logits) {
 template <class Real>
 struct attention_output {
   std::vector<Real> out;             // [tokens, heads, value_dim]
-  std::vector<Real> margins;         // [tokens, kv_heads]: nats between the threshold and the logit nearest to it of
-                                     // all that the token's tile asked so far; infinity without a question
+  std::vector<Real> margins;         // [tokens, kv_heads]: of each leaf, the largest logit so far in the token's tile
+                                     // opens it or not; nats from the threshold to the nearest of those, or infinity
   std::vector<index_t> near_keys;    // [tokens, kv_heads]: sinks included
   std::vector<index_t> leaves;       // [tokens, kv_heads]: open and closed ones
   std::vector<index_t> opened;       // [tokens, kv_heads]: tokens of open leaves
@@ -253,10 +256,11 @@ class attention_head {
     return all;
   }
 
-  /// out[t, h] += share * softmax(logits) values. Nothing to attend to leaves zeros.
+  /// out[t, h] += share * softmax(logits) values. Nothing to attend to, or -infinity alone, leaves zeros.
   void add(index_t t, index_t h, const std::vector<Real>& logits, const sources& from, Real share) const {
     Real*      out   = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     const Real total = log_sum_exp(logits);
+    if (total == -std::numeric_limits<Real>::infinity()) return;
     for (std::size_t i = 0; i < from.size(); ++i) {
       const Real weight = share * factor<Real, Operand>(std::exp(logits[i] - total));
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
@@ -278,10 +282,8 @@ class attention_head {
     const index_t e = edge(t), sinks = std::min(options_.sink_tokens, e);
     if (options_.open == opening::all) return attend_alone(t, tokens(0, t + 1));
     if (t % options_.chunk == 0) far_ = leaves_before<Real, Operand>(e, sinks, in_, g_, chain_, options_);
-    if (t % options_.chunk == 0 || t % options_.tile == 0) {
-      open_.assign(far_.size(), false);
-      tile_margin_ = std::numeric_limits<Real>::infinity();
-    }
+    if (t % options_.chunk == 0 || t % options_.tile == 0)
+      above_.assign(far_.size(), -std::numeric_limits<Real>::infinity());
     const sources near        = near_field(t);
     result_.near_keys[row(t)] = static_cast<index_t>(near.size());
     result_.leaves[row(t)]    = static_cast<index_t>(far_.size());
@@ -299,12 +301,10 @@ class attention_head {
       const Real bound = log_sum_exp(all) + std::log(Real(options_.open_above));
       for (std::size_t j = 0; j < far_.size(); ++j) {
         if (far_[j].members.size() == 1) continue;
-        const Real above = all[near.size() + j] - bound;
-        if (above > 0) open_[j] = true;
-        tile_margin_ = std::min(tile_margin_, std::fabs(above));
+        above_[j] = std::max(above_[j], all[near.size() + j] - bound);
       }
     });
-    result_.margins[row(t)] = tile_margin_;
+    for (const Real above : above_) result_.margins[row(t)] = std::min(result_.margins[row(t)], std::fabs(above));
   }
 
   /// Near keys, closed leaves, and the tokens of open leaves.
@@ -312,8 +312,9 @@ class attention_head {
     sources              closed, all = near;
     std::vector<index_t> opened;
     for (std::size_t j = 0; j < far_.size(); ++j) {
-      if (!open_[j]) closed.push_back(far_[j].summary());
-      if (open_[j]) opened.insert(opened.end(), far_[j].members.begin(), far_[j].members.end());
+      const bool open = above_[j] > 0;
+      if (!open) closed.push_back(far_[j].summary());
+      if (open) opened.insert(opened.end(), far_[j].members.begin(), far_[j].members.end());
     }
     all.insert(all.end(), closed.begin(), closed.end());
     for (const index_t i : opened) all.push_back(token(i));
@@ -377,9 +378,9 @@ class attention_head {
   attention_output<Real>&            result_;
   Real                               scale_;
   assignment_of_tokens               chain_;
-  std::vector<group_of_tokens<Real>> far_;   // leaves before the edge of the present chunk, or all clusters
-  std::vector<bool>                  open_;  // those that the present tile asked for
-  Real                               tile_margin_ = std::numeric_limits<Real>::infinity();
+  std::vector<group_of_tokens<Real>> far_;    // leaves before the edge of the present chunk, or all clusters
+  std::vector<Real>                  above_;  // nats by which a token of the present tile at most gives each more than
+                                              // open_above: those above 0 are open
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.
