@@ -103,6 +103,7 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     const index_t groups = tokens < options.chunk ? tokens : options.chunk;
     head.group_of.reserve(tokens);
     head.asks.reserve(groups);
+    head.closed.reserve(std::int64_t{groups} * group);
     head.group_tile.reserve(std::int64_t{groups} * group, key_dim, value_dim);
     head.group_rows = begin_queries(sequence, groups, head.group_tile);
   }

@@ -11,6 +11,7 @@
 //
 // A row's result does not depend on which of the tile's later rows are there.
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -217,29 +218,32 @@ void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B
       [&](key_block& block, index_t) { block.seen_by = far.seen.data(); }, scratch);
 }
 
+/// The share of a row's softmax, `sum` in all, that weights `closed` relative to 2^drop have; times 2^32, so that sums
+/// of shares do not depend on how tiles are shared out. A NaN row, or one that sees nothing, has none.
+template <cpu_backend B>
+CASCADA_INLINE std::int64_t closed_share(float closed, float drop, float sum) noexcept {
+  const double share = static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(sum);
+  // By bits: -ffast-math takes NaN for any number. Those of numbers below 0, infinite or NaN are larger.
+  const bool within = std::bit_cast<std::uint64_t>(share) <= std::bit_cast<std::uint64_t>(1.001);
+  return within ? static_cast<std::int64_t>(share * 0x1p32) : 0;
+}
+
 /// Counts what a tile read.
 template <cpu_backend B, class E>
 void count_far_field(const query_rows<B, E>& tile, index_t opened, bool by_mass, far_field_scratch<B>& far) noexcept {
   const index_t tokens = tile.rows / tile.group;
-  double        mass   = 0;
-  for (index_t row = 0; row < tile.rows; ++row) {
-    const float drop = far.totals[row] - tile.maxima[row];
-    mass += static_cast<double>(far.closed[row]) * std::exp2(static_cast<double>(drop)) /
-            static_cast<double>(tile.sum(row));
-  }
+  for (index_t row = 0; row < tile.rows; ++row)
+    far.counts.mass += closed_share<B>(far.closed[row], far.totals[row] - tile.maxima[row], tile.sum(row));
   for (index_t i = 0; by_mass && i < tokens; ++i) far.counts.opened += far.seen[i];
   far.counts.computed += std::int64_t{opened} * tokens;
-  // In fixed point, so that the sum does not depend on how tiles are shared out. A NaN row has no share.
-  const double share = mass / tile.group;
-  if (share >= 0 && share <= tokens * 1.001) far.counts.mass += static_cast<std::int64_t>(share * 0x1p32);
 }
 
-/// The far field of a tile whose near field is done. O(tokens x (leaves + opened) x d).
+/// The far field of a tile whose near field is done. O(tokens x (leaves + opened) x d). Of rows that are no tokens',
+/// `closed` [rows] gets the weights of closed leaves of several tokens; of the others, null, they are counted.
 template <cpu_backend B, class E, class Sequence>
 void attend_far_tile(const Sequence& sequence, const attention_options& options, index_t kv_head,
                      const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, far_field_scratch<B>& far,
-                     attention_scratch<B, E>& scratch) noexcept {
-  if (leaves.count() == 0) return;
+                     attention_scratch<B, E>& scratch, float* closed) noexcept {
   const bool         by_mass = options.open == opening::by_mass;
   const std::int64_t stride  = whole_blocks<B>(leaves.count());
   index_t            opened  = 0;
@@ -250,18 +254,20 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
     absorb_leaves(products, tile, leaves, by_mass, stride, far);
   });
   if (opened > 0) attend_opened(sequence, kv_head, tile, opened, far, scratch);
-  count_far_field(tile, opened, by_mass, far);
+  if (!closed) return count_far_field(tile, opened, by_mass, far);
+  for (index_t row = 0; row < tile.rows; ++row) closed[row] = far.closed[row];
 }
 
 /// The far field of tokens that begin at a tile's edge.
 template <cpu_backend B, class E, class Sequence>
 void attend_leaves(const Sequence& sequence, const attention_options& options, index_t kv_head,
                    const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, far_field_scratch<B>& far,
-                   attention_scratch<B, E>& scratch) noexcept {
+                   attention_scratch<B, E>& scratch, float* closed = nullptr) noexcept {
+  if (leaves.count() == 0) return;
   const index_t tokens = tile.rows / tile.group, step = far_tile_tokens(options, tile.group);
   for (index_t first = 0; first < tokens; first += step)
     attend_far_tile(sequence, options, kv_head, tile.part(first, tokens - first < step ? tokens - first : step), leaves,
-                    far, scratch);
+                    far, scratch, closed ? closed + first * tile.group : nullptr);
 }
 
 }  // namespace cascada::kernel

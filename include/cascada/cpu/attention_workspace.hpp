@@ -33,7 +33,7 @@ struct far_field_scratch {
   buffer<index_t, B>       seen;         // [tokens]: how many of those a token sees
 
   struct {
-    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32
+    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32, over heads
   } counts;
 };
 
@@ -47,6 +47,7 @@ struct kv_head_state {
   query_rows<B, E>     group_rows;  // one token per group
   buffer<index_t, B>   group_of;    // [r]: the group of a cluster's tokens in this chunk
   buffer<index_t, B>   asks;        // [groups]: the cluster of a group
+  buffer<float, B>     closed;      // [rows of groups]: weights of closed leaves of several tokens
   index_t              groups = 0;
 };
 

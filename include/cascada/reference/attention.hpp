@@ -321,12 +321,16 @@ class attention_head {
     result_.opened[row(t)] = static_cast<index_t>(opened.size());
     attend_alone(t, all);
     for_each_head([&](index_t h) {
-      const auto of_all = logits(in_.query(t, h), all);
-      const Real total  = log_sum_exp(of_all);
-      for (std::size_t j = 0; j < closed.size(); ++j)
-        if (closed[j].count > 1)
-          result_.closed_mass[row(t)] += std::exp(of_all[near.size() + j] - total) / static_cast<Real>(in_.group());
+      const Real total = log_sum_exp(logits(in_.query(t, h), all));
+      count_closed(t, logits(in_.query(t, h), closed), closed, total);
     });
+  }
+
+  /// Adds one head's share of the softmax, of log-sum-exp `total`.
+  void count_closed(index_t t, const std::vector<Real>& logits, const sources& closed, Real total) const {
+    for (std::size_t j = 0; j < closed.size(); ++j)
+      if (closed[j].count > 1)
+        result_.closed_mass[row(t)] += std::exp(logits[j] - total) / static_cast<Real>(in_.group());
   }
 
   /// Two softmaxes, joined by their log-sum-exp. The far one is asked by the first token of the group.
@@ -341,6 +345,7 @@ class attention_head {
       const Real total = log_sum_exp(std::vector<Real>{far_total, near_total});
       add(t, h, near_logits, near, std::exp(near_total - total));
       if (!far_field.empty()) add(t, h, far_logits, far_field, std::exp(far_total - total));
+      count_closed(t, far_logits, far_field, total);
     });
   }
 
