@@ -141,6 +141,8 @@ TEST_CASE("attention: options out of range", "[errors]") {
   CHECK(of({.chunk = 40, .tile = 16}) == status::invalid_shape);
   CHECK(of({.chunk = 8, .tile = 16}) == status::invalid_shape);
   for (const float scale : {-0.5f, 0.0f, infinity, nan}) CHECK(of({.scale = scale}) == status::invalid_shape);
+  CHECK(of({.scale = 3e38f}) == status::too_large);  // in base 2 it overflows
+  CHECK(of({.scale = 2e38f}) == status::ok);
   for (const float outside : {0.0f, -0.1f, 1.5f, infinity, nan})
     CHECK(of({.leaf_threshold = outside}) == status::invalid_threshold);
   for (const float outside : {0.0f, -0.1f, 1.0f, infinity, nan})

@@ -2,6 +2,7 @@
 // What a selection is asked for.
 
 #include "cascada/config.hpp"
+#include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
@@ -45,7 +46,7 @@ template <class Scalar>
                                                     const selection_options& options) noexcept {
   if (x.rows < 0 || x.cols < 1 || x.stride < x.cols || options.max_representatives < 0) return status::invalid_shape;
   if (x.rows > 0 && !x.data) return status::invalid_shape;
-  if (!(options.threshold > 0 && options.threshold <= 1)) return status::invalid_threshold;
+  if (!detail::positive_up_to(options.threshold, 1)) return status::invalid_threshold;
   std::int64_t extent = 0, packed = 0;
   if (__builtin_mul_overflow(std::int64_t{x.rows}, x.stride, &extent) ||
       __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent) ||

@@ -190,6 +190,20 @@ Real log_sum_exp(const std::vector<Real>& logits) {
   return top + std::log(sum);
 }
 
+/// The weights; zeros if all logits are -infinity. They are not made of log_sum_exp: where logits are so large that it
+/// does not tell one from two of them, they would not add up to 1.
+template <class Real>
+std::vector<Real> softmax(const std::vector<Real>& logits) {
+  constexpr Real    lowest = -std::numeric_limits<Real>::infinity();
+  std::vector<Real> weights(logits.size(), Real(0));
+  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return weights;
+  Real top = lowest, sum = 0;
+  for (const Real x : logits) top = std::max(top, x);
+  for (const Real x : logits) sum += std::exp(x - top);
+  for (std::size_t i = 0; i < logits.size(); ++i) weights[i] = std::exp(logits[i] - top) / sum;
+  return weights;
+}
+
 /// What a call did, per (token, KV head), and how narrowly it decided.
 template <class Real>
 struct attention_output {
@@ -256,13 +270,11 @@ class attention_head {
     return all;
   }
 
-  /// out[t, h] += share * softmax(logits) values. Nothing to attend to, or -infinity alone, leaves zeros.
-  void add(index_t t, index_t h, const std::vector<Real>& logits, const sources& from, Real share) const {
-    Real*      out   = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
-    const Real total = log_sum_exp(logits);
-    if (total == -std::numeric_limits<Real>::infinity()) return;
+  /// out[t, h] += share * weights x values
+  void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) const {
+    Real* out = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     for (std::size_t i = 0; i < from.size(); ++i) {
-      const Real weight = share * factor<Real, Operand>(std::exp(logits[i] - total));
+      const Real weight = share * factor<Real, Operand>(weights[i]);
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
     }
   }
@@ -273,7 +285,7 @@ class attention_head {
   }
 
   void attend_alone(index_t t, const sources& from) const {
-    for_each_head([&](index_t h) { add(t, h, logits(in_.query(t, h), from), from, 1); });
+    for_each_head([&](index_t h) { add(t, h, softmax(logits(in_.query(t, h), from)), from, 1); });
   }
 
   std::size_t row(index_t t) const { return static_cast<std::size_t>(t * in_.kv_heads + g_); }
@@ -319,18 +331,15 @@ class attention_head {
     all.insert(all.end(), closed.begin(), closed.end());
     for (const index_t i : opened) all.push_back(token(i));
     result_.opened[row(t)] = static_cast<index_t>(opened.size());
-    attend_alone(t, all);
     for_each_head([&](index_t h) {
-      const Real total = log_sum_exp(logits(in_.query(t, h), all));
-      count_closed(t, logits(in_.query(t, h), closed), closed, total);
+      const auto weights = softmax(logits(in_.query(t, h), all));
+      add(t, h, weights, all, 1);
+      for (std::size_t j = 0; j < closed.size(); ++j) count_closed(t, closed[j], weights[near.size() + j]);
     });
   }
 
-  /// Adds one head's share of the softmax, of log-sum-exp `total`.
-  void count_closed(index_t t, const std::vector<Real>& logits, const sources& closed, Real total) const {
-    for (std::size_t j = 0; j < closed.size(); ++j)
-      if (closed[j].count > 1)
-        result_.closed_mass[row(t)] += std::exp(logits[j] - total) / static_cast<Real>(in_.group());
+  void count_closed(index_t t, const source<Real>& leaf, Real weight) const {
+    if (leaf.count > 1) result_.closed_mass[row(t)] += weight / static_cast<Real>(in_.group());
   }
 
   /// Two softmaxes, joined by their log-sum-exp. The far one is asked by the first token of the group.
@@ -341,11 +350,11 @@ class attention_head {
     append(far_field, far_);
     for_each_head([&](index_t h) {
       const auto far_logits = logits(in_.query(asking, h), far_field), near_logits = logits(in_.query(t, h), near);
-      const Real far_total = log_sum_exp(far_logits), near_total = log_sum_exp(near_logits);
-      const Real total = log_sum_exp(std::vector<Real>{far_total, near_total});
-      add(t, h, near_logits, near, std::exp(near_total - total));
-      if (!far_field.empty()) add(t, h, far_logits, far_field, std::exp(far_total - total));
-      count_closed(t, far_logits, far_field, total);
+      const auto far_weights = softmax(far_logits), near_weights = softmax(near_logits);
+      const auto shares = softmax(std::vector<Real>{log_sum_exp(near_logits), log_sum_exp(far_logits)});
+      add(t, h, near_weights, near, shares[0]);
+      add(t, h, far_weights, far_field, shares[1]);
+      for (std::size_t j = 0; j < far_field.size(); ++j) count_closed(t, far_field[j], shares[1] * far_weights[j]);
     });
   }
 
@@ -372,7 +381,7 @@ class attention_head {
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      add(t, h, logits(mean<Real, Operand>(queries, in_.key_dim).data(), from), from, 1);
+      add(t, h, softmax(logits(mean<Real, Operand>(queries, in_.key_dim).data(), from)), from, 1);
     });
   }
 
