@@ -100,7 +100,7 @@ struct attention_options {
   leaf_formation         leaves         = leaf_formation::by_keys;
   float                  leaf_threshold = 0.7f;  // in (0, 1]; leaves by keys
   index_t                leaf           = 16;    // >= 1: tokens of a leaf at most
-  std::optional<index_t> moments        = 8;     // >= 1: groups of key dimensions; nullopt: no correction
+  std::optional<index_t> moments        = 4;     // >= 1: groups of key dimensions; nullopt: no correction
   opening                open           = opening::by_mass;
   float                  open_above     = 0.01f;         // in (0, 1): share of the softmax; opening by mass
   index_t                tile           = 16;            // divides chunk; opening by mass

@@ -60,6 +60,7 @@ void prepare_leaves(const attention_options& options, index_t tokens, index_t ke
     shape.sinks          = options.sink_tokens < tokens ? options.sink_tokens : tokens;
     if (options.leaves == leaf_formation::by_keys) {
       head.chains.reserve(tokens, key_dim);
+      head.chain_of.reserve(tokens);
       head.chains.clear(head.lists.count(), key_dim, options.leaf_threshold);
     }
   }

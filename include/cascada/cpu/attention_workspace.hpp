@@ -24,9 +24,12 @@ struct far_field_scratch {
   buffer<float, B>         weights;      // [rows, leaves]
   buffer<float, B>         spreads;      // [rows, moments]
   buffer<float, B>         shares;       // [rows]: factor of what a row attended to before
-  buffer<float, B>         totals;       // [rows]: sum of a row's weights, near field and leaves; then the maximum
-  buffer<float, B>         closed;       // [rows]: weights of closed leaves of several tokens
-  buffer<std::uint32_t, B> asked, open;  // [leaves]: bits of a token, and of the tile so far
+  buffer<float, B>         maxima;       // [rows]: what weights are relative to
+  buffer<float, B>         closed;       // [rows, vec width]: weights of closed leaves of several tokens
+  buffer<float, B>         bounds;       // [rows]: weights of leaves that open
+  buffer<float, B>         near_maxima;  // [rows]: of rows with huge logits, what the near field left
+  buffer<float, B>         near_sums;    // [rows, vec width]
+  buffer<std::uint32_t, B> open;         // [leaves]: bits of those that the tile asked for so far
   buffer<index_t, B>       leaves;       // open ones in the order in which they were asked for
   buffer<index_t, B>       leaves_seen;  // [tokens]: how many of them are open for a token
   buffer<index_t, B>       opened;       // their tokens
@@ -35,13 +38,18 @@ struct far_field_scratch {
   struct {
     std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32, over heads
   } counts;
+
+  CASCADA_INLINE float closed_of(index_t row) const noexcept {
+    return reduce_sum(vec<B>::load(closed.data() + row * vec<B>::width));
+  }
 };
 
 /// One KV head's clusters and their leaves, and the groups of queries that ask them.
 template <cpu_backend B, class E>
 struct kv_head_state {
   clusters             lists = {};
-  leaf_chains<B>       chains;  // by keys only
+  leaf_chains<B>       chains;    // by keys only
+  buffer<index_t, B>   chain_of;  // [T]: by keys only
   leaf_summaries<B, E> leaves;
   query_tile<B, E>     group_tile;
   query_rows<B, E>     group_rows;  // one token per group
@@ -65,13 +73,14 @@ struct attention_workspace {
 template <cpu_backend B, class E, class Sequence>
 void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
                    kv_head_state<B, E>& head) noexcept {
-  const auto key     = [&](index_t t) { return sequence.key(t, kv_head); };
-  const auto value   = [&](index_t t) { return sequence.value(t, kv_head); };
-  const auto cluster = [&](index_t t) { return head.lists.slots.data()[t]; };
-  if (formation == leaf_formation::by_keys)
-    head.leaves.extend([&](index_t t) { return head.chains.join(cluster(t), key(t)); }, end, key, value);
-  else
-    head.leaves.extend(cluster, end, key, value);
+  const auto     key    = [&](index_t t) { return sequence.key(t, kv_head); };
+  const auto     value  = [&](index_t t) { return sequence.value(t, kv_head); };
+  const index_t* chains = head.lists.slots.data();
+  if (formation == leaf_formation::by_keys) {
+    head.chains.extend(chains, head.leaves.tokens(), end, key, head.chain_of.data());
+    chains = head.chain_of.data();
+  }
+  head.leaves.extend(chains, end, key, value);
 }
 
 /// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,

@@ -65,8 +65,7 @@ CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe
   constexpr index_t width = vec<B>::width;
   float             lanes[width];
   if constexpr (std::same_as<E, float>) {
-    if constexpr (std::same_as<Scalar, float>)
-      if (row.step == 1) return vec<B>::load(row.data + first);
+    if (row.step == 1) return load_floats<B>(row.data + first);
     for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
   } else {
     // A vector load may alias anything.

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/scalar.hpp"
 
 // g++ 12 takes the undefined registers of its own AVX-512 intrinsics for a mistake (its bug 105593), where they are
 // defined and wherever they are inlined. A packet is a register type with attributes; as a template argument it loses
@@ -231,6 +232,29 @@ struct integers {
     return value;
   }
 };
+
+/// As many elements of a row as a vector has lanes, as floats.
+template <cpu_backend B, row_scalar Scalar>
+CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
+  if constexpr (std::same_as<Scalar, float>) {
+    return vec<B>::load(from);
+  } else {
+    float lanes[vec<B>::width];
+    if constexpr (std::same_as<Scalar, bfloat16>) {
+      using words      = integers<B, std::uint32_t>;
+      const auto small = integers<B, std::uint16_t>::load(from);
+      words::store(__builtin_convertvector(small, typename words::lanes) << 16,
+                   reinterpret_cast<std::uint32_t*>(lanes));
+      return vec<B>::load(lanes);
+    }
+#ifdef __AVX512F__
+    if constexpr (std::same_as<Scalar, float16>)
+      return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+#endif
+    for (index_t lane = 0; lane < vec<B>::width; ++lane) lanes[lane] = to_float(from[lane]);
+    return vec<B>::load(lanes);
+  }
+}
 
 }  // namespace cascada::kernel
 
