@@ -27,22 +27,27 @@ using reference::assignment_of_tokens;
 using operands =
     std::conditional_t<kernel::multiplies_pairs<B>, std::tuple<float, kernel::bf16_pair>, std::tuple<float>>;
 
-/// The chain of every token from `sinks` on, named by its first token, as reference::chains. Chains have to be numbered
-/// by their first tokens.
+/// The chain of every token from `sinks` on, named by its first token, as reference::chains; `piece` tokens at a time.
 template <row_scalar Scalar>
-assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0) {
+assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0,
+                               index_t piece = std::numeric_limits<index_t>::max()) {
   const index_t          T = p.size.tokens;
   kernel::leaf_chains<B> chains;
   chains.reserve(T, p.size.key_dim);
   chains.clear(T, p.size.key_dim, threshold);
-  assignment_of_tokens all(static_cast<std::size_t>(T), -1);
-  std::vector<index_t> first;
+  assignment_of_tokens names(static_cast<std::size_t>(T), -1), all = names, first = names;
+  for (index_t begin = sinks, end = 0; begin < T; begin = end) {
+    end = T - begin < piece ? T : begin + piece;
+    chains.extend(
+        s.rep.data(), begin, end, [&](index_t t) { return p.kv().key(t, 0); }, names.data());
+  }
   for (index_t t = sinks; t < T; ++t) {
-    const index_t before = chains.count(), chain = chains.join(s.rep[static_cast<std::size_t>(t)], p.kv().key(t, 0));
-    REQUIRE(chain <= before);
-    REQUIRE(chains.count() == std::max(before, chain + 1));
-    if (chain == before) first.push_back(t);
-    all[static_cast<std::size_t>(t)] = first[static_cast<std::size_t>(chain)];
+    const index_t name = names[static_cast<std::size_t>(t)];
+    REQUIRE(name >= 0);
+    REQUIRE(name < T);
+    index_t& begun = first[static_cast<std::size_t>(name)];
+    if (begun < 0) begun = t;
+    all[static_cast<std::size_t>(t)] = begun;
   }
   return all;
 }
@@ -77,8 +82,8 @@ struct growing_leaves {
 
   void extend(index_t end) {
     const auto kv = p.kv();
-    summaries.extend([&](index_t t) { return chain[static_cast<std::size_t>(t)]; }, end,
-                     [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); });
+    summaries.extend(
+        chain.data(), end, [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); });
   }
 
   std::vector<float> key(index_t leaf) const {
@@ -110,10 +115,8 @@ struct growing_leaves {
     return lanes[leaf % width];
   }
 
-  float bias(index_t leaf) const {
-    const index_t column = leaf % kernel::block_keys<B>;
-    return summaries.block(leaf - column).bias[column];
-  }
+  float bias(index_t leaf) const { return summaries.log_counts()[leaf]; }
+  float several(index_t leaf) const { return kernel::element_of<E>(summaries.many(), leaf); }
 
   std::vector<index_t> members(index_t leaf) const {
     std::vector<index_t> all(static_cast<std::size_t>(summaries.size(leaf)));
@@ -129,7 +132,7 @@ struct growing_leaves {
       for (const auto& row : {key(j), value(j)}) all.insert(all.end(), row.begin(), row.end());
       for (index_t g = 0; g < summaries.shape().moments; ++g) all.push_back(variance(j, g));
       all.push_back(bias(j));
-      all.push_back(summaries.many()[j]);
+      all.push_back(several(j));
     }
     return all;
   }
@@ -163,7 +166,7 @@ void check_leaves(const growing_leaves<E, Scalar>& ours, index_t end, const atte
     const auto& leaf = exact[static_cast<std::size_t>(j)];
     const auto& same = plain[static_cast<std::size_t>(j)];
     REQUIRE(ours.members(j) == leaf.members);
-    CHECK(leaves.many()[j] == (leaf.members.size() > 1 ? 1.0f : 0.0f));
+    CHECK(ours.several(j) == (leaf.members.size() > 1 ? 1.0f : 0.0f));
     CHECK(std::fabs(ours.bias(j) - std::log2(leaf.count())) <= 1e-6 * std::log2(leaf.count()));
     // Sums in token order and one division: the plain loops' bits.
     CHECK(same_bits(ours.key(j), same.key));
@@ -242,8 +245,8 @@ TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") 
   CHECK(block.count == 3);
   for (index_t j = 3; j < kernel::block_keys<B>; ++j) {
     CHECK(leaves.summaries.sizes()[j] == 0);
-    CHECK(leaves.summaries.many()[j] == 0);
-    CHECK(block.bias[j] == 0);
+    CHECK(leaves.several(j) == 0);
+    CHECK(leaves.bias(j) == 0);
     for (const float x : leaves.key(j)) CHECK(x == 0);
     for (index_t g = 0; g < 2; ++g) CHECK(leaves.variance(j, g) == 0);
   }
@@ -286,6 +289,7 @@ TEMPLATE_TEST_CASE("chains: keys of every type join as the reference says", "[at
     const selection s     = share == 0.0 ? one_cluster(300) : random_selection(300, share, 8);
     const auto      chain = chains_of(p, s, threshold, sinks);
     CHECK(chain == expected_chains(p, s, threshold, sinks));
+    for (const index_t piece : {1, 7, 128, 129}) CHECK(chain == chains_of(p, s, threshold, sinks, piece));
     std::map<index_t, std::size_t> members;
     for (const index_t c : chain) ++members[c];
     for (const auto& [first, count] : members) lengths.insert(count);
