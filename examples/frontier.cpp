@@ -137,7 +137,7 @@ int run(int count, char** values) {
   }
   const auto cores  = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const auto points = read_points(given.text("--points"));
-  threads    pool(given.integer("--threads", cores, 1));
+  threads    pool(given.integer("--threads", cores, 1, threads::most));
   frontier(given, pool.where()).run(points, given.text("--output", "build/frontier.jsonl"));
   return 0;
 }

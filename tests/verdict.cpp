@@ -231,6 +231,8 @@ TEST_CASE("verdict: code compiled with -ffast-math gives the same sets", "[verdi
     CHECK(fast_math_cascade(x, random_state(200, seed).view(), tau) ==
           reference::cascade<float>(x, random_state(200, seed).view(), {.threshold = tau}).rep);
   }
+  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.5f})
+    CHECK(fast_math_select(close.view(), wrong, prefilter::none).empty());
   auto broken = make_tokens<float>(kind::random, 20, d, 1);
   broken.set(13, 0, std::numeric_limits<float>::quiet_NaN());
   CHECK(fast_math_status(std::as_const(broken).view()) == status::non_finite_token);

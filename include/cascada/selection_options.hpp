@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cascada/config.hpp"
+#include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
@@ -53,7 +54,7 @@ template <class Scalar>
 [[nodiscard]] CASCADA_INLINE constexpr status check(const matrix_view<Scalar>& x,
                                                     const selection_options&   options) noexcept {
   if (options.max_representatives < 0) return {status::invalid_shape, "options.max_representatives is negative"};
-  if (!(options.threshold > 0 && options.threshold <= 1))
+  if (!detail::positive_up_to(options.threshold, 1))
     return {status::invalid_threshold, "options.threshold does not lie in (0, 1]"};
   if (options.threshold < smallest_threshold)
     return {status::invalid_threshold, "options.threshold is below 2^-90, where its products with norms underflow"};

@@ -103,12 +103,14 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     const index_t groups = tokens < options.chunk ? tokens : options.chunk;
     head.group_of.reserve(tokens);
     head.asks.reserve(groups);
+    head.closed.reserve(std::int64_t{groups} * group);
     head.group_tile.reserve(std::int64_t{groups} * group, key_dim, value_dim);
     head.group_rows = begin_queries(sequence, groups, head.group_tile);
   }
   if (options.keys != key_set::near_and_far) return;
   grow(space.far_fields, static_cast<index_t>(space.workers.size()));
-  for (auto& worker : space.far_fields) reserve<B>(worker, options, tokens, group);
+  const index_t moments = space.head(0).leaves.shape().moments;
+  for (auto& worker : space.far_fields) reserve<B>(worker, options, tokens, group, moments);
 }
 
 /// Every sequence of a call, one after the other.

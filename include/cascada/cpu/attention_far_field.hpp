@@ -12,6 +12,7 @@
 //
 // A row's result does not depend on which of the tile's later rows are there.
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -42,16 +43,19 @@ CASCADA_INLINE constexpr index_t far_tile_tokens(const attention_options& option
 }
 
 template <cpu_backend B>
-void reserve(far_field_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group) {
+void reserve(far_field_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group,
+             index_t moments) {
   const std::int64_t tile = far_tile_tokens(options, group) < tokens ? far_tile_tokens(options, group) : tokens;
   const std::int64_t rows = tile * group, leaves = whole_blocks<B>(tokens);
   scratch.weights.reserve(rows * leaves);
-  scratch.spreads.reserve(rows * options.moments.value_or(0));
+  scratch.spreads.reserve(rows * moments);
   scratch.shares.reserve(rows);
   scratch.maxima.reserve(rows);
   scratch.closed.reserve(rows * vec<B>::width);
   if (options.open != opening::by_mass) return;
   scratch.bounds.reserve(rows);
+  scratch.near_maxima.reserve(rows);
+  scratch.near_sums.reserve(rows * vec<B>::width);
   scratch.open.reserve(leaves / vec<B>::width);
   scratch.leaves.reserve(leaves);
   scratch.leaves_seen.reserve(tile);
@@ -74,7 +78,7 @@ void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, floa
         const float element = element_of<E>(query, k);
         square += element * element;
       }
-      if constexpr (!std::same_as<E, float>) square *= tile.scale * tile.scale;
+      if constexpr (!std::same_as<E, float>) square = square * tile.scale * tile.scale;
       square *= static_cast<float>(0.5 / std::numbers::log2e);
       *spreads++ = square < largest ? square : largest;
     }
@@ -141,10 +145,14 @@ void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_s
   }
 }
 
+/// A leaf's logit exceeds those of its tokens by log n + 4 at most, but for its rounding. Beyond this, that may be
+/// more.
+inline constexpr float largest_sure_logit = 0x1p22f;
+
 /// Turns logits into weights, relative to the maximum over near field and leaves, which enter the sums. The values seen
 /// before shrink in add_leaf_values, by shares [rows].
 template <cpu_backend B, class E>
-void weigh_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, std::int64_t stride,
+void weigh_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, bool by_mass, std::int64_t stride,
                   far_field_scratch<B>& scratch) noexcept {
   for (index_t row = 0; row < tile.rows; ++row) {
     float*      logits = scratch.weights.data() + row * stride;
@@ -155,6 +163,10 @@ void weigh_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leav
     float       lanes[vec<B>::width];
     share.store(lanes);
     scratch.shares[row] = lanes[0];
+    if (by_mass && std::fabs(now) > largest_sure_logit) {
+      scratch.near_maxima[row] = tile.maxima[row];
+      vec<B>::load(sums).store(scratch.near_sums.data() + row * vec<B>::width);
+    }
     (vec<B>::load(sums) * share).store(sums);
     if constexpr (std::same_as<E, float>)
       weigh_row<B>(logits, leaves.count(), now, leaves.many(), sums, closed);
@@ -187,9 +199,10 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
   index_t           open = 0, opened = 0;
   for (index_t j = 0; j < leaves.count(); j += at_once) scratch.open[j / at_once] = 0;
   for (index_t row = 0; row < tile.rows; ++row) {
-    // Nothing exceeds infinity: a NaN total asks for nothing.
-    const float total   = tile.sum(row);
-    scratch.bounds[row] = is_finite<B>(total) ? open_above * total : std::numeric_limits<float>::infinity();
+    // No weight exceeds these bits, as a float or as a half of them: a NaN total asks for nothing.
+    constexpr auto all_bits = ~std::uint32_t{0};
+    const float    total    = tile.sum(row);
+    scratch.bounds[row]     = is_finite<B>(total) ? open_above * total : std::bit_cast<float>(all_bits);
   }
   for (index_t i = 0; i < tile.rows / tile.group; ++i) {
     for (index_t j = 0; j < leaves.count(); j += at_once) {
@@ -208,14 +221,31 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
   return opened;
 }
 
+/// A row whose tokens may weigh nothing beside their leaf, by its rounding: it goes on from the near field.
+template <cpu_backend B, class E>
+void forget_leaves(const query_rows<B, E>& tile, index_t row, index_t leaves, std::int64_t stride,
+                   far_field_scratch<B>& scratch) noexcept {
+  tile.maxima[row] = scratch.maxima[row] = scratch.near_maxima[row];
+  scratch.shares[row]                    = 1;
+  vec<B>::load(scratch.near_sums.data() + row * vec<B>::width).store(tile.sums + row * vec<B>::width);
+  vec<B>::zero().store(scratch.closed.data() + row * vec<B>::width);
+  float* weights = scratch.weights.data() + row * stride;
+  for (index_t j = 0; j < whole_blocks<B>(leaves) / elements_per_lane<E>; j += vec<B>::width)
+    vec<B>::zero().store(weights + j);
+}
+
 /// Leaves that are open for a row leave its softmax.
 template <cpu_backend B, class E>
-void take_out_leaves(const query_rows<B, E>& tile, std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
+void take_out_leaves(const query_rows<B, E>& tile, index_t leaves, std::int64_t stride,
+                     far_field_scratch<B>& scratch) noexcept {
   for (index_t row = 0; row < tile.rows; ++row) {
     const float taken = take_out<B, E>(scratch.weights.data() + row * stride, scratch.leaves.data(),
                                        scratch.leaves_seen[row / tile.group]);
     tile.sums[row * vec<B>::width] -= taken;
     scratch.closed[row * vec<B>::width] -= taken;
+    if (std::fabs(tile.maxima[row]) <= largest_sure_logit) continue;
+    const float left = tile.sum(row);
+    if (is_finite<B>(left) && left < 0x1p-20f * taken) forget_leaves(tile, row, leaves, stride, scratch);
   }
 }
 
@@ -246,37 +276,40 @@ void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B
       [&](key_block& block, index_t) { block.seen_by = far.seen.data(); }, scratch);
 }
 
+/// The share of a row's softmax, `sum` in all, that weights `closed` relative to 2^drop have; times 2^32, so that sums
+/// of shares do not depend on how tiles are shared out. A NaN row, or one that sees nothing, has none.
+template <cpu_backend B>
+CASCADA_INLINE std::int64_t closed_share(float closed, float drop, float sum) noexcept {
+  const double share = static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(sum);
+  // By bits: -ffast-math takes NaN for any number. Those of numbers below 0, infinite or NaN are larger.
+  const bool within = std::bit_cast<std::uint64_t>(share) <= std::bit_cast<std::uint64_t>(1.001);
+  return within ? static_cast<std::int64_t>(share * 0x1p32) : 0;
+}
+
 /// Counts what a tile read.
 template <cpu_backend B, class E>
 void count_far_field(const query_rows<B, E>& tile, index_t opened, bool by_mass, far_field_scratch<B>& far) noexcept {
   const index_t tokens = tile.rows / tile.group;
-  double        mass   = 0;
-  for (index_t row = 0; row < tile.rows; ++row) {
-    const float drop   = far.maxima[row] - tile.maxima[row];
-    const float closed = reduce_sum(vec<B>::load(far.closed.data() + row * vec<B>::width));
-    mass += static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(tile.sum(row));
-  }
+  for (index_t row = 0; row < tile.rows; ++row)
+    far.counts.mass += closed_share<B>(far.closed_of(row), far.maxima[row] - tile.maxima[row], tile.sum(row));
   for (index_t i = 0; by_mass && i < tokens; ++i) far.counts.opened += far.seen[i];
   far.counts.computed += std::int64_t{opened} * tokens;
-  // In fixed point, so that the sum does not depend on how tiles are shared out. A NaN row has no share.
-  const double share = mass / tile.group;
-  if (share >= 0 && share <= tokens * 1.001) far.counts.mass += static_cast<std::int64_t>(share * 0x1p32);
 }
 
-/// The far field of a tile whose near field is done. O(tokens x (leaves + opened) x d).
+/// The far field of a tile whose near field is done. O(tokens x (leaves + opened) x d). Of rows that are no tokens',
+/// `closed` [rows] gets the weights of closed leaves of several tokens; of the others, null, they are counted.
 template <cpu_backend B, class E, class Sequence>
 void attend_far_tile(const Sequence& sequence, const attention_options& options, index_t kv_head,
                      const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, far_field_scratch<B>& far,
-                     attention_scratch<B, E>& scratch) noexcept {
-  if (leaves.count() == 0) return;
+                     attention_scratch<B, E>& scratch, float* closed) noexcept {
   const bool         by_mass = options.open == opening::by_mass;
   const std::int64_t stride  = whole_blocks<B>(leaves.count());
   index_t            opened  = 0;
   with_products<B, E>([&](auto&& products) {
     score_leaves(products, tile, leaves, stride, far);
-    weigh_leaves(tile, leaves, stride, far);
+    weigh_leaves(tile, leaves, by_mass, stride, far);
     if (by_mass) opened = open_leaves(tile, leaves, options.open_above, stride, far);
-    if (opened > 0) take_out_leaves(tile, stride, far);
+    if (opened > 0) take_out_leaves(tile, leaves.count(), stride, far);
     // The rows of opened tokens lie apart: they are on their way before they are wanted.
     add_leaf_values(products, tile, leaves, stride, far, opened, [&](index_t begin, index_t end) {
       for (index_t i = begin; i < end; ++i) {
@@ -286,18 +319,20 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
     });
   });
   if (opened > 0) attend_opened(sequence, kv_head, tile, opened, far, scratch);
-  count_far_field(tile, opened, by_mass, far);
+  if (!closed) return count_far_field(tile, opened, by_mass, far);
+  for (index_t row = 0; row < tile.rows; ++row) closed[row] = far.closed_of(row);
 }
 
 /// The far field of tokens that begin at a tile's edge.
 template <cpu_backend B, class E, class Sequence>
 void attend_leaves(const Sequence& sequence, const attention_options& options, index_t kv_head,
                    const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, far_field_scratch<B>& far,
-                   attention_scratch<B, E>& scratch) noexcept {
+                   attention_scratch<B, E>& scratch, float* closed = nullptr) noexcept {
+  if (leaves.count() == 0) return;
   const index_t tokens = tile.rows / tile.group, step = far_tile_tokens(options, tile.group);
   for (index_t first = 0; first < tokens; first += step)
     attend_far_tile(sequence, options, kv_head, tile.part(first, tokens - first < step ? tokens - first : step), leaves,
-                    far, scratch);
+                    far, scratch, closed ? closed + first * tile.group : nullptr);
 }
 
 }  // namespace cascada::kernel

@@ -69,7 +69,7 @@ void attend_groups(const Sequence& sequence, const attention_options& options, i
     mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
   }
   attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
-                space.workers.data()[worker]);
+                space.workers.data()[worker], head.closed.data() + first * tile.group);
 }
 
 /// The far field of tokens from `first`, whose near field is done.
@@ -80,9 +80,13 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
   if (options.queries != query_set::grouped)
     return attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
                          space.workers.data()[worker]);
+  if (head.leaves.count() == 0) return;
   for (index_t row = 0; row < tile.rows; ++row) {
     const index_t group = head.group_of[head.lists.slots.data()[first + row / tile.group]];
-    merge_row(tile, row, head.group_rows, group * tile.group + row % tile.group);
+    const index_t asked = group * tile.group + row % tile.group;
+    merge_row(tile, row, head.group_rows, asked);
+    const float drop = head.group_rows.maxima[asked] - tile.maxima[row];
+    space.far_fields.data()[worker].counts.mass += closed_share<B>(head.closed[asked], drop, tile.sum(row));
   }
 }
 
@@ -170,12 +174,14 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     });
     count_chunk(sequence, options, now, space, report);
   }
+  std::int64_t mass = 0;
   for (auto& worker : space.far_fields) {
     report.opened += worker.counts.opened;
     report.computed += worker.counts.computed;
-    report.mass += static_cast<double>(worker.counts.mass) * 0x1p-32;
+    mass += worker.counts.mass;
     worker.counts = {};
   }
+  report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
 }
 
 }  // namespace cascada::kernel

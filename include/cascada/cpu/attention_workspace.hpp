@@ -27,6 +27,8 @@ struct far_field_scratch {
   buffer<float, B>         maxima;       // [rows]: what weights are relative to
   buffer<float, B>         closed;       // [rows, vec width]: weights of closed leaves of several tokens
   buffer<float, B>         bounds;       // [rows]: weights of leaves that open
+  buffer<float, B>         near_maxima;  // [rows]: of rows with huge logits, what the near field left
+  buffer<float, B>         near_sums;    // [rows, vec width]
   buffer<std::uint32_t, B> open;         // [leaves]: bits of those that the tile asked for so far
   buffer<index_t, B>       leaves;       // open ones in the order in which they were asked for
   buffer<index_t, B>       leaves_seen;  // [tokens]: how many of them are open for a token
@@ -34,8 +36,12 @@ struct far_field_scratch {
   buffer<index_t, B>       seen;         // [tokens]: how many of those a token sees
 
   struct {
-    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32
+    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32, over heads
   } counts;
+
+  CASCADA_INLINE float closed_of(index_t row) const noexcept {
+    return reduce_sum(vec<B>::load(closed.data() + row * vec<B>::width));
+  }
 };
 
 /// One KV head's clusters and their leaves, and the groups of queries that ask them.
@@ -48,6 +54,7 @@ struct kv_head_state {
   query_rows<B, E>     group_rows;  // one token per group
   buffer<index_t, B>   group_of;    // [r]: the group of a cluster's tokens in this chunk
   buffer<index_t, B>   asks;        // [groups]: the cluster of a group
+  buffer<float, B>     closed;      // [rows of groups]: weights of closed leaves of several tokens
   index_t              groups = 0;
 };
 
