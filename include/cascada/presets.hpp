@@ -18,14 +18,22 @@ struct preset {
 namespace presets {
 
 /// At most 0.3 % of perplexity at 8192 tokens.
-inline constexpr preset accurate = {.selection = {.threshold = 0.4f}, .attention = {.open_above = 0.003f}};
+inline constexpr preset accurate = {
+    .selection = {.threshold = 0.4f},
+    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.003f},
+};
 
 /// At most 1 %.
-inline constexpr preset balanced = {.selection = {.threshold = 0.4f}, .attention = {.open_above = 0.01f}};
+inline constexpr preset balanced = {
+    .selection = {.threshold = 0.4f},
+    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.008f},
+};
 
 /// At most 3 %.
-inline constexpr preset fast = {.selection = {.threshold = 0.4f},
-                                .attention = {.leaf_threshold = 0.6f, .open_above = 0.01f}};
+inline constexpr preset fast = {
+    .selection = {.threshold = 0.4f},
+    .attention = {.leaf_threshold = 0.7f, .open_above = 0.012f},
+};
 
 }  // namespace presets
 
