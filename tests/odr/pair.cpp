@@ -34,6 +34,10 @@ int main() {
                     !std::memcmp(plain.walked, avx512.walked, sizeof plain.walked) &&
                     !std::memcmp(plain.narrow, avx512.narrow, sizeof plain.narrow);
   if (!same) return std::puts("the sets differ"), 1;
+  std::printf("%lld leaves, %lld tokens of open ones\n", plain.leaves, plain.opened);
+  if (plain.opened == 0 || plain.opened == plain.computed) return std::puts("the leaves decide nothing"), 1;
+  if (plain.leaves != avx512.leaves || plain.opened != avx512.opened || plain.computed != avx512.computed)
+    return std::puts("the leaves, or those that open, differ"), 1;
   const bool near = close(plain.attended, avx512.attended) & close(plain.grouped, avx512.grouped) &
                     close(plain.compressed, avx512.compressed);
   return near ? 0 : 1;
