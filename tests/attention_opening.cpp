@@ -215,7 +215,7 @@ TEST_CASE("opening: below every share, all leaves of several tokens open", "[att
   }
   CHECK(ours.report.opened == opened);
   CHECK(ours.report.computed == opened);
-  CHECK(ours.report.mass == 0);
+  CHECK(ours.report.mass <= 1e-7 * static_cast<double>(ours.report.far_rows));
 }
 
 TEST_CASE("opening: leaves of one token have nothing to open", "[attention]") {

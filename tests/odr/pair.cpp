@@ -34,6 +34,10 @@ int main() {
                     !std::memcmp(first.walked, second.walked, sizeof first.walked) &&
                     !std::memcmp(first.narrow, second.narrow, sizeof first.narrow);
   if (!same) return std::puts("the sets differ"), 1;
+  std::printf("%lld leaves, %lld tokens of open ones\n", first.leaves, first.opened);
+  if (first.opened == 0 || first.opened == first.computed) return std::puts("the leaves decide nothing"), 1;
+  if (first.leaves != second.leaves || first.opened != second.opened || first.computed != second.computed)
+    return std::puts("the leaves, or those that open, differ"), 1;
   const bool near = close(first.attended, second.attended) & close(first.grouped, second.grouped) &
                     close(first.compressed, second.compressed);
   return near ? 0 : 1;

@@ -32,14 +32,20 @@ void copy(const representatives& kept, int* rep) {
   for (index_t t = 0; t < T; ++t) rep[t] = kept.rep.data()[t];
 }
 
-bool attend(attention_options options, const representatives& kept, float* out) {
+bool attend(attention_options options, const representatives& kept, float* out, part_result* counts = nullptr) {
   std::vector<float> q(static_cast<std::size_t>(T) * heads * dim), kv(q.size() / 2);
   for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<float>(element(static_cast<int>(i), 1, 3)) / 8;
   for (std::size_t i = 0; i < kv.size(); ++i) kv[i] = static_cast<float>(element(static_cast<int>(i), 2, 4)) / 8;
   const auto       keys = packed_heads<const float>(kv.data(), T, heads / 2, dim);
   attention<float> attend(options);
-  return attend(packed_heads<const float>(q.data(), T, heads, dim), strided_kv<float>{keys, keys}, {&kept, 1},
-                packed_heads(out, T, heads, dim)) == status::ok;
+  const status     answer = attend(packed_heads<const float>(q.data(), T, heads, dim), strided_kv<float>{keys, keys},
+                                   {&kept, 1}, packed_heads(out, T, heads, dim));
+  if (counts) {
+    counts->leaves   = attend.report().leaves;
+    counts->opened   = attend.report().opened;
+    counts->computed = attend.report().computed;
+  }
+  return answer == status::ok;
 }
 
 }  // namespace
@@ -64,8 +70,8 @@ bool RUN(part_result& result) {
   ok &= narrow.step(rows<bfloat16>(0)) == status::ok;
   copy(narrow.kept(), result.narrow);
 
-  ok &=
-      attend({.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f}, select.kept(), result.attended);
+  ok &= attend({.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f}, select.kept(), result.attended,
+               &result);
   ok &= attend({.queries = query_set::grouped, .window = 16, .chunk = 32, .open = opening::none}, select.kept(),
                result.grouped);
   ok &= attend({.keys = key_set::representatives, .queries = query_set::representatives}, select.kept(),

@@ -11,6 +11,8 @@ struct part_result {
   float attended[tokens * heads * dim];  // near and far field, whose leaves open
   float grouped[tokens * heads * dim];
   float compressed[tokens * heads * dim];  // literal r x r
+
+  long long leaves, opened, computed;  // as the first reports them
 };
 
 /// False on any status but ok.

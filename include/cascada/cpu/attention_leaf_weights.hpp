@@ -77,9 +77,12 @@ template <cpu_backend B>
 CASCADA_INLINE void weigh_row_of_pairs(float* logits, index_t count, float now, const float* many, float* sums,
                                        float* closed) noexcept {
   const score_row<B, false> row{logits, nullptr, _mm512_set1_ps(1)};
-  float                     same   = now;
   const index_t             padded = whole_weights(count);
+  const auto                before = vec<B>::load(sums);  // apart: not even 2^0 is exact there
+  float                     same   = now;
+  vec<B>::zero().store(sums);
   absorb_scores(row, now, logits, count, padded, same, sums);
+  (before + vec<B>::load(sums)).store(sums);
   auto several = vec<B>::zero();
   for (index_t j = 0; j < padded / 2; j += vec<B>::width)
     several = add_pair_products(vec<B>::load(logits + j), vec<B>::load(many + j), several);
