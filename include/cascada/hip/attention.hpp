@@ -11,17 +11,16 @@
 namespace cascada {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else `unsupported`):
-/// key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
-/// between tokens less than 2^26. Means of clusters and of groups' queries are rounded to Scalar, and so are the
-/// softmax's weights before they meet the values. A NaN in v can reach rows up to 31 tokens before it.
+/// leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim
+/// = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and between tokens less than
+/// 2^26. Means are rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v can reach rows up to 31 tokens before it. There is no report.
 ///
-/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. Where
-///              one has failed nothing is written. KV heads with selections of their own run one after the other
+/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
+///              one has failed, nothing is written. KV heads with selections of their own run one after the other
 template <row_scalar Scalar, gfx942_backend B>
 class attention<Scalar, B> {
  public:
-  explicit attention(attention_options options = {}, B where = {})
-      : options_(options), where_(where), memory_(where) {}
+  explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where), memory_(where) {}
 
   template <row_scalar Out>
     requires std::same_as<Out, Scalar> || std::same_as<Out, float>
@@ -31,6 +30,7 @@ class attention<Scalar, B> {
     const index_t whole[] = {0, q.tokens};
     const auto    offsets = sequence_offsets.empty() ? std::span<const index_t>(whole) : sequence_offsets;
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
+    if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = kernel::check_shapes<default_backend>(q, kv, out, offsets); answer != status::ok)
       return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
@@ -46,9 +46,9 @@ class attention<Scalar, B> {
     for (std::size_t s = 0; s < sequences; ++s) {
       const index_t begin = offsets[s], tokens = offsets[s + 1] - begin;
       for (index_t p = 0; p < parts && tokens > 0; ++p) {
-        const auto own   = [&](const auto& heads) { return part(heads, begin, tokens, p, heads.heads / parts); };
-        const auto layer = selects() ? selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)]
-                                     : hip::selection_layer{};
+        const auto   own    = [&](const auto& heads) { return part(heads, begin, tokens, p, heads.heads / parts); };
+        const auto   layer  = selects() ? selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)]
+                                        : hip::selection_layer{};
         const status answer = run(own(q), {own(kv.keys), own(kv.values)}, layer, own(out));
         if (answer != status::ok) return answer;
       }
@@ -67,6 +67,15 @@ class attention<Scalar, B> {
 
   bool selects() const noexcept {
     return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
+  }
+
+  /// Which leaves the kernels make. Where all of them open, none are made.
+  static status check_leaves(const attention_options& options) noexcept {
+    if (options.keys != key_set::near_and_far || options.open == opening::all) return status::ok;
+    if (options.open == opening::by_mass) return status::unsupported;
+    if (options.leaves == leaf_formation::by_keys) return status::unsupported;
+    const index_t groups = options.moments.value_or(1);
+    return groups <= hip::most_groups && (groups & (groups - 1)) == 0 ? status::ok : status::unsupported;
   }
 
   template <class Out>
