@@ -5,15 +5,18 @@
 
 #include <cmath>
 #include <cstdint>
-#include <memory>
 #include <span>
+#include <vector>
 
 #include "bench/data.hpp"
+#include "bench/exports.hpp"
 #include "bench/memory.hpp"
 #include "bench/peak.hpp"
+#include "bench/presets.hpp"
 #include "cascada/cascada.hpp"
 
 using namespace cascada;
+using bench::with_rows;
 
 namespace {
 
@@ -24,8 +27,8 @@ backend on(pool* threads) { return {.executor = {threads}}; }
 
 /// A selector or a cascade, of any row type.
 struct selection {
-  virtual ~selection() = default;
-  virtual status                  run(const void* x, index_t tokens, index_t cols) = 0;
+  virtual ~selection()                                                                             = default;
+  virtual status                  run(const void* x, index_t tokens, index_t cols, index_t stride) = 0;
   virtual status                  inherit(const representatives&) { return status::unsupported; }
   virtual representatives         kept() const   = 0;
   virtual const selection_report& report() const = 0;
@@ -38,8 +41,8 @@ struct full_selection : selection {
   full_selection(const selection_options& options, bool by_gram_matrix, pool* threads)
       : by_gram_matrix_(by_gram_matrix), select_(options, on(threads)) {}
 
-  status run(const void* x, index_t tokens, index_t cols) override {
-    const matrix_view<const Scalar> rows{static_cast<const Scalar*>(x), tokens, cols, cols};
+  status run(const void* x, index_t tokens, index_t cols, index_t stride) override {
+    const matrix_view<const Scalar> rows{static_cast<const Scalar*>(x), tokens, cols, stride};
     return by_gram_matrix_ ? select_.literal(rows) : select_(rows);
   }
   representatives         kept() const override { return select_.kept(); }
@@ -54,8 +57,8 @@ template <class Scalar>
 struct cascaded_selection : selection {
   cascaded_selection(const selection_options& options, pool* threads) : cascade_(options, on(threads)) {}
 
-  status run(const void* x, index_t tokens, index_t cols) override {
-    return cascade_.step({static_cast<const Scalar*>(x), tokens, cols, cols});
+  status run(const void* x, index_t tokens, index_t cols, index_t stride) override {
+    return cascade_.step({static_cast<const Scalar*>(x), tokens, cols, stride});
   }
   status                  inherit(const representatives& state) override { return cascade_.inherit(state); }
   representatives         kept() const override { return cascade_.kept(); }
@@ -75,9 +78,10 @@ selection* make_selection(selection_kind kind, float threshold, prefilter filter
 
 /// Attention of any row type over packed [tokens, heads, dim] buffers.
 struct attender {
-  virtual ~attender() = default;
+  virtual ~attender()                                                                     = default;
   virtual status run(const void* q, const void* k, const void* v, index_t tokens, index_t heads, index_t kv_heads,
                      index_t dim, std::span<const representatives> selections, void* out) = 0;
+  virtual const attention_report& report() const                                          = 0;
 };
 
 template <class Scalar>
@@ -92,14 +96,13 @@ struct attender_of : attender {
     return attend_(rows(q, heads), strided_kv<Scalar>{rows(k, kv_heads), rows(v, kv_heads)}, selections,
                    packed_heads(static_cast<Scalar*>(out), tokens, heads, dim));
   }
+  const attention_report& report() const override { return attend_.report(); }
 
  private:
   attention<Scalar> attend_;
 };
 
 }  // namespace
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
 
 /// representatives of one selection, as pointers; valid until it runs again.
 struct kept_tokens {
@@ -109,15 +112,15 @@ struct kept_tokens {
 
 EXPORT pool* cascada_pool(int threads) { return new pool(threads); }
 
-EXPORT selection* cascada_selection(int kind, bool bf16, float threshold, int filter, pool* threads) {
-  const auto what   = static_cast<selection_kind>(kind);
-  const auto chosen = static_cast<prefilter>(filter);
-  return bf16 ? make_selection<bfloat16>(what, threshold, chosen, threads)
-              : make_selection<float>(what, threshold, chosen, threads);
+EXPORT selection* cascada_selection(int kind, int rows, float threshold, int filter, pool* threads) {
+  return with_rows(rows, [&](auto scalar) {
+    return make_selection<decltype(scalar)>(static_cast<selection_kind>(kind), threshold,
+                                            static_cast<prefilter>(filter), threads);
+  });
 }
 EXPORT void cascada_selection_free(selection* self) { delete self; }
-EXPORT int  cascada_select(selection* self, const void* x, index_t tokens, index_t cols) {
-  return static_cast<int>(self->run(x, tokens, cols));
+EXPORT int  cascada_select(selection* self, const void* x, index_t tokens, index_t cols, index_t stride) {
+   return static_cast<int>(self->run(x, tokens, cols, stride));
 }
 EXPORT int cascada_inherit(selection* self, const selection* from) {
   return static_cast<int>(self->inherit(from->kept()));
@@ -130,31 +133,79 @@ EXPORT std::int64_t cascada_pairs_evaluated(const selection* self) { return self
 EXPORT std::int64_t cascada_pairs_rechecked(const selection* self) { return self->report().pairs_rechecked; }
 EXPORT std::int64_t cascada_gram_operations(const selection* self) { return self->report().gram.total(); }
 
-EXPORT attender* cascada_attention(bool bf16, int keys, int queries, bool causal, index_t window, index_t chunk,
-                                   index_t budget, index_t candidates, pool* threads) {
-  const attention_options options{.keys       = static_cast<key_set>(keys),
-                                  .queries    = static_cast<query_set>(queries),
-                                  .causal     = causal,
-                                  .window     = window,
-                                  .chunk      = chunk,
-                                  .budget     = budget,
-                                  .candidates = candidates};
-  if (bf16) return new attender_of<bfloat16>(options, threads);
-  return new attender_of<float>(options, threads);
+/// attention_options as plain numbers; moments 0: no correction.
+struct attention_setting {
+  int   keys, queries, causal, window, chunk, sink_tokens, leaves;
+  float leaf_threshold;
+  int   leaf, moments, open;
+  float open_above;
+  int   tile;
+};
+
+EXPORT attention_setting bench_setting(const attention_options* given) {
+  const attention_options options = given ? *given : attention_options{};
+  return {.keys           = static_cast<int>(options.keys),
+          .queries        = static_cast<int>(options.queries),
+          .causal         = options.causal,
+          .window         = options.window,
+          .chunk          = options.chunk,
+          .sink_tokens    = options.sink_tokens,
+          .leaves         = static_cast<int>(options.leaves),
+          .leaf_threshold = options.leaf_threshold,
+          .leaf           = options.leaf,
+          .moments        = options.moments.value_or(0),
+          .open           = static_cast<int>(options.open),
+          .open_above     = options.open_above,
+          .tile           = options.tile};
+}
+
+/// A preset: its name, the features of its selection (bench/presets.hpp) and its options. The name is null past the
+/// last.
+struct named_setting {
+  const char*       name;
+  int               features;
+  float             threshold;
+  attention_setting attention;
+};
+
+EXPORT named_setting bench_preset(int i) {
+  if (i < 0 || i >= static_cast<int>(std::size(bench::presets))) return {};
+  const bench::preset& one = bench::presets[i];
+  return {one.name, static_cast<int>(one.from), one.threshold, bench_setting(&one.attention)};
+}
+
+EXPORT attender* cascada_attention(int rows, const attention_setting* setting, pool* threads) {
+  attention_options options{.keys           = static_cast<key_set>(setting->keys),
+                            .queries        = static_cast<query_set>(setting->queries),
+                            .causal         = setting->causal != 0,
+                            .window         = setting->window,
+                            .chunk          = setting->chunk,
+                            .sink_tokens    = setting->sink_tokens,
+                            .leaves         = static_cast<leaf_formation>(setting->leaves),
+                            .leaf_threshold = setting->leaf_threshold,
+                            .leaf           = setting->leaf,
+                            .moments        = setting->moments,
+                            .open           = static_cast<opening>(setting->open),
+                            .open_above     = setting->open_above,
+                            .tile           = setting->tile};
+  if (setting->moments == 0) options.moments.reset();
+  return with_rows(rows, [&](auto scalar) -> attender* { return new attender_of<decltype(scalar)>(options, threads); });
 }
 EXPORT void cascada_attention_free(attender* self) { delete self; }
-EXPORT int  cascada_attend(attender* self, const void* q, const void* k, const void* v, index_t tokens, index_t heads,
-                           index_t kv_heads, index_t dim, const kept_tokens* kept, void* out) {
-  representatives selection;
-  if (kept) {
-    const auto T = static_cast<std::size_t>(kept->tokens), r = static_cast<std::size_t>(kept->count);
-    selection = {{kept->indices, r}, {kept->rep, T}, {kept->counts, r}};
+
+/// `kept`: `selections` of them, none, one, or one per KV head.
+EXPORT int cascada_attend(attender* self, const void* q, const void* k, const void* v, index_t tokens, index_t heads,
+                          index_t kv_heads, index_t dim, const kept_tokens* kept, index_t selections, void* out) {
+  std::vector<representatives> all;
+  for (const auto& one : std::span(kept, static_cast<std::size_t>(selections))) {
+    const auto T = static_cast<std::size_t>(one.tokens), r = static_cast<std::size_t>(one.count);
+    all.push_back({{one.indices, r}, {one.rep, T}, {one.counts, r}});
   }
-  return static_cast<int>(self->run(q, k, v, tokens, heads, kv_heads, dim,
-                                    kept ? std::span<const representatives>(&selection, 1)
-                                         : std::span<const representatives>{},
-                                    out));
+  return static_cast<int>(self->run(q, k, v, tokens, heads, kv_heads, dim, all, out));
 }
+
+/// Of the last call.
+EXPORT void cascada_attended(const attender* self, attention_report* report) { *report = self->report(); }
 
 /// Bytes that the library holds on the heap, and the most since the last reset.
 EXPORT std::int64_t bench_memory_held() { return bench::memory_held(); }

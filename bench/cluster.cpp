@@ -1,11 +1,13 @@
-// Clusters from representatives, and their summaries: what attention needs beside the set itself.
+// Clusters from representatives, and their leaves: what attention needs beside the set itself.
 
 #include <random>
 #include <vector>
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
-#include "cascada/cpu/cluster.hpp"
+#include "cascada/cluster.hpp"
+#include "cascada/cpu/leaf_chains.hpp"
+#include "cascada/cpu/leaves.hpp"
 
 using namespace cascada;
 
@@ -42,32 +44,62 @@ void list_clusters(benchmark::State& state) {
 }
 BENCHMARK(list_clusters)->Arg(1024)->Arg(32768);
 
-/// Means of one KV head's clusters over chunks of 128 tokens. Reads every key and value once; held back by the means,
-/// which are taken anew for each cluster that a chunk reaches, and stored in strides of a key panel.
+/// rows [T, dim], read as attention does.
+auto reader(const std::vector<float>& rows, index_t dim) {
+  return [data = rows.data(), dim](index_t t) { return strided_row<float>{data + std::int64_t{t} * dim}; };
+}
+
+std::vector<float> clustered_keys(index_t tokens, index_t dim) {
+  std::vector<float> keys(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(dim));
+  bench::clustered_rows(tokens, dim, tokens / 5, 0, 1, 0, keys.data());
+  return keys;
+}
+
+/// Sums, means and variances of leaves of 16 tokens over chunks of 128. Reads every key and value once; held back by
+/// the means, which are taken anew for each leaf that a chunk reaches, and stored in strides of a key panel.
 void summaries(benchmark::State& state) {
-  const auto                         tokens = static_cast<index_t>(state.range(0)), dim = index_t{64};
-  const auto                         rep    = random_rep(tokens);
-  std::vector<index_t>               indices;
-  const auto                         kept = with_indices(rep, indices);
-  kernel::cluster_lists<backend>     lists;
-  kernel::cluster_summaries<backend> sums;
-  lists.reserve(tokens);
-  sums.reserve(kept.count(), dim, dim);
-  const auto         clusters = lists.list(kept);
-  std::vector<float> k(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(dim)), v = k;
-  bench::random_rows(tokens, dim, 1, k.data());
-  bench::random_rows(tokens, dim, 2, v.data());
-  const auto row = [&](const std::vector<float>& rows) {
-    return [&](index_t t) { return strided_row<float>{rows.data() + std::int64_t{t} * dim}; };
-  };
+  const auto           tokens = static_cast<index_t>(state.range(0)), dim = index_t{64}, moments = index_t{8};
+  const auto           rep = random_rep(tokens);
+  std::vector<index_t> indices, slots(rep.size()), offsets(rep.size() + 1), members(rep.size());
+  const auto           kept = with_indices(rep, indices);
+  const auto           k = clustered_keys(tokens, dim), v = clustered_keys(tokens, dim);
+  const auto           key = reader(k, dim), value = reader(v, dim);
+  kernel::leaf_summaries<backend> leaves;
+  cascada::list_clusters(kept, slots.data(), offsets.data(), members.data());
+  leaves.reserve(tokens, dim, dim, moments);
   for (auto _ : state) {
-    sums.clear(dim, dim);
-    for (index_t end = 128; end <= tokens; end += 128) sums.extend(clusters.slots.data(), end, row(k), row(v));
+    leaves.clear({.key_dim = dim, .value_dim = dim, .size = 16, .moments = moments}, tokens);
+    for (index_t end = 128; end <= tokens; end += 128)
+      leaves.extend([&](index_t t) { return slots.data()[t]; }, end, key, value);
     benchmark::ClobberMemory();
   }
+  state.counters["leaves"] = leaves.count();
   state.SetItemsProcessed(state.iterations() * tokens);
-  bench::report_bytes(state, 8.0 * tokens * dim);
+  bench::report_bytes(state, 8.0 * dim * (tokens + leaves.count()));
 }
 BENCHMARK(summaries)->Arg(1024)->Arg(32768);
+
+/// The chain of every token, in one cluster. FLOP are those of its key with each anchor there is so far; held back by
+/// sums that wait for the one before, by one key at a time, and by the choice of the nearest.
+void assign_leaves(benchmark::State& state) {
+  const auto                   tokens = static_cast<index_t>(state.range(0)), dim = index_t{64};
+  const auto                   k   = clustered_keys(tokens, dim);
+  const auto                   key = reader(k, dim);
+  kernel::leaf_chains<backend> chains;
+  chains.reserve(tokens, dim);
+  double pairs = 0;
+  for (auto _ : state) {
+    pairs = 0;
+    chains.clear(1, dim, 0.7f);
+    for (index_t t = 0; t < tokens; ++t) {
+      pairs += chains.count();
+      benchmark::DoNotOptimize(chains.join(0, key(t)));
+    }
+  }
+  state.counters["chains"] = chains.count();
+  state.SetItemsProcessed(state.iterations() * tokens);
+  bench::report_flops(state, 2.0 * pairs * dim);
+}
+BENCHMARK(assign_leaves)->Arg(1024)->Arg(8192);
 
 }  // namespace

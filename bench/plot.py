@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
-from harness.report import LABELS  # noqa: E402
+from harness.report import KINDS, LABELS, NEAR_FAR_LENGTHS, variant  # noqa: E402
 
 # Okabe and Ito's colours, which remain distinct for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
@@ -55,6 +55,33 @@ def draw_ratios(report, axes):
     axes.set_title("Times as fast as the peer")
 
 
+def balanced_over_length(report):
+    """{(kind, variant): [(T, times as fast as own dense attention)]}, of the preset `balanced`."""
+    lines = {}
+    for kind in KINDS:
+        for name in (f"nearfar_{kind}_vs_own_dense_{T}" for T in NEAR_FAR_LENGTHS):
+            for entry in report["entries"]:
+                if entry["name"] == name and variant(entry).startswith("balanced"):
+                    lines.setdefault((kind, variant(entry)), []).append((entry["T"], entry["value"]))
+    return lines
+
+
+def draw_lengths(lines, axes):
+    """A line per type of rows and form of the preset."""
+    colours = dict(zip(KINDS, (VERMILLION, BLUE)))
+    styles = dict(zip(dict.fromkeys(form for _, form in lines), ("o-", "s--", "^:")))
+    for (kind, form), points in lines.items():
+        axes.semilogx(*zip(*points), styles[form], color=colours[kind], markersize=6, label=f"{KINDS[kind]}, {form}")
+    axes.axhline(1, color="#333333", linewidth=1)
+    axes.set_xticks(sorted({T for points in lines.values() for T, _ in points}))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}×"))
+    axes.minorticks_off()
+    axes.set_xlabel("T, tokens")
+    axes.set_title("Near + far, times as fast as own dense")
+    axes.legend(loc="upper left", fontsize=9)
+
+
 def thousands(x, _):
     return f"{x / 1024:g} k"
 
@@ -78,25 +105,28 @@ def draw_growth(entry, axes, unit, colours, lines):
 
 def draw(report, path):
     named = {entry["name"]: entry for entry in report["entries"]}
-    growth = [name for name in ("time_exponent", "peak_memory") if name in named]
-    figure = plt.figure(figsize=(12.5, 6.4) if growth else (8.5, 6.4))
-    grid = figure.add_gridspec(max(1, len(growth)), 2 if growth else 1, width_ratios=[1.5, 1] if growth else None)
+    lines = balanced_over_length(report)
+    beside = [name for name in ("time_exponent", "peak_memory") if name in named] + (["near_far"] if lines else [])
+    rows = len({entry["name"] for entry in report["entries"] if entry["measure"] == "ratio"})
+    figure = plt.figure(figsize=(12.5 if beside else 8.5, max(6.4, 0.31 * rows, 3 * len(beside))))
+    grid = figure.add_gridspec(max(1, len(beside)), 2 if beside else 1, width_ratios=[1.5, 1] if beside else None)
     draw_ratios(report, figure.add_subplot(grid[:, 0]))
-    if "time_exponent" in named:
-        entry = named["time_exponent"]
-        axes = figure.add_subplot(grid[0, 1])
+    panels = {name: figure.add_subplot(grid[place, 1]) for place, name in enumerate(beside)}
+    if "time_exponent" in panels:
+        entry, axes = named["time_exponent"], panels["time_exponent"]
         first = entry["series"][0]
         quadratic = [first["seconds"] * (point["T"] / first["T"]) ** 2 for point in entry["series"]]
         draw_growth(entry, axes, 1, [VERMILLION],
                     [("seconds", f"measured, ∝ T^{entry['value']:.2f}"), (quadratic, "∝ T²")])
         axes.set_title(f"Seconds of all stages (r = {entry['r']})")
-    if "peak_memory" in named:
-        axes = figure.add_subplot(grid[len(growth) - 1, 1])
-        entry = named["peak_memory"]
+    if "peak_memory" in panels:
+        entry, axes = named["peak_memory"], panels["peak_memory"]
         draw_growth(entry, axes, 2**20, [BLUE, GREEN],
                     [("reserved_bytes", "reserved"), ("resident_bytes", "in use"),
                      ([point["bytes_of_t_by_t"] / 2**20 for point in entry["series"]], "T × T floats")])
         axes.set_title("Memory beyond inputs and outputs, MiB")
+    if lines:
+        draw_lengths(lines, panels["near_far"])
     figure.suptitle(f"Cascada and its peers on {report['machine']['cpu']}, one thread", x=0.01, ha="left", fontsize=13,
                     fontweight="bold")
     figure.tight_layout()

@@ -2,7 +2,8 @@
 import copy
 import unittest
 
-from harness.report import NAMES, faults, meets_target
+from harness.report import LABELS, MEASURES, MORE_NAMES, NAMES, faults, meets_target, variant
+from table import UNITS, rows
 
 ENTRY = {"name": "cascade_1024", "case": "", "measure": "ratio", "value": 1.3, "target": 1.2, "ours": 1.0, "peer": 1.3,
          "peer_name": "own full selection", "ratio": 1.3, "of_peak": 0.5, "threads": 1, "T": 1024, "d": 576,
@@ -38,8 +39,27 @@ class WellFormed(unittest.TestCase):
     def test_targets(self):
         self.assertTrue(meets_target(ENTRY))
         self.assertFalse(meets_target({**ENTRY, "value": 1.1}))
-        self.assertTrue(meets_target({**ENTRY, "measure": "exponent", "value": 1.1}))
+        for measure in ("exponent", "cost"):
+            self.assertTrue(meets_target({**ENTRY, "measure": measure, "value": 1.1}))
+            self.assertFalse(meets_target({**ENTRY, "measure": measure, "value": 1.3}))
         self.assertIsNone(meets_target({**ENTRY, "target": None}))
+
+    def test_every_name_has_a_label_and_every_measure_a_unit(self):
+        self.assertEqual(set(LABELS), set(NAMES + MORE_NAMES))
+        self.assertEqual(set(UNITS), set(MEASURES))
+
+
+class Table(unittest.TestCase):
+    def test_variants_have_rows_of_their_own(self):
+        cases = [{**ENTRY, "case": "by keys: T=1"}, {**ENTRY, "case": "by keys: T=2"},
+                 {**ENTRY, "case": "by cascade: T=1", "target": None}]
+        found = [(label, len(entries)) for label, _, _, entries in rows(cases)]
+        self.assertEqual(found, [("cascade, T = 1024, by keys", 2), ("cascade, T = 1024, by cascade", 1)])
+
+    def test_cases_without_a_target_give_way_to_those_of_their_variant_that_have_one(self):
+        self.assertEqual(variant(ENTRY), "")
+        cases = [ENTRY, {**ENTRY, "peer_name": "another", "target": None}]
+        self.assertEqual([peer for _, peer, _, _ in rows(cases)], ["own full selection"])
 
 
 if __name__ == "__main__":

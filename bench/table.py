@@ -3,9 +3,9 @@ import argparse
 import json
 import pathlib
 
-from harness.report import LABELS, MEASURES, meets_target
+from harness.report import LABELS, MEASURES, meets_target, variant
 
-UNITS = {"ratio": "{}x", "of_peak": "{} of peak", "exponent": "{}"}
+UNITS = {"ratio": "{}x", "of_peak": "{} of peak", "of_bandwidth": "{} of bandwidth", "cost": "{}x", "exponent": "{}"}
 
 
 def span(values):
@@ -28,14 +28,17 @@ def line(label, peer, measure, cases):
 
 
 def rows(entries):
-    """(label, peer, measure, cases) by name, measure, peer and target; peers without a target only where none has one."""
+    """(label, peer, measure, cases) by name, measure, variant, peer and target; peers without a target only where none
+    has one."""
     for name, label in LABELS.items():
-        for measure in MEASURES:
-            cases = [entry for entry in entries if (entry["name"], entry["measure"]) == (name, measure)]
+        named = [entry for entry in entries if entry["name"] == name]
+        for measure, kind in dict.fromkeys((entry["measure"], variant(entry)) for entry in named):
+            cases = [entry for entry in named if (entry["measure"], variant(entry)) == (measure, kind)]
             if any(case["target"] is not None for case in cases):
                 cases = [case for case in cases if case["target"] is not None]
+            what = label.split(", against")[0] + (f", {kind}" if kind else "")
             for peer, target in dict.fromkeys((case["peer_name"], case["target"]) for case in cases):
-                yield label.split(", against")[0], peer, measure, [
+                yield what, peer, measure, [
                     case for case in cases if (case["peer_name"], case["target"]) == (peer, target)]
 
 

@@ -15,6 +15,9 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
 
+# install_libfuzzer: the run-time libraries of clang's fuzzer and sanitizers, a package named by its version.
+install_libfuzzer() { install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"; }
+
 # recent_cmake FOLDER: a cmake of at least 3.25 on PATH, from PyPI into a virtual environment in FOLDER if need be.
 recent_cmake() {
   local version

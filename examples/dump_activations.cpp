@@ -31,6 +31,8 @@ int dump(int count, char** values) {
   const auto    wanted = given.integers("--layers");
   const auto    tokens = read_tokens(given.text("--tokens"), given.integer("--length", 0, 1));
   const decoder model(given.text("--model"));
+  warn_of_unused(model.unused());
+  require_writable(output);
   for (const int layer : wanted)
     if (layer < 0 || layer >= model.layers()) throw bad_input("the model has no layer " + std::to_string(layer));
 

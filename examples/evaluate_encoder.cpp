@@ -33,26 +33,30 @@ constexpr const char* usage = R"(cascada-evaluate-encoder --model DIR --tokens F
   --output DIR          where report.json goes (build/report)
 )";
 
+constexpr const char* default_modes = "literal,weighted,all-queries,random";
+
 struct settings {
-  std::string                 model, tokens, output, rows;
+  std::string                 model, tokens, output;
   index_t                     length, pieces;
   std::vector<float>          thresholds;
+  attention_mode              dense;  // the yardstick
   std::vector<attention_mode> modes;
   index_t                     threads;
   std::uint64_t               seed;
 };
 
 settings read_settings(const arguments& given) {
-  const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const nlohmann::json shared = {{"features", given.text("--features", "residual")}};
+  const auto           cores  = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   return {.model      = given.text("--model"),
           .tokens     = given.text("--tokens"),
           .output     = given.text("--output", "build/report"),
-          .rows       = given.text("--features", "residual"),
           .length     = given.integer("--length", 512, 2),
           .pieces     = given.integer("--pieces", 64, 2),
           .thresholds = given.thresholds("--thresholds", "0.8"),
-          .modes      = modes_named(given.text("--modes", default_encoder_modes), encoder_mode_named),
-          .threads    = given.integer("--threads", cores, 1),
+          .dense      = mode_named("dense", encoder_modes, shared),
+          .modes      = modes_named(given.text("--modes", default_modes), encoder_modes, shared),
+          .threads    = given.integer("--threads", cores, 1, threads::most),
           .seed       = static_cast<std::uint64_t>(given.integer("--seed", 1, 0))};
 }
 
@@ -75,8 +79,7 @@ struct threshold_result {
 
 class comparison {
  public:
-  comparison(const settings& s, backend where)
-      : settings_(s), rows_(features_named(s.rows)), where_(where), model_(s.model, where) {
+  comparison(const settings& s, backend where) : settings_(s), where_(where), model_(s.model, where) {
     if (s.length > model_.positions())
       throw bad_input("the model has " + std::to_string(model_.positions()) + " positions, fewer than --length");
     if (s.pieces > std::numeric_limits<index_t>::max() / s.length)
@@ -84,6 +87,7 @@ class comparison {
     const auto tokens = read_tokens(s.tokens, s.length * s.pieces);
     for (index_t i = 0; i < s.pieces; ++i)
       pieces_.emplace_back(tokens.begin() + i * s.length, tokens.begin() + (i + 1) * s.length);
+    warn_of_unused(model_.unused());
   }
 
   std::vector<threshold_result> run() {
@@ -91,7 +95,10 @@ class comparison {
     for (const cascade_summary& cascade : run_dense()) {
       const std::size_t i = out.size();
       out.push_back({settings_.thresholds[i], cascade, {}});
-      for (const attention_mode& mode : settings_.modes) out[i].modes.push_back(run_mode(mode, i));
+      for (attention_mode mode : settings_.modes) {
+        mode.selection.threshold = settings_.thresholds[i];
+        out[i].modes.push_back(run_mode(mode));
+      }
     }
     return out;
   }
@@ -101,19 +108,16 @@ class comparison {
   std::vector<cascade_summary> run_dense() {
     const progress                        shown("dense", settings_.pieces, "piece");
     std::vector<std::vector<layer_study>> layers(settings_.thresholds.size());
-    counts_.resize(layers.size());
     for (index_t p = 0; p < settings_.pieces; ++p) {
       shown.step(p);
       std::vector<cascade_study> studies;
-      for (const float threshold : settings_.thresholds) studies.emplace_back(rows_, threshold, where_);
-      mode_attention attend(encoder_mode_named("dense"), rows_, 1, {}, 0, where_);
+      for (const float threshold : settings_.thresholds) studies.emplace_back(settings_.dense.rows, threshold, where_);
+      mode_attention attend(settings_.dense, 0, where_);
       dense_.push_back(embed_piece(p, attend, [&](const attention_input& layer) {
         for (cascade_study& study : studies) study(layer);
       }));
-      for (std::size_t i = 0; i < studies.size(); ++i) {
+      for (std::size_t i = 0; i < studies.size(); ++i)
         layers[i].insert(layers[i].end(), studies[i].layers().begin(), studies[i].layers().end());
-        counts_[i].push_back(studies[i].counts());
-      }
     }
     shown.done();
     std::vector<cascade_summary> out;
@@ -121,24 +125,21 @@ class comparison {
     return out;
   }
 
-  embedding_result run_mode(const attention_mode& mode, std::size_t threshold_index) {
-    const float threshold = settings_.thresholds[threshold_index];
-    char        name[64];
-    std::snprintf(name, sizeof name, "%s, tau %g", mode.name.c_str(), static_cast<double>(threshold));
-    const progress      shown(name, settings_.pieces, "piece");
-    embedding_result    out{.name = mode.name};
+  embedding_result run_mode(const attention_mode& mode) {
+    const progress   shown(mode.name + ", tau " + decimal(mode.selection.threshold).dump(), settings_.pieces, "piece");
+    embedding_result out{.name = mode.name};
     std::vector<vector> embeddings;
     for (index_t p = 0; p < settings_.pieces; ++p) {
       shown.step(p);
       const auto     piece = static_cast<std::size_t>(p);
-      mode_attention attend(mode, rows_, threshold, counts_[threshold_index][piece], settings_.seed + piece, where_);
+      mode_attention attend(mode, settings_.seed + piece, where_);
       embeddings.push_back(embed_piece(p, attend, [](const attention_input&) {}));
       const double cosine = static_cast<double>(embeddings.back().dot(dense_[piece]));
       out.cosine += cosine / settings_.pieces;
       out.least_cosine = std::min(out.least_cosine, cosine);
-      out.share += attend.mean_share() / settings_.pieces;
+      out.share += attend.selection().mean_share() / settings_.pieces;
       out.attention_seconds += attend.attention_seconds();
-      out.selection_seconds += attend.selection_seconds();
+      out.selection_seconds += attend.selection().seconds();
     }
     out.rank_correlation = rank_correlation(pair_cosines(embeddings), pair_cosines(dense_));
     shown.done();
@@ -154,13 +155,11 @@ class comparison {
         }));
   }
 
-  const settings&                                settings_;
-  features                                       rows_;
-  backend                                        where_;
-  bert                                           model_;
-  std::vector<std::vector<index_t>>              pieces_;
-  std::vector<vector>                            dense_;   // embedding of each piece
-  std::vector<std::vector<std::vector<index_t>>> counts_;  // r of each threshold, piece and layer
+  const settings&                   settings_;
+  backend                           where_;
+  bert                              model_;
+  std::vector<std::vector<index_t>> pieces_;
+  std::vector<vector>               dense_;  // embedding of each piece
 };
 
 nlohmann::json to_json(const embedding_result& mode) {
@@ -176,7 +175,8 @@ nlohmann::json to_json(const embedding_result& mode) {
 nlohmann::json to_json(const settings& s, const std::vector<threshold_result>& results) {
   nlohmann::json out = {
       {"tokens", s.length},
-      {"settings", {{"features", s.rows}, {"pieces", s.pieces}, {"threads", s.threads}, {"seed", s.seed}}},
+      {"settings",
+       {{"features", name_of(s.dense.rows)}, {"pieces", s.pieces}, {"threads", s.threads}, {"seed", s.seed}}},
       {"thresholds", nlohmann::json::array()}};
   for (const threshold_result& result : results) {
     nlohmann::json modes = nlohmann::json::array();
@@ -214,6 +214,7 @@ int evaluate(int count, char** values) {
   threads        pool(s.threads);
   comparison     compared(s, pool.where());
   make_folder(s.output);
+  require_writable(s.output + "/report.json");
   const auto results = compared.run();
   for (const threshold_result& result : results) print(result);
   write_file(s.output + "/report.json", to_json(s, results).dump(2) + "\n");

@@ -17,10 +17,11 @@ the paper's ranges. Leaves README.md, report.json and two pictures in the output
   --text FILE           UTF-8 text (the first chapters of the Debian Administrator's Handbook)
   --lengths A,B,...     tokens (128,256,512,1024,2048,4096, as far as the model has positions)
   --thresholds X,Y,...  Gram thresholds in (0, 1] (0.7,0.75,0.8,0.85,0.9,0.95)
-  --features NAME       rows that selection sees: residual, normalized or keys (residual)
-  --modes A,B,...       decoders: dense, window, random, literal, near-far, near-far-grouped, near-far-refined
-                        (window,literal,near-far,near-far-refined); encoders: dense, literal, weighted, all-queries,
-                        random (literal,weighted,all-queries,random). dense alone: the table without the slow part
+  --features NAME       rows that selection sees: residual, normalized, or keys: each KV head's own (residual)
+  --modes A,B,...       decoders: dense, window, positions, random, literal, near-far-closed, near-far,
+                        near-far-grouped (window,literal,near-far-closed,near-far); encoders: dense, literal, weighted,
+                        all-queries, random (literal,weighted,all-queries,random). dense alone: the table without the
+                        slow part
   --pieces N            encoders: pieces of the text that are embedded (64)
   --threads N           threads (all of the machine)
   --output DIR          where the results go (build/paper-table/MODEL)

@@ -10,22 +10,30 @@ examples/run.sh [options]
 Fetches what is missing (packages, SmolLM2-135M, a text), builds the example engine, runs it, and leaves report.json
 and plots in the output folder.
 
-  --model DIR       folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
-                    Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
-  --text FILE       UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
-  --length N        tokens to read (2048)
-  --threshold X     Gram threshold tau in (0, 1] (0.8)
-  --features NAME   rows that selection sees: residual, normalized or keys (residual)
-  --window N        near field behind a chunk, in tokens (128)
-  --chunk N         tokens of a chunk (128)
-  --budget N        refinement: far tokens that a query attends exactly (128)
-  --candidates N    refinement: candidates per token of the budget (4)
-  --modes A,B,...   dense, window, random, literal, near-far, near-far-grouped, near-far-refined (all of them)
-  --sweep X,Y,...   more thresholds for the modes that select, or none (0.7,0.9)
-  --threads N       threads (all of the machine)
-  --seed N          first seed of the five of mode random (1)
-  --output DIR      where the results go (build/report)
-  --help            this text
+  --model DIR          folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
+                       Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
+  --text FILE          UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
+  --length N           tokens to read (2048)
+  --modes A,B,...      dense, window, positions, random, literal, near-far-closed, near-far, near-far-grouped (all)
+  --sweep X,Y,...      more thresholds for the modes that select, or none (0.5,0.7,0.9)
+  --threads N          threads (all of the machine)
+  --seed N             first seed of the five of mode random (1)
+  --output DIR         where the results go (build/report)
+  --help               this text
+
+What the modes share:
+  --threshold X        Gram threshold tau in (0, 1] (0.8)
+  --features NAME      rows that selection sees: residual, normalized, or keys: each KV head's own (residual)
+  --assign NAME        which representative a token gets: the lowest or the nearest that covers it (lowest)
+  --window N           near field behind a chunk, in tokens (128)
+  --chunk N            tokens of a chunk (128)
+  --sinks N            first tokens that every query attends to exactly (1)
+  --leaves NAME        how a cluster's tokens form leaves: by order or by keys (keys)
+  --leaf-threshold X   leaves by keys: least cosine with a leaf's first key, in (0, 1] (0.7)
+  --leaf N             tokens of a leaf at most (16)
+  --moments N          groups of key dimensions that correct a leaf's logit, or 0 (8)
+  --open-above X       share of the softmax above which a leaf opens, in (0, 1) (0.01)
+  --tile N             tokens that open leaves together; divides the chunk (16)
 EOF
 }
 
@@ -33,8 +41,9 @@ model='' text='' output='' passed=()
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage && exit ;;
-    --model | --text | --output | --length | --threshold | --features | --window | --chunk | --budget | --candidates | \
-      --modes | --sweep | --threads | --seed) [ $# -ge 2 ] || fail "option $1 needs a value" ;;
+    --model | --text | --output | --length | --modes | --sweep | --threads | --seed | --threshold | --features | \
+      --assign | --window | --chunk | --sinks | --leaves | --leaf-threshold | --leaf | --moments | --open-above | \
+      --tile) [ $# -ge 2 ] || fail "option $1 needs a value" ;;
     *) fail "unknown option $1; --help lists the options" ;;
   esac
   case $1 in

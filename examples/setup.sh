@@ -63,15 +63,22 @@ fetch_minilm() {
   rm -r build/download
 }
 
+# unpack_package NAME FOLDER: a Debian package's files, without installing it.
+unpack_package() {
+  command -v apt-get >/dev/null || fail "the text comes from Debian's package $1, and here is no apt-get"
+  rm -rf "$2" && mkdir -p "$2"
+  download() { (cd "$2" && apt-get -qq -o APT::Sandbox::User=root download "$1"); }
+  download "$1" "$2" 2>/dev/null || { as_root apt-get update -q >&2 && download "$1" "$2"; } ||
+    fail "cannot download Debian's package $1"
+  dpkg-deb -x "$2"/*.deb "$2"
+}
+
 fetch_handbook() {
   [ -f build/handbook.txt ] && return
   step "The handbook's text from Debian's package debian-handbook"
-  local folder=build/debian-handbook
   command -v apt-get >/dev/null || fail "the default text comes from a Debian package; pass a text with --text FILE"
-  rm -rf $folder && mkdir -p $folder
-  download() { (cd $folder && apt-get -qq -o APT::Sandbox::User=root download debian-handbook); }
-  download 2>/dev/null || { as_root apt-get update -q >&2 && download; }
-  dpkg-deb -x $folder/*.deb $folder
+  local folder=build/debian-handbook
+  unpack_package debian-handbook $folder
   $python examples/tools/handbook.py $folder/usr/share/doc/debian-handbook/html/en-US build/handbook.txt
   rm -r $folder
 }

@@ -9,9 +9,11 @@
 namespace {
 
 std::atomic<long> count{0};
+std::atomic<long> until_failure{0};
 
 void* allocate(std::size_t size, std::size_t alignment) {
   ++count;
+  if (until_failure > 0 && --until_failure == 0) throw std::bad_alloc();
   void* memory = nullptr;
   if (posix_memalign(&memory, std::max(alignment, sizeof(void*)), size) != 0) std::abort();
   return memory;
@@ -20,6 +22,8 @@ void* allocate(std::size_t size, std::size_t alignment) {
 }  // namespace
 
 long tests::allocations() noexcept { return count; }
+
+void tests::fail_allocation(long n) noexcept { until_failure = n; }
 
 // The array and nothrow forms of the standard library call these.
 void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }

@@ -1,5 +1,5 @@
 #pragma once
-// Counts the allocations of a whole program: allocation_counter.cpp replaces operator new.
+// Counts the allocations of a whole program, and lets one of them fail: allocation_counter.cpp replaces operator new.
 
 namespace tests {
 
@@ -13,5 +13,8 @@ long allocations_of(Function&& function) {
   function();
   return allocations() - before;
 }
+
+/// From now on the n-th allocation throws std::bad_alloc, once; 0: none does.
+void fail_allocation(long n) noexcept;
 
 }  // namespace tests

@@ -43,7 +43,7 @@ TEST_CASE("allocations: the counter counts", "[allocations]") {
   CHECK(allocations_of([] { ::operator delete(::operator new(1, std::nothrow)); }) == 1);
   const auto      tokens = make_tokens<float>(kind::random, 10, 3, 1);
   selector<float> select;
-  auto            answer = status::unsupported;
+  status          answer = status::unsupported;
   CHECK(allocations_of([&] { answer = select(tokens.view()); }) > 1);
   CHECK(answer == status::ok);
 }

@@ -220,21 +220,46 @@ using backend_without = cascada::cpu<static_cast<cascada::isa>(static_cast<std::
 using product_backends = std::tuple<serial_backend, backend_without<cascada::isa::amx_bf16>,
                                     backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>>;
 
-/// Runs a mode; a failed call gives nothing. Results are floats, packed, whatever Out is.
+/// A call's results as floats, packed, whatever Out is, and its report. A failed call gives nothing.
+struct attended {
+  std::vector<float>        out;
+  cascada::attention_report report;
+};
+
+template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
+attended attend_and_report(const attention_options& options, const problem<Scalar>& p, const KV& kv,
+                           const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
+                           B where = {}) {
+  head_rows<Out>                out(p.size.tokens, p.size.heads, p.size.value_dim);
+  cascada::attention<Scalar, B> attention(options, where);
+  if (attention(p.q.view(), kv, views(selections), out.view(), offsets) != cascada::status::ok) return {};
+  return {out.template packed<float>(), attention.report()};
+}
+
 template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
 std::vector<float> attend(const attention_options& options, const problem<Scalar>& p, const KV& kv,
                           const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                           B where = {}) {
-  head_rows<Out>                out(p.size.tokens, p.size.heads, p.size.value_dim);
-  cascada::attention<Scalar, B> attention(options, where);
-  if (attention(p.q.view(), kv, views(selections), out.view(), offsets) != cascada::status::ok) return {};
-  return out.template packed<float>();
+  return attend_and_report<Out>(options, p, kv, selections, offsets, where).out;
 }
 
 template <cascada::row_scalar Scalar>
 std::vector<float> attend(const attention_options& options, const problem<Scalar>& p,
                           const std::vector<selection>& selections) {
   return attend<Scalar>(options, p, p.kv(), selections);
+}
+
+/// What the reference is told of selections.
+inline std::vector<cascada::reference::assignment_of_tokens> assignments(const std::vector<selection>& selections) {
+  std::vector<cascada::reference::assignment_of_tokens> all;
+  for (const selection& s : selections) all.push_back(s.rep);
+  return all;
+}
+
+/// The first result of head `head` of a token, among packed results.
+inline std::size_t row_of(const shape& s, index_t token, index_t head = 0) {
+  return (static_cast<std::size_t>(token) * static_cast<std::size_t>(s.heads) + static_cast<std::size_t>(head)) *
+         static_cast<std::size_t>(s.value_dim);
 }
 
 /// Equal bit for bit over [begin, end), NaN included; not empty.

@@ -131,15 +131,37 @@ TEST_CASE("attention: selections are not looked at where nothing is selected", "
 }
 
 TEST_CASE("attention: options out of range", "[errors]") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
   CHECK(of({.window = -1}) == status::invalid_shape);
   CHECK(of({.chunk = 0}) == status::invalid_shape);
-  CHECK(of({.budget = -1}) == status::invalid_shape);
-  CHECK(of({.candidates = 0}) == status::invalid_shape);
-  CHECK(of({.scale = -0.5f}) == status::invalid_shape);
-  CHECK(of({.scale = std::numeric_limits<float>::infinity()}) == status::invalid_shape);
-  CHECK(of({.scale = std::numeric_limits<float>::quiet_NaN()}) == status::invalid_shape);
-  CHECK(of({.window = huge, .chunk = huge, .budget = huge, .candidates = huge}) == status::ok);
-  CHECK(of({.window = 0, .chunk = 1}) == status::ok);
+  CHECK(of({.sink_tokens = -1}) == status::invalid_shape);
+  CHECK(of({.leaf = 0}) == status::invalid_shape);
+  CHECK(of({.moments = 0}) == status::invalid_shape);
+  CHECK(of({.tile = 0}) == status::invalid_shape);
+  CHECK(of({.chunk = 40, .tile = 16}) == status::invalid_shape);
+  CHECK(of({.chunk = 8, .tile = 16}) == status::invalid_shape);
+  for (const float scale : {-0.5f, 0.0f, infinity, nan}) CHECK(of({.scale = scale}) == status::invalid_shape);
+  CHECK(of({.scale = 3e38f}) == status::too_large);  // in base 2 it overflows
+  CHECK(of({.scale = 2e38f}) == status::ok);
+  for (const float outside : {0.0f, -0.1f, 1.5f, infinity, nan})
+    CHECK(of({.leaf_threshold = outside}) == status::invalid_threshold);
+  for (const float outside : {0.0f, -0.1f, 1.0f, infinity, nan})
+    CHECK(of({.open_above = outside}) == status::invalid_threshold);
+  CHECK(of({.window = huge, .chunk = huge, .sink_tokens = huge, .leaf = huge, .moments = huge, .tile = huge}) ==
+        status::ok);
+  CHECK(of({.window = 0, .chunk = 1, .sink_tokens = 0, .leaf = 1, .moments = 1, .tile = 1}) == status::ok);
+  CHECK(of({.leaf_threshold = 1.0f, .moments = std::nullopt, .open_above = 0x1p-149f}) == status::ok);
+}
+
+TEST_CASE("attention: what a mode does not use may have any value within its range", "[errors]") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(of({.chunk = 40, .open = opening::none, .tile = 16}) == status::ok);
+  CHECK(of({.chunk = 40, .open = opening::all, .tile = 16}) == status::ok);
+  CHECK(of({.open = opening::none, .open_above = nan}) == status::ok);
+  CHECK(of({.open = opening::all, .open_above = nan}) == status::ok);
+  CHECK(of({.leaves = leaf_formation::by_order, .leaf_threshold = nan}) == status::ok);
+  for (const key_set keys : {key_set::all, key_set::near})
+    CHECK(of({.keys = keys, .chunk = 40, .leaf_threshold = nan, .open_above = nan}) == status::ok);
 }
 
 TEST_CASE("attention: every combination of switches is a mode or unsupported", "[errors]") {
@@ -148,18 +170,19 @@ TEST_CASE("attention: every combination of switches is a mode or unsupported", "
     for (const query_set queries : {query_set::all, query_set::representatives, query_set::grouped})
       for (const bool causal : {false, true})
         for (const bool weighted : {false, true})
-          for (const bool lookahead : {false, true})
-            for (const index_t budget : {0, 2}) {
-              const attention_options options = {.keys      = keys,
-                                                 .queries   = queries,
-                                                 .causal    = causal,
-                                                 .weighted  = weighted,
-                                                 .lookahead = lookahead,
-                                                 .budget    = budget};
+          for (const leaf_formation leaves : {leaf_formation::by_order, leaf_formation::by_keys})
+            for (const opening open : {opening::none, opening::by_mass, opening::all}) {
+              const attention_options options = {.keys     = keys,
+                                                 .queries  = queries,
+                                                 .causal   = causal,
+                                                 .weighted = weighted,
+                                                 .leaves   = leaves,
+                                                 .open     = open};
               const status            answer  = of(options);
               CHECK((answer == status::ok || answer == status::unsupported));
               modes_found += answer == status::ok;
             }
-  // dense 2, window 1, near + far 1, refined 1, grouped 2, literal 2, weighted 2, T x r 1
-  CHECK(modes_found == 12);
+  // By both kinds of leaves: near + far with three kinds of opening, and grouped queries, closed. With every kind of
+  // leaves and opening, which they do not look at: dense 2, window 1, literal 2, weighted 2, T x r 1.
+  CHECK(modes_found == 2 * (3 + 1) + 6 * (2 + 1 + 2 + 2 + 1));
 }

@@ -22,13 +22,13 @@ const attention_options bidirectional = {.keys = key_set::all, .causal = false};
 mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }
 
 mode any_causal_mode() {
-  return GENERATE(
-      filter([](const mode& m) { return strictly_causal(m.options); }, from_range(modes.begin(), modes.end())));
+  return GENERATE(filter([](const mode& m) { return m.options.causal; }, from_range(modes.begin(), modes.end())));
 }
 
-std::size_t row_of(const shape& s, index_t token, index_t head = 0) {
-  return (static_cast<std::size_t>(token) * static_cast<std::size_t>(s.heads) + static_cast<std::size_t>(head)) *
-         static_cast<std::size_t>(s.value_dim);
+void add(attention_report& sum, const attention_report& more) {
+  sum.rows += more.rows, sum.dense_keys += more.dense_keys, sum.near_keys += more.near_keys;
+  sum.leaves += more.leaves, sum.opened += more.opened, sum.computed += more.computed;
+  sum.far_rows += more.far_rows, sum.mass += more.mass;
 }
 
 /// V with tokens side by side, NaN between rows.
@@ -108,21 +108,6 @@ TEST_CASE("attention: changing later tokens changes nothing before them", "[atte
   }
 }
 
-TEST_CASE("attention: look-ahead looks ahead, inside its chunk", "[attention]") {
-  const shape                  size       = {130, 2, 1, 16, 16};
-  const std::vector<selection> selections = {random_selection(130, 0.1, 3)};
-  attention_options            options    = {.queries = query_set::grouped, .window = 16, .chunk = 32};
-  const auto                   without    = attend(options, problem<float>(size, 23), selections);
-  options.lookahead                       = true;
-  const auto     with                     = attend(options, problem<float>(size, 23), selections);
-  problem<float> changed(size, 23);
-  changed.randomise(98, 90);  // the chunk of 64 .. 95 has a far field
-  const auto other = attend(options, changed, selections);
-  CHECK_FALSE(same_bits(with, without));
-  CHECK_FALSE(same_bits(with, other, row_of(size, 64), row_of(size, 90)));
-  CHECK(same_bits(with, other, 0, row_of(size, 64)));
-}
-
 TEST_CASE("attention: without far tokens, near + far is dense", "[attention]") {
   const index_t T = GENERATE(1, 64, 65, 130, 300), C = GENERATE(1, 32, 100, 1000);
   const index_t W = T == 1 ? 0 : (T - 1) / C * C;
@@ -130,37 +115,31 @@ TEST_CASE("attention: without far tokens, near + far is dense", "[attention]") {
   const problem<float>         p({T, 4, 2, 20, 12}, 24);
   const std::vector<selection> s        = {random_selection(T, 0.3, 4)};
   const auto                   expected = attend(dense, p, {});
-  CHECK(same_bits(expected, attend({.keys = key_set::near, .window = W, .chunk = C}, p, {})));
-  CHECK(same_bits(expected, attend({.window = W, .chunk = C}, p, s)));
-  CHECK(same_bits(expected, attend({.queries = query_set::grouped, .window = W, .chunk = C}, p, s)));
-  CHECK(same_bits(expected, attend({.window = W, .chunk = C, .budget = 4}, p, s)));
-  if (W > 0) CHECK_FALSE(same_bits(expected, attend({.window = W - 1, .chunk = C}, p, s)));
+  const auto                   same     = [&](attention_options options) {
+    options.window = W, options.chunk = C, options.tile = 1;
+    return same_bits(expected, attend(options, p, s));
+  };
+  CHECK(same({.keys = key_set::near}));
+  CHECK(same({}));
+  CHECK(same({.open = opening::none}));
+  CHECK(same({.queries = query_set::grouped, .open = opening::none}));
+  // One token less, which is no sink, and it is not dense.
+  if (W > 0) CHECK_FALSE(same_bits(expected, attend({.window = W - 1, .chunk = C, .sink_tokens = 0, .tile = 1}, p, s)));
+  if (W > 0)
+    CHECK_FALSE(
+        same_bits(expected, attend({.keys = key_set::near, .window = W - 1, .chunk = C, .sink_tokens = 0}, p, s)));
 }
 
-TEST_CASE("attention: a budget for every far token is dense, row by row", "[attention]") {
-  const problem<float>         p({130, 4, 2, 20, 12}, 25);
-  const std::vector<selection> s        = {random_selection(130, 0.3, 5)};
-  const auto                   expected = attend(dense, p, {});
-  CHECK(same_bits(expected, attend({.window = 16, .chunk = 32, .budget = 112}, p, s)));
-  CHECK(same_bits(expected, attend({.window     = 16,
-                                    .chunk      = 32,
-                                    .budget     = std::numeric_limits<index_t>::max(),
-                                    .candidates = std::numeric_limits<index_t>::max()},
-                                   p, s)));
-  // One less: the last chunk, tokens 128 and 129, has 112 far tokens and is refined; the others are dense.
-  const auto result = attend({.window = 16, .chunk = 32, .budget = 111}, p, s);
-  CHECK(same_bits(expected, result, 0, row_of(p.size, 128)));
-  CHECK_FALSE(same_bits(expected, result));
-}
-
-TEST_CASE("attention: a near field of everything is dense over several steps of keys, for any number of threads",
+TEST_CASE("attention: all leaves opened, or a near field of everything, is dense over several steps of keys",
           "[attention]") {
   const index_t                T = kernel::step_keys<default_backend> + 131;
   const problem<float>         p({T, 4, 2, 8, 8}, 33);
   const std::vector<selection> s        = {random_selection(T, 0.3, 6)};
   const auto                   expected = attend(dense, p, {});
-  CHECK(same_bits(expected, attend({.window = T, .chunk = 50}, p, s)));
-  CHECK(same_bits(expected, attend({.window = 16, .chunk = 128, .budget = T}, p, s)));
+  CHECK(same_bits(expected, attend({.window = T, .chunk = 48}, p, s)));
+  CHECK(same_bits(expected, attend({.window = 16, .chunk = 128, .open = opening::all}, p, s)));
+  CHECK(same_bits(expected, attend({.window = 0, .chunk = 1, .sink_tokens = 0, .open = opening::all}, p, s)));
+  CHECK_FALSE(same_bits(expected, attend({.window = 16, .chunk = 128}, p, s)));
   thread_pool<compiled_isa> pool(3);
   CHECK(same_bits(expected, attend<float>(dense, p, p.kv(), {}, {}, cpu<>{{&pool}})));
 }
@@ -205,7 +184,7 @@ TEST_CASE("attention: a batch is its sequences", "[attention]") {
   const std::vector<index_t> offsets = {0, 70, 70, 71, 200, 264};
   const problem<float>       p({264, 4, 2, 16, 12}, 28);
   std::vector<selection>     all;
-  std::vector<float>         expected;
+  attended                   expected;
   for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
     const index_t          T = offsets[s + 1] - offsets[s];
     std::vector<selection> own;
@@ -218,10 +197,13 @@ TEST_CASE("attention: a batch is its sequences", "[attention]") {
       auto next   = packed.begin() + static_cast<std::ptrdiff_t>(packed.size() / 264) * offsets[s];
       to->fill([&] { return *next++; });
     }
-    const auto result = attend(m.options, alone, own);
-    expected.insert(expected.end(), result.begin(), result.end());
+    const auto result = attend_and_report<float>(m.options, alone, alone.kv(), own);
+    expected.out.insert(expected.out.end(), result.out.begin(), result.out.end());
+    add(expected.report, result.report);
   }
-  CHECK(same_bits(expected, attend<float>(m.options, p, p.kv(), all, offsets)));
+  const auto result = attend_and_report<float>(m.options, p, p.kv(), all, offsets);
+  CHECK(same_bits(expected.out, result.out));
+  CHECK(expected.report == result.report);
 }
 
 TEST_CASE("attention: threads do not matter", "[attention][threads]") {
@@ -229,56 +211,12 @@ TEST_CASE("attention: threads do not matter", "[attention][threads]") {
   CAPTURE(m);
   const problem<float>         p({300, 6, 2, 16, 12}, 29);
   const std::vector<selection> s        = {random_selection(300, 0.3, 7)};
-  const auto                   expected = attend(m.options, p, s);
+  const auto                   expected = attend_and_report<float>(m.options, p, p.kv(), s);
   for (const index_t threads : {1, 2, 5}) {
     thread_pool<compiled_isa> pool(threads);
-    CHECK(same_bits(expected, attend<float>(m.options, p, p.kv(), s, {}, cpu<>{{&pool}})));
-  }
-}
-
-TEST_CASE("attention: NaN reaches the rows that see it, and no others", "[attention]") {
-  const shape          size = {100, 4, 2, 8, 8};
-  const problem<float> clean(size, 30);
-  const auto           options  = GENERATE(attention_options{.keys = key_set::all},
-                                           attention_options{.keys = key_set::near, .window = 16, .chunk = 32});
-  const auto           expected = attend(options, clean, {});
-  const auto           end      = options.keys == key_set::all ? 100 : 64;  // the chunk from 64 no longer sees 40
-
-  problem<float> query = clean, key = clean, value = clean;
-  query.q.view().row(40, 1)[3] = not_a_number;
-  key.k.view().row(40, 0)[3]   = not_a_number;
-  value.v.view().row(40, 0)[3] = not_a_number;
-  const auto of_query = attend(options, query, {}), of_key = attend(options, key, {}),
-             of_value = attend(options, value, {});
-  for (index_t t = 0; t < size.tokens; ++t)
-    for (index_t h = 0; h < size.heads; ++h)
-      for (std::size_t c = 0; c < 8; ++c) {
-        CAPTURE(t, h, c);
-        const std::size_t i    = row_of(size, t, h) + c;
-        const bool        sees = t >= 40 && t < end && h < 2;  // KV head 0 is read by heads 0 and 1
-        const auto        is   = [&](const std::vector<float>& result, bool lost) {
-          return lost ? std::isnan(result[i]) : same_bits(result, expected, i, i + 1);
-        };
-        REQUIRE(is(of_query, t == 40 && h == 1));
-        REQUIRE(is(of_key, sees));
-        REQUIRE(is(of_value, sees && c == 3));
-      }
-}
-
-TEST_CASE("attention: NaN in an old token reaches every later row of its head through its cluster", "[attention]") {
-  const mode m = GENERATE(mode{"near + far", {.window = 16, .chunk = 32}},
-                          mode{"grouped", {.queries = query_set::grouped, .window = 16, .chunk = 32}},
-                          mode{"refined", {.window = 16, .chunk = 32, .budget = 8, .candidates = 3}});
-  CAPTURE(m);
-  const shape                  size = {130, 2, 2, 8, 8};
-  const std::vector<selection> s    = {random_selection(130, 0.3, 8)};
-  problem<float>               p(size, 31);
-  const auto                   expected = attend(m.options, p, s);
-  p.k.view().row(5, 0)[0]               = not_a_number;
-  const auto result                     = attend(m.options, p, s);
-  for (index_t t = 0; t < size.tokens; ++t) {
-    CHECK(std::isnan(result[row_of(size, t, 0)]) == (t >= 5));
-    CHECK(same_bits(result, expected, row_of(size, t, 1), row_of(size, t, 1) + 8));
+    const auto                result = attend_and_report<float>(m.options, p, p.kv(), s, {}, cpu<>{{&pool}});
+    CHECK(same_bits(expected.out, result.out));
+    CHECK(expected.report == result.report);
   }
 }
 

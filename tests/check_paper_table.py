@@ -3,6 +3,7 @@ against a report of examples/run.sh at one of the same lengths and thresholds.""
 import json
 import pathlib
 import sys
+import tempfile
 
 CASCADE_KEYS = {"representatives_share", "additions", "removals", "jaccard", "least_jaccard", "savings_exact",
                 "savings_paper_mode", "savings_cross_gram_only", "savings_full_selection", "sets_equal_full_selection"}
@@ -27,9 +28,9 @@ def check_decoder(table, report):
     for length in table["lengths"]:
         for at in length["thresholds"]:
             ratio = {mode["name"]: mode["perplexity_ratio"] for mode in at["modes"] if mode["name"] != "dense"}
-            assert list(ratio) == ["window", "literal", "near-far", "near-far-refined"]
+            assert list(ratio) == ["window", "literal", "near-far-closed", "near-far"]
             # The near field, 128 tokens before a chunk of 128, reaches everything.
-            assert ratio["window"] == ratio["near-far"] == ratio["near-far-refined"] == 1
+            assert ratio["window"] == ratio["near-far-closed"] == ratio["near-far"] == 1
             assert ratio["literal"] > 2
 
 
@@ -50,7 +51,20 @@ def check_encoder(table):
                 assert modes["literal"]["representatives_share"] > 1 - 1e-9
 
 
+def check_positions():
+    """What config.json says, or the default of transformers where it says nothing."""
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "examples" / "tools"))
+    import paper_table
+    with tempfile.TemporaryDirectory() as model:
+        for config, positions in [({"model_type": "llama"}, 2048), ({"model_type": "qwen2"}, 32768),
+                                  ({"model_type": "gpt2", "n_positions": None}, 1024), ({"model_type": "bert"}, 512),
+                                  ({"model_type": "opt", "max_position_embeddings": 96}, 96)]:
+            pathlib.Path(model, "config.json").write_text(json.dumps(config))
+            assert paper_table.read_config(model) == (config["model_type"], positions), config
+
+
 def main():
+    check_positions()
     folder, lines = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_text().splitlines()
     table = json.loads((folder / "report.json").read_text())
     rows = [at for length in table["lengths"] for at in length["thresholds"]]

@@ -1,4 +1,4 @@
-"""Checks three reports of examples/run.sh: default modes, a window over everything, a budget over everything."""
+"""Checks three reports of examples/run.sh: all modes, a window over everything, and every key a leaf of its own."""
 import json
 import pathlib
 import sys
@@ -7,7 +7,9 @@ import sys
 DENSE_PERPLEXITY = 25.973844
 LAYER_KEYS = {"layer", "representatives", "additions", "removals", "jaccard", "gram_operations", "savings_exact",
               "savings_paper_mode", "savings_cross_gram_only", "set_equals_full_selection"}
-MODE_KEYS = {"name", "perplexity", "perplexity_ratio", "top1_agreement", "attention_seconds", "selection_seconds"}
+MODE_KEYS = {"name", "perplexity", "perplexity_ratio", "divergence", "top1_agreement", "share_of_dense_keys",
+             "closed_mass", "savings", "jaccard", "attention_seconds", "selection_seconds"}
+MODES = ["dense", "window", "positions", "random", "literal", "near-far-closed", "near-far", "near-far-grouped"]
 
 
 def close(a, b, relative):
@@ -16,8 +18,9 @@ def close(a, b, relative):
 
 def check_layers(report):
     layers, pairs = report["layers"], report["tokens"] * (report["tokens"] - 1) / 2
-    assert len(layers) == 30
-    for before, layer in zip([None] + layers, layers):
+    sets = 3 if report["settings"]["features"] == "keys" else 1  # SmolLM2's KV heads
+    assert [(layer["layer"], layer["set"]) for layer in layers] == [(i, j) for i in range(30) for j in range(sets)]
+    for before, layer in zip([None] * sets + layers, layers):
         assert LAYER_KEYS <= layer.keys()
         assert layer["set_equals_full_selection"] is True and layer["paper_mode_equals_exact"] is True
         assert 1 <= layer["representatives"] <= report["tokens"]
@@ -38,30 +41,40 @@ def check_layers(report):
 
 def main():
     folders = [pathlib.Path(folder) for folder in sys.argv[1:]]
-    compressed, window, budget = (json.loads((folder / "report.json").read_text()) for folder in folders)
+    compressed, window, single = (json.loads((folder / "report.json").read_text()) for folder in folders)
     for folder in folders:
         assert (folder / "cascade.png").stat().st_size > 10_000
         assert (folder / "perplexity.png").stat().st_size > 10_000
-    for report in (compressed, window, budget):
-        assert report["tokens"] == 256 and report["threshold"] == 0.8
+    for report in (compressed, window, single):
+        assert report["tokens"] == 256 and report["threshold"] == (1 if report is single else 0.8)
         check_layers(report)
-        assert all(MODE_KEYS <= mode.keys() for mode in report["modes"])
+        for mode in report["modes"]:
+            assert MODE_KEYS <= mode.keys() and 0 < mode["share_of_dense_keys"] <= 1 + 1e-9
+            inherits = mode["name"] == "literal" or mode["name"].startswith("near-far")
+            assert (mode["savings"] is not None) == (mode["jaccard"] is not None) == inherits
 
     modes = {mode["name"]: mode for mode in compressed["modes"]}
-    assert list(modes) == ["dense", "window", "random", "literal", "near-far", "near-far-grouped", "near-far-refined"]
-    assert close(modes["dense"]["perplexity"], DENSE_PERPLEXITY, 1e-4), modes["dense"]["perplexity"]
-    assert modes["dense"]["perplexity_ratio"] == 1 and modes["dense"]["top1_agreement"] == 1
+    assert list(modes) == MODES
+    dense = modes["dense"]
+    assert close(dense["perplexity"], DENSE_PERPLEXITY, 1e-4), dense["perplexity"]
+    assert dense["perplexity_ratio"] == 1 and dense["top1_agreement"] == 1 and dense["share_of_dense_keys"] == 1
+    assert dense["divergence"] == 0
     assert len(modes["random"]["perplexity_of_each_seed"]) == 5
-    # The order that the method rests on: summaries help, and help more where they are close to what they stand for.
-    ratio = {name: mode["perplexity_ratio"] for name, mode in modes.items()}
-    assert ratio["near-far"] < ratio["random"] and ratio["near-far"] < ratio["window"]
-    assert abs(ratio["near-far-refined"] - 1) < abs(ratio["near-far"] - 1)
-    assert ratio["literal"] > 2
+    # The order that the method rests on: leaves help, and help more where they open; so do sets that are not random.
+    loss = {name: mode["divergence"] for name, mode in modes.items()}
+    assert 0 < loss["near-far"] < loss["near-far-closed"] < loss["near-far-grouped"] < loss["window"] < loss["literal"]
+    assert loss["near-far"] < loss["positions"]
+    keys = {name: mode["share_of_dense_keys"] for name, mode in modes.items()}
+    assert keys["window"] < keys["near-far-closed"] < keys["near-far"] < 1
+    mass = {name: mode["closed_mass"] for name, mode in modes.items()}
+    assert 0 < mass["near-far"] < mass["near-far-closed"] < 1 and mass["window"] == 0
 
-    dense, near_far = window["modes"]
-    assert near_far["perplexity"] == dense["perplexity"] and near_far["top1_agreement"] == 1
-    dense, refined = budget["modes"]
-    assert close(refined["perplexity"], dense["perplexity"], 1e-5), refined["perplexity"]
+    for name in ("near-far-closed", "near-far", "near-far-grouped"):
+        mode = next(mode for mode in window["modes"] if mode["name"] == name)
+        assert mode["perplexity"] == window["modes"][0]["perplexity"] and mode["divergence"] == 0
+        assert mode["top1_agreement"] == mode["share_of_dense_keys"] == 1 and mode["closed_mass"] == 0
+    for mode in single["modes"]:
+        assert close(mode["perplexity"], single["modes"][0]["perplexity"], 1e-5), mode
     print("The reports hold what they must")
 
 

@@ -25,6 +25,11 @@ def convert(source, target, *options):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def refused(words, *arguments):
+    result = convert(*arguments)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and words in result.stderr, result
+
+
 def write_vocabulary(folder):
     """Byte-level BPE without merges, as GPT-2, GPT-J and OPT publish it."""
     tokens = ["<s>", "<pad>", "</s>", "<unk>"] + [chr(code) for code in range(33, 127)]
@@ -85,12 +90,19 @@ def check(scratch, write, left_out, evaluate):
         subprocess.run([evaluate, "--model", target, "--tokens", scratch / "tokens", "--length", "60", "--modes",
                         "dense", "--sweep", "none", "--output", scratch / "report"], check=True, capture_output=True)
 
-    result = convert(source, target)
-    assert result.returncode == 1 and "already there" in result.stderr, result.stderr
+    refused("already there", source, target)
+    (source / "vocab.json").write_text("{")
+    refused("no tokenizer", source, scratch / "absent")
     for file in source.glob("*.bin"):
         file.write_bytes(file.read_bytes()[:-100])
-    result = convert(source, scratch / "absent")
-    assert result.returncode == 1 and "cannot convert" in result.stderr, result.stderr
+    refused("cannot convert", source, scratch / "absent")
+    for contents in (["no", "tensors"], {"weight": "no tensor"}):
+        for file in source.glob("*.bin"):
+            torch.save(contents, file)
+        refused("something else than tensors", source, scratch / "absent")
+    for file in source.glob("*.bin"):
+        file.write_bytes(b"")
+    refused("cannot convert", source, scratch / "absent")
     assert not (scratch / "absent").exists()
 
 
@@ -100,10 +112,22 @@ def main():
         scratch = pathlib.Path(scratch)
         check(scratch, write_opt, {"lm_head.weight"}, evaluate)
         check(scratch, write_gptj, set(), evaluate)
-        (scratch / "empty").mkdir()
-        assert "no config.json" in convert(scratch / "empty", scratch / "absent").stderr
-        (scratch / "empty" / "config.json").write_text("{}")
-        assert "no pytorch_model.bin" in convert(scratch / "empty", scratch / "absent").stderr
+        empty = scratch / "empty"
+        empty.mkdir()
+        refused("no config.json", empty, scratch / "absent")
+        (empty / "config.json").write_text("{}")
+        refused("no pytorch_model.bin", empty, scratch / "absent")
+        index = empty / "pytorch_model.bin.index.json"
+        for text in ("", "{", "[]", "{}", '{"weight_map": 1}'):
+            index.write_text(text)
+            refused("no weight_map", empty, scratch / "absent")
+        for name in ("../x.bin", "/x.bin", 2):
+            index.write_text(json.dumps({"weight_map": {"a": name}}))
+            refused("no file name", empty, scratch / "absent")
+        index.write_text('{"weight_map": {"a": "x.bin"}}')
+        refused("there is no file", empty, scratch / "absent")
+        (empty / "pytorch_model.bin").write_bytes(b"")
+        refused("cannot make the folder", empty, empty / "config.json" / "absent")
     print("Converted checkpoints equal their .bin files.")
 
 

@@ -2,7 +2,9 @@
 
 #include "cascada/eigen.hpp"
 
+#include <limits>
 #include <numeric>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -81,8 +83,12 @@ TEST_CASE("eigen: more rows than index_t counts are refused", "[eigen][errors]")
   // Never read: only the sizes matter.
   Eigen::Map<const row_major> map(nullptr, Eigen::Index{1} << 32, 4);
   const auto                  v = view(map);
-  CHECK(v.rows == -1);
-  CHECK(selector<float>()(v) == status::invalid_shape);
+  CHECK(v.rows == std::numeric_limits<index_t>::max());
+  const status answer = selector<float>()(v);
+  CHECK(answer == status::too_large);
+  CHECK(std::string(message(answer)) == "x has more rows or columns than 2^31 - 4097");
+  Eigen::Map<const row_major> wide(nullptr, 4, Eigen::Index{1} << 32);
+  CHECK(selector<float>()(view(wide)) == status::too_large);
 }
 
 TEST_CASE("eigen: as_eigen maps the rows of a view, padding apart", "[eigen]") {

@@ -8,14 +8,26 @@ trap 'rm -rf "$scratch"' EXIT
 
 [ -d build/smollm2-135m ] || skip_without_pypi "$scratch"
 
-examples/run.sh --length 256 --chunk 64 --window 64 --budget 32 --sweep none --output "$scratch/compressed"
-# A window and a budget that reach everything: near + far is dense bit for bit, refinement up to rounding.
-examples/run.sh --length 256 --chunk 64 --window 256 --modes dense,near-far --sweep none --output "$scratch/window"
-examples/run.sh --length 256 --chunk 64 --window 0 --budget 256 --modes dense,near-far-refined --sweep none \
-  --output "$scratch/budget"
-build/venv/bin/python tests/check_report.py "$scratch"/{compressed,window,budget}
+small=(--length 256 --chunk 64 --sweep none)
+examples/run.sh "${small[@]}" --window 64 --output "$scratch/compressed"
+# A window that reaches everything: near + far is dense bit for bit.
+examples/run.sh "${small[@]}" --window 256 --modes dense,near-far-closed,near-far,near-far-grouped --output "$scratch/window"
+# Each KV head's own keys, every one its own representative: leaves of one token are exact, up to rounding.
+examples/run.sh "${small[@]}" --window 0 --features keys --threshold 1 --modes dense,near-far-closed,near-far \
+  --output "$scratch/single"
+build/venv/bin/python tests/check_report.py "$scratch"/{compressed,window,single}
 
 examples/paper_table.sh --lengths 128,256 --thresholds 0.7,0.8 --output "$scratch/table" | tee "$scratch/lines"
 build/venv/bin/python tests/check_paper_table.py "$scratch/table" "$scratch/lines" "$scratch/compressed/report.json"
 
 build/venv/bin/python tests/convert_gguf.py
+text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence
+  local words=$1 code=0
+  shift
+  build/venv/bin/python examples/tools/encode_text.py "$@" 2>"$scratch/stderr" || code=$?
+  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q "$words" "$scratch/stderr"
+}
+tokenizer=build/smollm2-135m/tokenizer.json
+text 'cannot encode' "$tokenizer" "$scratch/absent" "$scratch/tokens"
+text 'cannot encode' examples/setup.sh examples/setup.sh "$scratch/tokens"
+text 'cannot write' "$tokenizer" examples/setup.sh "$scratch/absent/tokens"

@@ -43,7 +43,7 @@ TEST_CASE("executor: each index exactly once", "[executor][threads]") {
 
 TEST_CASE("executor: without a pool, the process's own", "[executor][threads]") {
   const pooled where;
-  CHECK(where.concurrency() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  CHECK(where.concurrency() == detail::usable_cpus<0>());
   CHECK(calls(where, 100) == ones(100));
 }
 

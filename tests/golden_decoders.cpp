@@ -8,6 +8,7 @@
 #include "engine/decoder.hpp"
 #include "engine/evaluate.hpp"
 #include "golden.hpp"
+#include "model_copy.hpp"
 
 using namespace engine;
 using namespace tests;
@@ -17,7 +18,8 @@ namespace {
 /// Folders of golden/; golden/ itself holds the Llama: grouped queries, head_dim * heads != hidden.
 std::string any_model() {
   const std::string name = GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial",
-                                    "gptj-sharded", "opt-tied", "opt-untied", "opt-post-norm");
+                                    "gptj-sharded", "opt-tied", "opt-untied", "opt-post-norm", "llama-linear",
+                                    "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2", "qwen2-yarn");
   return TEST_FOLDER "/golden/" + name;
 }
 
@@ -71,4 +73,40 @@ TEST_CASE("dense mode: any number of threads gives the same bits", "[golden]") {
   const decoder alone(folder, one.where()), together(folder, three.where());
   CHECK(logits_of(alone, run_dense(alone, ids, one.where()), one.where()) ==
         logits_of(together, run_dense(together, ids, three.where()), three.where()));
+}
+
+TEST_CASE("scaled rotary positions: the older and the newer keys say the same", "[golden]") {
+  const std::string folder = TEST_FOLDER "/golden/" + GENERATE(as<std::string>{}, "llama-linear", "llama-dynamic",
+                                                               "llama-llama3", "llama-yarn", "qwen2-yarn");
+  CAPTURE(folder);
+  const auto     ids     = token_ids(safetensors(folder + "/golden.safetensors"));
+  const auto     given   = read_json(folder + "/config.json");
+  const auto     run     = [&](const std::string& from) { return run_dense(decoder(from), ids, {}).final; };
+  nlohmann::json scaling = given.value("rope_scaling", nlohmann::json::object());
+  scaling.update(given.value("rope_parameters", nlohmann::json::object()));
+  const std::string    type = scaling.value("rope_type", scaling.value("type", ""));
+  const nlohmann::json base = given.value("rope_theta", scaling.value("rope_theta", nlohmann::json()));
+  for (const char* key : {"type", "rope_type", "rope_theta"}) scaling.erase(key);
+
+  const matrix     expected = run(folder);
+  const model_copy copy(folder);
+  const auto       with = [&](nlohmann::json values, const nlohmann::json& inside) {
+    for (auto& value : values)
+      if (value == "scaling") value = scaling, value.update(inside);
+    nlohmann::json all = {{"rope_theta", nullptr}, {"rope_scaling", nullptr}, {"rope_parameters", nullptr}};
+    all.update(values);
+    REQUIRE(copy.with(all).empty());
+    return run(copy.path());
+  };
+  CHECK(with({{"rope_scaling", "scaling"}, {"rope_theta", base}}, {{"type", type}}) == expected);
+  CHECK(with({{"rope_scaling", "scaling"}, {"rope_theta", base}}, {{"rope_type", type}}) == expected);
+  CHECK(with({{"rope_scaling", "scaling"}, {"rope_theta", base}}, {{"rope_type", type}, {"type", type}}) == expected);
+  CHECK(with({{"rope_parameters", "scaling"}}, {{"rope_type", type}, {"rope_theta", base}}) == expected);
+  CHECK(with({{"rope_parameters", "scaling"}}, {{"type", type}, {"rope_theta", base}}) == expected);
+  CHECK(with({{"rope_parameters", "scaling"}, {"rope_theta", 7}}, {{"type", type}, {"rope_theta", base}}) == expected);
+  const char* original = "original_max_position_embeddings";
+  if (scaling.contains(original))  // outside it counts more than inside
+    CHECK(with({{"rope_parameters", "scaling"}, {original, scaling[original]}},
+               {{"type", type}, {"rope_theta", base}, {original, 7}}) == expected);
+  CHECK(with({{"rope_theta", base}, {"max_position_embeddings", 64}}, {}) != expected);  // the scaling does something
 }

@@ -28,9 +28,9 @@ bool is_legal(const owned_representatives& state, index_t T) {
     if (rep == i) members.push_back(i);
   }
   if (state.indices != members || state.counts.size() != members.size()) return false;
-  index_t sum = 0;
-  for (const index_t count : state.counts) sum += count;
-  return sum == T && std::all_of(state.counts.begin(), state.counts.end(), [](index_t count) { return count > 0; });
+  for (std::size_t k = 0; k < members.size(); ++k)
+    if (state.counts[k] != std::count(state.rep.begin(), state.rep.end(), members[k])) return false;
+  return true;
 }
 
 /// Calls `use` with every sequence of `length` numbers from `low` to `high`.
@@ -88,19 +88,36 @@ TEST_CASE("representatives: legal is what the definition says, over all small st
   for_each_sequence(T, -1, T, [&](const std::vector<index_t>& rep) {
     for (int r = 0; r <= T + 1; ++r)
       for_each_sequence(r, -1, T, [&](const std::vector<index_t>& indices) {
-        for (int extra = -1; extra <= 1; ++extra) {
-          // Counts that add up, unless `extra` spoils the sum; one of them is 0 where r > T.
-          std::vector<index_t> counts(indices.size(), 1);
-          if (r > 0) counts.front() += T - r + extra;
+        for_each_sequence(std::min(r, 3), 0, T, [&](std::vector<index_t> counts) {
+          counts.resize(indices.size(), 1);
           const owned_representatives state{indices, rep, counts};
           const bool                  expected = is_legal(state, T);
           legal += expected;
           wrong += (check(state.view(), T) == status::ok) != expected;
-        }
+        });
       });
   });
   CHECK(wrong == 0);
   CHECK(legal == 5);  // rep = 000, 002, 010, 011, 012
+}
+
+TEST_CASE("representatives: counts that add up, and are wrong for two clusters", "[representatives][errors]") {
+  const auto T    = GENERATE(65, 4096, 4097, 20000);
+  const auto seed = GENERATE(range(0u, 8u));
+  CAPTURE(T, seed);
+  auto state = random_state(T, seed);
+  REQUIRE(check(state.view(), T) == status::ok);
+  std::mt19937_64 random(seed);
+  const auto      some = [&] { return random() % state.counts.size(); };
+  for (int round = 0; round < 20; ++round) {
+    const auto from = some(), to = some();
+    if (from == to || state.counts[from] == 1) continue;
+    --state.counts[from], ++state.counts[to];
+    CHECK(check(state.view(), T) == status::invalid_representatives);
+    ++state.counts[from], --state.counts[to];
+  }
+  std::swap(state.counts.front(), state.counts.back());
+  CHECK((check(state.view(), T) == status::ok) == (state.counts.front() == state.counts.back()));
 }
 
 TEST_CASE("representatives: sizes that do not fit each other", "[representatives][errors]") {

@@ -1,7 +1,6 @@
 // One verdict per pair: pairs placed within a few ulps of the threshold, on every path, decided as the reference does.
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -12,60 +11,11 @@
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "fast_math.hpp"
+#include "near_threshold.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
 using namespace tests;
-
-namespace {
-
-float nudge(float value, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(value) + ulps); }
-
-struct placed_tokens {
-  token_rows<float>    rows;
-  std::vector<index_t> home;  // the token that each was placed around; itself for the first third
-};
-
-/// T tokens around T / 3 directions, at a cosine within a few ulps of tau from them, on either side (d >= 2).
-placed_tokens near_threshold(index_t T, index_t d, float tau, unsigned seed) {
-  std::mt19937                          random(seed);
-  std::normal_distribution<float>       normal;
-  std::uniform_real_distribution<float> scale(0.1f, 10.0f);
-  const index_t                         directions = std::max(1, T / 3);
-  placed_tokens                         tokens{token_rows<float>(T, d), {}};
-  token_rows<float>&                    rows = tokens.rows;
-  std::vector<double>                   along(static_cast<std::size_t>(d)), across(static_cast<std::size_t>(d));
-  for (index_t i = 0; i < T; ++i) {
-    const float length = scale(random);
-    if (i < directions) {
-      tokens.home.push_back(i);
-      for (index_t c = 0; c < d; ++c) rows.set(i, c, length * normal(random));
-      continue;
-    }
-    const auto home   = static_cast<index_t>(random() % static_cast<unsigned>(directions));
-    tokens.home.push_back(home);
-    double square = 0, overlap = 0, rest = 0;
-    for (index_t c = 0; c < d; ++c) square += std::pow(rows.get(home, c), 2);
-    for (index_t c = 0; c < d; ++c) {
-      along[static_cast<std::size_t>(c)]  = rows.get(home, c) / std::sqrt(square);
-      across[static_cast<std::size_t>(c)] = normal(random);
-      overlap += along[static_cast<std::size_t>(c)] * across[static_cast<std::size_t>(c)];
-    }
-    for (index_t c = 0; c < d; ++c) {
-      across[static_cast<std::size_t>(c)] -= overlap * along[static_cast<std::size_t>(c)];
-      rest += std::pow(across[static_cast<std::size_t>(c)], 2);
-    }
-    const double sine = std::sqrt(1.0 - double{tau} * tau) / std::sqrt(rest);
-    for (index_t c = 0; c < d; ++c) {
-      const auto  k     = static_cast<std::size_t>(c);
-      const float value = length * static_cast<float>(tau * along[k] + sine * across[k]);
-      rows.set(i, c, nudge(value, static_cast<int>(random() % 17) - 8));
-    }
-  }
-  return tokens;
-}
-
-}  // namespace
 
 TEST_CASE("verdict: pairs within a few ulps of tau", "[verdict][property]") {
   const auto  d   = GENERATE(2, 7, 64, 257, 512, 576);
@@ -73,10 +23,10 @@ TEST_CASE("verdict: pairs within a few ulps of tau", "[verdict][property]") {
   CAPTURE(d, tau);
   index_t covered = 0, uncovered = 0, rechecking = 0;
   for (unsigned seed = 0; seed < 4; ++seed) {
-    const auto        tokens = near_threshold(150, d, tau, seed);
-    const auto        x      = tokens.rows.view();
-    selector<float>   literal({.threshold = tau});
-    const auto        expected = reference::select<float>(x, {.threshold = tau});
+    const auto      tokens = near_threshold(150, d, tau, seed);
+    const auto      x      = tokens.rows.view();
+    selector<float> literal({.threshold = tau});
+    const auto      expected = reference::select<float>(x, {.threshold = tau});
     REQUIRE(literal.literal(x) == status::ok);
     CHECK(to_vector(literal.kept().rep) == expected.rep);
     for (const prefilter filter : all_filters) {
@@ -133,7 +83,7 @@ TEST_CASE("verdict: rows below 2^-30 count as zero, rows above do not", "[verdic
     CAPTURE(value);
     token_rows<float> rows(3, 1);
     for (index_t i = 0; i < 3; ++i) rows.set(i, 0, value);
-    selector<float> select({.threshold = 0x1p-149f, .filter = filter});  // the smallest threshold there is
+    selector<float> select({.threshold = 0x1p-90f, .filter = filter});  // the smallest threshold there is
     REQUIRE(select(std::as_const(rows).view()) == status::ok);
     CHECK(select.kept().count() == kept);
   }
@@ -144,9 +94,100 @@ TEST_CASE("verdict: opposite and orthogonal rows do not cover each other", "[ver
   const float       values[3][2] = {{1, 0}, {-1, 0}, {0, 1}};
   for (index_t i = 0; i < 3; ++i)
     for (index_t c = 0; c < 2; ++c) rows.set(i, c, values[i][c]);
-  selector<float> select({.threshold = 0x1p-149f});
+  selector<float> select({.threshold = 0x1p-90f});
   REQUIRE(select(std::as_const(rows).view()) == status::ok);
   CHECK(select.kept().count() == 3);
+}
+
+TEST_CASE("verdict: orthogonal rows do not cover each other where the bound underflows to zero",
+          "[verdict][property]") {
+  // tau n_i n_j is 2^-150, which rounds to zero: a product of zero reaches it, and is not positive.
+  const auto    d      = GENERATE(2, 40);
+  const auto    filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const auto    assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const index_t T      = 70;
+  CAPTURE(d, filter, assign);
+  token_rows<float> rows(T, d);
+  for (index_t i = 0; i < T; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? (i / d % 2 == 0 ? 0x1p-30f : -0x1p-30f) : 0.0f);
+  const auto              x        = std::as_const(rows).view();
+  const selection_options options  = {.threshold = 0x1p-90f, .assign = assign, .filter = filter};
+  const auto              expected = reference::select<float>(x, options);
+  CHECK(expected.indices.size() == static_cast<std::size_t>(std::min(T, 2 * d)));  // each axis, both ways
+  selector<float> select(options);
+  REQUIRE(select(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected.rep);
+  REQUIRE(select.literal(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected.rep);
+  for (const auto validate : {validation::exact, validation::cross_gram}) {
+    cascade<float> walk({.threshold = 0x1p-90f, .assign = assign, .validate = validate, .filter = filter});
+    REQUIRE(walk.inherit(random_state(T, 1).view()) == status::ok);
+    REQUIRE(walk.step(x) == status::ok);
+    CHECK(to_vector(walk.kept().indices) == expected.indices);
+  }
+}
+
+TEST_CASE("verdict: a zero row and the longest ones do not cover each other", "[verdict][property]") {
+  const prefilter filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const float     tau    = GENERATE(0x1p-90f, 0x1p-30f, 1.0f);
+  const auto      d      = GENERATE(1, 40);
+  CAPTURE(filter, tau, d);
+  token_rows<float> rows(8, d);
+  const float values[] = {0x1.fffffep-31f, 0x1.fffffep63f, 0x1.fffffep-31f, 0x1p63f, 0x1p-30f, 0.0f, 1.0f, 0x1p62f};
+  for (index_t i = 0; i < 8; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == d / 2 ? values[i] : 0.0f);
+  const selection_options options{.threshold = tau, .filter = filter};
+  const auto              x = std::as_const(rows).view();
+  selector<float>         select(options);
+  const auto              expected = std::vector<index_t>{0, 1, 2, 1, 1, 5, 1, 1};
+  CHECK(reference::select<float>(x, options).rep == expected);
+  REQUIRE(select(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected);
+  REQUIRE(select.literal(x) == status::ok);
+  CHECK(to_vector(select.kept().rep) == expected);
+}
+
+TEMPLATE_TEST_CASE("verdict: among the nearest, the one of lowest index", "[verdict][property]", float, bfloat16) {
+  // Rows of small integers: many cosines are equal, and all sums exact.
+  const auto    d      = GENERATE(3, 5, 40, 100);
+  const float   tau    = GENERATE(0.7f, 0.8f, 0.9f);
+  const auto    filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  const index_t T      = 150;
+  CAPTURE(d, tau, filter);
+  int ties = 0;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    std::mt19937         random(seed);
+    token_rows<TestType> rows(T, d);
+    for (index_t i = 0; i < T; ++i) {
+      for (index_t c = 0; c < d; ++c) rows.set(i, c, 0.0f);
+      for (index_t k = 0; k < std::min(d, 4); ++k)  // spread over the row
+        rows.set(i, k * std::max(1, d / 4), static_cast<float>(static_cast<int>(random() % 5) - 1));
+    }
+    const auto              x       = std::as_const(rows).view();
+    const selection_options options = {.threshold = tau, .assign = assignment::nearest, .filter = filter};
+    const auto              full    = reference::select<TestType>(x, options);
+    const auto              state   = random_state(T, seed);
+    for (index_t i = 0; i < T; ++i)
+      for (const index_t j : full.indices)
+        if (const index_t rep = full.rep[static_cast<std::size_t>(i)];
+            rep < j && j < i && reference::covered<TestType>(x, tau, i, j))
+          ties += !reference::nearer<TestType>(x, i, rep, j);
+
+    selector<TestType> select(options);
+    REQUIRE(select(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    REQUIRE(select.literal(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    for (const auto validate : {validation::exact, validation::cross_gram}) {
+      auto chosen     = options;
+      chosen.validate = validate;
+      cascade<TestType> walk(chosen);
+      REQUIRE(walk.inherit(state.view()) == status::ok);
+      REQUIRE(walk.step(x) == status::ok);
+      CHECK(to_vector(walk.kept().rep) == reference::cascade<TestType>(x, state.view(), chosen).rep);
+    }
+  }
+  CHECK(ties > 0);
 }
 
 TEST_CASE("verdict: estimates hold for rows at the ends of the range of floats", "[verdict][property]") {
@@ -184,12 +225,14 @@ TEST_CASE("verdict: code compiled with -ffast-math gives the same sets", "[verdi
   const auto odd   = make_tokens<float>(kind::tiny_and_huge, 200, d, seed);
   const auto zeros = make_tokens<float>(kind::zero_rows, 200, d, seed);
   for (const auto* tokens : {&close, &odd, &zeros}) {
-    const auto x = tokens->view();
+    const auto x        = tokens->view();
     const auto expected = reference::select<float>(x, {.threshold = tau});
     for (const prefilter filter : all_filters) CHECK(fast_math_select(x, tau, filter) == expected.rep);
     CHECK(fast_math_cascade(x, random_state(200, seed).view(), tau) ==
           reference::cascade<float>(x, random_state(200, seed).view(), {.threshold = tau}).rep);
   }
+  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.5f})
+    CHECK(fast_math_select(close.view(), wrong, prefilter::none).empty());
   auto broken = make_tokens<float>(kind::random, 20, d, 1);
   broken.set(13, 0, std::numeric_limits<float>::quiet_NaN());
   CHECK(fast_math_status(std::as_const(broken).view()) == status::non_finite_token);

@@ -23,7 +23,7 @@ def causal_flops(T, heads, dim):
     return 4 * dim * heads * T * (T + 1) / 2
 
 
-def _against(session, name, case, inputs, make_peer, peer_name, attend, flops, target, kept=None, bf16=False):
+def _against(session, name, case, inputs, make_peer, peer_name, attend, flops, target, kept=(), bf16=False):
     """One entry per peer and, where the target has a second half, per share of peak."""
     q, k, v = inputs
     peer = session.peer(name, lambda: make_peer(*inputs))
@@ -31,9 +31,9 @@ def _against(session, name, case, inputs, make_peer, peer_name, attend, flops, t
         return None
     out = np.empty_like(q)
     peer()
-    attend(q, k, v, out, kept)
+    attend(q, k, v, out, *kept)
     same_output(out, peer.result(), name, case)
-    samples = session.interleaved({"ours": lambda: attend(q, k, v, out, kept), "peer": peer}, bf16=bf16)
+    samples = session.interleaved({"ours": lambda: attend(q, k, v, out, *kept), "peer": peer}, bf16=bf16)
     T, heads, dim = q.shape
     shape = dict(T=T, d=dim, heads=f"{heads}/{k.shape[1]} x {dim}", flops=flops)
     session.entry(name, case, samples, peer="peer", peer_name=peer_name, target=target, **shape)
@@ -44,7 +44,7 @@ def _sdpa(session, bf16):
     name = f"dense_{'bf16' if bf16 else 'f32'}_vs_sdpa"
     if not session.wants(name):
         return
-    attend = Attention(session.library, "all", bf16=bf16)
+    attend = Attention(session.library, keys="all", rows=np.uint16 if bf16 else np.float32)
     for dim in (64, 128, 256):
         for T in session.lengths(name, 1024, 2048, 4096, 8192):
             heads, case = WIDTH // dim, f"T={T}, head_dim={dim}"
@@ -67,14 +67,14 @@ def sdpa_bf16(session):
 def ort(session):
     name = "rxr_vs_ort_mha"
     if session.wants(name):
-        attend = Attention(session.library, "representatives", "representatives", causal=False)
+        attend = Attention(session.library, keys="representatives", queries="representatives", causal=False)
         for r in session.lengths(name, 512, 1024, 2048):
             inputs = random_qkv(session.library, r, 12, 12, 64)
             _against(session, name, f"r={r}, 12 heads x 64", inputs, onnx_attention.multi_head, "onnxruntime MHA",
-                     attend, 4 * 64 * 12 * r * r, 1.1, every_token(r))
+                     attend, 4 * 64 * 12 * r * r, 1.1, [every_token(r)])
     name = "dense_f32_vs_ort_gqa"
     if session.wants(name):
-        attend = Attention(session.library, "all")
+        attend = Attention(session.library, keys="all")
         for T in session.lengths(name, 1024, 4096):
             inputs = random_qkv(session.library, T, 9, 3, 64)
             _against(session, name, f"T={T}, 9/3 heads x 64", inputs, onnx_attention.grouped_query, "onnxruntime GQA",

@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 
-from entries.near_far import BUDGET, CANDIDATES, CHUNK, TAU, WINDOW
 from harness.data import clustered_rows, random_qkv
 from harness.library import CASCADE, FULL, Attention, Selection
 
+TAU = 0.8
 CLUSTERS = 256  # r of every length
 HEADS, KV_HEADS, DIM, COLS = 3, 1, 64, 576  # one KV head of SmolLM2
 
@@ -19,17 +19,10 @@ def threads_attention(session):
         return
     q, k, v = random_qkv(session.library, T, 9, 3, 64)
     out = np.empty_like(q)
-    select = Selection(session.library, FULL, TAU)
-    select(session.layers.residual(15, T))
-    kept = select.kept
-    modes = {"dense": dict(keys="all"),
-             "near + far": dict(keys="near_and_far", window=WINDOW, chunk=CHUNK, budget=BUDGET, candidates=CANDIDATES)}
-    for mode, options in modes.items():
-        one, two = (Attention(session.library, threads=threads, **options) for threads in (1, 2))
-        samples = session.interleaved({"ours": lambda: two(q, k, v, out, kept),
-                                       "1 thread": lambda: one(q, k, v, out, kept)}, threads=2)
-        session.entry(name, f"{mode}, T={T}, 9/3 heads x 64", samples, peer="1 thread", peer_name="own, 1 thread",
-                      target=1.9, threads=2, T=T, d=64, heads="9/3 x 64", r=kept.count)
+    one, two = (Attention(session.library, keys="all", threads=threads) for threads in (1, 2))
+    samples = session.interleaved({"ours": lambda: two(q, k, v, out), "1 thread": lambda: one(q, k, v, out)}, threads=2)
+    session.entry(name, f"T={T}, 9/3 heads x 64", samples, peer="1 thread", peer_name="own, 1 thread", target=1.9,
+                  threads=2, T=T, d=64, heads="9/3 x 64")
 
 
 def threads_selection(session):
@@ -53,7 +46,8 @@ def threads_selection(session):
 
 
 class Sequence:
-    """Selection, one cascade step and near + far attention of T tokens in stable clusters."""
+    """Selection, one cascade step and near + far attention of T tokens in stable clusters. A cluster is one leaf
+    whatever its size, so that their number does not grow with T."""
 
     def __init__(self, library, T):
         self.T, self._library = T, library
@@ -65,8 +59,7 @@ class Sequence:
     def make(self):
         library = self._library
         self.full, self.walk = Selection(library, FULL, TAU), Selection(library, CASCADE, TAU)
-        self.attend = Attention(library, "near_and_far", window=WINDOW, chunk=CHUNK, budget=BUDGET,
-                                candidates=CANDIDATES)
+        self.attend = Attention(library, keys="near_and_far", leaves="by_order", leaf=self.T)
 
     def __call__(self):
         self.full(self._before)

@@ -42,12 +42,12 @@ class Layers:
         bits = self._bits(f"residual_{layer:02}", tokens)
         return bits if bf16 else to_float(bits) * np.float32(1 / 3)
 
-    def qkv(self, layer, tokens, bf16=False):
-        """Three arrays [T, heads, head_dim]."""
+    def qkv(self, layer, tokens, rows=np.float32):
+        """Three arrays [T, heads, head_dim]; uint16 rows are bfloat16."""
         out = []
         for name in "qkv":
             bits = self._bits(f"{name}_{layer:02}", tokens).reshape(tokens, self._heads[name], -1)
-            out.append(bits if bf16 else to_float(bits))
+            out.append(bits if rows == np.uint16 else to_float(bits).astype(rows))
         return out
 
 

@@ -3,18 +3,23 @@ import json
 import os
 import pathlib
 
+KINDS = {"f32": "float", "bf16": "bf16"}
+NEAR_FAR_LENGTHS = (2048, 4096, 8192, 16384)
+
 # Every name that a report has as an entry or as a gap.
 NAMES = [
     "select_of_peak", "select_vs_gram_1024", "select_vs_gram_4096", "select_bf16_prefilter", "select_adaptive_tau09",
     "cascade_1024", "cascade_4096", "cascade_stable",
     "dense_f32_vs_sdpa", "dense_bf16_vs_sdpa", "rxr_vs_ort_mha",
-    "nearfar_f32_vs_sdpa_4096", "nearfar_f32_vs_sdpa_8192", "nearfar_bf16_vs_sdpa_4096", "nearfar_bf16_vs_sdpa_8192",
-    "threads_attention", "threads_selection", "time_exponent", "peak_memory",
+    *(f"nearfar_{kind}_vs_own_dense_{T}" for kind in KINDS for T in NEAR_FAR_LENGTHS),
+    "nearfar_accurate_vs_own_dense_8192", "nearfar_f32_vs_sdpa_8192", "nearfar_bf16_vs_sdpa_8192",
+    "far_field_cycles_a_score", "summaries", "leaf_assignment",
+    "nearfar_threads", "threads_attention", "threads_selection", "time_exponent", "peak_memory",
 ]
 
 # Those that a report may have besides: other peers of the same kernels.
-MORE_NAMES = ["dense_f32_vs_ort_gqa"] + [f"nearfar_{kind}_{form}_{T}" for kind in ("f32", "bf16")
-                                         for form in ("unrefined_vs_sdpa", "vs_own_dense") for T in (4096, 8192)]
+MORE_NAMES = ["dense_f32_vs_ort_gqa", *(f"nearfar_{kind}_vs_{peer}_8192" for peer in ("flex", "xattention")
+                                        for kind in KINDS)]
 
 LABELS = {  # what a person reads, in the order of pictures and tables
     "select_of_peak": "selection on its own",
@@ -29,19 +34,17 @@ LABELS = {  # what a person reads, in the order of pictures and tables
     "dense_f32_vs_ort_gqa": "dense, float, against onnxruntime GQA",
     "dense_bf16_vs_sdpa": "dense, bf16, against torch SDPA",
     "rxr_vs_ort_mha": "r × r, float, against onnxruntime MHA",
-    "nearfar_f32_vs_sdpa_4096": "near + far, float, T = 4096, against torch SDPA",
-    "nearfar_f32_unrefined_vs_sdpa_4096": "... without refinement",
-    "nearfar_f32_vs_own_dense_4096": "near + far, float, T = 4096, against own dense",
-    "nearfar_f32_vs_sdpa_8192": "near + far, float, T = 8192, against torch SDPA",
-    "nearfar_f32_unrefined_vs_sdpa_8192": "... without refinement",
-    "nearfar_f32_vs_own_dense_8192": "near + far, float, T = 8192, against own dense",
-    "nearfar_bf16_vs_sdpa_4096": "near + far, bf16, T = 4096, against torch SDPA",
-    "nearfar_bf16_unrefined_vs_sdpa_4096": "... without refinement",
-    "nearfar_bf16_vs_own_dense_4096": "near + far, bf16, T = 4096, against own dense",
-    "nearfar_bf16_vs_sdpa_8192": "near + far, bf16, T = 8192, against torch SDPA",
-    "nearfar_bf16_unrefined_vs_sdpa_8192": "... without refinement",
-    "nearfar_bf16_vs_own_dense_8192": "near + far, bf16, T = 8192, against own dense",
-    "threads_attention": "attention, 2 threads against 1",
+    **{f"nearfar_{kind}_vs_own_dense_{T}": f"near + far, {rows}, T = {T}, against own dense"
+       for kind, rows in KINDS.items() for T in NEAR_FAR_LENGTHS},
+    "nearfar_accurate_vs_own_dense_8192": "near + far, accurate, T = 8192, against own dense",
+    **{f"nearfar_{kind}_vs_{peer}_8192": f"near + far, {rows}, T = 8192, against {label}"
+       for peer, label in (("sdpa", "torch SDPA"), ("flex", "torch flex_attention"),
+                           ("xattention", "OpenVINO XAttention")) for kind, rows in KINDS.items()},
+    "far_field_cycles_a_score": "closed far field: time a score, of own dense attention's",
+    "summaries": "leaves' sums",
+    "leaf_assignment": "leaves by keys: assignment",
+    "nearfar_threads": "near + far, 2 threads against 1",
+    "threads_attention": "dense attention, 2 threads against 1",
     "threads_selection": "selection, 2 threads against 1",
     "time_exponent": "all stages: time grows as T to the power of",
     "peak_memory": "memory beyond inputs and outputs grows as T to the power of",
@@ -55,7 +58,7 @@ FIELDS = {  # name: types
 }
 
 # measure: whether larger is better.
-MEASURES = {"ratio": True, "of_peak": True, "exponent": False}
+MEASURES = {"ratio": True, "of_peak": True, "of_bandwidth": True, "cost": False, "exponent": False}
 
 
 def meets_target(entry):
@@ -63,6 +66,12 @@ def meets_target(entry):
     if entry["target"] is None:
         return None
     return entry["value"] >= entry["target"] if MEASURES[entry["measure"]] else entry["value"] <= entry["target"]
+
+
+def variant(entry):
+    """What a case says before a colon, if it has one."""
+    head, colon, _ = entry["case"].partition(": ")
+    return head if colon else ""
 
 
 def faults(report):
@@ -107,7 +116,7 @@ def table(report):
         against = f"vs {entry['peer_name']}" if entry["peer_name"] else ""
         target = "" if entry["target"] is None else f"{entry['target']:g}"
         peak = "" if entry["of_peak"] is None else f"{entry['of_peak']:.2f}"
-        lines.append(f"{entry['name']:27} {entry['case']:42} {entry['measure']:8} {entry['value']:6.2f} {target:>5} "
+        lines.append(f"{entry['name']:34} {entry['case']:60} {entry['measure']:12} {entry['value']:6.2f} {target:>5} "
                      f"{verdict:5} of_peak {peak:4} ±{entry['spread'] * 100:3.0f} %  {against}")
-    lines += [f"{gap['name']:27} gap: {gap['reason']}" for gap in report["gaps"]]
+    lines += [f"{gap['name']:34} gap: {gap['reason']}" for gap in report["gaps"]]
     return "\n".join(lines)

@@ -23,9 +23,9 @@ class Session:
         if gap not in self.gaps:  # a peer that is missing is missed by every case
             self.gaps.append(gap)
 
-    def lengths(self, name, *lengths):
-        """Those that this run measures; where there is none, a gap."""
-        chosen = [tokens for tokens in lengths if not self.quick or tokens <= 1024]
+    def lengths(self, name, *lengths, quick=1024):
+        """Those that this run measures, of a quick one up to `quick`; where there is none, a gap."""
+        chosen = [tokens for tokens in lengths if not self.quick or tokens <= quick]
         if not chosen:
             self.gap(name, "not part of --quick")
         return chosen
@@ -38,12 +38,14 @@ class Session:
             self.gap(name, str(missing))
             return None
 
-    def interleaved(self, sides, **options):
-        return interleaved(self.library, sides, self.repetitions, **options)
+    def interleaved(self, sides, repetitions=None, **options):
+        """`repetitions`: of a side that takes long, fewer than of others."""
+        return interleaved(self.library, sides, min(repetitions or self.repetitions, self.repetitions), **options)
 
     def entry(self, name, case, samples, *, peer=None, peer_name=None, ours="ours", measure="ratio", values=None,
               flops=None, target=None, threads=1, T, d=None, heads=None, r=None, series=None):
-        """`values`: one per repetition, of what `measure` names, where it is not the ratio or the share of peak."""
+        """`values`: one per repetition, of what `measure` names, where it is not the ratio or the share of peak. A case
+        "variant: ..." has a row of its own in tables."""
         ratio = samples.ratio(peer, ours) if peer else None
         of_peak = samples.of_peak(flops, ours) if flops else None
         if values is None:

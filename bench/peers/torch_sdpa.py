@@ -19,6 +19,8 @@ class Sdpa:
     """One problem in the form that torch runs fastest: KV heads shared (enable_gqa) or repeated beforehand, whichever
     it does better here. Tensors are [1, heads, T, dim], contiguous, made outside the time."""
 
+    _better = {}  # by shape: the place of the faster form
+
     def __init__(self, q, k, v, threads=1):
         torch = self._torch = load(threads)
         group = q.shape[1] // k.shape[1]
@@ -34,8 +36,11 @@ class Sdpa:
                     self.out = attend(*tensors, is_causal=True, **options)
             return run
 
-        self._runs = [of(*form) for form in forms]
-        self._run = min(self._runs, key=self._seconds) if len(forms) > 1 else self._runs[0]
+        runs = [of(*form) for form in forms]
+        shape = (q.shape, k.shape, q.dtype)
+        if shape not in self._better:
+            self._better[shape] = min(range(len(runs)), key=lambda i: self._seconds(runs[i])) if len(runs) > 1 else 0
+        self._run = runs[self._better[shape]]
 
     def __call__(self):
         self._run()
@@ -53,9 +58,6 @@ class Sdpa:
     @staticmethod
     def _seconds(run):
         run()
-        times = []
-        for _ in range(2):
-            begin = time.process_time()
-            run()
-            times.append(time.process_time() - begin)
-        return min(times)
+        begin = time.process_time()
+        run()
+        return time.process_time() - begin

@@ -2,6 +2,7 @@
 // Command lines of the form --name value, checked whole before any work.
 
 #include <charconv>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -49,8 +50,9 @@ class arguments {
     return text(name, "");
   }
 
-  int integer(const std::string& name, int otherwise, int least) const {
+  int integer(const std::string& name, int otherwise, int least, int most = std::numeric_limits<int>::max()) const {
     const auto value = has(name) ? parse<int>(name, text(name)) : otherwise;
+    if (value > most) throw bad_input("option " + name + " must be at most " + std::to_string(most));
     if (value < least) throw bad_input("option " + name + " must be at least " + std::to_string(least));
     return value;
   }

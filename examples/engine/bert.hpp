@@ -9,21 +9,22 @@
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
 #include "engine/plain_layer.hpp"
+#include "engine/unsupported.hpp"
 
 namespace engine {
 
 struct bert_config {
-  index_t hidden, intermediate, layers, heads, vocabulary, positions, segments;
-  float   norm_epsilon;
+  index_t    hidden, intermediate, layers, heads, vocabulary, positions, segments;
+  float      norm_epsilon;
+  activation function;
 
   static bert_config read(const config& file) {
     const auto type = file.get<std::string>("model_type");
     if (type != "bert") throw bad_input(file.path() + ": model_type is " + type + ", not bert");
-    if (file.get<std::string>("hidden_act", "gelu") != "gelu")
-      throw bad_input(file.path() + ": hidden_act is not gelu");
+    require_usual_mathematics(file), require_usual_positions(file);
     if (file.get<std::string>("position_embedding_type", "absolute") != "absolute")
       throw bad_input(file.path() + ": position_embedding_type is not absolute");
-    if (file.get<bool>("is_decoder", false)) throw bad_input(file.path() + ": is_decoder is not supported");
+    file.require_usual("is_decoder");
 
     bert_config c{};
     c.hidden       = file.size("hidden_size");
@@ -31,9 +32,10 @@ struct bert_config {
     c.layers       = file.size("num_hidden_layers");
     c.heads        = file.size("num_attention_heads");
     c.vocabulary   = file.size("vocab_size");
-    c.positions    = file.size("max_position_embeddings");
+    c.positions    = file.size("max_position_embeddings", 512);
     c.segments     = file.size("type_vocab_size", 2);
     c.norm_epsilon = file.positive("layer_norm_eps", 1e-12f);
+    c.function     = read_activation(file, "hidden_act", "gelu");
     if (c.hidden % c.heads != 0) throw bad_input(file.path() + ": num_attention_heads does not divide hidden_size");
     return c;
   }
@@ -57,10 +59,14 @@ class bert {
     norm_ = load_bert_norm(file, embeddings + "LayerNorm");
     for (index_t l = 0; l < c.layers; ++l)
       layers_.push_back(load_layer(file, prefix + "encoder.layer." + std::to_string(l) + "."));
+    unused_ = file.unused();
   }
 
   index_t layers() const { return config_.layers; }
   index_t positions() const { return config_.positions; }
+
+  /// Names of the files' tensors that the model does not use.
+  const std::vector<std::string>& unused() const { return unused_; }
 
   /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states [T, hidden]. In each
   /// layer `attend(attention_input, out)` fills out [T, hidden]; the residual stream is normalised as it is.
@@ -76,32 +82,32 @@ class bert {
   }
 
  private:
-  using layer = plain_layer<gelu>;
-
   /// BERT's first files call weight and bias gamma and beta.
   layer_norm load_bert_norm(const checkpoint& file, const std::string& name) const {
     if (!file.contains(name + ".gamma")) return load_norm(file, name, config_.hidden);
     return {file.load(name + ".gamma", 1, config_.hidden), file.load(name + ".beta", 1, config_.hidden)};
   }
 
-  layer load_layer(const checkpoint& file, const std::string& prefix) const {
+  plain_layer load_layer(const checkpoint& file, const std::string& prefix) const {
     const index_t hidden = config_.hidden, wide = config_.intermediate;
     return {.query          = load_affine(file, prefix + "attention.self.query", hidden, hidden),
             .key            = load_affine(file, prefix + "attention.self.key", hidden, hidden),
             .value          = load_affine(file, prefix + "attention.self.value", hidden, hidden),
             .output         = load_affine(file, prefix + "attention.output.dense", hidden, hidden),
             .attention_norm = load_bert_norm(file, prefix + "attention.output.LayerNorm"),
-            .mlp            = {.raise = load_affine(file, prefix + "intermediate.dense", wide, hidden),
-                               .lower = load_affine(file, prefix + "output.dense", hidden, wide)},
+            .mlp            = {.raise    = load_affine(file, prefix + "intermediate.dense", wide, hidden),
+                               .lower    = load_affine(file, prefix + "output.dense", hidden, wide),
+                               .function = config_.function},
             .mlp_norm       = load_bert_norm(file, prefix + "output.LayerNorm")};
   }
 
-  backend            where_;
-  bert_config        config_;
-  stored_matrix      embeddings_;
-  matrix             positions_;
-  layer_norm         norm_;
-  std::vector<layer> layers_;
+  backend                  where_;
+  bert_config              config_;
+  stored_matrix            embeddings_;
+  matrix                   positions_;
+  layer_norm               norm_;
+  std::vector<plain_layer> layers_;
+  std::vector<std::string> unused_;
 };
 
 }  // namespace engine

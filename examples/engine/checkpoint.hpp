@@ -1,10 +1,11 @@
 #pragma once
 // A model's weights as published: model.safetensors, or the shards that model.safetensors.index.json lists.
 
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "engine/error.hpp"
 #include "engine/file.hpp"
@@ -19,7 +20,7 @@ class checkpoint {
  public:
   explicit checkpoint(const std::string& folder) : index_path_(folder + "/model.safetensors.index.json") {
     const std::string one = folder + "/model.safetensors";
-    if (std::filesystem::exists(one) || !std::filesystem::exists(index_path_)) {
+    if (is_there(one) || !is_there(index_path_)) {
       whole_ = &open(one);
       return;
     }
@@ -40,13 +41,37 @@ class checkpoint {
 
   /// As safetensors::map and safetensors::load.
   stored_matrix map(const std::string& name, index_t rows, index_t cols) const {
+    used_.insert(name);
     return file_of(name).map(name, rows, cols);
   }
   matrix load(const std::string& name, index_t rows, index_t cols) const {
+    used_.insert(name);
     return file_of(name).load(name, rows, cols);
   }
 
+  /// Names of tensors that nobody asked for, sorted; without tables that some makers store and anybody can compute.
+  std::vector<std::string> unused() const {
+    std::vector<std::string> out;
+    for (const std::string& name : names())
+      if (used_.count(name) == 0 && !is_table(name)) out.push_back(name);
+    return out;
+  }
+
  private:
+  std::vector<std::string> names() const {
+    if (whole_ != nullptr) return whole_->names();
+    std::vector<std::string> out;
+    for (const auto& entry : shards_) out.push_back(entry.first);
+    return out;
+  }
+
+  /// Causal masks, rotary frequencies, and 0, 1, 2, ...
+  static bool is_table(const std::string& name) {
+    for (const char* suffix : {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "embeddings.position_ids"})
+      if (name.ends_with(suffix)) return true;
+    return false;
+  }
+
   const safetensors& open(const std::string& path) { return files_.try_emplace(path, path).first->second; }
 
   const safetensors& file_of(const std::string& name) const {
@@ -60,7 +85,17 @@ class checkpoint {
   std::map<std::string, safetensors>        files_;  // by path
   std::map<std::string, const safetensors*> shards_;
   const safetensors*                        whole_ = nullptr;  // the one file, where there is no index
+  mutable std::set<std::string>             used_;
 };
+
+/// One line about tensors of a model that it does not use: it may be another model than its config.json says.
+inline void warn_of_unused(const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string list;
+  for (std::size_t i = 0; i < names.size() && i < 3; ++i) list += (i == 0 ? " " : ", ") + names[i];
+  warn("the model does not use " + std::to_string(names.size()) + " of its tensors:" + list +
+       (names.size() > 3 ? ", ..." : ""));
+}
 
 /// NAME.weight [out, in] and NAME.bias.
 inline affine load_affine(const checkpoint& file, const std::string& name, index_t out, index_t in) {

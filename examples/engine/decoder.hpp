@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
@@ -18,11 +19,14 @@ namespace engine {
 class decoder {
  public:
   /// Reads config.json and the weights of a folder.
-  explicit decoder(const std::string& folder, backend where = {}) : model_(open(folder, where)) {}
+  explicit decoder(const std::string& folder, backend where = {}) : model_(open(folder, where, unused_)) {}
 
   index_t layers() const {
     return std::visit([](const auto& model) { return model.layers(); }, model_);
   }
+
+  /// Names of the files' tensors that the model does not use.
+  const std::vector<std::string>& unused() const { return unused_; }
 
   /// Turns final hidden states into logits.
   const affine& output() const {
@@ -39,21 +43,24 @@ class decoder {
  private:
   using any = std::variant<llama, gpt2, gptj, opt>;
 
-  static any open(const std::string& folder, const backend& where) {
+  static any open(const std::string& folder, const backend& where, std::vector<std::string>& unused) {
     const config description(folder + "/config.json");
     const auto   type = description.get<std::string>("model_type");
     const auto   read = [&]<class Model>(std::in_place_type_t<Model> model) {
-      checkpoint file(folder);
-      return any(model, description, file, where);
+      const checkpoint file(folder);
+      any              out(model, description, file, where);
+      unused = file.unused();
+      return out;
     };
-    if (type == "llama") return read(std::in_place_type<llama>);
+    if (type == "llama" || type == "qwen2") return read(std::in_place_type<llama>);
     if (type == "gpt2") return read(std::in_place_type<gpt2>);
     if (type == "gptj") return read(std::in_place_type<gptj>);
     if (type == "opt") return read(std::in_place_type<opt>);
-    throw bad_input(description.path() + ": model_type is " + type + "; there are llama, gpt2, gptj and opt");
+    throw bad_input(description.path() + ": model_type is " + type + "; there are llama, qwen2, gpt2, gptj and opt");
   }
 
-  any model_;
+  std::vector<std::string> unused_;  // before model_, whose making fills it
+  any                      model_;
 };
 
 }  // namespace engine

@@ -1,9 +1,8 @@
 #pragma once
-// Where attention's clusters come from: the cascade of a layer's rows, of each KV head's keys, or a baseline.
+// Where attention's clusters come from: the cascade of a layer's rows, or a baseline.
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "cascada/cascade.hpp"
@@ -11,6 +10,7 @@
 #include "engine/attention_input.hpp"
 #include "engine/error.hpp"
 #include "engine/features.hpp"
+#include "engine/progress.hpp"
 #include "engine/random_selection.hpp"
 
 namespace engine {
@@ -18,76 +18,88 @@ namespace engine {
 enum class selection_source {
   none,       // the mode asks for no representatives
   cascade,    // the library's, inherited from layer to layer
-  random,     // as many as the cascade has, drawn at random, nearest assignment
+  random,     // as many as the cascade keeps of the same rows, drawn at random, nearest assignment
   positions,  // one cluster of all tokens: leaves by order are blocks of consecutive positions
 };
 
 /// The representatives of one forward pass, layer after layer: one set, or one per KV head for features::keys.
 class far_selection {
  public:
-  /// `counts`: of random representatives, how many each layer has.
-  far_selection(selection_source source, features rows, const cascada::selection_options& options,
-                std::span<const index_t> counts, std::uint64_t seed, backend where)
-      : source_(source), features_(rows), options_(options), counts_(counts), where_(where), random_(seed) {}
+  far_selection(selection_source source, features rows, const cascada::selection_options& options, std::uint64_t seed,
+                backend where)
+      : source_(source), features_(rows), options_(options), seed_(seed), where_(where) {}
 
   /// The sets of the next layer, valid until the next call.
   std::span<const cascada::representatives> next(const attention_input& layer) {
     kept_.clear();
-    const auto T = rows_of(layer.residual);
     switch (source_) {
       case selection_source::none: break;
       case selection_source::cascade: step(layer); break;
-      case selection_source::random:
-        random_.draw(rows(layer, features_), counts_[static_cast<std::size_t>(layer.layer)], where_);
-        kept_.push_back(random_.kept());
-        break;
-      case selection_source::positions:
-        zeros_.assign(static_cast<std::size_t>(T), 0);
-        count_ = T;
-        kept_.push_back({std::span(zeros_).first(1), zeros_, std::span(&count_, 1)});
-        break;
+      case selection_source::random: step(layer), draw(layer); break;
+      case selection_source::positions: kept_.push_back(all_positions(rows_of(layer.residual))); return kept_;
     }
     for (const auto& kept : kept_)
-      share_sum_ += static_cast<double>(kept.count()) / T / static_cast<double>(kept_.size());
+      share_sum_ += static_cast<double>(kept.count()) / kept.tokens() / static_cast<double>(kept_.size());
     ++layers_;
     return kept_;
   }
 
-  /// r / T, mean over layers; 0 without representatives.
+  /// Time that selecting took so far; of random sets, without finding out their size.
+  double seconds() const { return seconds_; }
+  /// r / T, mean over layers; 0 where nothing is selected.
   double mean_share() const { return layers_ == 0 ? 0.0 : share_sum_ / layers_; }
-  /// Means over layers that had one before; 0 without them.
+  /// Whether some layer inherited a set.
+  bool inherits() const { return source_ == selection_source::cascade && inherited_ > 0; }
+  /// Gram operations saved, and overlap with the layer before: means over the sets that were inherited, 0 without.
   double mean_savings() const { return inherited_ == 0 ? 0.0 : savings_sum_ / inherited_; }
   double mean_jaccard() const { return inherited_ == 0 ? 0.0 : jaccard_sum_ / inherited_; }
 
  private:
   void step(const attention_input& layer) {
-    const bool    by_head = features_ == features::keys;
-    const index_t sets    = by_head ? layer.kv_heads : 1;
+    const stopwatch since;
+    const index_t   sets = selections(layer, features_);
     while (static_cast<index_t>(cascades_.size()) < sets) cascades_.emplace_back(options_, where_);
     for (index_t h = 0; h < sets; ++h) {
-      auto x = rows(layer, features_);
-      if (by_head) x.cols /= layer.kv_heads, x.data += std::ptrdiff_t{h} * x.cols;
       auto& cascade = cascades_[static_cast<std::size_t>(h)];
-      require_ok(cascade.step(x), "cascade");
+      require_ok(cascade.step(rows(layer, features_, h)), "cascade");
       kept_.push_back(cascade.kept());
       if (!cascade.report().jaccard) continue;
       savings_sum_ += cascade.report().savings();
       jaccard_sum_ += *cascade.report().jaccard;
       ++inherited_;
     }
+    if (source_ == selection_source::cascade) seconds_ += since.seconds();
+  }
+
+  /// In place of the sets that the cascade kept, random ones of the same size.
+  void draw(const attention_input& layer) {
+    const stopwatch since;
+    for (std::size_t h = 0; h < kept_.size(); ++h) {
+      // Runs count their seeds from 1, 2, ..: the heads' are far from those.
+      if (random_.size() == h) random_.emplace_back(seed_ + (std::uint64_t{h} << 32));
+      random_[h].draw(rows(layer, features_, static_cast<index_t>(h)), kept_[h].count(), where_);
+    }
+    for (std::size_t h = 0; h < kept_.size(); ++h) kept_[h] = random_[h].kept();
+    seconds_ += since.seconds();
+  }
+
+  cascada::representatives all_positions(index_t tokens) {
+    zeros_.assign(static_cast<std::size_t>(tokens), 0);
+    count_ = tokens;
+    return {std::span(zeros_).first(1), zeros_, std::span(&count_, 1)};
   }
 
   selection_source                      source_;
   features                              features_;
   cascada::selection_options            options_;
-  std::span<const index_t>              counts_;
+  std::uint64_t                         seed_;
   backend                               where_;
-  std::vector<cascada::cascade<float>>  cascades_;
-  random_selection                      random_;
+  std::vector<cascada::cascade<float>>  cascades_;  // of each set
+  std::vector<random_selection>         random_;    // of each set
   std::vector<index_t>                  zeros_;
   index_t                               count_ = 0;
   std::vector<cascada::representatives> kept_;
-  double                                share_sum_ = 0, savings_sum_ = 0, jaccard_sum_ = 0;
+  double                                seconds_ = 0, share_sum_ = 0, savings_sum_ = 0, jaccard_sum_ = 0;
   int                                   layers_ = 0, inherited_ = 0;
 };
 

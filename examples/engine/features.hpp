@@ -1,6 +1,7 @@
 #pragma once
 // Which rows of a layer the selection sees.
 
+#include <cstddef>
 #include <string>
 
 #include "cascada/eigen.hpp"
@@ -12,7 +13,7 @@ namespace engine {
 enum class features {
   residual,    // the residual stream entering the layer
   normalized,  // its normalised form, which the projections read
-  keys,        // the keys of all KV heads, side by side
+  keys,        // its keys: a selection for each KV head, which sees that head's
 };
 
 inline features features_named(const std::string& name) {
@@ -22,11 +23,31 @@ inline features features_named(const std::string& name) {
   throw bad_input("unknown features " + name + "; there are residual, normalized and keys");
 }
 
-inline cascada::matrix_view<const float> rows(const attention_input& layer, features which) {
+inline const char* name_of(features which) {
+  switch (which) {
+    case features::residual: return "residual";
+    case features::normalized: return "normalized";
+    case features::keys: return "keys";
+  }
+  return "";
+}
+
+/// Selections of a layer: one that all KV heads share, or one for each.
+inline index_t selections(const attention_input& layer, features which) {
+  return which == features::keys ? layer.kv_heads : 1;
+}
+
+/// The rows [T, d] that selection `set` of a layer sees.
+inline cascada::matrix_view<const float> rows(const attention_input& layer, features which, index_t set) {
   switch (which) {
     case features::residual: return cascada::view(layer.residual);
     case features::normalized: return cascada::view(layer.normalized);
-    case features::keys: return cascada::view(layer.keys);
+    case features::keys: {
+      auto keys = cascada::view(layer.keys);
+      keys.cols /= layer.kv_heads;
+      keys.data += std::ptrdiff_t{set} * keys.cols;
+      return keys;
+    }
   }
   return {};
 }

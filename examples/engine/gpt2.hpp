@@ -9,21 +9,21 @@
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
 #include "engine/plain_layer.hpp"
+#include "engine/unsupported.hpp"
 
 namespace engine {
 
 struct gpt2_config {
-  index_t hidden, intermediate, layers, heads, vocabulary, positions;
-  float   norm_epsilon;
-  bool    tied_embeddings;
+  index_t    hidden, intermediate, layers, heads, vocabulary, positions;
+  float      norm_epsilon;
+  activation function;
+  bool       tied_embeddings;
 
   static gpt2_config read(const config& file) {
-    if (file.get<std::string>("activation_function", "gelu_new") != "gelu_new")
-      throw bad_input(file.path() + ": activation_function is not gelu_new");
+    require_usual_mathematics(file), require_usual_positions(file);
     if (!file.get<bool>("scale_attn_weights", true))
       throw bad_input(file.path() + ": scale_attn_weights = false is not supported");
-    if (file.get<bool>("scale_attn_by_inverse_layer_idx", false))
-      throw bad_input(file.path() + ": scale_attn_by_inverse_layer_idx is not supported");
+    file.require_usual("scale_attn_by_inverse_layer_idx");
 
     gpt2_config c{};
     c.hidden          = file.size("n_embd");
@@ -31,8 +31,9 @@ struct gpt2_config {
     c.layers          = file.size("n_layer");
     c.heads           = file.size("n_head");
     c.vocabulary      = file.size("vocab_size");
-    c.positions       = file.size("n_positions");
-    c.norm_epsilon    = file.positive("layer_norm_epsilon");
+    c.positions       = file.size("n_positions", 1024);
+    c.norm_epsilon    = file.positive("layer_norm_epsilon", 1e-5f);
+    c.function        = read_activation(file, "activation_function", "gelu_new");
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", true);
     if (c.hidden % c.heads != 0) throw bad_input(file.path() + ": n_head does not divide n_embd");
     return c;
@@ -72,14 +73,12 @@ class gpt2 {
   }
 
  private:
-  using layer = plain_layer<gelu_new>;
-
   /// GPT-2 stores its weights as [in, out].
   static affine load_transposed(const checkpoint& file, const std::string& name, index_t out, index_t in) {
     return {file.map(name + ".weight", in, out).transpose(), file.load(name + ".bias", 1, out)};
   }
 
-  layer load_layer(const checkpoint& file, const std::string& prefix) const {
+  plain_layer load_layer(const checkpoint& file, const std::string& prefix) const {
     const index_t hidden = config_.hidden, wide = config_.intermediate;
     const affine  fused = load_transposed(file, prefix + "attn.c_attn", 3 * hidden, hidden);
     const auto    third = [&](index_t i) {
@@ -90,18 +89,19 @@ class gpt2 {
             .value          = third(2),
             .output         = load_transposed(file, prefix + "attn.c_proj", hidden, hidden),
             .attention_norm = load_norm(file, prefix + "ln_1", hidden),
-            .mlp            = {.raise = load_transposed(file, prefix + "mlp.c_fc", wide, hidden),
-                               .lower = load_transposed(file, prefix + "mlp.c_proj", hidden, wide)},
+            .mlp            = {.raise    = load_transposed(file, prefix + "mlp.c_fc", wide, hidden),
+                               .lower    = load_transposed(file, prefix + "mlp.c_proj", hidden, wide),
+                               .function = config_.function},
             .mlp_norm       = load_norm(file, prefix + "ln_2", hidden)};
   }
 
-  backend            where_;
-  gpt2_config        config_;
-  stored_matrix      embeddings_;
-  matrix             positions_;
-  layer_norm         norm_;
-  affine             output_;
-  std::vector<layer> layers_;
+  backend                  where_;
+  gpt2_config              config_;
+  stored_matrix            embeddings_;
+  matrix                   positions_;
+  layer_norm               norm_;
+  affine                   output_;
+  std::vector<plain_layer> layers_;
 };
 
 }  // namespace engine

@@ -13,19 +13,20 @@
 #include "engine/mlp.hpp"
 #include "engine/norm.hpp"
 #include "engine/rotary.hpp"
+#include "engine/unsupported.hpp"
 
 namespace engine {
 
 struct gptj_config {
   static constexpr float rope_base = 10000;
 
-  index_t hidden, intermediate, layers, heads, rotary_dim, vocabulary, positions;
-  float   norm_epsilon;
-  bool    tied_embeddings;
+  index_t    hidden, intermediate, layers, heads, rotary_dim, vocabulary, positions;
+  float      norm_epsilon;
+  activation function;
+  bool       tied_embeddings;
 
   static gptj_config read(const config& file) {
-    if (file.get<std::string>("activation_function", "gelu_new") != "gelu_new")
-      throw bad_input(file.path() + ": activation_function is not gelu_new");
+    require_usual_mathematics(file), require_usual_positions(file);
     if (!file.get<bool>("rotary", true)) throw bad_input(file.path() + ": rotary = false is not supported");
 
     gptj_config c{};
@@ -34,8 +35,9 @@ struct gptj_config {
     c.layers          = file.size("n_layer");
     c.heads           = file.size("n_head");
     c.vocabulary      = file.size("vocab_size");
-    c.positions       = file.size("n_positions");
-    c.norm_epsilon    = file.positive("layer_norm_epsilon");
+    c.positions       = file.size("n_positions", 2048);
+    c.norm_epsilon    = file.positive("layer_norm_epsilon", 1e-5f);
+    c.function        = read_activation(file, "activation_function", "gelu_new");
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", false);
     if (c.hidden % c.heads != 0) throw bad_input(file.path() + ": n_head does not divide n_embd");
     c.rotary_dim = file.size("rotary_dim", c.hidden / c.heads);
@@ -71,7 +73,7 @@ class gptj {
     const index_t      head_dim = c.hidden / c.heads;
     matrix             x        = embed(tokens, embeddings_, c.positions), normalized, q, k, v, update;
     matrix             attended(x.rows(), c.hidden);
-    const rotary       positions(rows_of(x), c.rotary_dim, gptj_config::rope_base);
+    const rotary       positions(rows_of(x), rotary_frequencies(c.rotary_dim, gptj_config::rope_base));
     for (index_t l = 0; l < c.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       w.norm(x, c.norm_epsilon, normalized, where_);
@@ -92,9 +94,9 @@ class gptj {
 
  private:
   struct layer {
-    layer_norm          norm;
-    stored_matrix       query, key, value, output;
-    plain_mlp<gelu_new> mlp;
+    layer_norm    norm;
+    stored_matrix query, key, value, output;
+    plain_mlp     mlp;
   };
 
   layer load_layer(const checkpoint& file, const std::string& prefix) const {
@@ -105,8 +107,9 @@ class gptj {
             .key    = square("k_proj"),
             .value  = square("v_proj"),
             .output = square("out_proj"),
-            .mlp    = {.raise = load_affine(file, prefix + "mlp.fc_in", wide, hidden),
-                       .lower = load_affine(file, prefix + "mlp.fc_out", hidden, wide)}};
+            .mlp    = {.raise    = load_affine(file, prefix + "mlp.fc_in", wide, hidden),
+                       .lower    = load_affine(file, prefix + "mlp.fc_out", hidden, wide),
+                       .function = config_.function}};
   }
 
   backend            where_;

@@ -1,5 +1,6 @@
 #pragma once
-// Decoders of the Llama family: RMSNorm, rotary positions, grouped queries, gated MLP.
+// Decoders of the Llama family: RMSNorm, rotary positions, grouped queries, gated MLP. Qwen2 is a Llama whose queries,
+// keys and values have biases.
 
 #include <span>
 #include <string>
@@ -12,55 +13,44 @@
 #include "engine/linear.hpp"
 #include "engine/mlp.hpp"
 #include "engine/norm.hpp"
+#include "engine/rope_scaling.hpp"
 #include "engine/rotary.hpp"
+#include "engine/unsupported.hpp"
 
 namespace engine {
 
 struct llama_config {
-  index_t hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary, positions;
-  float   norm_epsilon, rope_base;
-  bool    tied_embeddings;
+  index_t      hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary;
+  float        norm_epsilon;
+  activation   function;
+  rope_scaling positions;
+  bool         tied_embeddings, biases;
 
   static llama_config read(const config& file) {
-    if (file.get<std::string>("hidden_act", "silu") != "silu")
-      throw bad_input(file.path() + ": hidden_act is not silu");
-    for (const char* bias : {"attention_bias", "mlp_bias"})
-      if (file.get<bool>(bias, false)) throw bad_input(file.path() + ": " + bias + " is not supported");
+    require_usual_mathematics(file);
+    for (const char* bias : {"attention_bias", "mlp_bias"}) file.require_usual(bias);
+    const bool qwen = file.get<std::string>("model_type") == "qwen2";
 
     llama_config c{};
     c.hidden          = file.size("hidden_size");
     c.intermediate    = file.size("intermediate_size");
     c.layers          = file.size("num_hidden_layers");
     c.heads           = file.size("num_attention_heads");
-    c.kv_heads        = file.size("num_key_value_heads", c.heads);
+    c.kv_heads        = file.size("num_key_value_heads", qwen && !file.contains("num_key_value_heads") ? 32 : c.heads);
     c.head_dim        = file.size("head_dim", std::max(1, c.hidden / c.heads));
     c.vocabulary      = file.size("vocab_size");
-    c.positions       = file.size("max_position_embeddings");
-    c.norm_epsilon    = file.positive("rms_norm_eps");
+    c.norm_epsilon    = file.positive("rms_norm_eps", 1e-6f);
+    c.function        = read_activation(file, "hidden_act", "silu");
+    c.positions       = rope_scaling::read(file, file.size("max_position_embeddings", qwen ? 32768 : 2048), c.head_dim);
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", false);
-    c.rope_base       = read_rope_base(file);
+    c.biases          = qwen;
     if (c.heads % c.kv_heads != 0) throw bad_input(file.path() + ": the KV heads do not divide the query heads");
-    if (file.get<index_t>("head_dim", 0) == 0 && c.hidden % c.heads != 0)
+    if (!file.has("head_dim") && c.hidden % c.heads != 0)
       throw bad_input(file.path() + ": num_attention_heads does not divide hidden_size, and there is no head_dim");
     if (c.head_dim > std::numeric_limits<index_t>::max() / c.heads)
       throw bad_input(file.path() + ": num_attention_heads times head_dim is too large");
     if (c.head_dim % 2 != 0) throw bad_input(file.path() + ": head_dim is odd");
     return c;
-  }
-
- private:
-  /// Older files have rope_theta and rope_scaling, newer ones both in rope_parameters.
-  static float read_rope_base(const config& file) {
-    using object          = std::map<std::string, nlohmann::json>;
-    const auto parameters = file.get<object>("rope_parameters", file.get<object>("rope_scaling", {}));
-    const auto type       = parameters.find("rope_type");
-    if (type != parameters.end() && type->second != "default")
-      throw bad_input(file.path() + ": scaled rotary positions are not supported");
-    const auto base = parameters.find("rope_theta");
-    if (base == parameters.end() || !base->second.is_number()) return file.positive("rope_theta", 10000.0f);
-    const float value = base->second.get<float>();
-    if (!(value > 0)) throw bad_input("rope_theta in " + file.path() + " must be positive");
-    return value;
   }
 };
 
@@ -84,16 +74,15 @@ class llama {
   /// As decoder::forward.
   template <class Attend>
   matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
-    const auto   T = static_cast<index_t>(tokens.size());
-    matrix       x = embed(tokens, embeddings_, config_.positions), normalized, q, k, v, update;
-    matrix       attended(T, config_.heads * config_.head_dim);
-    const rotary positions(T, config_.head_dim, config_.rope_base);
+    matrix       x = embed(tokens, embeddings_, config_.positions.positions()), normalized, q, k, v, update;
+    matrix       attended(x.rows(), config_.heads * config_.head_dim);
+    const rotary positions = config_.positions.angles(rows_of(x));
     for (index_t l = 0; l < config_.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       rms_norm(x, w.attention_norm, config_.norm_epsilon, normalized, where_);
-      linear(normalized, w.query, q, where_);
-      linear(normalized, w.key, k, where_);
-      linear(normalized, w.value, v, where_);
+      w.query(normalized, q, where_);
+      w.key(normalized, k, where_);
+      w.value(normalized, v, where_);
       positions.apply(q, where_);
       positions.apply(k, where_);
       attend(attention_input{l, config_.heads, config_.kv_heads, x, normalized, q, k, v}, attended);
@@ -111,7 +100,8 @@ class llama {
  private:
   struct layer {
     matrix        attention_norm;
-    stored_matrix query, key, value, output;
+    affine        query, key, value;
+    stored_matrix output;
     matrix        mlp_norm;
     gated_mlp     mlp;
   };
@@ -123,15 +113,20 @@ class llama {
     const auto          map    = [&](const char* name, index_t rows, index_t cols) {
       return file.map(prefix + name + ".weight", rows, cols);
     };
+    const auto projection = [&](const char* name, index_t heads) {
+      const index_t rows = heads * c.head_dim;
+      return affine{map(name, rows, c.hidden), c.biases ? file.load(prefix + name + ".bias", 1, rows) : matrix()};
+    };
     return {.attention_norm = norm("input_layernorm"),
-            .query          = map("self_attn.q_proj", c.heads * c.head_dim, c.hidden),
-            .key            = map("self_attn.k_proj", c.kv_heads * c.head_dim, c.hidden),
-            .value          = map("self_attn.v_proj", c.kv_heads * c.head_dim, c.hidden),
+            .query          = projection("self_attn.q_proj", c.heads),
+            .key            = projection("self_attn.k_proj", c.kv_heads),
+            .value          = projection("self_attn.v_proj", c.kv_heads),
             .output         = map("self_attn.o_proj", c.hidden, c.heads * c.head_dim),
             .mlp_norm       = norm("post_attention_layernorm"),
-            .mlp            = {.gate = map("mlp.gate_proj", c.intermediate, c.hidden),
-                               .up   = map("mlp.up_proj", c.intermediate, c.hidden),
-                               .down = map("mlp.down_proj", c.hidden, c.intermediate)}};
+            .mlp            = {.gate     = map("mlp.gate_proj", c.intermediate, c.hidden),
+                               .up       = map("mlp.up_proj", c.intermediate, c.hidden),
+                               .down     = map("mlp.down_proj", c.hidden, c.intermediate),
+                               .function = c.function}};
   }
 
   backend            where_;

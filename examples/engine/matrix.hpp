@@ -16,9 +16,11 @@ using backend = cascada::default_backend;
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using vector = Eigen::Matrix<float, 1, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// The backend on `threads` threads of its own.
+/// The backend on threads of its own.
 class threads {
  public:
+  static constexpr index_t most = 1024;  // far more than help, far fewer than a system refuses to start
+
   explicit threads(index_t count) : pool_(count) {}
   backend where() { return backend{.executor = {&pool_}}; }
 

@@ -11,6 +11,7 @@
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
 #include "engine/plain_layer.hpp"
+#include "engine/unsupported.hpp"
 
 namespace engine {
 
@@ -19,12 +20,12 @@ struct opt_config {
   static constexpr float   norm_epsilon   = 1e-5f;
 
   index_t    hidden, intermediate, layers, heads, vocabulary, positions, embedding_width;
+  activation function;
   norm_place place;
   bool       final_norm, tied_embeddings;
 
   static opt_config read(const config& file) {
-    if (file.get<std::string>("activation_function", "relu") != "relu")
-      throw bad_input(file.path() + ": activation_function is not relu");
+    require_usual_mathematics(file), require_usual_positions(file);
     for (const char* there : {"enable_bias", "layer_norm_elementwise_affine"})
       if (!file.get<bool>(there, true)) throw bad_input(file.path() + ": " + there + " = false is not supported");
 
@@ -34,7 +35,8 @@ struct opt_config {
     c.layers          = file.size("num_hidden_layers");
     c.heads           = file.size("num_attention_heads");
     c.vocabulary      = file.size("vocab_size");
-    c.positions       = file.size("max_position_embeddings");
+    c.positions       = file.size("max_position_embeddings", 2048);
+    c.function        = read_activation(file, "activation_function", "relu");
     c.embedding_width = file.size("word_embed_proj_dim", c.hidden);
     c.place           = file.get<bool>("do_layer_norm_before", true) ? norm_place::before : norm_place::after;
     c.final_norm      = c.place == norm_place::before && !file.get<bool>("_remove_final_layer_norm", false);
@@ -84,17 +86,16 @@ class opt {
   }
 
  private:
-  using layer = plain_layer<relu>;
-
-  layer load_layer(const checkpoint& file, const std::string& prefix) const {
+  plain_layer load_layer(const checkpoint& file, const std::string& prefix) const {
     const index_t hidden = config_.hidden, wide = config_.intermediate;
     return {.query          = load_affine(file, prefix + "self_attn.q_proj", hidden, hidden),
             .key            = load_affine(file, prefix + "self_attn.k_proj", hidden, hidden),
             .value          = load_affine(file, prefix + "self_attn.v_proj", hidden, hidden),
             .output         = load_affine(file, prefix + "self_attn.out_proj", hidden, hidden),
             .attention_norm = load_norm(file, prefix + "self_attn_layer_norm", hidden),
-            .mlp            = {.raise = load_affine(file, prefix + "fc1", wide, hidden),
-                               .lower = load_affine(file, prefix + "fc2", hidden, wide)},
+            .mlp            = {.raise    = load_affine(file, prefix + "fc1", wide, hidden),
+                               .lower    = load_affine(file, prefix + "fc2", hidden, wide),
+                               .function = config_.function},
             .mlp_norm       = load_norm(file, prefix + "final_layer_norm", hidden)};
   }
 
@@ -105,7 +106,7 @@ class opt {
   matrix                       positions_;
   std::optional<layer_norm>    norm_;
   affine                       output_;
-  std::vector<layer>           layers_;
+  std::vector<plain_layer>     layers_;
 };
 
 }  // namespace engine

@@ -12,12 +12,11 @@ namespace engine {
 /// Whether a LayerNorm stands before each half of a layer, or after the half is added to the residual stream.
 enum class norm_place { before, after };
 
-template <class Activation>
 struct plain_layer {
-  affine                query, key, value, output;
-  layer_norm            attention_norm;
-  plain_mlp<Activation> mlp;
-  layer_norm            mlp_norm;
+  affine     query, key, value, output;
+  layer_norm attention_norm;
+  plain_mlp  mlp;
+  layer_norm mlp_norm;
 
   /// Runs x [T, hidden] through layer `index`. `attend(attention_input, out)` fills out [T, hidden].
   template <class Attend>

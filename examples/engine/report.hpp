@@ -2,28 +2,33 @@
 // A run's numbers and their form in report.json.
 
 #include <algorithm>
-#include <charconv>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/cascade_study.hpp"
+#include "engine/setting_reader.hpp"
 
 namespace engine {
 
 /// One attention mode's result; for random representatives the mean over seeds.
 struct mode_result {
-  std::string         name;
-  float               threshold         = 0;
-  double              share             = 0;  // r / T, mean over layers
-  double              perplexity        = 0;
-  double              perplexity_ratio  = 0;  // to dense
-  double              top1_agreement    = 0;  // with dense
-  double              attention_seconds = 0;
-  double              selection_seconds = 0;
-  std::vector<double> perplexities      = {};  // of each seed
+  std::string           name;
+  float                 threshold         = 0;
+  double                share             = 0;  // r / T, mean over layers
+  double                perplexity        = 0;
+  double                perplexity_ratio  = 0;  // to dense
+  double                divergence        = 0;  // KL of the next token's distribution from dense's, nats
+  double                top1_agreement    = 0;  // with dense
+  double                keys              = 0;  // that were read, of those that dense attention reads
+  double                closed_mass       = 0;  // share of the softmax left to closed leaves
+  double                selection_seconds = 0;
+  double                attention_seconds = 0;
+  std::optional<double> savings           = {};  // Gram operations saved, mean over inherited sets
+  std::optional<double> jaccard           = {};  // the same sets' overlap with the layer before
+  std::vector<double>   perplexities      = {};  // of each seed
 };
 
 struct report {
@@ -49,7 +54,7 @@ inline cascade_summary summarise(const std::vector<layer_study>& layers) {
   const auto      inherits = [](const layer_study& layer) { return layer.exact.jaccard.has_value(); };
   const auto      count    = static_cast<double>(std::count_if(layers.begin(), layers.end(), inherits));
   for (const layer_study& layer : layers) {
-    const auto& [exact, paper, full, same_set, same_rep] = layer;
+    const auto& [index, set, exact, paper, full, same_set, same_rep] = layer;
     mean.sets_equal &= same_set;
     if (!inherits(layer)) continue;
     mean.share += static_cast<double>(exact.representatives) / exact.tokens / count;
@@ -71,36 +76,37 @@ inline bool sets_equal(const report& run) {
   return summarise(run.layers).sets_equal && std::all_of(run.sweep_layers.begin(), run.sweep_layers.end(), equal);
 }
 
-/// A float as the shortest number that reads back as it: 0.8, not 0.800000011920929.
-inline nlohmann::json decimal(float value) {
-  char text[32];
-  return nlohmann::json::parse(text, std::to_chars(text, std::end(text), value).ptr);
-}
-
 inline nlohmann::json to_json(const cascada::gram_operations& gram) {
   return {{"selection", gram.selection}, {"inherited", gram.inherited},   {"validation", gram.validation},
           {"orphans", gram.orphans},     {"cross_gram", gram.cross_gram}, {"total", gram.total()}};
 }
 
+template <class Value>
+nlohmann::json to_json(const std::optional<Value>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
 /// Layer 0 selects in full: overlap and cross-Gram savings are null there.
-inline nlohmann::json to_json(const layer_study& layer, std::size_t index) {
-  const bool first = index == 0;
-  return {{"layer", index},
-          {"representatives", layer.exact.representatives},
-          {"additions", layer.exact.additions},
-          {"removals", layer.exact.removals},
-          {"inherited", layer.exact.inherited},
-          {"orphans", layer.exact.orphans},
-          {"jaccard", layer.exact.jaccard ? nlohmann::json(*layer.exact.jaccard) : nlohmann::json()},
-          {"gram_operations", to_json(layer.exact.gram)},
-          {"gram_operations_paper_mode", to_json(layer.paper.gram)},
-          {"pairs_evaluated", layer.exact.pairs_evaluated},
-          {"savings_exact", layer.exact.savings()},
-          {"savings_paper_mode", layer.paper.savings()},
-          {"savings_cross_gram_only", first ? nlohmann::json() : nlohmann::json(layer.paper.savings_cross_gram_only())},
-          {"savings_full_selection", layer.full.savings()},
-          {"set_equals_full_selection", layer.set_equals_full_selection},
-          {"paper_mode_equals_exact", layer.paper_mode_equals_exact}};
+inline nlohmann::json to_json(const layer_study& layer) {
+  const bool inherits = layer.exact.jaccard.has_value();
+  return {
+      {"layer", layer.layer},
+      {"set", layer.set},
+      {"representatives", layer.exact.representatives},
+      {"additions", layer.exact.additions},
+      {"removals", layer.exact.removals},
+      {"inherited", layer.exact.inherited},
+      {"orphans", layer.exact.orphans},
+      {"jaccard", to_json(layer.exact.jaccard)},
+      {"gram_operations", to_json(layer.exact.gram)},
+      {"gram_operations_paper_mode", to_json(layer.paper.gram)},
+      {"pairs_evaluated", layer.exact.pairs_evaluated},
+      {"savings_exact", layer.exact.savings()},
+      {"savings_paper_mode", layer.paper.savings()},
+      {"savings_cross_gram_only", inherits ? nlohmann::json(layer.paper.savings_cross_gram_only()) : nlohmann::json()},
+      {"savings_full_selection", layer.full.savings()},
+      {"set_equals_full_selection", layer.set_equals_full_selection},
+      {"paper_mode_equals_exact", layer.paper_mode_equals_exact}};
 }
 
 inline nlohmann::json to_json(const mode_result& mode) {
@@ -109,9 +115,14 @@ inline nlohmann::json to_json(const mode_result& mode) {
                         {"representatives_share", mode.share},
                         {"perplexity", mode.perplexity},
                         {"perplexity_ratio", mode.perplexity_ratio},
+                        {"divergence", mode.divergence},
                         {"top1_agreement", mode.top1_agreement},
+                        {"share_of_dense_keys", mode.keys},
+                        {"closed_mass", mode.closed_mass},
+                        {"selection_seconds", mode.selection_seconds},
                         {"attention_seconds", mode.attention_seconds},
-                        {"selection_seconds", mode.selection_seconds}};
+                        {"savings", to_json(mode.savings)},
+                        {"jaccard", to_json(mode.jaccard)}};
   if (!mode.perplexities.empty()) out["perplexity_of_each_seed"] = mode.perplexities;
   return out;
 }
@@ -139,7 +150,7 @@ inline nlohmann::json to_json(const report& run) {
                         {"modes", nlohmann::json::array()},
                         {"sweep_means_after_layer_0", nlohmann::json::array()},
                         {"sweep", nlohmann::json::array()}};
-  for (std::size_t l = 0; l < run.layers.size(); ++l) out["layers"].push_back(to_json(run.layers[l], l));
+  for (const layer_study& layer : run.layers) out["layers"].push_back(to_json(layer));
   for (const mode_result& mode : run.modes) out["modes"].push_back(to_json(mode));
   for (const auto& [threshold, layers] : run.sweep_layers) {
     out["sweep_means_after_layer_0"].push_back(to_json(summarise(layers)));

@@ -3,23 +3,31 @@
 // neighbouring columns do (GPT-J).
 
 #include <cmath>
+#include <vector>
 
 #include "engine/matrix.hpp"
 
 namespace engine {
 
-/// The angles of positions 0 .. T-1 for `dim` columns of a head.
+/// base^(-2i / dim) for i in [0, dim / 2). In float on purpose: models are trained with angles rounded this way.
+inline std::vector<float> rotary_frequencies(index_t dim, float base) {
+  std::vector<float> out;
+  for (index_t i = 0; i < dim / 2; ++i)
+    out.push_back(1 / std::pow(base, static_cast<float>(2 * i) / static_cast<float>(dim)));
+  return out;
+}
+
+/// The angles of positions 0 .. T-1: one frequency for each pair of columns of a head. Rotated columns are also
+/// multiplied by `amplitude`.
 class rotary {
  public:
-  rotary(index_t tokens, index_t dim, float base) : cosine_(tokens, dim / 2), sine_(tokens, dim / 2) {
-    for (index_t i = 0; i < dim / 2; ++i) {
-      // In float on purpose: models are trained with angles rounded this way.
-      const float frequency = 1 / std::pow(base, static_cast<float>(2 * i) / static_cast<float>(dim));
+  rotary(index_t tokens, const std::vector<float>& frequencies, float amplitude = 1)
+      : cosine_(tokens, static_cast<index_t>(frequencies.size())), sine_(cosine_.rows(), cosine_.cols()) {
+    for (index_t i = 0; i < cols_of(cosine_); ++i)
       for (index_t t = 0; t < tokens; ++t) {
-        const float angle = static_cast<float>(t) * frequency;
-        cosine_(t, i) = std::cos(angle), sine_(t, i) = std::sin(angle);
+        const float angle = static_cast<float>(t) * frequencies[static_cast<std::size_t>(i)];
+        cosine_(t, i) = amplitude * std::cos(angle), sine_(t, i) = amplitude * std::sin(angle);
       }
-    }
   }
 
   /// Rotates every head of x [T, heads * dim] in place: column i with column i + dim / 2.

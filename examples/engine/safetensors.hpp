@@ -1,9 +1,10 @@
 #pragma once
 // Reading and writing safetensors files: 8 bytes of header length, a JSON header, then the tensors' bytes.
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -20,8 +21,8 @@
 
 namespace engine {
 
-/// One safetensors file, little-endian, mapped. The header is checked whole, and against the size of the file, when it
-/// is opened.
+/// One safetensors file, little-endian, mapped. When it is opened, the header is checked whole, and against the size of
+/// the file: every byte belongs to one tensor. Types that cannot be read matter only to whoever reads such a tensor.
 class safetensors {
  public:
   explicit safetensors(const std::string& path) : path_(path), file_(std::make_shared<const mapped_file>(path)) {
@@ -30,7 +31,7 @@ class safetensors {
     if (file_->size() < sizeof header_bytes || header_bytes > file_->size() - sizeof header_bytes)
       throw bad_input(path + " is truncated or no safetensors file: its header does not fit into it");
     data_begin_ = sizeof header_bytes + header_bytes;
-    read_header({reinterpret_cast<const char*>(file_->data()) + sizeof header_bytes, header_bytes});
+    read_header(file_->text().substr(sizeof header_bytes, header_bytes));
   }
 
   bool contains(const std::string& name) const { return tensors_.count(name) != 0; }
@@ -60,21 +61,29 @@ class safetensors {
     const auto found = tensors_.find(name);
     if (found == tensors_.end() || found->second.shape.size() != 2)
       throw bad_input(path_ + " has no two-dimensional tensor " + name);
+    for (const std::uint64_t size : found->second.shape)
+      if (size > std::numeric_limits<index_t>::max())
+        throw bad_input("tensor " + name + " in " + path_ + " is too large");
     return {static_cast<index_t>(found->second.shape[0]), static_cast<index_t>(found->second.shape[1])};
   }
 
  private:
   struct stored_tensor {
-    std::string               type;
-    std::vector<std::int64_t> shape;
-    std::uint64_t             begin = 0, end = 0;  // bytes after the header
+    std::string                type;
+    std::vector<std::uint64_t> shape;
+    std::uint64_t              begin = 0, end = 0;  // bytes after the header
   };
 
-  static std::uint64_t bytes_of(const std::string& type) {
-    if (type == "F64" || type == "I64" || type == "U64") return 8;
-    if (type == "F32" || type == "I32" || type == "U32") return 4;
-    if (type == "F16" || type == "BF16" || type == "I16" || type == "U16") return 2;
-    return 1;
+  /// Bits of a value of the format's types; 0 of a type that is newer than this list.
+  static std::uint64_t bits_of(const std::string& type) {
+    static const std::map<std::string, std::uint64_t> bits = {
+        {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
+        {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16},
+        {"F16", 16},    {"BF16", 16},   {"F8_E5M2FNUZ", 8}, {"I32", 32},        {"U32", 32}, {"F32", 32},
+        {"C64", 64},    {"F64", 64},    {"I64", 64},        {"U64", 64},
+    };
+    const auto found = bits.find(type);
+    return found == bits.end() ? 0 : found->second;
   }
 
   stored_type type_of(const std::string& name, const stored_tensor& found) const {
@@ -85,38 +94,65 @@ class safetensors {
   }
 
   void read_header(std::string_view text) {
-    const std::uint64_t data_bytes = file_->size() - data_begin_;
-    const auto          header     = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!header.is_object()) throw bad_input(path_ + " is no safetensors file: its header is not JSON");
-    for (const auto& [name, entry] : header.items()) {
-      if (name == "__metadata__") continue;
-      stored_tensor found;
-      try {
-        found.type       = entry.at("dtype").get<std::string>();
-        found.shape      = entry.at("shape").get<std::vector<std::int64_t>>();
-        const auto range = entry.at("data_offsets").get<std::array<std::uint64_t, 2>>();
-        found.begin = range[0], found.end = range[1];
-      } catch (const nlohmann::json::exception&) {
-        throw bad_input("the entry of tensor " + name + " in " + path_ + " is malformed");
-      }
-      if (found.end > data_bytes)
-        throw bad_input(path_ + " is truncated: tensor " + name + " ends behind the end of the file");
-      std::uint64_t expected = bytes_of(found.type);
-      for (const std::int64_t size : found.shape)
-        if (size < 0 || __builtin_mul_overflow(expected, static_cast<std::uint64_t>(size), &expected))
-          throw bad_input("the shape of tensor " + name + " in " + path_ + " is impossible");
-      if (found.begin > found.end || found.end - found.begin != expected)
-        throw bad_input("the bytes of tensor " + name + " in " + path_ + " do not fit its shape");
-      tensors_.emplace(name, std::move(found));
-    }
+    const auto header = parse_json(text, "the header of " + path_);
+    for (const auto& [name, entry] : header.items())
+      if (name != "__metadata__") tensors_.emplace(name, read_entry(name, entry));
+    check_places();
   }
+
+  /// Checks types strictly: conversions of nlohmann::json would take 1.5, 1e300 and true for sizes.
+  stored_tensor read_entry(const std::string& name, const nlohmann::json& entry) const {
+    const std::string of_tensor = " of tensor " + name + " in " + path_;
+    const auto        member    = [&](const char* key) -> const nlohmann::json& {
+      if (!entry.is_object() || !entry.contains(key)) throw bad_input("the entry" + of_tensor + " has no " + key);
+      return entry.at(key);
+    };
+    const nlohmann::json &type = member("dtype"), &shape = member("shape"), &range = member("data_offsets");
+    const auto            is_size = [](const nlohmann::json& value) { return value.is_number_unsigned(); };
+    if (!type.is_string()) throw bad_input("the type" + of_tensor + " is no name");
+    if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), is_size))
+      throw bad_input("the shape" + of_tensor + " is no list of sizes");
+    if (!range.is_array() || range.size() != 2 || !std::all_of(range.begin(), range.end(), is_size))
+      throw bad_input("the offsets" + of_tensor + " are not two sizes");
+
+    stored_tensor out{type.get<std::string>(), shape.get<std::vector<std::uint64_t>>(), range[0].get<std::uint64_t>(),
+                      range[1].get<std::uint64_t>()};
+    if (out.end > data_bytes())
+      throw bad_input(path_ + " is truncated: tensor " + name + " ends behind the end of the file");
+    if (out.begin > out.end) throw bad_input("the bytes" + of_tensor + " end before they begin");
+    std::uint64_t bits = bits_of(out.type);
+    for (const std::uint64_t size : out.shape)
+      if (__builtin_mul_overflow(bits, size, &bits)) throw bad_input("the shape" + of_tensor + " is impossible");
+    if (bits_of(out.type) != 0 && (bits % 8 != 0 || out.end - out.begin != bits / 8))
+      throw bad_input("the bytes" + of_tensor + " do not fit its shape");
+    return out;
+  }
+
+  /// The format wants every byte to belong to one tensor: no byte to two, none to nobody.
+  void check_places() const {
+    std::vector<const std::pair<const std::string, stored_tensor>*> in_order;
+    for (const auto& entry : tensors_) in_order.push_back(&entry);
+    const auto place = [](const auto* entry) { return std::pair(entry->second.begin, entry->second.end); };
+    std::sort(in_order.begin(), in_order.end(), [&](const auto* a, const auto* b) { return place(a) < place(b); });
+    std::uint64_t end = 0;
+    for (const auto* entry : in_order) {
+      if (entry->second.begin < end) throw bad_input("tensor " + entry->first + " in " + path_ + " overlaps another");
+      if (entry->second.begin > end)
+        throw bad_input(path_ + " has bytes before tensor " + entry->first + " that belong to no tensor");
+      end = entry->second.end;
+    }
+    if (end < data_bytes()) throw bad_input(path_ + " has bytes behind its last tensor");
+  }
+
+  std::uint64_t data_bytes() const { return file_->size() - data_begin_; }
 
   const stored_tensor& find(const std::string& name, index_t rows, index_t cols) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) throw bad_input(path_ + " has no tensor " + name);
     const auto& shape = found->second.shape;
-    const bool  fits =
-        shape.size() == 2 ? shape[0] == rows && shape[1] == cols : shape.size() == 1 && rows == 1 && shape[0] == cols;
+    const auto  down = static_cast<std::uint64_t>(rows), across = static_cast<std::uint64_t>(cols);
+    const bool  fits = shape.size() == 2 ? shape[0] == down && shape[1] == across
+                                         : shape.size() == 1 && rows == 1 && shape[0] == across;
     if (!fits) throw bad_input("tensor " + name + " in " + path_ + " has another shape than config.json says");
     return found->second;
   }

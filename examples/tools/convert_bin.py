@@ -24,16 +24,23 @@ INDEX = "model.safetensors.index.json"
 
 
 def fail(sentence):
-    sys.exit(f"convert_bin.py: {sentence}")
+    print("convert_bin.py: " + " ".join(sentence.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def bin_files(folder):
     whole, index = folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json"
-    if whole.exists():
+    if whole.is_file():
         return [whole]
-    if not index.exists():
+    if not index.is_file():
         fail(f"{folder} has no pytorch_model.bin and no pytorch_model.bin.index.json")
-    return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        fail(f"{index} has no weight_map")
+    if not all(isinstance(name, str) and name == os.path.basename(name) for name in names):
+        fail(f"{index} has a shard that is no file name")
+    return [folder / name for name in sorted(names)]
 
 
 def read_tensors(file):
@@ -49,7 +56,10 @@ def read_tensors(file):
 def distinct_tensors(file):
     seen = set()
     output_last = lambda item: item[0] == "lm_head.weight"  # so that of a tied pair the embeddings stay
-    for name, tensor in sorted(read_tensors(file).items(), key=output_last):
+    tensors = read_tensors(file)
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise ValueError("it holds something else than tensors by name")
+    for name, tensor in sorted(tensors.items(), key=output_last):
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if tensor.numel() > 0 and place in seen:
             continue
@@ -103,27 +113,35 @@ def main():
     parser.add_argument("target", type=pathlib.Path, help="where the model goes; made whole or not at all")
     parser.add_argument("--shard-bytes", type=int, default=2 << 30, help="size of a shard (2 GiB)")
     arguments = parser.parse_args()
-    if not (arguments.source / "config.json").exists():
+    if not (arguments.source / "config.json").is_file():
         fail(f"{arguments.source} has no config.json")
-    if arguments.target.exists():
+    if os.path.lexists(arguments.target):
         fail(f"{arguments.target} is already there")
 
     files = bin_files(arguments.source)
     parent = arguments.target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot make the folder {parent}: {error.strerror}")
     with tempfile.TemporaryDirectory(dir=parent) as scratch:
         made = pathlib.Path(scratch) / "model"
         made.mkdir()
         writer = ShardWriter(made, arguments.shard_bytes)
         for file in files:
+            if not file.is_file():
+                fail(f"there is no file {file}")
             try:
                 for name, tensor in distinct_tensors(file):
                     writer.add(name, tensor)
-            except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-                fail(f"cannot convert {file}: {str(error).splitlines()[0]}")
+            except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+                fail(f"cannot convert {file}: {(str(error) or type(error).__name__).splitlines()[0]}")
         writer.finish()
         shutil.copy(arguments.source / "config.json", made)
-        save_tokenizer(arguments.source, made)
+        try:
+            save_tokenizer(arguments.source, made)
+        except Exception as error:  # the packages raise whatever a damaged vocabulary leads them to
+            fail(f"{arguments.source} has no tokenizer that can be read: {(str(error) or '?').splitlines()[0]}")
         os.rename(made, arguments.target)
 
 

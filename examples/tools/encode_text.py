@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 
 def fail(sentence):
-    print(f"encode_text.py: {sentence}", file=sys.stderr)
+    print("encode_text.py: " + " ".join(sentence.split()), file=sys.stderr)
     sys.exit(2)
 
 
@@ -43,8 +43,11 @@ def main():
     except Exception as error:  # the tokenizers package raises bare Exception
         fail(f"cannot encode {arguments.text} with {arguments.tokenizer}: {error}")
     scratch = arguments.tokens + ".part"
-    pathlib.Path(scratch).write_text("".join(f"{i}\n" for i in ids))
-    os.replace(scratch, arguments.tokens)
+    try:
+        pathlib.Path(scratch).write_text("".join(f"{i}\n" for i in ids))
+        os.replace(scratch, arguments.tokens)
+    except OSError as error:
+        fail(f"cannot write {arguments.tokens}: {error.strerror}")
 
 
 if __name__ == "__main__":

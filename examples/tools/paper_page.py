@@ -17,8 +17,9 @@ QUALITY = {  # key, form, what it is
                 ("rank_correlation", "{:.3f}", "rank correlation of pairwise similarities with dense attention")]}
 
 MODES = {
-    "decoder": "*window* is the near field alone, *literal* the paper's r x r problem, *near-far* the near field and "
-               "summaries of older clusters, *near-far-refined* the same with 128 far tokens attended exactly.",
+    "decoder": "*window* is the near field alone, *literal* the paper's r x r problem, *near-far-closed* the near field "
+               "and leaves, means of up to 16 older tokens each, *near-far* the same with the leaves open that have "
+               "more than 1 % of the softmax.",
     "encoder": "*literal* is the paper's r x r problem, *weighted* r x r on the clusters' means, weighted by their "
                "sizes, *all-queries* every token against these means, *random* the same with as many random "
                "representatives."}

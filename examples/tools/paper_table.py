@@ -12,8 +12,9 @@ import tempfile
 import paper_page
 
 LENGTHS = "128,256,512,1024,2048,4096"
+DEFAULT_POSITIONS = {"bert": 512, "gpt2": 1024, "qwen2": 32768}  # others: 2048
 THRESHOLDS = "0.7,0.75,0.8,0.85,0.9,0.95"
-MODES = {"decoder": "window,literal,near-far,near-far-refined", "encoder": "literal,weighted,all-queries,random"}
+MODES = {"decoder": "window,literal,near-far-closed,near-far", "encoder": "literal,weighted,all-queries,random"}
 
 
 def fail(sentence):
@@ -22,10 +23,12 @@ def fail(sentence):
 
 
 def read_config(model):
+    """(architecture, positions); where a file does not say how many positions there are, transformers' default."""
     path = pathlib.Path(model) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return config["model_type"], config.get("max_position_embeddings") or config.get("n_positions")
+        positions = config.get("max_position_embeddings") or config.get("n_positions")
+        return config["model_type"], int(positions or DEFAULT_POSITIONS.get(config["model_type"], 2048))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         fail(f"{path} is no JSON object with a model_type")
 
@@ -95,7 +98,7 @@ def make_table(arguments):
     model_type, positions = read_config(arguments.model)
     kind = kind_of(model_type)
     lengths = [int(length) for length in (arguments.lengths or LENGTHS).split(",")]
-    if arguments.lengths is None and positions is not None:
+    if arguments.lengths is None:
         lengths = [length for length in lengths if length <= positions]
     table = {"command": arguments.command, "model": pathlib.Path(arguments.model).name, "model_type": model_type,
              "kind": kind, "features": arguments.features, "text": pathlib.Path(arguments.text).name, "lengths": []}

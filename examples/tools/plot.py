@@ -13,12 +13,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: E402
 
 # Okabe and Ito's colours, which remain distinct for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
+SKY = "#56B4E9"
 STYLES = {  # mode: (label, colour, marker)
-    "near-far-refined": ("near + far, refined", GREEN, "o"),
-    "near-far": ("near + far", BLUE, "s"),
-    "near-far-grouped": ("near + far, grouped queries", ORANGE, "D"),
-    "random": ("near + far, random representatives", PURPLE, "^"),
-    "window": ("window only", GREY, "v"),
+    "near-far": ("near + far, opened", GREEN, "o"),
+    "near-far-closed": ("near + far, closed", BLUE, "s"),
+    "near-far-grouped": ("near + far, closed, grouped queries", ORANGE, "D"),
+    "positions": ("blocks of positions, opened", SKY, "P"),
+    "random": ("random representatives, opened", PURPLE, "^"),
+    "window": ("window and sink only", GREY, "v"),
     "literal": ("literal r × r", VERMILLION, "X"),
 }
 
@@ -39,8 +41,19 @@ def save(figure, path):
     plt.close(figure)
 
 
+def by_layer(report):
+    """The layers; where each KV head has a selection of its own, the means over them."""
+    heads = max(layer["set"] for layer in report["layers"]) + 1
+    out = []
+    for first in range(0, len(report["layers"]), heads):
+        sets = report["layers"][first:first + heads]
+        numbers = [key for key, value in sets[0].items() if isinstance(value, (int, float))]
+        out.append({"jaccard": None} | {key: sum(one[key] for one in sets) / heads for key in numbers})
+    return out
+
+
 def draw_cascade(report, path):
-    layers = report["layers"]
+    layers = by_layer(report)
     later = [layer for layer in layers if layer["jaccard"] is not None]
     figure, (savings, overlap) = plt.subplots(2, 1, figsize=(8, 6.2), sharex=True, height_ratios=[3, 2])
 
@@ -86,14 +99,14 @@ def draw_perplexity(report, path):
     axes.annotate("dense", (1, 1), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
                   va="center", color="#333333")
     for name, (label, colour, marker) in STYLES.items():
-        points = sorted((mode["representatives_share"], mode["perplexity_ratio"]) for mode in runs
+        points = sorted((mode["share_of_dense_keys"], mode["perplexity_ratio"]) for mode in runs
                         if mode["name"] == name)
         if points:
             axes.plot(*zip(*points), color=colour, marker=marker, markersize=8, label=label, clip_on=False,
                       linestyle="-" if len(points) > 1 else "none")
 
     least = scale_ratios(axes, [mode["perplexity_ratio"] for mode in runs])
-    axes.set(xlim=(-0.01, None), ylim=(least, None), xlabel="r / T, mean over layers")
+    axes.set(xlim=(-0.01, None), ylim=(least, None), xlabel="keys read, of dense attention's")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_title(f"Perplexity relative to dense attention: T = {report['tokens']}", pad=12)
     axes.legend(loc="upper right")

@@ -1,11 +1,12 @@
 #pragma once
 // What attention computes: independent switches, and which combinations make sense.
 
-#include <bit>
-#include <cstdint>
+#include <limits>
+#include <numbers>
 #include <optional>
 
 #include "cascada/config.hpp"
+#include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada {
@@ -99,7 +100,7 @@ struct attention_options {
   leaf_formation         leaves         = leaf_formation::by_keys;
   float                  leaf_threshold = 0.7f;  // in (0, 1]; leaves by keys
   index_t                leaf           = 16;    // >= 1: tokens of a leaf at most
-  std::optional<index_t> moments        = 8;     // >= 1: groups of key dimensions; nullopt: no correction
+  std::optional<index_t> moments        = 4;     // >= 1: groups of key dimensions; nullopt: no correction
   opening                open           = opening::by_mass;
   float                  open_above     = 0.01f;         // in (0, 1): share of the softmax; opening by mass
   index_t                tile           = 16;            // divides chunk; opening by mass
@@ -113,15 +114,16 @@ struct attention_options {
 inline constexpr float largest_correction = 4;
 
 /// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
-/// sizes out of range.
+/// sizes out of range, `too_large` for a scale that overflows in base 2.
 [[nodiscard]] CASCADA_INLINE constexpr status check(const attention_options& options) noexcept {
   if (options.window < 0 || options.chunk < 1 || options.sink_tokens < 0 || options.leaf < 1 || options.tile < 1)
     return status::invalid_shape;
   if (options.moments && *options.moments < 1) return status::invalid_shape;
-  // By bits: -ffast-math deletes a comparison with infinity.
   if (options.scale) {
-    const bool finite = (std::bit_cast<std::uint32_t>(*options.scale) & 0x7f80'0000u) != 0x7f80'0000u;
-    if (!finite || !(*options.scale > 0)) return status::invalid_shape;
+    constexpr float largest = std::numeric_limits<float>::max();
+    if (!detail::positive_up_to(*options.scale, largest)) return status::invalid_shape;
+    if (static_cast<double>(*options.scale) * std::numbers::log2e > static_cast<double>(largest))
+      return status::too_large;  // kernels count in base 2
   }
 
   const bool far_field  = options.keys == key_set::near_and_far;
@@ -136,10 +138,10 @@ inline constexpr float largest_correction = 4;
     return status::unsupported;
   if (options.weighted && !compressed) return status::unsupported;
   if (!far_field) return status::ok;
-  if (options.leaves == leaf_formation::by_keys && !(options.leaf_threshold > 0 && options.leaf_threshold <= 1))
+  if (options.leaves == leaf_formation::by_keys && !detail::positive_up_to(options.leaf_threshold, 1))
     return status::invalid_threshold;
   if (options.open != opening::by_mass) return status::ok;
-  if (!(options.open_above > 0 && options.open_above < 1)) return status::invalid_threshold;
+  if (!detail::positive_up_to(options.open_above, 1) || options.open_above == 1) return status::invalid_threshold;
   return options.chunk % options.tile == 0 ? status::ok : status::invalid_shape;
 }
 

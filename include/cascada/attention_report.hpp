@@ -26,6 +26,8 @@ struct attention_report {
   CASCADA_INLINE constexpr double closed_mass() const noexcept {
     return far_rows == 0 ? 0.0 : mass / static_cast<double>(far_rows);
   }
+
+  friend bool operator==(const attention_report&, const attention_report&) = default;
 };
 
 }  // namespace cascada

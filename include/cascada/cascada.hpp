@@ -3,8 +3,9 @@
 //
 // The headers in the order in which data flows. Tokens of a layer are compared by cosine (gram); a token that no
 // earlier one resembles becomes a representative (select); the next layer inherits the set and repairs it (cascade);
-// keys and values of the tokens that a representative stands for become one summary (cluster); queries attend to near
-// tokens exactly and to older ones through the summaries (attention). Each step tells what it cost (report).
+// of the tokens that a representative stands for (cluster), those with like keys become leaves; queries attend to near
+// tokens exactly, to older ones through leaves, and to the tokens of the leaves that matter (attention). Each step tells
+// what it cost (report, attention_report). Settings that were measured on a whole model: presets.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle).
 
@@ -15,6 +16,7 @@
 #include "cascada/views.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/executor.hpp"
+#include "cascada/isa.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/report.hpp"
@@ -24,5 +26,7 @@
 #include "cascada/select.hpp"
 #include "cascada/cascade.hpp"
 #include "cascada/attention_options.hpp"
+#include "cascada/attention_report.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/attention.hpp"
+#include "cascada/presets.hpp"

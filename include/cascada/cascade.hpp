@@ -23,19 +23,23 @@ class cascade;
 /// `selection_options::assign` says. Time O(T d + (r + orphans) r d) against O(T r d), memory O(T + r d).
 ///
 /// One object per sequence; movable; const use from several threads is safe. Workspace is kept: after the first step of
-/// a shape nothing is allocated.
+/// a shape nothing is allocated. If memory runs out, or a call is refused, the state stays as it was. A cascade that
+/// was moved from is as new, with its options.
 template <row_scalar Scalar, cpu_backend B>
 class cascade<Scalar, B> {
  public:
   explicit cascade(selection_options options = {}, B where = {}) : options_(options), where_(where) {}
 
   /// Next layer, x [T, d] (d may change from layer to layer). `invalid_representatives` if T is not that of the layer
-  /// before. On any error the state stays as it was.
+  /// before.
   [[nodiscard]] status step(matrix_view<const Scalar> x) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (started_ && kept_.tokens != x.rows) return status::invalid_representatives;
+    if (started_ && kept_.tokens != x.rows)
+      return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
+    if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     reserve(x);
-    const representatives before = kept_.view();
+    const representatives              before = kept_.view();
+    const kernel::float_environment<B> usual;
     pass_.start(x, started_ ? before.rep.data() : nullptr);
     if (const status answer = select(before); answer != status::ok) return answer;
     report_ = pass_.finish(started_ ? &before : nullptr);
@@ -44,10 +48,12 @@ class cascade<Scalar, B> {
     return status::ok;
   }
 
-  /// Adopts `state` as the set of the layer before; copies it.
+  /// Adopts `state` as the set of the layer before; copies it. It may be a view of this object's own. O(T) as check().
   [[nodiscard]] status inherit(const representatives& state) {
     if (const status answer = check(state, state.tokens()); answer != status::ok) return answer;
-    kept_.assign(state);
+    pass_.now.assign(state);
+    kept_.grow(state.tokens(), state.tokens());  // for the next one, which then allocates nothing
+    std::swap(pass_.now, kept_);
     started_ = true;
     return status::ok;
   }
@@ -68,8 +74,20 @@ class cascade<Scalar, B> {
     return copy;
   }
 
-  cascade(cascade&&) noexcept            = default;
-  cascade& operator=(cascade&&) noexcept = default;
+  cascade(cascade&& other) noexcept
+      : options_(other.options_),
+        where_(other.where_),
+        pass_(std::move(other.pass_)),
+        kept_(std::move(other.kept_)),
+        cross_(std::move(other.cross_)),
+        report_(std::exchange(other.report_, {})),
+        started_(std::exchange(other.started_, false)) {}
+  cascade& operator=(cascade other) noexcept {
+    options_ = other.options_, where_ = other.where_;
+    pass_ = std::move(other.pass_), kept_ = std::move(other.kept_), cross_ = std::move(other.cross_);
+    report_ = other.report_, started_ = other.started_;
+    return *this;
+  }
 
   /// The set of the last step (or what was adopted since). Valid until the next call that changes it.
   [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
@@ -93,7 +111,7 @@ class cascade<Scalar, B> {
   kernel::selection_pass<Scalar, B> pass_;
   kernel::selection_state<B>        kept_;
   kernel::cross_gram_workspace<B>   cross_;
-  selection_report                  report_ = {};
+  selection_report                  report_  = {};
   bool                              started_ = false;
 };
 

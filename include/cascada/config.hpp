@@ -7,6 +7,11 @@
 #define CASCADA_VERSION_MINOR 1
 #define CASCADA_VERSION_PATCH 0
 
+// The inline namespace that everything of `cascada` lies in: v0_1_0. So two versions in one process share no code.
+#define CASCADA_ABI CASCADA_JOIN_VALUES(CASCADA_VERSION_MAJOR, CASCADA_VERSION_MINOR, CASCADA_VERSION_PATCH)
+#define CASCADA_JOIN_VALUES(major, minor, patch) CASCADA_JOIN(major, minor, patch)
+#define CASCADA_JOIN(major, minor, patch) v##major##_##minor##_##patch
+
 // Small functions are inlined even at -O0, so that objects compiled with different -m flags share none of them.
 #define CASCADA_INLINE __attribute__((always_inline)) inline
 

@@ -19,9 +19,10 @@ namespace detail {
 template <class Matrix>
 concept eigen_object = std::derived_from<std::remove_cvref_t<Matrix>, Eigen::DenseBase<std::remove_cvref_t<Matrix>>>;
 
-/// Sizes that index_t cannot count become -1, which every stage refuses as `invalid_shape`.
+/// Sizes that index_t cannot count become its largest, which a selection refuses as `too_large`.
 CASCADA_INLINE constexpr index_t to_index(Eigen::Index size) noexcept {
-  return size > std::numeric_limits<index_t>::max() ? index_t{-1} : static_cast<index_t>(size);
+  constexpr auto largest = std::numeric_limits<index_t>::max();
+  return size > largest ? largest : static_cast<index_t>(size);
 }
 
 }  // namespace detail
@@ -50,8 +51,8 @@ template <detail::eigen_object Matrix>
 
 /// An Eigen map of the same rows, for any stride and alignment.
 template <class Scalar>
-  requires std::same_as<std::remove_const_t<Scalar>, float>
-[[nodiscard]] CASCADA_INLINE auto as_eigen(matrix_view<Scalar> v) noexcept {
+  requires std::same_as < std::remove_const_t<Scalar>,
+float > [[nodiscard]] CASCADA_INLINE auto as_eigen(matrix_view<Scalar> v) noexcept {
   using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using mapped = std::conditional_t<std::is_const_v<Scalar>, const matrix, matrix>;
   return Eigen::Map<mapped, Eigen::Unaligned, Eigen::OuterStride<>>(v.data, v.rows, v.cols,

@@ -1,23 +1,41 @@
 #pragma once
 // Where parallel work runs: the executor concept, a serial executor, and a small pool of threads.
 
+#include <pthread.h>
+
+#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <cstdint>
 #include <memory>
-#include <thread>
 
 #include "cascada/config.hpp"
+#include "cascada/usable_cpus.hpp"
 
 namespace cascada {
 
 /// A cheap copyable handle. `parallel_for(n, f)` calls f(0) .. f(n-1), each once, in any order and on any thread, and
-/// returns when all have; f does not throw. `concurrency()` says how many may run at once. Engines pass their own.
+/// returns when all have; f does not throw. `concurrency()` says how many may run at once; what is below 1 counts as 1,
+/// what is beyond most_threads as that. Engines pass their own.
 template <class E>
 concept executor = std::copyable<E> && requires(const E& where, index_t count, void (*function)(index_t)) {
   { where.concurrency() } -> std::convertible_to<index_t>;
   where.parallel_for(count, function);
 };
+
+/// More threads than any stage has use for.
+inline constexpr index_t most_threads = 4096;
+
+namespace detail {
+
+/// How many of its calls an executor is expected to run at once, whatever it says of itself.
+template <executor E>
+[[nodiscard]] CASCADA_INLINE index_t workers_of(const E& where) {
+  const auto said = static_cast<index_t>(where.concurrency());
+  return said < 1 ? 1 : said > most_threads ? most_threads : said;
+}
+
+}  // namespace detail
 
 /// Everything on the calling thread.
 struct serial_executor {
@@ -32,30 +50,38 @@ struct serial_executor {
 /// A fixed set of threads that wait for work. One caller at a time has the pool; another, or a nested call, does its
 /// work on its own thread instead of waiting. Nor does a caller wait for threads that have not woken by the time all
 /// work is taken. `Key` (the backend's isa) keeps differently compiled pools apart.
+///
+/// A guest in the host's process: where the system gives it fewer threads than it asks for, it is as large as they are,
+/// down to the calling thread alone. In the child of a fork, which has no other threads, it is that one too.
 template <auto Key>
 class thread_pool {
  public:
-  explicit thread_pool(index_t threads) : threads_(threads < 1 ? 1 : threads) {
-    workers_ = std::make_unique<std::thread[]>(static_cast<std::size_t>(threads_ - 1));
-    for (index_t i = 0; i + 1 < threads_; ++i) workers_[static_cast<std::size_t>(i)] = std::thread([this] { work(); });
+  /// Threads, the calling one included: from 1 to most_threads.
+  explicit thread_pool(index_t threads) {
+    static const int noticed = pthread_atfork(nullptr, nullptr, [] { forks_.fetch_add(1, std::memory_order_relaxed); });
+    static_cast<void>(noticed);
+    const index_t most = std::clamp(threads, 1, +most_threads);
+    workers_           = std::make_unique<pthread_t[]>(static_cast<std::size_t>(most - 1));
+    while (threads_ < most && begin_worker(workers_[static_cast<std::size_t>(threads_ - 1)])) ++threads_;
   }
 
   ~thread_pool() {
+    if (in_child()) return;
     stop_.store(true, std::memory_order_relaxed);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
-    for (index_t i = 0; i + 1 < threads_; ++i) workers_[static_cast<std::size_t>(i)].join();
+    for (index_t i = 0; i + 1 < threads_; ++i) pthread_join(workers_[static_cast<std::size_t>(i)], nullptr);
   }
 
   thread_pool(const thread_pool&)            = delete;
   thread_pool& operator=(const thread_pool&) = delete;
 
-  index_t size() const noexcept { return threads_; }
+  index_t size() const noexcept { return in_child() ? 1 : threads_; }
 
   template <class Function>
   void parallel_for(index_t count, Function& function) {
     bool free = false;
-    if (threads_ == 1 || count <= 1 || !busy_.compare_exchange_strong(free, true, std::memory_order_acquire)) {
+    if (size() == 1 || count <= 1 || !busy_.compare_exchange_strong(free, true, std::memory_order_acquire)) {
       for (index_t i = 0; i < count; ++i) function(i);
       return;
     }
@@ -79,6 +105,19 @@ class thread_pool {
 
   // Stages follow each other within microseconds; sleeping between them would cost more than the work of a block.
   static constexpr int spins = 4000;
+
+  CASCADA_INLINE bool in_child() const noexcept { return forks_.load(std::memory_order_relaxed) != born_; }
+
+  /// Not std::thread, which throws where the system refuses.
+  bool begin_worker(pthread_t& worker) noexcept {
+    return pthread_create(
+               &worker, nullptr,
+               [](void* pool) -> void* {
+                 static_cast<thread_pool*>(pool)->work();
+                 return nullptr;
+               },
+               this) == 0;
+  }
 
   template <class Value>
   static bool spin_while_equal(const std::atomic<Value>& value, Value old) noexcept {
@@ -110,19 +149,23 @@ class thread_pool {
     }
   }
 
-  index_t                        threads_;
-  std::unique_ptr<std::thread[]> workers_;
-  std::atomic<bool>              busy_{false};
-  std::atomic<bool>              stop_{false};
-  std::atomic<std::uint32_t>     generation_{0};
-  std::atomic<std::int64_t>      next_{0};    // passes count_ by one per thread, which index_t might not hold
-  std::atomic<std::uint32_t>     inside_{0};  // workers that may touch the work; the door bit: more may come in
-  index_t                        count_ = 0;
-  void (*call_)(void*, index_t)         = nullptr;
-  void* context_                        = nullptr;
+  static inline std::atomic<std::uint32_t> forks_{0};
+
+  std::uint32_t                born_    = forks_.load(std::memory_order_relaxed);
+  index_t                      threads_ = 1;
+  std::unique_ptr<pthread_t[]> workers_;
+  std::atomic<bool>            busy_{false};
+  std::atomic<bool>            stop_{false};
+  std::atomic<std::uint32_t>   generation_{0};
+  std::atomic<std::int64_t>    next_{0};    // passes count_ by one per thread, which index_t might not hold
+  std::atomic<std::uint32_t>   inside_{0};  // workers that may touch the work; the door bit: more may come in
+  index_t                      count_ = 0;
+  void (*call_)(void*, index_t)       = nullptr;
+  void* context_                      = nullptr;
 };
 
-/// Handle to a pool; without one, to the process's own pool with one thread per hardware thread, made on first use.
+/// Handle to a pool; without one, to the process's own pool, made on first use with a thread for each CPU that affinity
+/// masks and quotas leave the process at that time.
 template <auto Key>
 struct pool_executor {
   thread_pool<Key>* pool = nullptr;
@@ -137,7 +180,7 @@ struct pool_executor {
  private:
   thread_pool<Key>& target() const {
     if (pool) return *pool;
-    static thread_pool<Key> shared(static_cast<index_t>(std::thread::hardware_concurrency()));
+    static thread_pool<Key> shared(detail::usable_cpus<Key>());
     return shared;
   }
 };

@@ -1,6 +1,9 @@
 #pragma once
 // Selection: the representatives of one layer, from nothing (Activation Decorrelation Attention, arXiv:2605.03110).
 
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "cascada/backend.hpp"
@@ -23,14 +26,33 @@ class selector;
 /// tokens is the set of the sequence cut at n.
 ///
 /// Verdicts are bit for bit the same for every instruction set, thread count and block shape, and the same as in
-/// `cascade`. They assume round-to-nearest and subnormals (do not link with -ffast-math). A row whose squared norm is
-/// below 2^-60 counts as zero: it stands for itself alone.
+/// `cascade`, whatever rounding, flushing of subnormals or traps the host has turned on: a call works in the usual
+/// arithmetic on every thread, and leaves each as it was. A row whose squared norm is below 2^-60 counts as zero: it
+/// stands for itself alone.
 ///
-/// Workspace is kept: a second call of the same shape allocates nothing.
+/// Workspace is kept: a second call of the same shape allocates nothing. If memory runs out, or the call is refused,
+/// the selection stays as it was. A selector that was moved from is as new, with its options.
 template <row_scalar Scalar, cpu_backend B>
 class selector<Scalar, B> {
  public:
   explicit selector(selection_options options = {}, B where = {}) : options_(options), where_(where) {}
+
+  selector(const selector&) = default;
+  selector(selector&& other) noexcept
+      : options_(other.options_),
+        where_(other.where_),
+        pass_(std::move(other.pass_)),
+        kept_(std::move(other.kept_)),
+        all_(std::move(other.all_)),
+        gram_(std::move(other.gram_)),
+        report_(std::exchange(other.report_, {})) {}
+  selector& operator=(selector other) noexcept {
+    options_ = other.options_, where_ = other.where_;
+    pass_ = std::move(other.pass_), kept_ = std::move(other.kept_);
+    all_ = std::move(other.all_), gram_ = std::move(other.gram_);
+    report_ = other.report_;
+    return *this;
+  }
 
   /// Full selection of x [T, d]. O(T r d) time, O(T + r d) memory; never forms a T x T matrix.
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
@@ -39,6 +61,9 @@ class selector<Scalar, B> {
 
   /// The same set and rep by way of the whole T x T Gram matrix: the paper's baseline. O(T^2 d) time, O(T^2) memory.
   [[nodiscard]] status literal(matrix_view<const Scalar> x) {
+    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
+    if (std::int64_t{x.rows} * x.rows > std::numeric_limits<std::ptrdiff_t>::max() / std::int64_t{sizeof(float)})
+      return {status::too_large, "x.rows times x.rows overflows"};
     const status answer = run(x, [&] {
       all_.reserve(x.rows, x.cols);
       gram_.reserve(std::int64_t{x.rows} * x.rows);
@@ -57,12 +82,14 @@ class selector<Scalar, B> {
   template <class Select>
   status run(matrix_view<const Scalar> x, Select select) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
+    if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     pass_.reserve(x.rows, x.cols, options_, where_);
+    kept_.grow(x.rows, pass_.limit);  // for the next call, which then allocates nothing
+    const kernel::float_environment<B> usual;
     pass_.start(x, nullptr);
     if (const status answer = select(); answer != status::ok) return answer;
     report_ = pass_.finish(nullptr);
     std::swap(pass_.now, kept_);
-    pass_.now.reserve(x.rows, pass_.limit);  // of the next call, which then allocates nothing
     return status::ok;
   }
 

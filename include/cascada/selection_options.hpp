@@ -1,7 +1,11 @@
 #pragma once
 // What a selection is asked for.
 
+#include <cstdint>
+#include <limits>
+
 #include "cascada/config.hpp"
+#include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
@@ -33,24 +37,40 @@ struct selection_options {
   float      threshold           = 0.8f;  // tau in (0, 1], a cosine
   assignment assign              = assignment::lowest_index;
   validation validate            = validation::exact;  // read by `cascade` only
-  index_t    max_representatives = 0;                   // room reserved once; 0 means T
+  index_t    max_representatives = 0;                  // room reserved once; 0 means T
   prefilter  filter              = prefilter::automatic;
 };
 
 namespace detail {
 
-/// The rows of table 8 of the design that concern the arguments of a selection. T = 0 is fine, whatever `data` is.
+/// Below this tau, tau times the smallest norm would leave the normal range, and zero rows would cover others.
+inline constexpr float smallest_threshold = 0x1p-90f;
+
+/// Sizes that leave room to round up to blocks in index_t.
+inline constexpr index_t largest_size = std::numeric_limits<index_t>::max() - 4096;
+
+/// What can be refused of a selection by its arguments alone. No rows are fine, whatever their columns and data. O(1).
 template <class Scalar>
-[[nodiscard]] CASCADA_INLINE constexpr status check(const matrix_view<Scalar>&  x,
-                                                    const selection_options& options) noexcept {
-  if (x.rows < 0 || x.cols < 1 || x.stride < x.cols || options.max_representatives < 0) return status::invalid_shape;
-  if (x.rows > 0 && !x.data) return status::invalid_shape;
-  if (!(options.threshold > 0 && options.threshold <= 1)) return status::invalid_threshold;
+[[nodiscard]] CASCADA_INLINE constexpr status check(const matrix_view<Scalar>& x,
+                                                    const selection_options&   options) noexcept {
+  if (options.max_representatives < 0) return {status::invalid_shape, "options.max_representatives is negative"};
+  if (!detail::positive_up_to(options.threshold, 1))
+    return {status::invalid_threshold, "options.threshold does not lie in (0, 1]"};
+  if (options.threshold < smallest_threshold)
+    return {status::invalid_threshold, "options.threshold is below 2^-90, where its products with norms underflow"};
+  if (x.rows < 0) return {status::invalid_shape, "x.rows is negative"};
+  if (x.rows == 0) return status::ok;
+  if (x.cols < 1) return {status::invalid_shape, "x.cols is less than 1"};
+  if (x.rows > largest_size || x.cols > largest_size)
+    return {status::too_large, "x has more rows or columns than 2^31 - 4097"};
+  if (x.stride < x.cols) return {status::invalid_shape, "x.stride is less than x.cols"};
+  if (!x.data) return {status::invalid_shape, "x.data is null"};
   std::int64_t extent = 0, packed = 0;
   if (__builtin_mul_overflow(std::int64_t{x.rows}, x.stride, &extent) ||
-      __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent) ||
-      __builtin_mul_overflow((std::int64_t{x.rows} + 64) * x.cols, static_cast<std::int64_t>(sizeof(float)), &packed))
-    return status::too_large;
+      __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent))
+    return {status::too_large, "x.rows times x.stride overflows"};
+  if (__builtin_mul_overflow((std::int64_t{x.rows} + 64) * x.cols, static_cast<std::int64_t>(sizeof(float)), &packed))
+    return {status::too_large, "x.rows times x.cols overflows"};
   return status::ok;
 }
 

@@ -1,19 +1,31 @@
-"""Makes the golden GPT-2, GPT-J and OPT checkpoints: tiny random models, and what `transformers` computes with them.
+"""Makes the golden GPT-2, GPT-J, OPT and Qwen2 checkpoints, and Llamas with scaled rotary positions: tiny random
+models, and what `transformers` computes with them.
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
-    venv/bin/python tests/golden/make_decoders.py
+    venv/bin/python tests/golden/make_decoders.py [FOLDER...]
 
 Per model a folder beside itself with config.json, the weights and golden.safetensors (F32): token ids, the residual
 stream entering every layer, the final normalised hidden states, and logits.
 """
 import json
 import pathlib
+import sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM,
+                          OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM)
 
 TOKENS = 61  # odd, and longer than one block of any kernel's rows
+
+
+def llama(positions, scaling, **others):
+    """Heads of 12 columns: of six frequencies, every scaling leaves some, changes others, and mixes the rest."""
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 1, "vocab_size": 41, "bos_token_id": 1, "eos_token_id": 1}
+    rope = {"rope_theta": 1000.0} | scaling
+    return sizes | {"max_position_embeddings": positions, "rope_parameters": rope} | others
+
 
 MODELS = {  # folder: (class, config, type of the weights)
     # Stored as OpenAI's own GPT-2 is: no "transformer." before the names, F32, causal masks among the tensors.
@@ -38,7 +50,26 @@ MODELS = {  # folder: (class, config, type of the weights)
     "opt-post-norm": (OPTForCausalLM, OPTConfig(hidden_size=33, num_hidden_layers=2, num_attention_heads=3, ffn_dim=64,
                                                 max_position_embeddings=70, vocab_size=53, word_embed_proj_dim=20,
                                                 do_layer_norm_before=False), torch.float16),
+    # The text is longer than training was.
+    "llama-linear": (LlamaForCausalLM, LlamaConfig(**llama(32, {"rope_type": "linear", "factor": 2.5})),
+                     torch.bfloat16),
+    "llama-dynamic": (LlamaForCausalLM, LlamaConfig(**llama(32, {"rope_type": "dynamic", "factor": 2.0})),
+                      torch.bfloat16),
+    "llama-llama3": (LlamaForCausalLM, LlamaConfig(**llama(
+        64, {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+             "original_max_position_embeddings": 32})), torch.bfloat16),
+    "llama-yarn": (LlamaForCausalLM, LlamaConfig(**llama(
+        64, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40})), torch.bfloat16),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**llama(61, {"rope_type": "default"}, num_attention_heads=6,
+                                                    num_key_value_heads=2)), torch.bfloat16),
+    # As DeepSeek's YaRN: all of its numbers set.
+    "qwen2-yarn": (Qwen2ForCausalLM, Qwen2Config(**llama(
+        64, {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 48, "beta_fast": 4.0,
+             "beta_slow": 0.5, "mscale": 1.5, "mscale_all_dim": 0.7, "truncate": False},
+        tie_word_embeddings=True)), torch.bfloat16),
 }
+
+OLDER = ["llama-linear", "llama-dynamic"]  # config.json as it was before rope_parameters
 
 
 def randomise(model, dtype):
@@ -83,7 +114,7 @@ def make(folder, architecture, config, dtype):
     model = architecture(config).eval().double()
     randomise(model, dtype)
     tokens = torch.randint(0, config.vocab_size, (1, TOKENS))
-    body = model.transformer if hasattr(model, "transformer") else model.model.decoder
+    body = model.transformer if hasattr(model, "transformer") else getattr(model.model, "decoder", model.model)
     entering = {}
     for index, layer in enumerate(body.h if hasattr(body, "h") else body.layers):
         layer.register_forward_pre_hook(lambda _, inputs, index=index: entering.update({index: inputs[0][0].clone()}))
@@ -97,12 +128,15 @@ def make(folder, architecture, config, dtype):
     save_file({name: x.float().contiguous() for name, x in golden.items()}, folder / "golden.safetensors")
     save_weights(folder, stored_weights(folder, model, dtype))
     text = config.to_diff_dict() | {"model_type": config.model_type}
+    if folder.name in OLDER:
+        rope = text.pop("rope_parameters")
+        text |= {"rope_theta": rope["rope_theta"], "rope_scaling": {"type": rope["rope_type"], "factor": rope["factor"]}}
     (folder / "config.json").write_text(json.dumps(text, indent=2) + "\n")
 
 
 def main():
-    for name, (architecture, config, dtype) in MODELS.items():
-        make(pathlib.Path(__file__).parent / name, architecture, config, dtype)
+    for name in sys.argv[1:] or MODELS:
+        make(pathlib.Path(__file__).parent / name, *MODELS[name])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// Compiled twice, for plain x86-64 and for AVX-512; RUN names the function.
+// Compiled twice, for different instructions; RUN names the function.
 
 #include "part.hpp"
 
@@ -64,8 +64,10 @@ bool RUN(part_result& result) {
   ok &= narrow.step(rows<bfloat16>(0)) == status::ok;
   copy(narrow.kept(), result.narrow);
 
-  ok &= attend({.window = 16, .chunk = 32, .budget = 8}, select.kept(), result.attended);
-  ok &= attend({.queries = query_set::grouped, .window = 16, .chunk = 32}, select.kept(), result.grouped);
+  ok &=
+      attend({.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f}, select.kept(), result.attended);
+  ok &= attend({.queries = query_set::grouped, .window = 16, .chunk = 32, .open = opening::none}, select.kept(),
+               result.grouped);
   ok &= attend({.keys = key_set::representatives, .queries = query_set::representatives}, select.kept(),
                result.compressed);
   return ok;

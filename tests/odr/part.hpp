@@ -8,11 +8,11 @@ struct part_result {
   int   literal[tokens];                 // of the T x T selection
   int   walked[2][tokens];               // of the third step of a cascade, by kind of validation
   int   narrow[tokens];                  // of bfloat16 rows
-  float attended[tokens * heads * dim];  // near and far field with refinement
+  float attended[tokens * heads * dim];  // near and far field, whose leaves open
   float grouped[tokens * heads * dim];
   float compressed[tokens * heads * dim];  // literal r x r
 };
 
 /// False on any status but ok.
-bool run_plain(part_result& result);
-bool run_avx512(part_result& result);
+bool run_first(part_result& result);
+bool run_second(part_result& result);

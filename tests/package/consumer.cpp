@@ -1,11 +1,21 @@
-// What a user writes first: it includes the library, selects, walks, attends, and looks at the result.
+// What a user writes first: it includes the library, selects, walks, attends, and looks at the result. Others' headers
+// come first, as in a program that was there before.
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#include <Eigen/Core>
 #include <cascada/attention.hpp>
 #include <cascada/cascade.hpp>
 #include <cstdio>
+#include <string>
 #include <vector>
 
 int main() {
+  const std::string version = std::to_string(CASCADA_VERSION_MAJOR) + "." + std::to_string(CASCADA_VERSION_MINOR) +
+                              "." + std::to_string(CASCADA_VERSION_PATCH);
+  if (version != FOUND_VERSION) return 1;
+
   constexpr cascada::index_t T = 64, d = 16;
   std::vector<float>         memory(static_cast<std::size_t>(T) * d), out(memory.size());
   for (cascada::index_t t = 0; t < T; ++t) memory[static_cast<std::size_t>(t * d + t % 7)] = 1.0f;

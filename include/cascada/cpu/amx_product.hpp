@@ -15,6 +15,14 @@ struct tile_step {
   const float *upper, *lower;  // a's first 16 rows, and the others
   const float *right, *next;   // b's first 16 columns, and the others
   std::int64_t left_bytes, right_bytes;
+
+  CASCADA_INLINE void advance(std::int64_t b_stride) noexcept {
+    upper += pairs;
+    lower += pairs;
+    right += pairs * b_stride;
+    next += pairs * b_stride;
+  }
+  static constexpr std::int64_t pairs = 16;
 };
 
 /// Adds a step's products to the accumulators: 16 Columns of them.
@@ -38,7 +46,7 @@ CASCADA_INLINE void multiply_step(const tile_step& step) noexcept {
 template <cpu_backend B, index_t RowTiles, index_t Columns, bool Add>
 CASCADA_INLINE void multiply_tiles(const float* a, std::int64_t a_stride, const float* b, std::int64_t b_stride,
                                    index_t steps, float* c, std::int64_t c_stride, std::int64_t b_next = 16) noexcept {
-  constexpr std::int64_t lane = sizeof(float), rows = tile_scope<B>::rows, pairs = tile_scope<B>::pairs;
+  constexpr std::int64_t lane = sizeof(float), rows = tile_scope<B>::rows;
   const std::int64_t     bytes  = c_stride * lane;
   float*                 second = c + rows * c_stride;
   tile_step              now{a, a + rows * a_stride, b, b + b_next, a_stride * lane, b_stride * lane};
@@ -56,7 +64,7 @@ CASCADA_INLINE void multiply_tiles(const float* a, std::int64_t a_stride, const 
   }
   for (index_t step = 0; step < steps; ++step) {
     multiply_step<B, RowTiles, Columns>(now);
-    now.upper += pairs, now.lower += pairs, now.right += pairs * b_stride, now.next += pairs * b_stride;
+    now.advance(b_stride);
   }
   _tile_stored(0, c, bytes);
   if constexpr (Columns > 1) _tile_stored(1, c + 16, bytes);
@@ -108,7 +116,7 @@ template <cpu_backend B, index_t RowTiles, bool Add, class Block>
 CASCADA_INLINE void multiply_blocks(const float* a, std::int64_t a_stride, index_t steps, const Block& block,
                                     std::int64_t b_stride, index_t blocks, float* c, std::int64_t c_stride) noexcept {
   if (blocks == 0) return;
-  constexpr std::int64_t lane = sizeof(float), rows = tile_scope<B>::rows, pairs = tile_scope<B>::pairs;
+  constexpr std::int64_t lane = sizeof(float), rows = tile_scope<B>::rows;
   const std::int64_t     c_bytes = c_stride * lane;
   asm volatile("" : : : "memory");  // g++ 12's intrinsics do not say that they read memory
   for (index_t j = 0; j < blocks; ++j, c += 32) {
@@ -116,7 +124,7 @@ CASCADA_INLINE void multiply_blocks(const float* a, std::int64_t a_stride, index
     tile_step          now{a, a + rows * a_stride, b, b + 16, a_stride * lane, b_stride * lane};
     multiply_first_step<B, RowTiles, Add>(now, j > 0, c, c_stride);
     for (index_t step = 1; step < steps; ++step) {
-      now.upper += pairs, now.lower += pairs, now.right += pairs * b_stride, now.next += pairs * b_stride;
+      now.advance(b_stride);
       multiply_step<B, RowTiles, 2>(now);
     }
   }

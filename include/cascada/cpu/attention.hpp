@@ -60,7 +60,7 @@ void prepare_leaves(const attention_options& options, index_t tokens, index_t ke
     shape.sinks          = options.sink_tokens < tokens ? options.sink_tokens : tokens;
     if (options.leaves == leaf_formation::by_keys) {
       head.chains.reserve(tokens, key_dim);
-      head.chains.clear(head.lists.count(), key_dim, options.leaf_threshold);
+      head.chains.clear(head.lists.count(), key_dim, options.leaf_threshold, shape.sinks);
     }
   }
   head.leaves.reserve(tokens, key_dim, value_dim, shape.moments);
@@ -77,7 +77,7 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
   const auto    grow = [](auto& all, index_t count) {
     if (all.size() < static_cast<std::size_t>(count)) all.resize(static_cast<std::size_t>(count));
   };
-  grow(space.workers, where.executor.concurrency());
+  grow(space.workers, detail::workers_of(where.executor));
   const index_t room     = tile_tokens<B, E>(group, key_dim, value_dim);
   const index_t most     = options.open == opening::by_mass && room < options.tile ? options.tile : room;
   const index_t together = tokens < most ? tokens : most;
@@ -103,12 +103,14 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     const index_t groups = tokens < options.chunk ? tokens : options.chunk;
     head.group_of.reserve(tokens);
     head.asks.reserve(groups);
+    head.closed.reserve(std::int64_t{groups} * group);
     head.group_tile.reserve(std::int64_t{groups} * group, key_dim, value_dim);
     head.group_rows = begin_queries(sequence, groups, head.group_tile);
   }
   if (options.keys != key_set::near_and_far) return;
   grow(space.far_fields, static_cast<index_t>(space.workers.size()));
-  for (auto& worker : space.far_fields) reserve<B>(worker, options, tokens, group);
+  const index_t moments = space.head(0).leaves.shape().moments;
+  for (auto& worker : space.far_fields) reserve<B>(worker, options, tokens, group, moments);
 }
 
 /// Every sequence of a call, one after the other.

@@ -69,7 +69,7 @@ void attend_groups(const Sequence& sequence, const attention_options& options, i
     mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
   }
   attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
-                space.workers.data()[worker]);
+                space.workers.data()[worker], head.closed.data() + first * tile.group);
 }
 
 /// The far field of tokens from `first`, whose near field is done.
@@ -80,9 +80,13 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
   if (options.queries != query_set::grouped)
     return attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
                          space.workers.data()[worker]);
+  if (head.leaves.count() == 0) return;
   for (index_t row = 0; row < tile.rows; ++row) {
     const index_t group = head.group_of[head.lists.slots.data()[first + row / tile.group]];
-    merge_row(tile, row, head.group_rows, group * tile.group + row % tile.group);
+    const index_t asked = group * tile.group + row % tile.group;
+    merge_row(tile, row, head.group_rows, asked);
+    const float drop = head.group_rows.maxima[asked] - tile.maxima[row];
+    space.far_fields.data()[worker].counts.mass += closed_share<B>(head.closed[asked], drop, tile.sum(row));
   }
 }
 
@@ -157,21 +161,27 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = now.begin < options.window ? 0 : now.begin - options.window;
     if (far) prepare_far_field(sequence, options, now, space, where);
-    const auto tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
-    for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
-      const auto    kv_head = static_cast<index_t>(task % kv_heads);
-      const index_t first   = now.begin + static_cast<index_t>(tiles - 1 - task / kv_heads) * step;
-      const index_t count   = now.end - first < step ? now.end - first : step;
+    const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
+    const index_t next  = now.end < options.window || now.end == sequence.tokens ? 0 : now.end - options.window;
+    // The chains of the next chunk are found meanwhile: the longest tasks first.
+    const std::int64_t others = far ? kv_heads : 0;
+    for_each_task(where, space, others + tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+      const auto kv_head = static_cast<index_t>(task % kv_heads);
+      if (task < others) return extend_chains(sequence, options.leaves, kv_head, next, space.head(kv_head));
+      const index_t first = now.begin + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
+      const index_t count = now.end - first < step ? now.end - first : step;
       attend_chunk_tile(sequence, options, kv_head, now, first, count, space, worker);
     });
     count_chunk(sequence, options, now, space, report);
   }
+  std::int64_t mass = 0;
   for (auto& worker : space.far_fields) {
     report.opened += worker.counts.opened;
     report.computed += worker.counts.computed;
-    report.mass += static_cast<double>(worker.counts.mass) * 0x1p-32;
+    mass += worker.counts.mass;
     worker.counts = {};
   }
+  report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
 }
 
 }  // namespace cascada::kernel

@@ -5,6 +5,7 @@
 // Weights of keys that a row does not see are zero, and so are the values that are not finite (add_wild brings those to
 // the rows that see them), so that rows that see less share the products of their tile.
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -166,10 +167,24 @@ struct rows_at_once {
   }
 };
 
+/// Logits beyond this are rounded before they are compared: scores times scale, less their maximum, are exact, so that
+/// of a maximum of 2^33 the rounding alone would be 2^8, and the weight of its key 2^(2^8).
+inline constexpr float largest_exact_logit = 0x1p26f;
+
+/// Turns a row's scores into logits, in place, and returns the largest of them and `at_least`.
+template <cpu_backend B, bool Biased>
+float round_logits(const score_row<B, Biased>& row, float* scores, index_t count, float at_least) noexcept {
+  for (index_t j = 0; j < count; j += 16) {
+    const __mmask16 mask = first_lanes<B>(count - j);
+    _mm512_mask_storeu_ps(scores + j, mask, row.logits(j, mask, _mm512_setzero_ps()));
+  }
+  return score_row<B, false>{scores, nullptr, _mm512_set1_ps(1)}.maximum(count, at_least);
+}
+
 /// Takes the scores of rows into their softmax, as weights; those that see less than others get zeros for the other
 /// keys. First the maxima of all rows, then the weights: within one row, the weights wait for the maximum.
 template <cpu_backend B, bool Biased>
-void absorb_rows(const rows_at_once<B>& rows, const key_block& block, const float* scores, float* weights,
+void absorb_rows(const rows_at_once<B>& rows, const key_block& block, float* scores, float* weights,
                  float* factors) noexcept {
   const index_t                   padded = whole_weights(rows.most);
   const query_rows<B, bf16_pair>& tile   = rows.tile;
@@ -183,11 +198,18 @@ void absorb_rows(const rows_at_once<B>& rows, const key_block& block, const floa
   for (index_t i = 0; i < rows.count; ++i)
     if (!rows.small[i]) maxima[i] = scores_of(i).maximum(rows.seen[i], tile.maxima[rows.first + i]);
   for (index_t i = 0; i < rows.count; ++i, weights += weight_stride<B, bf16_pair>) {
-    if (rows.small[i])
+    const auto absorb = [&](const auto& row) {
+      return absorb_scores(row, maxima[i], weights, rows.seen[i], padded, tile.maxima[rows.first + i], rows.sums(i));
+    };
+    if (rows.small[i]) {
       absorb_small(powers, scores_of(i).scores, weights, rows.seen[i], padded, rows.sums(i));
-    else
-      factors[i] = absorb_scores(scores_of(i), maxima[i], weights, rows.seen[i], padded, tile.maxima[rows.first + i],
-                                 rows.sums(i));
+    } else if (std::fabs(maxima[i]) <= largest_exact_logit) {
+      factors[i] = absorb(scores_of(i));
+    } else {
+      float* logits = scores + i * score_stride<B, bf16_pair>;
+      maxima[i]     = round_logits(scores_of(i), logits, rows.seen[i], tile.maxima[rows.first + i]);
+      factors[i]    = absorb(score_row<B, false>{logits, nullptr, _mm512_set1_ps(1)});
+    }
   }
 }
 

@@ -24,17 +24,24 @@ struct far_field_scratch {
   buffer<float, B>         weights;      // [rows, leaves]
   buffer<float, B>         spreads;      // [rows, moments]
   buffer<float, B>         shares;       // [rows]: factor of what a row attended to before
-  buffer<float, B>         totals;       // [rows]: sum of a row's weights, near field and leaves; then the maximum
-  buffer<float, B>         closed;       // [rows]: weights of closed leaves of several tokens
-  buffer<std::uint32_t, B> asked, open;  // [leaves]: bits of a token, and of the tile so far
+  buffer<float, B>         maxima;       // [rows]: what weights are relative to
+  buffer<float, B>         closed;       // [rows, vec width]: weights of closed leaves of several tokens
+  buffer<float, B>         bounds;       // [rows]: weights of leaves that open
+  buffer<float, B>         near_maxima;  // [rows]: of rows with huge logits, what the near field left
+  buffer<float, B>         near_sums;    // [rows, vec width]
+  buffer<std::uint32_t, B> open;         // [leaves]: bits of those that the tile asked for so far
   buffer<index_t, B>       leaves;       // open ones in the order in which they were asked for
   buffer<index_t, B>       leaves_seen;  // [tokens]: how many of them are open for a token
   buffer<index_t, B>       opened;       // their tokens
   buffer<index_t, B>       seen;         // [tokens]: how many of those a token sees
 
   struct {
-    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32
+    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32, over heads
   } counts;
+
+  CASCADA_INLINE float closed_of(index_t row) const noexcept {
+    return reduce_sum(vec<B>::load(closed.data() + row * vec<B>::width));
+  }
 };
 
 /// One KV head's clusters and their leaves, and the groups of queries that ask them.
@@ -47,6 +54,7 @@ struct kv_head_state {
   query_rows<B, E>     group_rows;  // one token per group
   buffer<index_t, B>   group_of;    // [r]: the group of a cluster's tokens in this chunk
   buffer<index_t, B>   asks;        // [groups]: the cluster of a group
+  buffer<float, B>     closed;      // [rows of groups]: weights of closed leaves of several tokens
   index_t              groups = 0;
 };
 
@@ -60,17 +68,23 @@ struct attention_workspace {
   CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return heads.data()[kv_head]; }
 };
 
+/// Brings a KV head's chains up to tokens [0, end): leaves are not touched.
+template <cpu_backend B, class E, class Sequence>
+void extend_chains(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
+                   kv_head_state<B, E>& head) noexcept {
+  if (formation == leaf_formation::by_keys)
+    head.chains.extend(head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
+}
+
 /// Brings a KV head's leaves up to tokens [0, end).
 template <cpu_backend B, class E, class Sequence>
 void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
                    kv_head_state<B, E>& head) noexcept {
-  const auto key     = [&](index_t t) { return sequence.key(t, kv_head); };
-  const auto value   = [&](index_t t) { return sequence.value(t, kv_head); };
-  const auto cluster = [&](index_t t) { return head.lists.slots.data()[t]; };
-  if (formation == leaf_formation::by_keys)
-    head.leaves.extend([&](index_t t) { return head.chains.join(cluster(t), key(t)); }, end, key, value);
-  else
-    head.leaves.extend(cluster, end, key, value);
+  const auto key   = [&](index_t t) { return sequence.key(t, kv_head); };
+  const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
+  extend_chains(sequence, formation, kv_head, end, head);
+  const bool by_keys = formation == leaf_formation::by_keys;
+  head.leaves.extend(by_keys ? head.chains.chain_of() : head.lists.slots.data(), end, key, value);
 }
 
 /// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,

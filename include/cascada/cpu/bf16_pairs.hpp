@@ -63,16 +63,15 @@ CASCADA_INLINE vec<B> add_products(vec<B> a, vec<B> b, vec<B> c) noexcept {
 template <cpu_backend B, class E, row_scalar Scalar>
 CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe_unused]] index_t dim) noexcept {
   constexpr index_t width = vec<B>::width;
-  float             lanes[width];
+  float             lanes[extent(width)];
   if constexpr (std::same_as<E, float>) {
-    if constexpr (std::same_as<Scalar, float>)
-      if (row.step == 1) return vec<B>::load(row.data + first);
+    if (row.step == 1) return load_floats<B>(row.data + first);
     for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
   } else {
     // A vector load may alias anything.
     if (row.step == 1 && 2 * (first + width) <= dim)
       return vec<B>::load(reinterpret_cast<const float*>(row.data + 2 * first));
-    bfloat16 elements[2 * width] = {};
+    bfloat16 elements[extent(2 * width)] = {};
     for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
     std::memcpy(lanes, elements, sizeof lanes);
   }

@@ -12,8 +12,8 @@
 
 namespace cascada::kernel {
 
-/// Growable array of plain values on a cache-line boundary; contents are undefined until written. Its parameter B keeps
-/// differently compiled instances apart.
+/// Growable array of plain values on a cache-line boundary; contents are undefined until written. Empty once moved
+/// from, and after memory ran out. Its parameter B keeps differently compiled instances apart.
 template <class Value, cpu_backend B>
 class buffer {
   static_assert(std::is_trivially_copyable_v<Value>, "a workspace holds plain values");
@@ -25,7 +25,8 @@ class buffer {
   buffer(buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)) {}
   buffer& operator=(buffer&& other) noexcept {
-    std::swap(data_, other.data_), std::swap(capacity_, other.capacity_);
+    buffer taken(std::move(other));
+    std::swap(data_, taken.data_), std::swap(capacity_, taken.capacity_);
     return *this;
   }
   buffer(const buffer& other) : buffer() {

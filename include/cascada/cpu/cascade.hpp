@@ -45,7 +45,7 @@ void cross_gram_block(selection_pass<Scalar, B>& pass, full_products<Scalar, B>&
     pass.tokens[count] = i;
     way.load(i, count++, i - pass.begin);
   }
-  pass.where.executor.parallel_for((count + height - 1) / height, [&](index_t group) {
+  parallel_for<B>(pass.where.executor, (count + height - 1) / height, [&](index_t group) {
     const index_t first = group * height, tile = std::min(height, count - first);
     for (index_t s = 0, strips; s < cross.former.strips(); s += strips) {
       strips = next_strips(way.strips, cross.former.strips() - s);

@@ -58,9 +58,8 @@ selection_report count_selection(const representatives& now, assignment assign, 
 template <cpu_backend B>
 selection_report count_cascade(const representatives& before, const representatives& now,
                                const selection_options& options, index_t* position, index_t* additions) noexcept {
-  selection_report report{
-      .tokens = now.tokens(), .representatives = now.count(), .jaccard = jaccard(before, now)};
-  const bool cross = options.validate == validation::cross_gram;
+  selection_report report{.tokens = now.tokens(), .representatives = now.count(), .jaccard = jaccard(before, now)};
+  const bool       cross = options.validate == validation::cross_gram;
   if (cross) report.gram.cross_gram = std::int64_t{before.tokens() - before.count()} * before.count();
 
   const index_t*  old_rep = before.rep.data();
@@ -72,9 +71,9 @@ selection_report count_cascade(const representatives& before, const representati
       report.gram.validation += members;
       report.removals += rep[i] != i;
     } else {
-      const index_t candidate    = rep[old_rep[i]];
-      const bool    new_one      = old_rep[candidate] != candidate;
-      const bool    within_scan  = position[candidate] < members;
+      const index_t candidate   = rep[old_rep[i]];
+      const bool    new_one     = old_rep[candidate] != candidate;
+      const bool    within_scan = position[candidate] < members;
       report.gram.inherited += !cross || new_one;
       if (rep[i] == candidate) {
         ++report.inherited;

@@ -10,12 +10,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/simd.hpp"
 #include "cascada/scalar.hpp"
+#include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::kernel {
@@ -48,7 +48,7 @@ template <cpu_backend B, row_scalar Scalar>
   auto              sum   = vec<B>::zero();
   index_t           k     = 0;
   for (; B::has_fma && k + lanes <= cols; k += lanes) {
-    vec<B> elements[lanes];
+    vec<B> elements[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) {
       __builtin_prefetch(rows[lane] + ahead + k);
       elements[lane] = load_row<B>(rows[lane] + k);
@@ -70,18 +70,25 @@ CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols
   return sum;
 }
 
+/// Stand for the norm n of a zero row, and for tau n, so that the verdict needs to know nothing of it. Its product with
+/// a row of norm m is below 2^-29 m in size; what that is compared with is 2^63 m, or tau m 2^64 with tau at least
+/// 2^-90, so it covers nothing and nothing covers it. No other row has such a norm: the largest is 2^64 (1 - 2^-24),
+/// and so neither these products overflow, nor those of zero rows with each other.
+inline constexpr float zero_row_norm = 0x1p64f, zero_row_scaled_norm = 0x1p63f;
+
 /// Norm of a row whose product with itself is `square`, which is finite: the largest float with norm^2 <= square, so
 /// that a row covers its duplicates even at tau = 1. In double the square of a float is exact, so neither the accuracy
 /// of sqrt nor -ffast-math matters.
 ///
-/// A zero row (square < 2^-60) gets the largest float: its product with any row is below 2^-29 times the other's norm,
-/// and tau times the largest float is at least 2^-21, so it covers nothing and nothing covers it.
+/// A zero row (square < 2^-60) gets zero_row_norm.
 template <cpu_backend B>
 CASCADA_INLINE float norm_of(float square) noexcept {
-  if (square < 0x1p-60f) return std::numeric_limits<float>::max();
-  const auto fits = [&](float norm) { return double{norm} * double{norm} <= double{square}; };
+  if (square < 0x1p-60f) return zero_row_norm;
+  const auto fits = [&](float norm) {
+    return static_cast<double>(norm) * static_cast<double>(norm) <= static_cast<double>(square);
+  };
   const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
-  auto       norm = static_cast<float>(std::sqrt(double{square}));
+  auto       norm = static_cast<float>(std::sqrt(static_cast<double>(square)));
   while (!fits(norm)) norm = step(norm, -1);
   while (fits(step(norm, 1))) norm = step(norm, 1);
   return norm;
@@ -108,13 +115,14 @@ CASCADA_INLINE bool covers(float product, float scaled_norm, float norm) noexcep
 /// 1 + (d + 2) u / 2. Comparing adds a few u. Together below (2 d + 40) u with much to spare; twice that covers the
 /// higher orders while d < 2^20, and what is lost where results fall below the normal range, because norms are at least
 /// 2^-30: d results of at most 2^-126 each are below d 2^-66 n_i n_j, also where such results become zero. From
-/// d = 2^20 on the margin decides nothing.
+/// d = 2^20 on the margin decides nothing: no sum is as far from tau n_i n_j as 4 n_i n_j.
 template <cpu_backend B>
 CASCADA_INLINE float sum_margin(index_t cols) noexcept {
-  return cols < (1 << 20) ? static_cast<float>(cols + 20) * 0x1p-22f : std::numeric_limits<float>::max();
+  return cols < (1 << 20) ? static_cast<float>(cols + 20) * 0x1p-22f : 4.0f;
 }
 
-/// Beyond this norm, sums of a product's terms might overflow before they cancel: only the chain decides.
+/// Beyond this norm, sums of a product's terms might overflow before they cancel: only the chain decides. Nor are zero
+/// rows estimated.
 inline constexpr float largest_estimated_norm = 0x1p62f;
 
 /// Token rows with their norms n_i and scaled norms tau n_i, all [T].
@@ -153,6 +161,7 @@ struct pair_value {
 template <cpu_backend B, row_scalar Scalar>
 bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value<B>& value) noexcept {
   const float norm_i = rows.norms[i], norm_j = rows.norms[j];
+  if (norm_i == zero_row_norm || norm_j == zero_row_norm) return false;
   if (norm_i <= largest_estimated_norm && norm_j <= largest_estimated_norm) {
     value             = {any_order_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), false};
     const float bound = rows.scaled_norms[i] * norm_j, slack = rows.margin * norm_i * norm_j;
@@ -170,8 +179,10 @@ CASCADA_INLINE bool tile_covers(const gram_rows<Scalar>& rows, index_t i, index_
   value = {product, true};
   if constexpr (B::has_fma) return covers<B>(product, rows.scaled_norms[i], rows.norms[j]);
   // Most pairs are far from being covered.
-  const float bound = rows.scaled_norms[i] * rows.norms[j], slack = rows.margin * rows.norms[i] * rows.norms[j];
-  return !(product < bound - slack) && pair_covers<B>(rows, i, j, value);
+  const float norm_i = rows.norms[i], norm_j = rows.norms[j];
+  if (norm_i <= largest_estimated_norm && norm_j <= largest_estimated_norm)
+    if (product < rows.scaled_norms[i] * norm_j - rows.margin * norm_i * norm_j) return false;
+  return pair_covers<B>(rows, i, j, value);
 }
 
 /// Whether token i is nearer to token a than to token b, both of which cover it.
@@ -190,21 +201,32 @@ bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& 
   return static_cast<double>(of_a.product) * norm_b > static_cast<double>(of_b.product) * norm_a;
 }
 
+/// Why some row has no norm. O(T d), after the fact.
+template <cpu_backend B, row_scalar Scalar>
+status why_no_norm(matrix_view<const Scalar> x) noexcept {
+  for (index_t i = 0; i < x.rows; ++i)
+    for (index_t k = 0; k < x.cols; ++k)
+      if (!is_finite<B>(to_float(x.row(i)[k]))) return {status::non_finite_token, "x has NaN or Inf"};
+  return {status::non_finite_token, "x has a row whose squared norm overflows"};
+}
+
 /// Norms of rows [begin, end). False if one has NaN or Inf, or its square overflows: each of them shows in the square.
 template <cpu_backend B, row_scalar Scalar>
 bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_t end, float* norms,
                    float* scaled_norms) noexcept {
   constexpr index_t lanes = vec<B>::width;
   for (index_t first = begin; first < end; first += lanes) {
-    const Scalar* rows[lanes];
-    float         products[lanes];
+    const Scalar* rows[extent(lanes)];
+    float         products[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = x.row(first + lane < end ? first + lane : end - 1);
-    squares<B>(rows, std::int64_t{lanes} * x.stride, x.cols, products);
+    // Only rows that are there: the stride may say anything where there are no more.
+    const bool more = first + 2 * lanes <= x.rows;
+    squares<B>(rows, more ? std::int64_t{lanes} * x.stride : 0, x.cols, products);
     for (index_t i = first; i < end && i < first + lanes; ++i) {
       const float square = products[i - first];
       if (!is_finite<B>(square)) return false;
       norms[i]        = norm_of<B>(square);
-      scaled_norms[i] = opaque<B>(tau * norms[i]);
+      scaled_norms[i] = norms[i] == zero_row_norm ? zero_row_scaled_norm : opaque<B>(tau * norms[i]);
     }
   }
   return true;

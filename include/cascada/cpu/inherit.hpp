@@ -21,7 +21,7 @@ void check_inherited(selection_pass<Scalar, B>& pass) {
   index_t           count = 0;
   for (index_t i = pass.begin; i < pass.end; ++i)
     if (pass.old_rep[i] != i) tokens[count++] = i;
-  pass.where.executor.parallel_for((count + group - 1) / group, [&](index_t g) {
+  parallel_for<B>(pass.where.executor, (count + group - 1) / group, [&](index_t g) {
     for (index_t t = g * group; t < std::min(count, (g + 1) * group); ++t) {
       const index_t i = tokens[t], old = pass.old_rep[i];
       const bool    waits     = old >= pass.begin;

@@ -57,12 +57,12 @@ class leaf_summaries {
     for (index_t i = 0; i < chains; ++i) growing_[i] = none;
   }
 
-  /// Adds tokens [tokens(), end): token t, a member of chain chain(t), has the rows key(t) and value(t).
-  template <class Chain, class Key, class Value>
-  void extend(const Chain& chain, index_t end, const Key& key, const Value& value) noexcept {
+  /// Adds tokens [tokens(), end): token t, a member of chain chains[t], has the rows key(t) and value(t).
+  template <class Key, class Value>
+  void extend(const index_t* chains, index_t end, const Key& key, const Value& value) noexcept {
     index_t touched = 0;
     for (; tokens_ < end; ++tokens_) {
-      const index_t t = tokens_, j = leaf_of(chain(t));
+      const index_t t = tokens_, j = leaf_of(chains[t]);
       append(j, t);
       add(value(t), shape_.value_dim, sums(value_sums_, j, shape_.value_dim));
       add(key(t), shape_.key_dim, sums(key_sums_, j, shape_.key_dim));
@@ -102,7 +102,8 @@ class leaf_summaries {
   CASCADA_INLINE vec<B> variances(index_t group, index_t first) const noexcept {
     return vec<B>::load(variances_.data() + panel_offset<B>(first, shape_.moments) + group * block_keys<B>);
   }
-  /// [count], in whole vectors: 1 for leaves of several tokens, 0 for those of one.
+  CASCADA_INLINE const float* log_counts() const noexcept { return log_counts_.data(); }
+  /// 1 for leaves of several tokens, 0 for those of one: lanes, in whole blocks.
   CASCADA_INLINE const float* many() const noexcept { return many_.data(); }
 
  private:
@@ -128,7 +129,7 @@ class leaf_summaries {
             std::int64_t{value_stride_} * rows);
       clear(variances_.data() + std::int64_t{j} * shape_.moments, std::int64_t{shape_.moments} * block);
       clear(log_counts_.data() + j, block);
-      clear(many_.data() + j, block);
+      clear(many_.data() + j / elements_per_lane<E>, rows);
       std::memset(counts_.data() + j, 0, block_keys<B> * sizeof(index_t));
     }
     clear(sums(key_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
@@ -188,8 +189,12 @@ class leaf_summaries {
     else
       for (index_t c = 0; c < shape_.value_dim; ++c)
         set_element(row, 2 * std::int64_t{c} + j % 2, from_float<bfloat16>(means_[c]));
-    log_counts_[j] = std::log2(size);
-    many_[j]       = counts_[j] > 1 ? 1.0f : 0.0f;
+    log_counts_[j]      = std::log2(size);
+    const float several = counts_[j] > 1 ? 1.0f : 0.0f;
+    if constexpr (std::same_as<E, float>)
+      many_[j] = several;
+    else
+      set_element(many_.data(), j, from_float<bfloat16>(several));
   }
 
   /// means_ = sums / size, zero from dim to a whole vector.

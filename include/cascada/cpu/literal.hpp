@@ -20,7 +20,7 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
   for (index_t begin = 0; begin < T; begin += stretch_tokens) {
     const index_t count = std::min(+stretch_tokens, T - begin);
     for (index_t i = 0; i < count; ++i) way.load(begin + i, i, i);
-    pass.where.executor.parallel_for((count + height - 1) / height, [&](index_t strip) {
+    parallel_for<B>(pass.where.executor, (count + height - 1) / height, [&](index_t strip) {
       const index_t first = strip * height, tile = std::min(height, count - first);
       for (index_t s = 0, strips; s * width < begin + first + tile; s += strips) {
         strips = next_strips(way.strips, all.strips() - s);

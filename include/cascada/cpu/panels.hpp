@@ -108,7 +108,10 @@ class packed_rows {
     spreads_.reserve(columns);
   }
 
-  void clear(index_t depth) noexcept { count_ = 0, depth_ = depth; }
+  void clear(index_t depth) noexcept {
+    count_ = 0;
+    depth_ = depth;
+  }
 
   /// Packs rows. Squares of elements are transposed in registers.
   void append(const float* const* rows, const float* norms, const float* spreads, index_t count) noexcept {
@@ -124,7 +127,8 @@ class packed_rows {
       }
       std::copy_n(norms + i, taken, norms_.data() + count_);
       std::copy_n(spreads + i, taken, spreads_.data() + count_);
-      count_ += taken, i += taken;
+      count_ += taken;
+      i += taken;
     }
   }
 
@@ -148,7 +152,7 @@ class packed_rows {
     using words = integers<B, std::uint32_t>;
     index_t k   = 0;
     for (; k + lanes <= depth_; k += lanes) {
-      vec<B> tile[lanes];
+      vec<B> tile[extent(lanes)];
       for (index_t lane = 0; lane < lanes; ++lane)
         tile[lane] = lane >= column && lane < column + count ? vec<B>::load(rows[lane - column] + k) : vec<B>::zero();
       transpose(tile);
@@ -181,8 +185,8 @@ void gram_tile(const float* const* rows, const float* panel, index_t depth, inde
                float* sums) noexcept {
   constexpr index_t  width = strip_width<B>, stride = panel_width<B>;
   const std::int64_t strip = std::int64_t{depth} * width;
-  const float*       row[Rows];
-  vec<B>             sum[Rows][Strips];
+  const float*       row[extent(Rows)];
+  vec<B>             sum[extent(Rows)][extent(Strips)];
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i) {
     row[i] = rows[i];
@@ -193,7 +197,7 @@ void gram_tile(const float* const* rows, const float* panel, index_t depth, inde
   panel += std::int64_t{first} * width;
 #pragma GCC unroll 2
   for (index_t k = first; k < last; ++k, panel += width) {
-    vec<B> column[Strips];
+    vec<B> column[extent(Strips)];
 #pragma GCC unroll 4
     for (index_t v = 0; v < Strips; ++v) column[v] = vec<B>::load(panel + v * strip);
 #pragma GCC unroll 8

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 
 #include "cascada/cpu/amx_product.hpp"
@@ -78,7 +77,10 @@ class products {
     const Scalar* row  = tokens_.x.row(i);
     float*        copy = row_at(place);
     memory_.row[place] = copy;
-    if constexpr (Kind == product_kind::full) {
+    if (!canonical && tokens_.norms[i] > largest_estimated_norm) {
+      std::fill_n(copy, depth_, 0.0f);
+      set_no_bounds(i, slot);
+    } else if constexpr (Kind == product_kind::full) {
       if constexpr (std::same_as<Scalar, float>)
         if (tokens_.x.stride % 512 != 0)  // else they would share few sets of the cache
           memory_.row[place] = row;
@@ -163,7 +165,7 @@ class products {
 #endif
   }
 
-  /// Bounds of token i. `square`: of its sketch, or of what rounding took from it.
+  /// Bounds of token i, which is estimated. `square`: of its sketch, or of what rounding took from it.
   ///
   /// Sketches: what is left of rows i and j has norms t_i and t_j, and their product is at most t_i t_j in size; t_i^2
   /// is n_i^2 less the square of the sketch, up to the margin of either.
@@ -179,12 +181,6 @@ class products {
       bounds = {scaled, scaled, 0};
       return;
     }
-    constexpr float largest = std::numeric_limits<float>::max();
-    if (n == largest) {  // a zero row: its products with others are below their norm times 2^-29
-      bounds              = {1, largest, 0};
-      memory_.norms[slot] = 1;
-      return;
-    }
     const auto root = [](double x) { return static_cast<float>(std::sqrt(x) * 1.001); };  // generous: it was rounded
     float      lost = 0, spread = 0;
     if constexpr (Kind == product_kind::sketch) {
@@ -198,7 +194,15 @@ class products {
       spread = (n + lost) * (1 + margin), memory_.spreads[slot] = lost;
     }
     bounds = {scaled - margin * n - lost, scaled + margin * n + lost, spread};
-    if (n > largest_estimated_norm) bounds = {-largest, largest, 0};
+  }
+
+  /// Bounds of a token that is not estimated, whose row is taken for zero: a zero row may cover nothing, and nothing
+  /// it; of the others nothing is known.
+  void set_no_bounds(index_t i, index_t slot) noexcept {
+    const float norm      = tokens_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
+    memory_.bounds[slot]  = {norm, norm, 0};
+    memory_.norms[slot]   = norm;
+    memory_.spreads[slot] = 0;
   }
 
   const gram_rows<Scalar>& tokens_;

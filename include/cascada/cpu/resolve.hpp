@@ -45,7 +45,7 @@ void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count
       }
     }
   };
-  where.parallel_for((count + height - 1) / height, tile);
+  parallel_for<B>(where, (count + height - 1) / height, tile);
   pass.pairs.evaluated += full_gram_operations(count);
   gram.members = 0, gram.joined = 0;
 }
@@ -103,8 +103,8 @@ status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
   const index_t  slot = gram.slot[i - pass.begin];
   if (slot >= 0)
     for (std::uint64_t open = gram.open[slot] & gram.joined; open != 0 && !pass.settled(best); open &= open - 1) {
-      const auto  other   = static_cast<index_t>(__builtin_ctzll(open));
-      const float product = Products::canonical ? gram.row(slot)[other] : 0;
+      const index_t other   = __builtin_ctzll(open);
+      const float   product = Products::canonical ? gram.row(slot)[other] : 0;
       pass.template weigh<Products::canonical>(i, gram.position[other], product, gram.sure[slot] >> other & 1, best,
                                                pass.pairs);
     }

@@ -33,6 +33,13 @@ CASCADA_INLINE vec<B> round_to_pairs(vec<B> first, vec<B> second) noexcept {
   return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
 }
 
+// Again the undefined registers of g++ 12 (simd.hpp): here if somebody included its intrinsics first.
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 /// Rounds a row to pairs_of(cols) pairs and returns the sum of the squares of what rounding took away, as a float sum
 /// has it: in some order, less what squares lose below the normal range, at most cols 2^-149.
 template <cpu_backend B, row_scalar Scalar>
@@ -60,6 +67,8 @@ float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
   }
   return reduce_sum(sums[0] + sums[1]);
 }
+
+#pragma GCC diagnostic pop
 
 #endif
 

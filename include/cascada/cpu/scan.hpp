@@ -48,7 +48,7 @@ index_t scan(selection_pass<Scalar, B>& pass, Products& way, index_t first, inde
       if (open == 0) continue;
       const std::uint64_t sure = Products::canonical ? open : way.sure(slot, row, known.bounds(strip));
       for (; open != 0 && !pass.settled(token); open &= open - 1) {
-        const auto c = static_cast<index_t>(__builtin_ctzll(open));
+        const index_t c = __builtin_ctzll(open);
         pass.template weigh<Products::canonical>(token, origin + c, row.products[c], sure >> c & 1, pass.found[slot],
                                                  counts);
       }
@@ -65,12 +65,12 @@ template <class Products, row_scalar Scalar, cpu_backend B>
 index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t first, index_t count, index_t from,
                     bool load) {
   // Whole tiles, and one slice to a thread: the representatives pass through its caches once per slice.
-  constexpr index_t tile  = Products::height;
-  const index_t     share = (count + pass.where.executor.concurrency() - 1) / pass.where.executor.concurrency();
+  constexpr index_t tile    = Products::height;
+  const index_t     workers = detail::workers_of(pass.where.executor), share = (count + workers - 1) / workers;
   const index_t     slice = (share + tile - 1) / tile * tile, slices = slice == 0 ? 0 : (count + slice - 1) / slice;
-  index_t           left[stretch_tokens / tile + 1];
-  pair_counts<B>    counts[stretch_tokens / tile + 1];
-  pass.where.executor.parallel_for(slices, [&](index_t s) {
+  index_t           left[extent(stretch_tokens / tile + 1)];
+  pair_counts<B>    counts[extent(stretch_tokens / tile + 1)];
+  parallel_for<B>(pass.where.executor, slices, [&](index_t s) {
     [[maybe_unused]] const typename Products::scope on;
     const index_t begin = first + s * slice, size = std::min(slice, count - s * slice);
     for (index_t t = begin; load && t < begin + size; ++t) way.load(pass.tokens[t], t, pass.tokens[t] - pass.begin);

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 #include "cascada/cpu/count.hpp"
+#include "cascada/cpu/float_environment.hpp"
 #include "cascada/cpu/products.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
@@ -17,7 +19,7 @@
 
 namespace cascada::kernel {
 
-/// Owned representatives of one layer (representatives.hpp gives the shapes).
+/// Owned representatives of one layer (representatives.hpp gives the shapes). None once moved from.
 template <cpu_backend B>
 struct selection_state {
   buffer<index_t, B> indices;
@@ -26,14 +28,46 @@ struct selection_state {
   index_t            tokens = 0;
   index_t            count  = 0;
 
-  void reserve(index_t T, index_t limit) { rep.reserve(T), indices.reserve(limit), counts.reserve(limit); }
+  selection_state()                       = default;
+  selection_state(const selection_state&) = default;
+  selection_state(selection_state&& other) noexcept
+      : indices(std::move(other.indices)),
+        rep(std::move(other.rep)),
+        counts(std::move(other.counts)),
+        tokens(std::exchange(other.tokens, 0)),
+        count(std::exchange(other.count, 0)) {}
+  selection_state& operator=(selection_state other) noexcept {
+    indices = std::move(other.indices), rep = std::move(other.rep), counts = std::move(other.counts);
+    tokens = other.tokens, count = other.count;
+    return *this;
+  }
 
+  /// Room for the sets of T tokens. Forgets the set.
+  void reserve(index_t T, index_t limit) {
+    tokens = count = 0;
+    rep.reserve(T), indices.reserve(limit), counts.reserve(limit);
+  }
+
+  /// Copies a set, with room for those of later layers.
   void assign(const representatives& from) {
-    tokens = from.tokens(), count = from.count();
-    reserve(tokens, tokens);  // room for the sets of later layers too
+    reserve(from.tokens(), from.tokens());
+    tokens = from.tokens();
+    count  = from.count();
     std::copy_n(from.rep.data(), tokens, rep.data());
     std::copy_n(from.indices.data(), count, indices.data());
     std::copy_n(from.counts.data(), count, counts.data());
+  }
+
+  /// Room as reserve() makes it, and the set stays. If memory runs out, so does everything.
+  void grow(index_t T, index_t limit) {
+    if (rep.capacity() >= T && indices.capacity() >= limit && counts.capacity() >= limit) return;
+    selection_state larger;
+    larger.reserve(std::max(T, tokens), std::max(limit, count));
+    larger.tokens = tokens, larger.count = count;
+    std::copy_n(rep.data(), tokens, larger.rep.data());
+    std::copy_n(indices.data(), count, larger.indices.data());
+    std::copy_n(counts.data(), count, larger.counts.data());
+    *this = std::move(larger);
   }
 
   CASCADA_INLINE representatives view() const noexcept {
@@ -64,7 +98,8 @@ struct pair_counts {
   std::int64_t evaluated = 0, rechecked = 0;
 
   CASCADA_INLINE void add(const pair_counts<B>& more) noexcept {
-    evaluated += more.evaluated, rechecked += more.rechecked;
+    evaluated += more.evaluated;
+    rechecked += more.rechecked;
   }
 };
 
@@ -124,14 +159,15 @@ struct selection_pass {
     rows       = {x, norms.data(), scaled_norms.data(), sum_margin<B>(x.cols)};
     old_rep    = inherited;
     now.tokens = x.rows, now.count = 0;
-    normed = 0, finite = true;
-    pairs = {};
+    normed = 0;
+    finite = true;
+    pairs  = {};
   }
 
-  /// Norms of the tokens before `last`; `non_finite_token` if one has none.
+  /// Norms of the tokens before `last`; `non_finite_token` if some token has none.
   status take_norms(index_t last) {
     if (normed < last) beside_norms(last, [] {});
-    return finite ? status::ok : status::non_finite_token;
+    return finite ? status(status::ok) : why_no_norm<B>(rows.x);
   }
 
   /// Does a task on one thread while others take the norms of the tokens before `last`.
@@ -141,7 +177,7 @@ struct selection_pass {
     const index_t     first = normed;
     std::atomic<bool> good{finite};
     normed = std::max(first, last);
-    where.executor.parallel_for(1 + (normed - first + strip - 1) / strip, [&](index_t s) {
+    parallel_for<B>(where.executor, 1 + (normed - first + strip - 1) / strip, [&](index_t s) {
       if (s == 0) return task();
       const index_t to = std::min(normed, first + s * strip), from = first + (s - 1) * strip;
       if (!compute_norms<B>(rows.x, options.threshold, from, to, norms.data(), scaled_norms.data()))
@@ -152,7 +188,8 @@ struct selection_pass {
 
   /// Turns to the tokens [first, last).
   void enter(index_t first, index_t last) noexcept {
-    begin = first, end = last;
+    begin = first;
+    end   = last;
     for (token_evidence& of_token : evidence) of_token = token_evidence::none;
     for (match<B>& of_token : found) of_token = {};
   }
@@ -183,7 +220,7 @@ struct selection_pass {
       now.rep[i] = now.indices[best.position];
       return status::ok;
     }
-    return add(i) ? status::ok : status::workspace_too_small;
+    return add(i) ? status::ok : status::too_many_representatives;
   }
 
   /// The same for a token of the block, which joins the block's members where it has none.

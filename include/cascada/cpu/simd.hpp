@@ -5,9 +5,11 @@
 // this header names them.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/scalar.hpp"
 
 // g++ 12 takes the undefined registers of its own AVX-512 intrinsics for a mistake (its bug 105593), where they are
 // defined and wherever they are inlined. A packet is a register type with attributes; as a template argument it loses
@@ -21,7 +23,15 @@
 
 #include <Eigen/Core>
 
+#ifdef EIGEN_DONT_VECTORIZE
+#error "cascada takes Eigen's vectors as wide as the target has: without EIGEN_DONT_VECTORIZE, EIGEN_DONT_ALIGN, EIGEN_MAX_ALIGN_BYTES=0"
+#include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
+#endif
+
 namespace cascada::kernel {
+
+/// A count as the extent of an array: in templates, g++ takes a plain index_t for one that might be negative.
+CASCADA_INLINE constexpr std::size_t extent(index_t count) noexcept { return static_cast<std::size_t>(count); }
 
 /// `width` floats in one register.
 template <cpu_backend B>
@@ -231,6 +241,29 @@ struct integers {
     return value;
   }
 };
+
+/// As many elements of a row as a vector has lanes, as floats.
+template <cpu_backend B, row_scalar Scalar>
+CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
+  if constexpr (std::same_as<Scalar, float>) {
+    return vec<B>::load(from);
+  } else {
+    float lanes[vec<B>::width];
+    if constexpr (std::same_as<Scalar, bfloat16>) {
+      using words      = integers<B, std::uint32_t>;
+      const auto small = integers<B, std::uint16_t>::load(from);
+      words::store(__builtin_convertvector(small, typename words::lanes) << 16,
+                   reinterpret_cast<std::uint32_t*>(lanes));
+      return vec<B>::load(lanes);
+    }
+#ifdef __AVX512F__
+    if constexpr (std::same_as<Scalar, float16>)
+      return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+#endif
+    for (index_t lane = 0; lane < vec<B>::width; ++lane) lanes[lane] = to_float(from[lane]);
+    return vec<B>::load(lanes);
+  }
+}
 
 }  // namespace cascada::kernel
 

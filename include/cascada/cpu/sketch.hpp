@@ -5,6 +5,7 @@
 // nearly the whole product: by Cauchy-Schwarz, what is left is at most the product of the norms of what is left.
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "cascada/cpu/gram.hpp"
@@ -23,8 +24,8 @@ class sketch_coordinates {
     for (index_t c = 0; c < x.cols; ++c) ranked_[c] = {0, c};
     const index_t step = std::max(1, x.rows / samples);
     for (index_t i = 0; i < x.rows; i += step) {
+      if (!ordinary(x.row(i), x.cols)) continue;
       const float square = any_order_product<B>(x.row(i), x.row(i), x.cols);
-      if (!is_finite<B>(square) || square < 0x1p-60f) continue;
       for (index_t c = 0; c < x.cols; ++c) ranked_[c].energy += to_float(x.row(i)[c]) * to_float(x.row(i)[c]) / square;
     }
     std::sort(ranked_.data(), ranked_.data() + x.cols,
@@ -39,6 +40,15 @@ class sketch_coordinates {
   }
 
  private:
+  /// Whether the sum of a row's squares is far from overflow and underflow. By bits, which order NaN as the largest.
+  template <row_scalar Scalar>
+  static bool ordinary(const Scalar* row, index_t cols) noexcept {
+    std::uint32_t largest = 0;
+    for (index_t c = 0; c < cols; ++c)
+      largest = std::max(largest, std::bit_cast<std::uint32_t>(to_float(row[c])) & 0x7fff'ffffu);
+    return largest >= std::bit_cast<std::uint32_t>(0x1p-30f) && largest <= std::bit_cast<std::uint32_t>(0x1p50f);
+  }
+
   struct ranked {
     float   energy;
     index_t column;

@@ -154,7 +154,7 @@ class selection_pass {
 
 /// Full selection on gfx942. As select.hpp says, set and rep bit for bit, but x is in device memory, 16-byte aligned,
 /// with stride and d multiples of 8, and the call returns before the stream has done it: r, the report and a status
-/// that depends on data (`non_finite_token`, `workspace_too_small`) stay on the device until download().
+/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download().
 template <row_scalar Scalar, gfx942_backend B>
 class selector<Scalar, B> {
  public:

@@ -36,7 +36,7 @@ struct selection_counters {
   index_t      additions = 0, removals = 0, inherited_tokens = 0, orphan_tokens = 0, common = 0;
   index_t      representatives = 0;
   index_t      representatives_before = 0;  // -1: a full selection
-  status       answer                 = status::ok;
+  status::code answer                 = status::ok;
 };
 
 /// What is known of a token that has not met all representatives before it.
@@ -292,7 +292,7 @@ struct selection_finish {
     if (gpu.thread() != 0) return;
     *args.now.count = count;
     // Too many representatives leave no other trace.
-    if (args.memory.counters->answer == status::ok) args.memory.counters->answer = status::workspace_too_small;
+    if (args.memory.counters->answer == status::ok) args.memory.counters->answer = status::too_many_representatives;
   }
 };
 

@@ -179,20 +179,37 @@ Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim)
   return scale * dot + std::log(from.count) + std::min(Real(largest_correction), correction);
 }
 
+/// -infinity of nothing, or if all of them are.
 template <class Real>
 Real log_sum_exp(const std::vector<Real>& logits) {
-  Real top = -std::numeric_limits<Real>::infinity(), sum = 0;
+  constexpr Real lowest = -std::numeric_limits<Real>::infinity();
+  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return lowest;
+  Real top = lowest, sum = 0;
   for (const Real x : logits) top = std::max(top, x);
   for (const Real x : logits) sum += std::exp(x - top);
   return top + std::log(sum);
+}
+
+/// The weights; zeros if all logits are -infinity. They are not made of log_sum_exp: where logits are so large that it
+/// does not tell one from two of them, they would not add up to 1.
+template <class Real>
+std::vector<Real> softmax(const std::vector<Real>& logits) {
+  constexpr Real    lowest = -std::numeric_limits<Real>::infinity();
+  std::vector<Real> weights(logits.size(), Real(0));
+  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return weights;
+  Real top = lowest, sum = 0;
+  for (const Real x : logits) top = std::max(top, x);
+  for (const Real x : logits) sum += std::exp(x - top);
+  for (std::size_t i = 0; i < logits.size(); ++i) weights[i] = std::exp(logits[i] - top) / sum;
+  return weights;
 }
 
 /// What a call did, per (token, KV head), and how narrowly it decided.
 template <class Real>
 struct attention_output {
   std::vector<Real> out;             // [tokens, heads, value_dim]
-  std::vector<Real> margins;         // [tokens, kv_heads]: nats between the threshold and the logit nearest to it of
-                                     // all that the token's tile asked so far; infinity without a question
+  std::vector<Real> margins;         // [tokens, kv_heads]: of each leaf, the largest logit so far in the token's tile
+                                     // opens it or not; nats from the threshold to the nearest of those, or infinity
   std::vector<index_t> near_keys;    // [tokens, kv_heads]: sinks included
   std::vector<index_t> leaves;       // [tokens, kv_heads]: open and closed ones
   std::vector<index_t> opened;       // [tokens, kv_heads]: tokens of open leaves
@@ -253,12 +270,11 @@ class attention_head {
     return all;
   }
 
-  /// out[t, h] += share * softmax(logits) values. Nothing to attend to leaves zeros.
-  void add(index_t t, index_t h, const std::vector<Real>& logits, const sources& from, Real share) const {
-    Real*      out   = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
-    const Real total = log_sum_exp(logits);
+  /// out[t, h] += share * weights x values
+  void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) const {
+    Real* out = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     for (std::size_t i = 0; i < from.size(); ++i) {
-      const Real weight = share * factor<Real, Operand>(std::exp(logits[i] - total));
+      const Real weight = share * factor<Real, Operand>(weights[i]);
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
     }
   }
@@ -269,7 +285,7 @@ class attention_head {
   }
 
   void attend_alone(index_t t, const sources& from) const {
-    for_each_head([&](index_t h) { add(t, h, logits(in_.query(t, h), from), from, 1); });
+    for_each_head([&](index_t h) { add(t, h, softmax(logits(in_.query(t, h), from)), from, 1); });
   }
 
   std::size_t row(index_t t) const { return static_cast<std::size_t>(t * in_.kv_heads + g_); }
@@ -278,10 +294,8 @@ class attention_head {
     const index_t e = edge(t), sinks = std::min(options_.sink_tokens, e);
     if (options_.open == opening::all) return attend_alone(t, tokens(0, t + 1));
     if (t % options_.chunk == 0) far_ = leaves_before<Real, Operand>(e, sinks, in_, g_, chain_, options_);
-    if (t % options_.chunk == 0 || t % options_.tile == 0) {
-      open_.assign(far_.size(), false);
-      tile_margin_ = std::numeric_limits<Real>::infinity();
-    }
+    if (t % options_.chunk == 0 || t % options_.tile == 0)
+      above_.assign(far_.size(), -std::numeric_limits<Real>::infinity());
     const sources near        = near_field(t);
     result_.near_keys[row(t)] = static_cast<index_t>(near.size());
     result_.leaves[row(t)]    = static_cast<index_t>(far_.size());
@@ -299,12 +313,10 @@ class attention_head {
       const Real bound = log_sum_exp(all) + std::log(Real(options_.open_above));
       for (std::size_t j = 0; j < far_.size(); ++j) {
         if (far_[j].members.size() == 1) continue;
-        const Real above = all[near.size() + j] - bound;
-        if (above > 0) open_[j] = true;
-        tile_margin_ = std::min(tile_margin_, std::fabs(above));
+        above_[j] = std::max(above_[j], all[near.size() + j] - bound);
       }
     });
-    result_.margins[row(t)] = tile_margin_;
+    for (const Real above : above_) result_.margins[row(t)] = std::min(result_.margins[row(t)], std::fabs(above));
   }
 
   /// Near keys, closed leaves, and the tokens of open leaves.
@@ -312,20 +324,22 @@ class attention_head {
     sources              closed, all = near;
     std::vector<index_t> opened;
     for (std::size_t j = 0; j < far_.size(); ++j) {
-      if (!open_[j]) closed.push_back(far_[j].summary());
-      if (open_[j]) opened.insert(opened.end(), far_[j].members.begin(), far_[j].members.end());
+      const bool open = above_[j] > 0;
+      if (!open) closed.push_back(far_[j].summary());
+      if (open) opened.insert(opened.end(), far_[j].members.begin(), far_[j].members.end());
     }
     all.insert(all.end(), closed.begin(), closed.end());
     for (const index_t i : opened) all.push_back(token(i));
     result_.opened[row(t)] = static_cast<index_t>(opened.size());
-    attend_alone(t, all);
     for_each_head([&](index_t h) {
-      const auto of_all = logits(in_.query(t, h), all);
-      const Real total  = log_sum_exp(of_all);
-      for (std::size_t j = 0; j < closed.size(); ++j)
-        if (closed[j].count > 1)
-          result_.closed_mass[row(t)] += std::exp(of_all[near.size() + j] - total) / static_cast<Real>(in_.group());
+      const auto weights = softmax(logits(in_.query(t, h), all));
+      add(t, h, weights, all, 1);
+      for (std::size_t j = 0; j < closed.size(); ++j) count_closed(t, closed[j], weights[near.size() + j]);
     });
+  }
+
+  void count_closed(index_t t, const source<Real>& leaf, Real weight) const {
+    if (leaf.count > 1) result_.closed_mass[row(t)] += weight / static_cast<Real>(in_.group());
   }
 
   /// Two softmaxes, joined by their log-sum-exp. The far one is asked by the first token of the group.
@@ -336,10 +350,11 @@ class attention_head {
     append(far_field, far_);
     for_each_head([&](index_t h) {
       const auto far_logits = logits(in_.query(asking, h), far_field), near_logits = logits(in_.query(t, h), near);
-      const Real far_total = log_sum_exp(far_logits), near_total = log_sum_exp(near_logits);
-      const Real total = log_sum_exp(std::vector<Real>{far_total, near_total});
-      add(t, h, near_logits, near, std::exp(near_total - total));
-      if (!far_field.empty()) add(t, h, far_logits, far_field, std::exp(far_total - total));
+      const auto far_weights = softmax(far_logits), near_weights = softmax(near_logits);
+      const auto shares = softmax(std::vector<Real>{log_sum_exp(near_logits), log_sum_exp(far_logits)});
+      add(t, h, near_weights, near, shares[0]);
+      add(t, h, far_weights, far_field, shares[1]);
+      for (std::size_t j = 0; j < far_field.size(); ++j) count_closed(t, far_field[j], shares[1] * far_weights[j]);
     });
   }
 
@@ -366,7 +381,7 @@ class attention_head {
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      add(t, h, logits(mean<Real, Operand>(queries, in_.key_dim).data(), from), from, 1);
+      add(t, h, softmax(logits(mean<Real, Operand>(queries, in_.key_dim).data(), from)), from, 1);
     });
   }
 
@@ -377,9 +392,9 @@ class attention_head {
   attention_output<Real>&            result_;
   Real                               scale_;
   assignment_of_tokens               chain_;
-  std::vector<group_of_tokens<Real>> far_;   // leaves before the edge of the present chunk, or all clusters
-  std::vector<bool>                  open_;  // those that the present tile asked for
-  Real                               tile_margin_ = std::numeric_limits<Real>::infinity();
+  std::vector<group_of_tokens<Real>> far_;    // leaves before the edge of the present chunk, or all clusters
+  std::vector<Real>                  above_;  // nats by which a token of the present tile at most gives each more than
+                                              // open_above: those above 0 are open
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.

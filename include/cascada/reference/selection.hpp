@@ -61,8 +61,8 @@ bool covered(matrix_view<const Scalar> x, float tau, index_t i, index_t j) {
 /// Among covering representatives of a token: the nearest has the largest s / n_j; ties go to the lower index.
 template <row_scalar Scalar>
 bool nearer(matrix_view<const Scalar> x, index_t i, index_t j, index_t best) {
-  const auto s_j = double{inner_product(x, i, j)}, s_best = double{inner_product(x, i, best)};
-  return s_j * double{norm(x, best)} > s_best * double{norm(x, j)};
+  const auto s_j = static_cast<double>(inner_product(x, i, j)), s_best = static_cast<double>(inner_product(x, i, best));
+  return s_j * static_cast<double>(norm(x, best)) > s_best * static_cast<double>(norm(x, j));
 }
 
 /// The walk over the tokens that all selections share.
@@ -108,8 +108,8 @@ class walk {
   selection result;
 
  private:
-  matrix_view<const Scalar>              x_;
-  selection_options                      options_;
+  matrix_view<const Scalar>             x_;
+  selection_options                     options_;
   std::set<std::pair<index_t, index_t>> known_;
 };
 

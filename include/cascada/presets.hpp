@@ -1,0 +1,32 @@
+#pragma once
+// Settings that were chosen on a whole model: what each loses, and what it gains, was measured.
+
+#include "cascada/attention_options.hpp"
+#include "cascada/selection_options.hpp"
+
+namespace cascada {
+
+/// How to select on the residual stream, and how to attend with what is selected.
+struct preset {
+  selection_options selection;
+  attention_options attention;
+};
+
+/// Coarse clusters of the residual stream, carried from layer to layer by the cascade; leaves by keys inside them;
+/// opening by mass. Chosen on SmolLM2-135M and prose; examples/frontier.sh --presets measures them on other texts.
+/// The README says what they lose and gain, from which length on each pays, and when to stay dense.
+namespace presets {
+
+/// At most 0.3 % of perplexity at 8192 tokens.
+inline constexpr preset accurate = {.selection = {.threshold = 0.4f}, .attention = {.open_above = 0.003f}};
+
+/// At most 1 %.
+inline constexpr preset balanced = {.selection = {.threshold = 0.4f}, .attention = {.open_above = 0.01f}};
+
+/// At most 3 %.
+inline constexpr preset fast = {.selection = {.threshold = 0.4f},
+                                .attention = {.leaf_threshold = 0.6f, .open_above = 0.01f}};
+
+}  // namespace presets
+
+}  // namespace cascada

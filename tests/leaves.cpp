@@ -1,0 +1,373 @@
+// Chains by keys and the leaves they are cut into, against the reference: the same tokens, and the same bits of means.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <map>
+#include <random>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "attention_data.hpp"
+#include "cascada/cpu/leaf_chains.hpp"
+#include "cascada/cpu/leaves.hpp"
+#include "catch.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+using B = default_backend;
+using reference::assignment_of_tokens;
+
+/// What a lane of a summary holds: floats, and pairs of bfloat16 where the target multiplies them.
+using operands =
+    std::conditional_t<kernel::multiplies_pairs<B>, std::tuple<float, kernel::bf16_pair>, std::tuple<float>>;
+
+/// The chain of every token from `sinks` on, named by its first token, as reference::chains; `piece` tokens at a time.
+template <row_scalar Scalar>
+assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0,
+                               index_t piece = std::numeric_limits<index_t>::max()) {
+  const index_t          T = p.size.tokens;
+  kernel::leaf_chains<B> chains;
+  chains.reserve(T, p.size.key_dim);
+  chains.clear(T, p.size.key_dim, threshold);
+  assignment_of_tokens names(static_cast<std::size_t>(T), -1), all = names, first = names;
+  for (index_t begin = sinks, end = 0; begin < T; begin = end) {
+    end = T - begin < piece ? T : begin + piece;
+    chains.extend(
+        s.rep.data(), begin, end, [&](index_t t) { return p.kv().key(t, 0); }, names.data());
+  }
+  for (index_t t = sinks; t < T; ++t) {
+    const index_t name = names[static_cast<std::size_t>(t)];
+    REQUIRE(name >= 0);
+    REQUIRE(name < T);
+    index_t& begun = first[static_cast<std::size_t>(name)];
+    if (begun < 0) begun = t;
+    all[static_cast<std::size_t>(t)] = begun;
+  }
+  return all;
+}
+
+template <row_scalar Scalar>
+assignment_of_tokens expected_chains(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0) {
+  return reference::chains(sinks, p.template input<double>(), 0, s.rep, {.leaf_threshold = threshold});
+}
+
+selection one_cluster(index_t T) { return selection(std::vector<index_t>(static_cast<std::size_t>(T), 0)); }
+
+/// A problem of keys alone.
+problem<float> problem_of_keys(const std::vector<std::vector<float>>& keys) {
+  const auto     T = static_cast<index_t>(keys.size()), d = static_cast<index_t>(keys.front().size());
+  problem<float> p({T, 1, 1, d, 1}, 1);
+  for (index_t t = 0; t < T; ++t) std::copy_n(keys[static_cast<std::size_t>(t)].begin(), d, p.k.view().row(t, 0));
+  return p;
+}
+
+/// Leaves of the first tokens, which grow.
+template <class E, row_scalar Scalar>
+struct growing_leaves {
+  const problem<Scalar>&       p;
+  const assignment_of_tokens&  chain;
+  kernel::leaf_summaries<B, E> summaries;
+
+  growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains, const kernel::leaf_shape& shape)
+      : p(of), chain(chains) {
+    summaries.reserve(p.size.tokens, p.size.key_dim, p.size.value_dim, shape.moments);
+    summaries.clear(shape, p.size.tokens);
+  }
+
+  void extend(index_t end) {
+    const auto kv = p.kv();
+    summaries.extend(
+        chain.data(), end, [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); });
+  }
+
+  std::vector<float> key(index_t leaf) const {
+    const index_t      column = leaf % kernel::block_keys<B>;
+    const auto         block  = summaries.block(leaf - column);
+    std::vector<float> all;
+    for (index_t k = 0; k < p.size.key_dim; ++k) {
+      constexpr index_t elements = kernel::elements_per_lane<E>;
+      const index_t     lane     = k / elements * kernel::block_keys<B> + column;
+      all.push_back(kernel::element_of<E>(block.keys, elements * lane + k % elements));
+    }
+    return all;
+  }
+
+  std::vector<float> value(index_t leaf) const {
+    constexpr index_t  elements = kernel::elements_per_lane<E>;
+    const index_t      column = leaf % kernel::block_keys<B>, stride = kernel::whole_vectors<B>(p.size.value_dim);
+    const float*       row = summaries.block(leaf - column).values + column / elements * stride;
+    std::vector<float> all;
+    for (index_t c = 0; c < p.size.value_dim; ++c)
+      all.push_back(kernel::element_of<E>(row, elements * c + column % elements));
+    return all;
+  }
+
+  float variance(index_t leaf, index_t group) const {
+    constexpr index_t width = kernel::vec<B>::width;
+    float             lanes[width];
+    summaries.variances(group, leaf / width * width).store(lanes);
+    return lanes[leaf % width];
+  }
+
+  float bias(index_t leaf) const { return summaries.log_counts()[leaf]; }
+  float several(index_t leaf) const { return kernel::element_of<E>(summaries.many(), leaf); }
+
+  std::vector<index_t> members(index_t leaf) const {
+    std::vector<index_t> all(static_cast<std::size_t>(summaries.size(leaf)));
+    CHECK(summaries.list(leaf, all.data()) == summaries.size(leaf));
+    return all;
+  }
+
+  /// All of it as numbers.
+  std::vector<float> read() const {
+    std::vector<float> all = {static_cast<float>(summaries.count())};
+    for (index_t j = 0; j < summaries.count(); ++j) {
+      for (const index_t t : members(j)) all.push_back(static_cast<float>(t));
+      for (const auto& row : {key(j), value(j)}) all.insert(all.end(), row.begin(), row.end());
+      for (index_t g = 0; g < summaries.shape().moments; ++g) all.push_back(variance(j, g));
+      all.push_back(bias(j));
+      all.push_back(several(j));
+    }
+    return all;
+  }
+};
+
+/// How far the variance of a leaf's keys may be off: by roundings of sums of squares of distances to the first key, and
+/// of the mean, whose distance from the first key is squared.
+double variance_slack(const reference::group_of_tokens<double>& leaf, const reference::attention_input<double>& in,
+                      index_t groups, index_t g) {
+  const index_t begin = g * in.key_dim / groups, end = (g + 1) * in.key_dim / groups;
+  double        sum = 0;
+  for (const index_t t : leaf.members)
+    for (index_t k = begin; k < end; ++k) {
+      const double key = in.key(t, 0)[k], first = in.key(leaf.members.front(), 0)[k], distance = std::fabs(key - first);
+      sum += distance * (distance + std::fabs(key) + std::fabs(first));
+    }
+  return std::numeric_limits<float>::epsilon() * (4.0 + leaf.count()) * sum / leaf.count() / (end - begin);
+}
+
+template <class E, row_scalar Scalar>
+void check_leaves(const growing_leaves<E, Scalar>& ours, index_t end, const attention_options& options) {
+  using factors     = std::conditional_t<std::same_as<E, float>, float, bfloat16>;
+  const auto  in    = ours.p.template input<double>();
+  const auto  exact = reference::leaves_before(end, options.sink_tokens, in, 0, ours.chain, options);
+  const auto  plain = reference::leaves_before<float, factors>(end, options.sink_tokens, ours.p.template input<float>(),
+                                                              0, ours.chain, options);
+  const auto& leaves = ours.summaries;
+  REQUIRE(leaves.count() == static_cast<index_t>(exact.size()));
+  for (index_t j = 0; j < leaves.count(); ++j) {
+    CAPTURE(j);
+    const auto& leaf = exact[static_cast<std::size_t>(j)];
+    const auto& same = plain[static_cast<std::size_t>(j)];
+    REQUIRE(ours.members(j) == leaf.members);
+    CHECK(ours.several(j) == (leaf.members.size() > 1 ? 1.0f : 0.0f));
+    CHECK(std::fabs(ours.bias(j) - std::log2(leaf.count())) <= 1e-6 * std::log2(leaf.count()));
+    // Sums in token order and one division: the plain loops' bits.
+    CHECK(same_bits(ours.key(j), same.key));
+    CHECK(same_bits(ours.value(j), same.value));
+    for (index_t g = 0; g < leaves.shape().moments; ++g) {
+      const auto variance = leaf.variance[static_cast<std::size_t>(g)];
+      CHECK(ours.variance(j, g) >= 0);
+      CHECK(std::fabs(ours.variance(j, g) - variance) <= variance_slack(leaf, in, leaves.shape().moments, g));
+      if (leaf.members.size() == 1) CHECK(ours.variance(j, g) == 0);
+    }
+  }
+}
+
+kernel::leaf_shape shape_of(const shape& s, const attention_options& options) {
+  return {.key_dim   = s.key_dim,
+          .value_dim = s.value_dim,
+          .size      = options.leaf,
+          .moments   = options.moments.value_or(0),
+          .sinks     = options.sink_tokens};
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("leaves: members, means and variances of just the tokens so far", "[attention]", operands) {
+  using rows                      = std::conditional_t<std::same_as<TestType, float>, float, bfloat16>;
+  const auto [key_dim, value_dim] = GENERATE(std::pair{1, 1}, std::pair{3, 20}, std::pair{16, 5}, std::pair{64, 65});
+  const attention_options options =
+      GENERATE(attention_options{.sink_tokens = 0, .leaf = 16, .moments = 1},
+               attention_options{.sink_tokens = 1, .leaf = 1, .moments = std::nullopt},
+               attention_options{.sink_tokens = 5, .leaf = 3, .moments = 3},
+               attention_options{.sink_tokens = 1, .leaf = std::numeric_limits<index_t>::max(), .moments = 8});
+  if (options.moments.value_or(0) > key_dim) return;  // attention takes as many groups as there are dimensions
+  const shape         size = {300, 1, 1, key_dim, value_dim};
+  const problem<rows> p(size, 2);
+  const auto          chain = expected_chains(p, random_selection(300, 0.1, 3), 0.3f, options.sink_tokens);
+  CAPTURE(size, options.sink_tokens, options.leaf);
+  growing_leaves<TestType, rows> leaves(p, chain, shape_of(size, options));
+  for (const index_t end : {5, 6, 64, 65, 200, 300}) {
+    CAPTURE(end);
+    leaves.extend(end);
+    check_leaves(leaves, end, options);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("leaves: how the prefix grew does not matter, nor what was there before", "[attention]",
+                        operands) {
+  const shape             size = {300, 1, 1, 16, 24};
+  const problem<bfloat16> p(size, 4);
+  const auto              chain   = expected_chains(p, random_selection(300, 0.05, 5), 0.2f, 1);
+  const attention_options options = {.leaf = 6, .moments = 4};
+  std::vector<float>      expected;
+  for (const index_t step : {300, 1, 7, 64}) {
+    CAPTURE(step);
+    growing_leaves<TestType, bfloat16> leaves(p, chain, shape_of(size, options));
+    for (index_t end = step; end < 300; end += step) leaves.extend(end);
+    leaves.extend(300);
+    if (expected.empty()) expected = leaves.read();
+    CHECK(same_bits(leaves.read(), expected));
+    leaves.summaries.clear(shape_of(size, options), size.tokens);
+    CHECK(leaves.summaries.count() == 0);
+    leaves.extend(300);
+    CHECK(same_bits(leaves.read(), expected));
+  }
+}
+
+TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") {
+  const shape                  size = {70, 1, 1, 5, 3};
+  const problem<float>         p(size, 5);
+  const attention_options      options = {.sink_tokens = 0, .leaf = 1, .moments = 2};
+  const auto                   chain   = expected_chains(p, one_cluster(70), 1.0f);
+  growing_leaves<float, float> leaves(p, chain, shape_of(size, options));
+  leaves.extend(70);  // fills the memory
+  leaves.summaries.clear(shape_of(size, options), 70);
+  leaves.extend(3);
+  const auto block = leaves.summaries.block(0);
+  CHECK(block.count == 3);
+  for (index_t j = 3; j < kernel::block_keys<B>; ++j) {
+    CHECK(leaves.summaries.sizes()[j] == 0);
+    CHECK(leaves.several(j) == 0);
+    CHECK(leaves.bias(j) == 0);
+    for (const float x : leaves.key(j)) CHECK(x == 0);
+    for (index_t g = 0; g < 2; ++g) CHECK(leaves.variance(j, g) == 0);
+  }
+}
+
+TEST_CASE("leaves: far from the origin, variances keep their digits", "[attention]") {
+  const shape    size = {64, 1, 1, 32, 1};
+  problem<float> p(size, 6);
+  for (index_t t = 0; t < 64; ++t)
+    for (index_t k = 0; k < 32; ++k) p.k.view().row(t, 0)[k] = 1000 + 0.01f * p.k.view().row(t, 0)[k];
+  const attention_options      options = {.sink_tokens = 0, .leaf = 16, .moments = 4};
+  const auto                   chain   = expected_chains(p, one_cluster(64), 0.5f);
+  growing_leaves<float, float> leaves(p, chain, shape_of(size, options));
+  leaves.extend(64);
+  const auto exact = reference::leaves_before(64, 0, p.input<double>(), 0, chain, options);
+  REQUIRE(leaves.summaries.count() == 4);
+  for (index_t j = 0; j < 4; ++j)
+    for (index_t g = 0; g < 4; ++g) {
+      const double variance = exact[static_cast<std::size_t>(j)].variance[static_cast<std::size_t>(g)];
+      CHECK(variance > 5e-5);
+      // A rounding of the mean, 1000, is worth 6e-5 of it; the squares of keys would be off by 0.1.
+      CHECK(std::fabs(leaves.variance(j, g) - variance) < 3e-6);
+    }
+}
+
+TEMPLATE_TEST_CASE("chains: keys of every type join as the reference says", "[attention]", float, bfloat16, float16) {
+  const index_t d         = GENERATE(1, 3, 16, 65);
+  const float   threshold = GENERATE(0.05f, 0.3f, 0.7f);
+  const index_t sinks     = GENERATE(0, 4);
+  CAPTURE(d, threshold, sinks);
+  std::set<std::size_t> lengths;
+  for (const double share : {0.0, 0.02, 0.3}) {
+    CAPTURE(share);
+    problem<TestType> p({300, 1, 1, d, 1}, 7);
+    for (index_t t = 1; t < 300; ++t)  // alike, as random keys of many dimensions are not
+      for (index_t k = 0; k < d; ++k) {
+        const float other       = to_float(p.k.view().row(t / 5, 0)[k]);
+        p.k.view().row(t, 0)[k] = from_float<TestType>(other + 0.7f * to_float(p.k.view().row(t, 0)[k]));
+      }
+    const selection s     = share == 0.0 ? one_cluster(300) : random_selection(300, share, 8);
+    const auto      chain = chains_of(p, s, threshold, sinks);
+    CHECK(chain == expected_chains(p, s, threshold, sinks));
+    for (const index_t piece : {1, 7, 128, 129}) CHECK(chain == chains_of(p, s, threshold, sinks, piece));
+    std::map<index_t, std::size_t> members;
+    for (const index_t c : chain) ++members[c];
+    for (const auto& [first, count] : members) lengths.insert(count);
+  }
+  CHECK(lengths.size() > 1);  // some joined
+}
+
+TEST_CASE("chains: of equal cosines the older chain's counts", "[attention]") {
+  const auto    drawn = GENERATE(std::pair{2, 3}, std::pair{3, 2}, std::pair{5, 1});
+  const index_t d     = drawn.first;
+  const int     range = drawn.second;
+  CAPTURE(d);
+  std::mt19937   random(9);
+  problem<float> p({300, 1, 1, d, 1}, 1);
+  p.k.fill([&] {
+    return static_cast<float>(static_cast<int>(random() % 7) % (2 * range + 1) - range);
+  });  // small integers: exact sums, many ties
+  const selection s     = random_selection(300, 0.02, 10);
+  const float     tau   = GENERATE(0.5f, 0.6f);
+  const auto      chain = chains_of(p, s, tau);
+  CHECK(chain == expected_chains(p, s, tau));
+  int ties = 0;
+  for (index_t t = 0; t < 300; ++t) {
+    const auto rows = matrix_view<const float>{p.k.view().data, 300, d, p.k.view().token_stride};
+    const auto mine = chain[static_cast<std::size_t>(t)];
+    for (index_t i = mine + 1; i < t && mine != t; ++i) {
+      const bool anchor  = chain[static_cast<std::size_t>(i)] == i;
+      const bool cluster = s.rep[static_cast<std::size_t>(i)] == s.rep[static_cast<std::size_t>(t)];
+      ties += anchor && cluster && reference::covered(rows, tau, t, i) && !reference::nearer(rows, t, mine, i);
+    }
+  }
+  CHECK(ties > 5);
+  // By hand: (1, 1) is as near to (3, 4) as to (4, 3), which are farther from each other.
+  CHECK(chains_of(problem_of_keys({{3, 4}, {4, 3}, {1, 1}}), one_cluster(3), 0.97f) == assignment_of_tokens{0, 1, 0});
+  CHECK(chains_of(problem_of_keys({{4, 3}, {3, 4}, {1, 1}}), one_cluster(3), 0.97f) == assignment_of_tokens{0, 1, 0});
+  CHECK(chains_of(problem_of_keys({{4, 3}, {3, 4}, {4, 5}}), one_cluster(3), 0.97f) == assignment_of_tokens{0, 1, 1});
+}
+
+TEST_CASE("chains: a duplicate joins at threshold 1", "[attention]") {
+  const index_t d = GENERATE(1, 2, 3, 64, 65);
+  CAPTURE(d);
+  problem<float>  p({300, 1, 1, d, 1}, 11);
+  const selection s = random_selection(300, 0.3, 12);
+  for (index_t t = 0; t < 300; ++t)
+    std::copy_n(p.k.view().row(s.rep[static_cast<std::size_t>(t)], 0), d, p.k.view().row(t, 0));
+  CHECK(chains_of(p, s, 1.0f) == s.rep);
+  CHECK(expected_chains(p, s, 1.0f) == s.rep);
+}
+
+TEST_CASE("chains: keys that are zero, or not finite, or too large to square, are alone", "[attention]") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  const float odd = GENERATE_COPY(0.0f, -0.0f, 0x1p-31f, 0x1p-149f, nan, -nan, inf, -inf, 0x1p64f, -0x1.8p90f,
+                                  std::numeric_limits<float>::max());
+  const float tau = GENERATE(0x1p-149f, 0.5f, 1.0f);
+  CAPTURE(odd, tau);
+  const auto p = problem_of_keys({{odd, 0}, {1, 0}, {odd, 0}, {2, 0}, {0, odd}, {0, 1}, {odd, odd}, {0, 2}, {3, 0}});
+  const auto chain = chains_of(p, one_cluster(9), tau);
+  CHECK(chain == assignment_of_tokens{0, 1, 2, 1, 4, 5, 6, 5, 1});
+  CHECK(chain == expected_chains(p, one_cluster(9), tau));
+}
+
+TEST_CASE("chains: keys at the ends of the range of floats", "[attention]") {
+  const index_t d   = GENERATE(3, 33, 128);
+  const float   tau = GENERATE(0x1p-20f, 0.5f, 0.9f);
+  CAPTURE(d, tau);
+  std::mt19937                    random(13);
+  std::normal_distribution<float> normal;
+  constexpr float                 scales[] = {0.0f, 0x1p-149f, 0x1p-130f, 0x1p-31f,  0x1p-28f,
+                                              1.0f, 0x1p40f,   0x1.8p60f, 0x1.4p63f, 0x1p65f};
+  for (int trial = 0; trial < 5; ++trial) {
+    problem<float> p({150, 1, 1, d, 1}, 1);
+    for (index_t t = 0; t < 150; ++t) {
+      const float scale = scales[random() % 10] / std::sqrt(static_cast<float>(d));
+      for (index_t k = 0; k < d; ++k)
+        p.k.view().row(t, 0)[k] =
+            scale * (random() % 4 == 0 ? 0x1p-128f : 1.0f) * (1 + 0.7f * std::clamp(normal(random), -2.0f, 2.0f));
+    }
+    const selection s = random_selection(150, 0.02, 14);
+    CHECK(chains_of(p, s, tau) == expected_chains(p, s, tau));
+  }
+}

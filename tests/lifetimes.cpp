@@ -1,0 +1,300 @@
+// What is left of an object when memory runs out, when it was moved from, and when it is given its own state.
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "allocation_counter.hpp"
+#include "attention_data.hpp"
+
+#include "cascada/cascada.hpp"
+#include "catch.hpp"
+#include "tokens.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+constexpr index_t T = 150, d = 36;
+
+/// An executor whose handle is null once moved from.
+struct shared_executor {
+  std::shared_ptr<serial_executor> where = std::make_shared<serial_executor>();
+
+  index_t concurrency() const { return where->concurrency(); }
+
+  template <class Function>
+  void parallel_for(index_t count, Function&& function) const {
+    where->parallel_for(count, function);
+  }
+};
+
+/// What an object shows. Compared with itself as it was.
+struct shown {
+  std::vector<index_t> indices, rep, counts;
+  gram_operations      gram;
+  std::int64_t         pairs;
+
+  template <class Object>
+  explicit shown(const Object& object)
+      : indices(to_vector(object.kept().indices)),
+        rep(to_vector(object.kept().rep)),
+        counts(to_vector(object.kept().counts)),
+        gram(object.report().gram),
+        pairs(object.report().pairs_evaluated) {}
+
+  friend bool operator==(const shown&, const shown&) = default;
+};
+
+/// Fails every allocation of `call(object)` in turn, each time on a new object of `make()`. The object stays as it was,
+/// and does the same call afterwards as if nothing had happened.
+template <class Make, class Call>
+void fail_each(const Make& make, const Call& call) {
+  auto reference = make();
+  REQUIRE(call(reference) == status::ok);
+  const shown expected(reference);
+  bool        failed = true;
+  long        n      = 0;
+  while (failed) {
+    auto        object = make();
+    const shown before(object);
+    failed        = false;
+    status answer = status::unsupported;
+    fail_allocation(++n);
+    try {
+      answer = call(object);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    fail_allocation(0);
+    CAPTURE(n);
+    if (failed) {
+      CHECK(shown(object) == before);
+      answer = call(object);
+    }
+    CHECK(answer == status::ok);
+    CHECK(shown(object) == expected);
+  }
+  CHECK(n > 1);
+}
+
+template <class Object>
+Object after(matrix_view<const float> x, selection_options options = {}) {
+  Object object(options);
+  if constexpr (requires { object.step(x); })
+    REQUIRE(object.step(x) == status::ok);
+  else
+    REQUIRE(object(x) == status::ok);
+  return object;
+}
+
+}  // namespace
+
+TEST_CASE("lifetimes: memory runs out in a selection", "[lifetimes][errors]") {
+  const auto small   = make_tokens<float>(kind::clustered, T / 2, d, 1),
+             large   = make_tokens<float>(kind::random, T, d, 2);
+  const auto fresh   = [] { return selector<float>(); };
+  const auto used    = [&] { return after<selector<float>>(small.view()); };
+  const auto run     = [&](selector<float>& select) { return select(large.view()); };
+  const auto literal = [&](selector<float>& select) { return select.literal(large.view()); };
+  fail_each(fresh, run);
+  fail_each(used, run);
+  fail_each(fresh, literal);
+  fail_each(used, literal);
+  const auto other = after<selector<float>>(large.view());
+  fail_each(used, [&](selector<float>& select) { return select = other, status(status::ok); });
+}
+
+TEST_CASE("lifetimes: memory runs out in a cascade", "[lifetimes][errors]") {
+  const auto validate = GENERATE(validation::exact, validation::cross_gram);
+  CAPTURE(validate);
+  const selection_options options{.validate = validate};
+  const auto              small = make_tokens<float>(kind::clustered, T / 2, d, 1),
+             large              = make_tokens<float>(kind::random, T, d, 2);
+  const auto wide               = make_tokens<float>(kind::random, T / 2, 3 * d, 2);
+  const auto state = random_state(T, 5), alike = random_state(T / 2, 6);
+  const auto fresh = [&] { return cascade<float>(options); };
+  const auto used  = [&] { return after<cascade<float>>(small.view(), options); };
+  const auto reset = [&] {
+    auto walk = used();
+    walk.reset();
+    return walk;
+  };
+  const auto inherit   = [&](cascade<float>& walk) { return walk.inherit(state.view()); };
+  const auto inherited = [&] {
+    cascade<float> walk(options);
+    REQUIRE(walk.inherit(alike.view()) == status::ok);
+    return walk;
+  };
+  fail_each(fresh, [&](cascade<float>& walk) { return walk.step(large.view()); });
+  fail_each(reset, [&](cascade<float>& walk) { return walk.step(large.view()); });
+  fail_each(used, [&](cascade<float>& walk) { return walk.step(wide.view()); });
+  fail_each(inherited, [&](cascade<float>& walk) { return walk.step(wide.view()); });
+  fail_each(fresh, inherit);
+  fail_each(used, inherit);
+  fail_each(used, [&](cascade<float>& walk) {
+    const cascade<float> branch = walk.fork();
+    return status(branch.kept().count() == walk.kept().count() ? status::ok : status::unsupported);
+  });
+}
+
+TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]") {
+  const auto     limit  = GENERATE(0, 1, 3, 40);
+  const bool     reuse  = GENERATE(false, true);
+  const auto     tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto     state  = random_state(T, 5);
+  cascade<float> walk({.max_representatives = limit});
+  CAPTURE(limit, reuse);
+  if (reuse) REQUIRE(walk.step({tokens.view().data, 1, d, d}) == status::ok);
+  REQUIRE(walk.inherit(state.view()) == status::ok);
+  const shown before(walk);
+  for (int round = 0; round < 3; ++round) {
+    REQUIRE(walk.inherit(walk.kept()) == status::ok);
+    CHECK(shown(walk) == before);
+  }
+  // A part of its own: the first tokens, and their representatives.
+  const auto    first = walk.kept();
+  const index_t part  = first.indices[first.indices.size() / 2];
+  const auto    size  = static_cast<std::size_t>(part) + 1;
+  const auto    r     = first.indices.size() / 2 + 1;
+
+  std::vector<index_t> counts(r, 0);
+  for (std::size_t i = 0; i < size; ++i)
+    ++counts[static_cast<std::size_t>(std::find(first.indices.begin(), first.indices.end(), first.rep[i]) -
+                                      first.indices.begin())];
+  const owned_representatives expected{{first.indices.begin(), first.indices.begin() + static_cast<std::ptrdiff_t>(r)},
+                                       {first.rep.begin(), first.rep.begin() + static_cast<std::ptrdiff_t>(size)},
+                                       counts};
+  REQUIRE(walk.inherit({first.indices.first(r), first.rep.first(size), counts}) == status::ok);
+  CHECK(to_vector(walk.kept().indices) == expected.indices);
+  CHECK(to_vector(walk.kept().rep) == expected.rep);
+  CHECK(to_vector(walk.kept().counts) == expected.counts);
+}
+
+TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing", "[lifetimes]") {
+  const auto     limit  = GENERATE(0, 100);
+  const auto     tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto     state  = random_state(T, 5);
+  cascade<float> walk({.max_representatives = limit});
+  REQUIRE(walk.step(tokens.view()) == status::ok);
+  REQUIRE(walk.inherit(state.view()) == status::ok);
+  bool ok = true;
+  CHECK(allocations_of([&] {
+          for (int round = 0; round < 4; ++round) {
+            ok &= walk.inherit(state.view()) == status::ok && walk.inherit(walk.kept()) == status::ok;
+            ok &= walk.step(tokens.view()) == status::ok;
+          }
+        }) == 0);
+  CHECK(ok);
+}
+
+TEMPLATE_TEST_CASE("lifetimes: what was moved from is as new", "[lifetimes]", selector<float>, cascade<float>) {
+  const auto     assigned = GENERATE(false, true);
+  const auto     x = make_tokens<float>(kind::clustered, T, d, 1), y = make_tokens<float>(kind::random, T / 3, d, 2);
+  const TestType model(selection_options{.threshold = 0.6f});
+  const auto     run = [](TestType& object, const token_rows<float>& tokens) {
+    if constexpr (requires { object.step(tokens.view()); })
+      return object.step(tokens.view());
+    else
+      return object(tokens.view());
+  };
+  TestType from(selection_options{.threshold = 0.6f});
+  REQUIRE(run(from, x) == status::ok);
+  const shown before(from);
+  TestType    to(selection_options{.threshold = 0.3f});
+  REQUIRE(run(to, y) == status::ok);
+  if (assigned) {
+    to = std::move(from);
+    CHECK(shown(to) == before);
+    REQUIRE(run(to, x) == status::ok);
+  } else {
+    TestType made(std::move(from));
+    CHECK(shown(made) == before);
+    REQUIRE(run(made, x) == status::ok);
+  }
+  CHECK(shown(from) == shown(model));
+  CHECK(from.report().tokens == 0);
+  CHECK(from.kept().rep.data() == nullptr);
+  REQUIRE(run(from, x) == status::ok);  // with its own options, and from nothing
+  CHECK(shown(from) == before);
+
+  TestType& self = from;
+  from           = std::move(self);
+  CHECK(shown(from) == before);
+}
+
+TEST_CASE("lifetimes: a copy of a selector is independent", "[lifetimes]") {
+  const auto      x = make_tokens<float>(kind::clustered, T, d, 1), y = make_tokens<float>(kind::random, T / 3, d, 2);
+  selector<float> a;
+  REQUIRE(a(x.view()) == status::ok);
+  const shown     before(a);
+  selector<float> b = a, c;
+  c                 = a;
+  REQUIRE(a(y.view()) == status::ok);
+  CHECK(shown(b) == before);
+  CHECK(shown(c) == before);
+  REQUIRE(c(x.view()) == status::ok);
+  CHECK(shown(c) == before);
+}
+
+TEST_CASE("lifetimes: an executor that cannot be had any more once moved from", "[lifetimes]") {
+  using on          = cpu<compiled_isa, shared_executor>;
+  const auto tokens = make_tokens<float>(kind::clustered, T, d, 1);
+
+  selector<float, on> select, selected(std::move(select));
+  CHECK(select(tokens.view()) == status::ok);
+  selected = std::move(select);
+  CHECK(select(tokens.view()) == status::ok);
+  cascade<float, on> walk, walked(std::move(walk));
+  CHECK(walk.step(tokens.view()) == status::ok);
+  walked = std::move(walk);
+  CHECK(walk.step(tokens.view()) == status::ok);
+}
+
+TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attention]") {
+  const auto m = GENERATE(from_range(modes));
+  CAPTURE(m);
+  const problem<float>  p({T, 4, 2, 16, 8}, 1), smaller({T / 3, 4, 2, 16, 8}, 1);
+  const selection       kept = random_selection(T, 0.3, 1), less = random_selection(T / 3, 0.3, 1);
+  const representatives one = kept.view(), other = less.view();
+  head_rows<float>      expected(T, 4, 8), out(T, 4, 8), rest(T / 3, 4, 8);
+  const auto            run = [&](attention<float>& attend, head_rows<float>& to) {
+    return attend(p.q.view(), p.kv(), {&one, 1}, to.view());
+  };
+  attention<float> reference(m.options);
+  REQUIRE(run(reference, expected) == status::ok);
+  const auto same = [&] {
+    for (index_t t = 0; t < T; ++t)
+      for (index_t h = 0; h < 4; ++h)
+        if (!std::equal(out.view().row(t, h), out.view().row(t, h) + 8, expected.view().row(t, h))) return false;
+    return true;
+  };
+  for (const bool used : {false, true}) {
+    bool failed = true;
+    long n      = 0;
+    while (failed) {
+      attention<float> attend(m.options);
+      if (used) REQUIRE(attend(smaller.q.view(), smaller.kv(), {&other, 1}, rest.view()) == status::ok);
+      failed        = false;
+      status answer = status::unsupported;
+      fail_allocation(++n);
+      try {
+        answer = run(attend, out);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      fail_allocation(0);
+      CAPTURE(used, n);
+      if (failed) answer = run(attend, out);
+      CHECK(answer == status::ok);
+      CHECK(same());
+      attention<float> moved(std::move(attend));
+      CHECK(run(attend, out) == status::ok);
+      CHECK(same());
+    }
+    CHECK(n > 1);
+  }
+}

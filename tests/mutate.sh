@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Tries every mutant of the CPU core (tests/mutation): all have to be noticed. Installs what is missing (root or sudo).
+#
+#   tests/mutate.sh [arguments of tests/mutation/mutate.py: --only WORD, --sample COUNT --seed NUMBER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+. cmake/setup.sh
+install_packages cmake make g++ libeigen3-dev catch2 nlohmann-json3-dev python3
+recent_cmake build/venv
+
+export CXX=${CXX:-g++}
+cmake --preset release -DCASCADA_BUILD_BENCH=OFF -DCASCADA_BUILD_EXAMPLES=OFF -B build/mutate
+if cmake --build build/mutate --target help | grep -q catch_main; then # version 2 of Catch2 has no library of its own
+  cmake --build build/mutate --target catch_main
+fi
+read -ra libraries <build/mutate/tests/mutation/catch_libraries
+exec python3 tests/mutation/mutate.py build/mutate/mutants "$@" "${libraries[@]}"

@@ -1,0 +1,94 @@
+// Rows of small integers: all products are exact, so there are ties, zeros, and pairs that lie right at the threshold.
+
+#include <random>
+#include <utility>
+
+#include "cascada/cascade.hpp"
+#include "cascada/reference/selection.hpp"
+#include "catch.hpp"
+#include "tokens.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+/// T rows of `d` integers from -2 to 2, times `unit`.
+token_rows<float> integer_rows(index_t T, index_t d, float unit, unsigned seed) {
+  std::mt19937      random(seed);
+  token_rows<float> rows(T, d);
+  for (index_t i = 0; i < T; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, unit * static_cast<float>(static_cast<int>(random() % 5) - 2));
+  return rows;
+}
+
+/// Tokens that have two covering representatives of exactly the same cosine, none nearer.
+index_t ties(matrix_view<const float> x, float tau, const reference::selection& chosen) {
+  index_t count = 0;
+  for (index_t i = 0; i < x.rows; ++i) {
+    const index_t rep  = chosen.rep[static_cast<std::size_t>(i)];
+    bool          tied = false;
+    for (const index_t j : chosen.indices)
+      tied |= j < i && j != rep && rep != i && reference::covered(x, tau, i, j) && !reference::nearer(x, i, rep, j);
+    count += tied;
+  }
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("small integers: ties go to the lower index on every path", "[select][cascade][property]") {
+  const auto d      = GENERATE(2, 3, 5, 40);
+  const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  CAPTURE(d, assign);
+  index_t tied = 0;
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    const auto              tokens = integer_rows(150, d, 1, seed);
+    const auto              x      = std::as_const(tokens).view();
+    const selection_options options{
+        .threshold = d == 40 ? 0.25f : 0.5f, .assign = assign, .filter = all_filters[seed % 5]};
+    const auto full  = reference::select<float>(x, options);
+    const auto state = random_state(150, seed);
+    const auto step  = reference::cascade<float>(x, state.view(), options);
+    tied += ties(x, options.threshold, full);
+
+    selector<float> select(options);
+    REQUIRE(select(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    REQUIRE(select.literal(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    for (const auto validate : {validation::exact, validation::cross_gram}) {
+      auto with     = options;
+      with.validate = validate;
+      cascade<float> walk(with);
+      REQUIRE(walk.inherit(state.view()) == status::ok);
+      REQUIRE(walk.step(x) == status::ok);
+      CHECK(to_vector(walk.kept().rep) == step.rep);
+    }
+  }
+  if (assign == assignment::nearest && d < 40) CHECK(tied > 10);  // so the test decides something
+}
+
+TEST_CASE("small integers: a product of zero covers nothing, even where the threshold rounds to zero",
+          "[verdict][property]") {
+  const prefilter filter = GENERATE(from_range(std::begin(all_filters), std::end(all_filters)));
+  CAPTURE(filter);
+  // tau n_i = 2^-120, and times n_j, 2^-30 too, it lies half-way between zero and the least float.
+  const float       norm = 0x1p-30f, tau = 0x1p-90f;
+  token_rows<float> rows(64, 64);
+  for (index_t i = 0; i < 64; ++i)
+    for (index_t c = 0; c < 64; ++c) rows.set(i, c, i == c ? norm : 0.0f);
+  const auto x = std::as_const(rows).view();
+  REQUIRE(tau * norm * norm == 0);
+  for (const auto assign : {assignment::lowest_index, assignment::nearest}) {
+    selector<float> select({.threshold = tau, .assign = assign, .filter = filter});
+    REQUIRE(select(x) == status::ok);
+    CHECK(select.kept().count() == 64);
+    REQUIRE(select.literal(x) == status::ok);
+    CHECK(select.kept().count() == 64);
+    cascade<float> walk({.threshold = tau, .assign = assign, .filter = filter});
+    REQUIRE(walk.inherit(random_state(64, 3).view()) == status::ok);
+    REQUIRE(walk.step(x) == status::ok);
+    CHECK(walk.kept().count() == 64);
+  }
+}
