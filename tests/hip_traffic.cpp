@@ -202,8 +202,7 @@ void count_attention() {
     const attention_options options =
         dense
             ? attention_options{.keys = key_set::all}
-            : attention_options{
-                  .window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .moments = 4, .open = opening::none};
+            : attention_options{.window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .open = opening::none};
     attention<row, counting_stream> attend(options);
     begin_step();
     require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v},
