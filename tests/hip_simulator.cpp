@@ -45,16 +45,18 @@ float element(int row, int column, int seed) { return static_cast<float>((row * 
 }  // namespace
 
 TEST_CASE("simulator: collectives exchange values", "[hip]") {
-  const unsigned seed = GENERATE(1u, 2u, 3u);
+  const unsigned     seed = GENERATE(1u, 2u, 3u);
   std::vector<float> got(64), read(64);
   std::uint64_t      odd = 0;
-  run([&](auto& gpu) {
-    const auto l                      = static_cast<std::size_t>(gpu.lane());
-    got[l]                            = gpu.shuffle(static_cast<float>(l), (gpu.lane() + 5) % 64);
-    read[l]                           = static_cast<float>(gpu.read_lane(gpu.lane() * 3, 11));
-    const std::uint64_t votes         = gpu.ballot(l % 2 == 1);
-    if (l == 0) odd = votes;
-  }, seed);
+  run(
+      [&](auto& gpu) {
+        const auto l              = static_cast<std::size_t>(gpu.lane());
+        got[l]                    = gpu.shuffle(static_cast<float>(l), (gpu.lane() + 5) % 64);
+        read[l]                   = static_cast<float>(gpu.read_lane(gpu.lane() * 3, 11));
+        const std::uint64_t votes = gpu.ballot(l % 2 == 1);
+        if (l == 0) odd = votes;
+      },
+      seed);
   for (std::size_t l = 0; l < 64; ++l) {
     CHECK(got[l] == static_cast<float>((l + 5) % 64));
     CHECK(read[l] == 33.0f);
@@ -65,12 +67,14 @@ TEST_CASE("simulator: collectives exchange values", "[hip]") {
 TEST_CASE("simulator: barriers order shared memory, and their lack shows", "[hip]") {
   const auto reversed = [](bool waits, unsigned seed) {
     std::vector<float> out(128);
-    run<words, 128>([&](auto& gpu) {
-      auto& memory              = gpu.template shared<words>();
-      memory.word[gpu.thread()] = static_cast<float>(gpu.thread());
-      if (waits) gpu.barrier();
-      out[static_cast<std::size_t>(gpu.thread())] = memory.word[127 - gpu.thread()];
-    }, seed);
+    run<words, 128>(
+        [&](auto& gpu) {
+          auto& memory              = gpu.template shared<words>();
+          memory.word[gpu.thread()] = static_cast<float>(gpu.thread());
+          if (waits) gpu.barrier();
+          out[static_cast<std::size_t>(gpu.thread())] = memory.word[127 - gpu.thread()];
+        },
+        seed);
     for (std::size_t t = 0; t < 128; ++t)
       if (out[t] != static_cast<float>(127 - t)) return false;
     return true;
@@ -83,65 +87,70 @@ TEST_CASE("simulator: barriers order shared memory, and their lack shows", "[hip
 
 TEST_CASE("simulator: faults", "[hip]") {
   using simulator::fault;
-  CHECK_THROWS_AS(run([](auto& gpu) { if (gpu.lane() < 32) (void)gpu.ballot(true); }), fault);
   CHECK_THROWS_AS(run([](auto& gpu) {
                     if (gpu.lane() < 32) (void)gpu.ballot(true);
-                    else (void)gpu.shuffle(1.0f, 0);
-                  }), fault);
-  CHECK_THROWS_AS((run<no_memory, 128>([](auto& gpu) { if (gpu.wave() == 0) gpu.barrier(); })), fault);
+                  }),
+                  fault);
+  CHECK_THROWS_AS(run([](auto& gpu) {
+                    if (gpu.lane() < 32)
+                      (void)gpu.ballot(true);
+                    else
+                      (void)gpu.shuffle(1.0f, 0);
+                  }),
+                  fault);
+  CHECK_THROWS_AS((run<no_memory, 128>([](auto& gpu) {
+                    if (gpu.wave() == 0) gpu.barrier();
+                  })),
+                  fault);
   CHECK_THROWS_AS(run([](auto& gpu) { (void)gpu.uniform(gpu.lane()); }), fault);
   CHECK_THROWS_AS(run([](auto& gpu) { (void)gpu.shuffle(1.0f, 64); }), fault);
-  struct too_much { char bytes[64 * 1024 + 1]; };
+  struct too_much {
+    char bytes[64 * 1024 + 1];
+  };
   CHECK_THROWS_AS(run<too_much>([](auto&) {}), fault);
 }
 
 // AMD's matrix instruction calculator: of A a lane holds row l % side, of B column l % side, and the lane's group
-// l / side holds four consecutive k. Results: 32 x 32 in four groups of four rows, 8 apart; 16 x 16 in one. Of 4 x 4 there
-// are sixteen, one for each four lanes.
+// l / side holds four consecutive k. Results: 32 x 32 in four groups of four rows, 8 apart; 16 x 16 in one. Of 4 x 4
+// there are sixteen, one for each four lanes.
 TEMPLATE_TEST_CASE("simulator: layout of the matrix instructions", "[hip]", bfloat16, float16) {
   const unsigned seed = GENERATE(1u, 2u, 3u, 4u, 5u);
   SECTION("32 x 32 x 8") {
-    run([](auto& gpu) {
-      const int     l = gpu.lane(), k = l < 32 ? 0 : 4;
-      const auto    a = fragment_of<TestType>(element(l % 32, k, 1), element(l % 32, k + 1, 1), element(l % 32, k + 2, 1), element(l % 32, k + 3, 1));
-      const auto    b = fragment_of<TestType>(element(k, l % 32, 2), element(k + 1, l % 32, 2), element(k + 2, l % 32, 2), element(k + 3, l % 32, 2));
-      hip::sums_16  c;
-      for (int v = 0; v < 16; ++v) c[v] = static_cast<float>(v);
-      const hip::sums_16 sum = gpu.template mfma_32x32x8<TestType>(a, b, c);
-      for (int v = 0; v < 16; ++v) {
-        const int row = (v & 3) + ((v & 12) << 1) + (l < 32 ? 0 : 4);
-        float     want = static_cast<float>(v);
-        for (int i = 0; i < 8; ++i) want += element(row, i, 1) * element(i, l % 32, 2);
-        CHECK(sum[v] == want);
-      }
-    }, seed);
-  }
-  SECTION("16 x 16 x 16") {
-    run([](auto& gpu) {
-      const int    l = gpu.lane(), k = l / 16 * 4;
-      const auto   a = fragment_of<TestType>(element(l % 16, k, 1), element(l % 16, k + 1, 1), element(l % 16, k + 2, 1), element(l % 16, k + 3, 1));
-      const auto   b = fragment_of<TestType>(element(k, l % 16, 2), element(k + 1, l % 16, 2), element(k + 2, l % 16, 2), element(k + 3, l % 16, 2));
-      hip::sums_4  c = {1, 2, 3, 4};
-      const hip::sums_4 sum = gpu.template mfma_16x16x16<TestType>(a, b, c);
-      for (int v = 0; v < 4; ++v) {
-        float want = static_cast<float>(v + 1);
-        for (int i = 0; i < 16; ++i) want += element((l >> 4 << 2) | v, i, 1) * element(i, l & 15, 2);
-        CHECK(sum[v] == want);
-      }
-    }, seed);
+    run(
+        [](auto& gpu) {
+          const int    l = gpu.lane(), k = l < 32 ? 0 : 4;
+          const auto   a = fragment_of<TestType>(element(l % 32, k, 1), element(l % 32, k + 1, 1),
+                                               element(l % 32, k + 2, 1), element(l % 32, k + 3, 1));
+          const auto   b = fragment_of<TestType>(element(k, l % 32, 2), element(k + 1, l % 32, 2),
+                                               element(k + 2, l % 32, 2), element(k + 3, l % 32, 2));
+          hip::sums_16 c;
+          for (int v = 0; v < 16; ++v) c[v] = static_cast<float>(v);
+          const hip::sums_16 sum = gpu.template mfma_32x32x8<TestType>(a, b, c);
+          for (int v = 0; v < 16; ++v) {
+            const int row  = (v & 3) + ((v & 12) << 1) + (l < 32 ? 0 : 4);
+            float     want = static_cast<float>(v);
+            for (int i = 0; i < 8; ++i) want += element(row, i, 1) * element(i, l % 32, 2);
+            CHECK(sum[v] == want);
+          }
+        },
+        seed);
   }
   SECTION("4 x 4 x 4") {
-    run([](auto& gpu) {
-      const int   l = gpu.lane(), block = l >> 2, own = l & 3;
-      const auto  a = fragment_of<TestType>(element(own, 0, block), element(own, 1, block), element(own, 2, block), element(own, 3, block));
-      const auto  b = fragment_of<TestType>(element(0, own, 20 + block), element(1, own, 20 + block), element(2, own, 20 + block), element(3, own, 20 + block));
-      hip::sums_4 c = {1, 2, 3, 4};
-      const hip::sums_4 sum = gpu.template mfma_4x4x4<TestType>(a, b, c);
-      for (int v = 0; v < 4; ++v) {
-        float want = static_cast<float>(v + 1);
-        for (int i = 0; i < 4; ++i) want += element(v, i, block) * element(i, own, 20 + block);
-        CHECK(sum[v] == want);
-      }
-    }, seed);
+    run(
+        [](auto& gpu) {
+          const int   l = gpu.lane(), block = l >> 2, own = l & 3;
+          const auto  a = fragment_of<TestType>(element(own, 0, block), element(own, 1, block), element(own, 2, block),
+                                               element(own, 3, block));
+          const auto  b = fragment_of<TestType>(element(0, own, 20 + block), element(1, own, 20 + block),
+                                               element(2, own, 20 + block), element(3, own, 20 + block));
+          hip::sums_4 c = {1, 2, 3, 4};
+          const hip::sums_4 sum = gpu.template mfma_4x4x4<TestType>(a, b, c);
+          for (int v = 0; v < 4; ++v) {
+            float want = static_cast<float>(v + 1);
+            for (int i = 0; i < 4; ++i) want += element(v, i, block) * element(i, own, 20 + block);
+            CHECK(sum[v] == want);
+          }
+        },
+        seed);
   }
 }

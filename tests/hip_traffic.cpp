@@ -36,7 +36,7 @@ constexpr const char* name_of<hip::selection_advance<row, assignment::lowest_ind
 template <>
 constexpr const char* name_of<hip::selection_cross_gram<row>> = "selection_cross_gram";
 template <>
-constexpr const char* name_of<hip::cluster_means<row>> = "cluster_means";
+constexpr const char* name_of<hip::leaf_means<row>> = "leaf_means";
 template <>
 constexpr const char* name_of<hip::attend<row, row, dim>> = "attend";
 
@@ -167,13 +167,17 @@ void count_selection(validation mode) {
   traffic::forget();
 }
 
-/// Prefix means that some chunk's far field has: the last member before its edge, for each cluster.
+/// Rows of the tables that some chunk's far field has: the last member before its edge, for each leaf.
 std::int64_t far_rows(const std::vector<index_t>& rep, const attention_options& options) {
   std::set<index_t> rows;
   for (index_t begin = 0; begin < T; begin += options.chunk) {
-    std::map<index_t, index_t> last;
-    for (index_t i = 0; i < begin - options.window; ++i) last[rep[static_cast<std::size_t>(i)]] = i;
-    for (const auto& [cluster, member] : last) rows.insert(member);
+    std::map<index_t, index_t>                     size;  // of each cluster so far
+    std::map<std::pair<index_t, index_t>, index_t> last;
+    for (index_t i = options.sink_tokens; i < begin - options.window; ++i) {
+      const index_t cluster                           = rep[static_cast<std::size_t>(i)];
+      last[{cluster, size[cluster]++ / options.leaf}] = i;
+    }
+    for (const auto& [leaf, member] : last) rows.insert(member);
   }
   return static_cast<std::int64_t>(rows.size());
 }
@@ -196,7 +200,9 @@ void count_attention() {
   }
   for (const bool dense : {true, false}) {
     const attention_options options =
-        dense ? attention_options{.keys = key_set::all} : attention_options{.window = 64, .chunk = 128};
+        dense
+            ? attention_options{.keys = key_set::all}
+            : attention_options{.window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .open = opening::none};
     attention<row, counting_stream> attend(options);
     begin_step();
     require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v},
@@ -207,9 +213,9 @@ void count_attention() {
       print_kernel("`attend`, dense causal", "attend", 2 * of_q + 2 * of_kv);
       continue;
     }
-    const std::int64_t table = far_rows(chosen.rep, options) * kv_heads * dim * 2;
-    print_kernel("`cluster_means`, keys and values", "cluster_means", 4 * of_kv + 2 * 4 * T);
-    print_kernel("`attend`, near + far", "attend", 2 * of_q + 2 * of_kv + 2 * table);
+    const std::int64_t rows = far_rows(chosen.rep, options) * kv_heads, variances = hip::variance_parts * 2;
+    print_kernel("`leaf_means`, keys and values", "leaf_means", 4 * of_kv + T * kv_heads * variances + 2 * 4 * T);
+    print_kernel("`attend`, near + far", "attend", 2 * of_q + 2 * of_kv + rows * (2 * dim * 2 + variances));
     print("near + far with its tables, q, k, v and outputs once", 2 * of_q + 2 * of_kv, all.step, all.block, false);
   }
   traffic::forget();

@@ -2,12 +2,9 @@
 
 #include "cascada/hip/advance.hpp"
 #include "cascada/hip/attend.hpp"
-#include "cascada/hip/attend_chosen.hpp"
-#include "cascada/hip/choose_tokens.hpp"
 #include "cascada/hip/count_older.hpp"
 #include "cascada/hip/groups.hpp"
 #include "cascada/hip/lift.hpp"
-#include "cascada/hip/score_clusters.hpp"
 
 using namespace cascada;
 
@@ -28,9 +25,11 @@ ENTRY(hip::selection_finish<float16>);
 
 ENTRY(hip::cluster_offsets);
 ENTRY(hip::cluster_members);
+ENTRY(hip::open_leaves);
+ENTRY(hip::list_leaves);
+ENTRY(hip::leaf_means<bfloat16>);
+ENTRY(hip::leaf_means<float16>);
 ENTRY(hip::far_fields);
-ENTRY(hip::cluster_means<bfloat16>);
-ENTRY(hip::cluster_means<float16>);
 ENTRY(hip::lift<bfloat16>);
 ENTRY(hip::lift<float16>);
 ENTRY(hip::lift<float>);
@@ -62,25 +61,3 @@ ENTRY(hip::attend<float16, float, 256, hip::counts_of_pairs>);
 ENTRY(hip::count_older);
 ENTRY(hip::chunk_groups);
 ENTRY(hip::list_askers);
-ENTRY(hip::group_means<bfloat16>);
-ENTRY(hip::group_means<float16>);
-ENTRY(hip::list_candidates);
-ENTRY(hip::choose_tokens);
-ENTRY(hip::score_clusters<bfloat16, 64>);
-ENTRY(hip::score_clusters<bfloat16, 128>);
-ENTRY(hip::score_clusters<bfloat16, 256>);
-ENTRY(hip::score_clusters<float16, 64>);
-ENTRY(hip::score_clusters<float16, 128>);
-ENTRY(hip::score_clusters<float16, 256>);
-ENTRY(hip::score_candidates<bfloat16, 64>);
-ENTRY(hip::score_candidates<bfloat16, 128>);
-ENTRY(hip::score_candidates<bfloat16, 256>);
-ENTRY(hip::score_candidates<float16, 64>);
-ENTRY(hip::score_candidates<float16, 128>);
-ENTRY(hip::score_candidates<float16, 256>);
-ENTRY(hip::attend_chosen<bfloat16, 64>);
-ENTRY(hip::attend_chosen<bfloat16, 128>);
-ENTRY(hip::attend_chosen<bfloat16, 256>);
-ENTRY(hip::attend_chosen<float16, 64>);
-ENTRY(hip::attend_chosen<float16, 128>);
-ENTRY(hip::attend_chosen<float16, 256>);

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import code_gates as gates  # noqa: E402
 
-matrix_clocks = {"32x32x8": 32, "16x16x16": 16, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instruction calculator
+matrix_clocks = {"32x32x8": 32, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
@@ -108,7 +108,7 @@ def matrix_share(code):
     it counts among the others, with all its slots."""
     small = [line for line in code if "v_mfma" in line and "4x4x4" in line]
     matrix = [line for line in code if "v_mfma" in line and "4x4x4" not in line]
-    slots = sum(matrix_clocks["16x16x16" if "16x16x16" in line else "32x32x8"] for line in matrix) / mca_clocks
+    slots = len(matrix) * matrix_clocks["32x32x8"] / mca_clocks
     others = len(code) - len(matrix) - len(small)
     taken = others + len(small) * matrix_clocks["4x4x4"] / mca_clocks
     return len(matrix), others + len(small), slots / (slots + taken) if code else 0
@@ -140,10 +140,15 @@ def rooflines():
             rows = tokens * heads * dim
             io = 4 * rows * 2  # q, k, v and outputs
             dense = microseconds(2 * tokens * rows, io)
-            # A chunk of 128 sees 128 + 64 near keys on average, and the clusters older than its near field: half of r.
-            # Tables of mean keys and values: all rows written once, and read at least once where some chunk uses them.
-            attend = microseconds(4 * rows * (192 + r / 2), io + 2 * rows * 2)
-            tables = microseconds(4 * rows, 2 * 2 * rows * 2)
+            # A chunk of 128 sees 128 + 64 near keys on average, and the leaves older than its near field: half of them.
+            # Leaves of 16: at most r + T / 16. Their correction: two products of depth 8.
+            # Tables of mean keys and values, and 8 parts of variances: all rows written once, and read at least once where some
+            # chunk uses them.
+            leaves = r + tokens / 16
+            correction = 2 * 2 * 8 * tokens * heads
+            attend = microseconds(4 * rows * (192 + leaves / 2) + correction * leaves / 2,
+                                  io + 2 * rows * 2 + tokens * heads * 8 * 2)
+            tables = microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2)
             x = tokens * d * 2
             graph = microseconds(2 * d * tokens * 64, x)  # whole tiles, both triangles
             advance = microseconds(2 * d * advanced * tokens * tokens / 2, x)

@@ -26,16 +26,14 @@ layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: 
 ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
 panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
 paper = "hip cascade: paper mode from any inherited state"
-refined_ties = "hip attention: ties of the refinement*"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising = "hip attention: scores that rise*"
+of_leaves, of_means = "hip attention: leaves, by ascending*", "hip attention: means and variances*"
 
 # (what, line as it is, in one of the headers, line as it must not be, test case that notices)
 mutations = [
     ("layout: rows of a 32 x 32 result", "return 8 * (v / 4) + 4 * (lane / 32) + v % 4;",
      "return 4 * (v / 4) + 16 * (lane / 32) + v % 4;", layout),
-    ("layout: rows of a 16 x 16 result", "{ return 4 * (lane / 16) + v; }", "{ return 4 * v + lane / 16; }",
-     layout),
 
     ("Gram: barrier dropped", "    stage(buffer ^ 1);\n    gpu.barrier();", "    stage(buffer ^ 1);", ragged),
     ("Gram: wrong k of a column", "* pitch + 16 * s + half);", "* pitch + 16 * s);", ragged),
@@ -79,26 +77,53 @@ mutations = [
      "if (gpu.lane() >= step && step < 32) sum += lower;\n      }\n      if", shapes),
     ("clusters: the last lane's members lost", "next < end; base += gfx942::wave",
      "next < end; base += gfx942::wave + 1", shapes),
-    ("clusters: a mean of one member too few", "(m - begin + 1)", "(m - begin + (m == begin))", modes),
-    ("clusters: one token too many is old", "if (memory.members[middle] < edge)",
-     "if (memory.members[middle] <= edge)", modes),
+    ("leaves: one token too many is old", "if (members[middle] < token)", "if (members[middle] <= token)", of_leaves),
+    ("leaves: sinks in leaves", "clusters.place_from(first, end, sinks);", "first;", of_leaves),
+    ("leaves: a boundary one too late", "(place - begin) % leaf == 0;", "(place - begin) % (leaf + 1) == 0;", of_leaves),
+    ("leaves: a leaf takes the next one's members", ": end - place < leaf ? end : place + leaf}", ": end}", of_leaves),
+    ("leaves: those of earlier waves forgotten", "(w < gpu.wave() ? memory.own[w] : 0)", "0", of_leaves),
+    ("leaves: those of earlier blocks forgotten", "before += exist && opens(leaves.opened[t]);", "", of_leaves),
+    ("leaves: none old is not told", "if (j == 0 && (count == 0 || first(0) >= edge))", "if (j == 0 && count == 0)",
+     of_leaves),
+    ("leaves: one of the chunk's own is far", "if (j + 1 == count || first(j + 1) >= edge)", "if (j + 1 == count)",
+     of_leaves),
+    ("leaves: a mean of one member too few", "(m - range.begin + 1)", "(m - range.begin + (m == range.begin))", of_means),
+    ("leaves: another row's variance", "shuffle(spread, row + (group", "shuffle(spread, (group", of_means),
+    ("leaves: half of a group's dimensions", "step < lanes; step *= 2) spread", "2 * step < lanes; step *= 2) spread", of_means),
+    ("leaves: squares lose their digits", "first[e]             = is_first ? x : first[e];", "first[e] = 0;", of_means),
+    ("leaves: variances where no group is", "group < moments && mean > 0", "mean > 0", of_means),
 
     ("attention: barrier dropped", "stage_values(gpu, memory.tile, next);\n      gpu.barrier();\n      if constexpr",
      "stage_values(gpu, memory.tile, next);\n      if constexpr", modes),
-    ("attention: barrier dropped in whole tiles", "memory.bias[gpu.thread()] = bias;\n      gpu.barrier();",
-     "memory.bias[gpu.thread()] = bias;", rising),
+    ("attention: barrier dropped in whole tiles", "stage_terms(gpu, memory, terms);\n      gpu.barrier();",
+     "stage_terms(gpu, memory, terms);", rising),
     ("attention: a tile too many without masks", "? by_all / keys : 0", "? by_all / keys + 1 : 0", modes),
     ("attention: listed keys of the future", "far.causal && earliest < far_count ? earliest + 1 : far_count;",
      "far_count;", shapes),
     ("attention: a listed key instead of another", "list_[own.key + key_step * l]", "list_[own.key]", shapes),
+    ("attention: a sink too few", "near.sinks < from ? near.sinks : from;", "near.sinks < from ? near.sinks - 1 : from;",
+     modes),
+    ("attention: sinks beyond the edge", "near.sinks < from ? near.sinks : from;", "near.sinks;", modes),
+    ("attention: sinks read after the edge", "row[i] < sinks ? 0 : ahead();", "ahead();", modes),
+    ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
+     "return near_count - keys * near_whole;", modes),
+    ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
+    ("correction: a quarter of the scale", "scale_ / log2e / 2", "scale_ / log2e / 4", modes),
+    ("correction: the queries' lower bits lost", "<bfloat16>(variances, query.part[1], correction);",
+     "<bfloat16>(variances, query.part[0] & 0, correction);", "hip attention: a correction within*"),
+    ("correction: another group's", "eight * of.groups / (Dim / 8)", "eight * of.groups / (Dim / 4)",
+     "hip attention: a correction within*"),
+    ("correction: another leaf's", "load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row}",
+     "load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{place}", modes),
+    ("correction: the variances' first parts twice", "lane % 32 * variance_parts + lane / 32 * most_groups", "lane % 32 * variance_parts", modes),
     ("attention: wrong k of a query", "query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8)",
      "query[s] = load_8(row + 16 * s)",
      modes),
     ("attention: values in the wrong place", "k / 4 % 2 * 8 + k / 8 % 2 * 4", "k / 8 % 2 * 8 + k / 4 % 2 * 4",
      modes),
     ("attention: no mask", "row_32(gpu.lane(), v) < seen ?", "true ?", modes),
-    ("attention: a query does not see itself", "(own.listed ? 0 : from) + 1;",
-     "(own.listed ? 0 : from);", modes),
+    ("attention: a query does not see itself", "(own.listed ? 0 : ahead()) + 1;",
+     "(own.listed ? 0 : ahead());", modes),
     ("attention: sums not rescaled", "const float shrink = gpu.exp2(before - reference());", "const float shrink = 1;",
      rising),
     ("attention: halves of a query not alike", "(high | high >> 32) >> gpu.lane() % 32 & 1", "high >> gpu.lane() & 1",
@@ -106,14 +131,15 @@ mutations = [
     ("attention: other queries of a wave matter", "if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top", "top",
      "hip attention: later tokens change nothing*"),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
-    ("attention: cluster sizes ignored", "far.offsets[place] + 1)) * far.unit", "far.offsets[place] + 1)) * 0", modes),
+    ("attention: cluster sizes ignored", "far.leaves[place].begin + 1)) * far.unit", "far.leaves[place].begin + 1)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
 
     ("groups: the first of a group asks elsewhere", "openers & ((std::uint64_t{2} <<", "openers & ((std::uint64_t{1} <<",
      modes),
-    ("refinement: tied clusters lost", "tied ? part : 0;", "0;", refined_ties),
-    ("refinement: one tied token lost", "token(i) <= last", "token(i) < last", refined_ties),
-    ("weighted: a token itself is not counted", "members[middle] <= token", "members[middle] < token", modes),
+    ("groups: another token's near field", "{memory_.other_out, memory_.other_sums, groups.asker}",
+     "{memory_.other_out, memory_.other_sums, groups.asks}", modes),
+    ("weighted: a token itself is not counted", "clusters.place_from(begin, end, token + 1)",
+     "clusters.place_from(begin, end, token)", modes),
 ]
 
 

@@ -6,8 +6,8 @@
 // uniform that is not, are faults. Shared memory starts as NaN. The seed shuffles the order of blocks, waves and lanes
 // and the order in which a matrix instruction adds, which the chip does not specify.
 
-#include <boost/context/detail/fcontext.hpp>
 #include <sys/mman.h>
+#include <boost/context/detail/fcontext.hpp>
 
 #include <algorithm>
 #include <array>
@@ -53,9 +53,9 @@ class block_run;
 struct fiber {
   block_run*          run = nullptr;
   context::fcontext_t self{};
-  index_t             thread = 0;
-  meeting             at     = meeting::none;
-  int                 round  = 0;  // collectives so far; two mailboxes take turns
+  index_t             thread     = 0;
+  meeting             at         = meeting::none;
+  int                 round      = 0;  // collectives so far; two mailboxes take turns
   void*               fake_stack = nullptr;
 };
 
@@ -101,9 +101,9 @@ class block_run {
   template <class Body>
   void operator()(index_t block, Body body);
 
-  void*       shared() { return memory_.get(); }
-  index_t     block() const { return block_; }
-  index_t     thread_count() const { return threads_; }
+  void*   shared() { return memory_.get(); }
+  index_t block() const { return block_; }
+  index_t thread_count() const { return threads_; }
 
   /// Gives `value` to the wave and waits for all of it. Values of other lanes: received().
   template <class Value>
@@ -206,8 +206,8 @@ void block_run::operator()(index_t block, Body body) {
   mails_.resize(static_cast<std::size_t>(threads_));
   fibers_.resize(static_cast<std::size_t>(threads_));
   for (index_t t = 0; t < threads_; ++t) {
-    void* const top                         = pool().top(static_cast<std::size_t>(t));
-    fibers_[static_cast<std::size_t>(t)]    = {this, context::make_fcontext(top, stacks::size, &block_run::enter), t};
+    void* const top                      = pool().top(static_cast<std::size_t>(t));
+    fibers_[static_cast<std::size_t>(t)] = {this, context::make_fcontext(top, stacks::size, &block_run::enter), t};
   }
   schedule();
 }
@@ -303,18 +303,27 @@ class simulated_lane {
   std::uint64_t ballot(bool vote) const {
     run_.meet(who_, meeting::ballot, vote);
     std::uint64_t votes = 0;
-    for (index_t l = 0; l < gfx942::wave; ++l)
-      votes |= static_cast<std::uint64_t>(run_.received<bool>(who_, l)) << l;
+    for (index_t l = 0; l < gfx942::wave; ++l) votes |= static_cast<std::uint64_t>(run_.received<bool>(who_, l)) << l;
     return votes;
   }
 
+  /// Lanes side by side give k: lane l has row or column l % 32 and k = 4 (l / 32) + 0..3.
   template <hip::matrix_scalar Scalar>
   hip::sums_16 mfma_32x32x8(hip::fragment a, hip::fragment b, hip::sums_16 c) const {
-    return mfma<Scalar, 32, hip::row_32>(a, b, c);
-  }
-  template <hip::matrix_scalar Scalar>
-  hip::sums_4 mfma_16x16x16(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
-    return mfma<Scalar, 16, hip::row_16>(a, b, c);
+    run_.meet(who_, meeting::mfma, operands{a, b});
+    std::array<float, 8> of_a, of_b;
+    for (index_t half = 0; half < 2; ++half) {
+      const auto from = run_.received<operands>(who_, lane() % 32 + 32 * half);
+      for (index_t k = 0; k < 4; ++k) of_b[static_cast<std::size_t>(4 * half + k)] = to_float(Scalar{from.b[k]});
+    }
+    for (index_t v = 0; v < 16; ++v) {
+      for (index_t half = 0; half < 2; ++half) {
+        const auto from = run_.received<operands>(who_, hip::row_32(lane(), v) + 32 * half);
+        for (index_t k = 0; k < 4; ++k) of_a[static_cast<std::size_t>(4 * half + k)] = to_float(Scalar{from.a[k]});
+      }
+      c[v] = add_products(run_.adds, of_a, of_b, c[v]);
+    }
+    return c;
   }
   template <hip::matrix_scalar Scalar>
   hip::sums_4 mfma_4x4x4(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
@@ -331,6 +340,7 @@ class simulated_lane {
     return c;
   }
 
+  float clamp(float x, float high) const { return std::fmin(std::fmax(x, 0.0f), high); }
   float exp2(float x) const { return std::exp2(x); }
   float log2(float x) const { return std::log2(x); }
 
@@ -349,28 +359,6 @@ class simulated_lane {
     hip::fragment a, b;
   };
 
-  /// Lanes side by side give k: lane l has row or column l % Side and k = 4 (l / Side) + 0..3.
-  template <hip::matrix_scalar Scalar, index_t Side, index_t (*Row)(index_t, index_t), class Sums>
-  Sums mfma(hip::fragment a, hip::fragment b, Sums c) const {
-    constexpr index_t     groups = gfx942::wave / Side;
-    constexpr std::size_t depth  = 4 * groups;
-    run_.meet(who_, meeting::mfma, operands{a, b});
-    const index_t            column = lane() % Side;
-    std::array<float, depth> of_a, of_b;
-    for (index_t g = 0; g < groups; ++g) {
-      const auto from = run_.received<operands>(who_, column + Side * g);
-      for (index_t k = 0; k < 4; ++k) of_b[static_cast<std::size_t>(4 * g + k)] = to_float(Scalar{from.b[k]});
-    }
-    for (index_t v = 0; v < static_cast<index_t>(sizeof(Sums) / sizeof(float)); ++v) {
-      for (index_t g = 0; g < groups; ++g) {
-        const auto from = run_.received<operands>(who_, Row(lane(), v) + Side * g);
-        for (index_t k = 0; k < 4; ++k) of_a[static_cast<std::size_t>(4 * g + k)] = to_float(Scalar{from.a[k]});
-      }
-      c[v] = add_products(run_.adds, of_a, of_b, c[v]);
-    }
-    return c;
-  }
-
   block_run& run_;
   fiber&     who_;
 };
@@ -382,8 +370,9 @@ void launch(const Kernel& kernel, std::mt19937& random) {
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), random);
   for (const index_t block : blocks) {
-    std::mt19937 own(static_cast<unsigned>(random()));  // how often a block's waves meet does not matter to the next one
-    block_run    run(Kernel::threads, sizeof(typename Kernel::shared), own);
+    std::mt19937 own(
+        static_cast<unsigned>(random()));  // how often a block's waves meet does not matter to the next one
+    block_run run(Kernel::threads, sizeof(typename Kernel::shared), own);
     run(block, [&](fiber& who) {
       simulated_lane gpu(run, who);
       kernel(gpu);
@@ -414,10 +403,10 @@ struct stream {
 
   void* allocate(std::size_t bytes) const {
     ++calls->allocations;
-    void* const memory = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
+    void* const memory = ::operator new (bytes, std::align_val_t{alignment}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
   }
-  void release(void* memory) const { ::operator delete(memory, std::align_val_t{alignment}); }
+  void release(void* memory) const { ::operator delete (memory, std::align_val_t{alignment}); }
 
   [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
     std::memset(memory, 0, bytes);

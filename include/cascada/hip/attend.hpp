@@ -10,7 +10,9 @@
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
+#include "cascada/hip/attend_correction.hpp"
 #include "cascada/hip/attend_softmax.hpp"
 #include "cascada/hip/attend_tiles.hpp"
 #include "cascada/hip/attend_walk.hpp"
@@ -29,13 +31,18 @@ struct attend {
   static constexpr index_t keys    = tiles::keys;  // at a time
   static constexpr index_t tile    = 128;
 
+  static constexpr bool same_for_all = std::same_as<Counts, counts_of_keys>;
+
+  using correction = leaf_correction<Scalar, Dim>;
+
   struct shared {
     typename tiles::shared tile;
     float                  bias[keys];
     // Of each lane, kept here for want of registers: its query's place among the tokens that ask; where the answer
     // goes, 2 (token heads + head) + half of the wave, or -1.
-    index_t position[threads];
-    index_t target[threads];
+    index_t                                                                  position[threads];
+    index_t                                                                  target[threads];
+    std::conditional_t<same_for_all, typename correction::shared, no_shared> corrections;
   };
 
   query_tokens<Scalar, Out> queries;
@@ -84,10 +91,13 @@ struct attend {
     summed  state;
     vector8 query[Dim / 16];
     load_query(gpu, queries.q.row(token, head), query);
+    if constexpr (same_for_all)
+      if (corrects() && now.far_count > 0)
+        memory.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
     attend_all(gpu, memory, now, query, state);
     const float sum = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
     gpu.barrier();
-    const index_t target = memory.target[gpu.thread()];
+    const index_t target = memory.target[tiles::thread_of(gpu)];
     if (target >= 0) write(gpu, state, sum, target / 2, target % 2);
   }
 
@@ -96,7 +106,7 @@ struct attend {
   using carried = typename tiles::carried;
   using walk    = key_walk<Scalar>;
 
-  static constexpr bool same_for_all = std::same_as<Counts, counts_of_keys>;
+  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return far.variances.rows; }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void load_query(Gpu& gpu, const Scalar* row, vector8 (&query)[Dim / 16]) const {
@@ -125,18 +135,19 @@ struct attend {
                                                   summed& state) const {
     carried next;
     reader.fetch(gpu, next, count > 1);
-    float bias = Listed ? bias_of(gpu, now, {true, 0, now.far_count}) : 0;
+    leaf_terms terms = {};
+    if constexpr (Listed) terms = terms_of(gpu, now, {true, 0, now.far_count});
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
       tiles::stage_keys(gpu, memory.tile, next);
       tiles::stage_values(gpu, memory.tile, next);
-      if (Listed && gpu.thread() < keys) memory.bias[gpu.thread()] = bias;
+      if constexpr (Listed) stage_terms(gpu, memory, terms);
       gpu.barrier();
       reader.fetch(gpu, next, i + 2 < count);
       sums_16 logits = {};
       if constexpr (Listed) {
-        bias   = bias_of(gpu, now, {true, keys * (i + 1), now.far_count});
-        logits = count_keys(gpu, memory, now, {true, keys * i, now.far_count});
+        terms  = terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
+        logits = count_keys(gpu, memory, {true, keys * i, now.far_count});
       }
       multiply_keys(gpu, memory, query, logits);
       fragment weights[keys / 8] = {};
@@ -150,27 +161,27 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void attend_masked(Gpu& gpu, shared& memory, const walk& now, index_t count,
                                                    const vector8 (&query)[Dim / 16], summed& state) const {
-    carried next;
-    float   bias = 0;
+    carried    next;
+    leaf_terms terms = {};
     if constexpr (tiles::ahead) {
-      fetch_keys(gpu, now, now.tile_at(0), next, bias);
+      fetch_keys(gpu, now, now.tile_at(0), next, terms);
       fetch_values(gpu, now, now.tile_at(0), next);
     }
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
-      if constexpr (!tiles::ahead) fetch_keys(gpu, now, now.tile_at(i), next, bias);
+      if constexpr (!tiles::ahead) fetch_keys(gpu, now, now.tile_at(i), next, terms);
       tiles::stage_keys(gpu, memory.tile, next);
-      if (gpu.thread() < keys) memory.bias[gpu.thread()] = bias;
+      stage_terms(gpu, memory, terms);
       if constexpr (!tiles::ahead) fetch_values(gpu, now, now.tile_at(i), next);
       tiles::stage_values(gpu, memory.tile, next);
       gpu.barrier();
       if constexpr (tiles::ahead) {
         const key_tile following = now.tile_at(i + 1 < count ? i + 1 : i);
-        fetch_keys(gpu, now, following, next, bias);
+        fetch_keys(gpu, now, following, next, terms);
         fetch_values(gpu, now, following, next);
       }
       const key_tile own    = now.tile_at(i);
-      sums_16        logits = count_keys(gpu, memory, now, own);
+      sums_16        logits = count_keys(gpu, memory, own);
       multiply_keys(gpu, memory, query, logits);
       mask(gpu, memory, now, own, logits);
       fragment weights[keys / 8] = {};
@@ -182,17 +193,26 @@ struct attend {
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void fetch_keys(Gpu& gpu, const walk& now, const key_tile& from, carried& next,
-                                                float& bias) const {
+                                                leaf_terms& terms) const {
     typename tiles::key_rows at;
     now.rows_of(from, tiles::part_of(gpu).key, tiles::key_step, at.row);
     tiles::fetch_keys(gpu, from.listed ? far.rows : near.rows, now.kv_head, at, next);
-    bias = bias_of(gpu, now, from);
+    terms = terms_of(gpu, now, from);
   }
 
   /// Of key `thread`.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE float bias_of(Gpu& gpu, const walk& now, const key_tile& from) const {
-    return same_for_all && gpu.thread() < keys ? now.bias_of(gpu, from, gpu.thread()) : 0.0f;
+  CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
+    return same_for_all && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
+  }
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& memory, const leaf_terms& terms) const {
+    if constexpr (same_for_all) {
+      const index_t thread = tiles::thread_of(gpu);
+      if (thread >= keys) return;
+      memory.bias[thread] = terms.bias;
+      if (corrects()) store_8(memory.corrections.variances + thread * variance_parts, terms.variances);
+    }
   }
 
   template <class Gpu>
@@ -207,16 +227,18 @@ struct attend {
 
   /// What the products are added to.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& memory, const walk& now,
-                                                   const key_tile& own) const {
+  CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& memory, const key_tile& own) const {
     sums_16      logs = {};
     const float* from = memory.bias;
     if constexpr (!same_for_all) {
       if (!own.listed) return logs;
-      from = far.counts.row(memory.position[gpu.thread()] - queries.first, now.kv_head) + own.first;
+      from = far.counts.row(memory.position[gpu.thread()] - queries.first) + own.first;
+    } else {
+      if (corrects() && own.listed)
+        logs = correction{far.variances}.correct(gpu, memory.corrections, tiles::thread_of(gpu));
     }
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logs[v] = from[row_32(gpu.lane(), v)];
+    for (index_t v = 0; v < 16; ++v) logs[v] += from[row_32(gpu.lane(), v)];
     return logs;
   }
 
@@ -264,14 +286,14 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const summed& state, float sum, index_t place,
                                            index_t half) const {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    const index_t   token = place / queries.out.heads, head = place % queries.out.heads;
-    const std::int64_t row = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
+    constexpr float    lowest = -std::numeric_limits<float>::infinity();
+    const index_t      token = place / queries.out.heads, head = place % queries.out.heads;
+    const std::int64_t row    = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
     const float        theirs = other.out ? other.log_sums[row] : lowest, top = __builtin_fmaxf(state.top, theirs);
     const float        reference = top == lowest ? 0.0f : top;
     const float        share = gpu.exp2(state.top - reference), others = gpu.exp2(theirs - reference);
     const float        total = sum * share + others, inverse = total == 0 ? 0.0f : 1.0f / total;
-    Out* const         to    = queries.out.row(token, head);
+    Out* const         to = queries.out.row(token, head);
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {
       sums_16 part = state.out[t] * (share * inverse);

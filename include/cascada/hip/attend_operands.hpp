@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cascada/hip/select.hpp"
+#include "cascada/hip/leaves.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::hip {
@@ -19,33 +19,40 @@ struct operand_rows {
 /// Counts of keys that differ from query to query: log2 of the count of place k of a list, as the token at `place`
 /// among those that ask sees it, over the scale of the logits.
 struct pair_counts {
-  float*       logs;    // [last - first, kv_heads or 1, stride]; the caller's slice of places is [first, last)
+  float*       logs;    // [last - first, stride]; the caller's slice of places is [first, last)
   std::int64_t stride;  // a multiple of 32, at least the length of the list
-  index_t      heads;   // kv_heads, or 1 where all of them count alike
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE float* row(index_t place, index_t kv_head) const {
-    return logs + (std::int64_t{place} * heads + (heads > 1 ? kv_head : 0)) * stride;
-  }
+  CASCADA_HOST_DEVICE CASCADA_INLINE float* row(index_t place) const { return logs + place * stride; }
 };
 
-/// Keys that a chunk of queries reads through a list: clusters, or representatives.
+/// How much the keys of leaves vary, over groups of dimensions.
+struct leaf_variances {
+  const std::uint16_t* rows;              // [kv_heads, T, variance_parts]; null: no correction
+  std::int64_t         head;              // elements from head to head
+  index_t              groups;            // a power of two
+  float                half_scale, most;  // of the logits; the largest correction, over their scale times log2(e)
+};
+
+/// Keys that a chunk of queries reads through a list: leaves, or representatives.
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;     // [chunks, T], or [r] for all
-  const index_t*       count;    // [chunks], or [1]; null: no such keys
-  const index_t*       offsets;  // null, or row - offsets[place] + 1 is the cluster's size, whose log2 is added
-  float                unit;     // 1 / scale, in which logits are added to
-  std::int64_t         stride;   // of the list, from chunk to chunk
-  bool                 causal;   // place k sees places up to k
-  pair_counts          counts;   // instead of offsets, for the kernel that is made for them
+  const index_t*       list;    // [chunks, T], or [r] for all
+  const index_t*       count;   // [chunks], or [1]; null: no such keys
+  const leaf_range*    leaves;  // null, or row - leaves[place].begin + 1 is the leaf's size, whose log2 is added
+  float                unit;    // 1 / scale, in which logits are added to
+  std::int64_t         stride;  // of the list, from chunk to chunk
+  bool                 causal;  // place k sees places up to k
+  pair_counts          counts;  // instead of leaves, for the kernel that is made for them
+  leaf_variances       variances;
 };
 
-/// Keys that follow each other: [from, T) of the tokens.
+/// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)).
 template <class Scalar>
 struct near_keys {
   operand_rows<Scalar> rows;
-  index_t              window;     // from = begin of the chunk - window, at least 0
+  index_t              window;  // from = begin of the chunk - window, at least 0
+  index_t              sinks;
   bool                 unlimited;  // from = 0
   bool                 causal;     // token t sees tokens up to t
   bool                 exists;

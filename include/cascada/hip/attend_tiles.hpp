@@ -36,15 +36,21 @@ struct key_tiles {
     fragment value[value_rounds][4];
   };
 
+  /// The thread; what depends on it is computed where it is needed, where registers are wanting.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
+    auto thread = static_cast<std::uint32_t>(gpu.thread());
+    if (!ahead) gpu.keep(thread);
+    return static_cast<index_t>(thread);
+  }
+
   /// A thread's part of a tile: its first key, its first value, and the elements of each.
   struct part {
     index_t key, key_column, value, value_column;
   };
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static part part_of(Gpu& gpu) {
-    auto thread = static_cast<std::uint32_t>(gpu.thread());
-    if (!ahead) gpu.keep(thread);  // computed where it is needed, for want of registers
-    const auto t = static_cast<index_t>(thread), square = t % value_quads;
+    const index_t t = thread_of(gpu), square = t % value_quads;
     return {t / (Dim / 8), t % (Dim / 8) * 8, square / (Dim / 4) * 4, square % (Dim / 4) * 4};
   }
 
@@ -194,11 +200,6 @@ struct key_tiles {
   static CASCADA_DEVICE CASCADA_INLINE const Scalar* row_at(const char* first, index_t row, std::int64_t stride) {
     const auto width = static_cast<std::int32_t>(stride) * static_cast<std::int32_t>(sizeof(Scalar));
     return reinterpret_cast<const Scalar*>(first + std::int64_t{row} * width);
-  }
-  CASCADA_DEVICE CASCADA_INLINE static fragment load_4(const Scalar* from) {
-    fragment value;
-    __builtin_memcpy(&value, __builtin_assume_aligned(from, 8), sizeof(value));
-    return value;
   }
 };
 

@@ -1,19 +1,17 @@
 #pragma once
 // Attention of one sequence on gfx942: which kernels the options ask for, in which order.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
+#include <limits>
 #include <numbers>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attend.hpp"
-#include "cascada/hip/attend_chosen.hpp"
 #include "cascada/hip/attention_memory.hpp"
-#include "cascada/hip/choose_tokens.hpp"
 #include "cascada/hip/count_older.hpp"
 #include "cascada/hip/lift.hpp"
-#include "cascada/hip/score_clusters.hpp"
 #include "cascada/kv_view.hpp"
 
 namespace cascada::hip {
@@ -42,8 +40,9 @@ class attention_sequence {
                      const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
                      const B& where)
       : options_(options), q_(q), kv_(kv), layer_(layer), out_(out), memory_(memory), launch_(where) {
-    const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(Dim));
+    const double scale = options.scale ? double{*options.scale} : 1.0 / std::sqrt(static_cast<double>(Dim));
     scale_             = static_cast<float>(scale * std::numbers::log2e);
+    chunk_             = std::min(options.chunk, q.tokens);  // the kernels add it to positions
   }
 
   status run() {
@@ -64,26 +63,36 @@ class attention_sequence {
   // Parts of the kernel's question.
 
   operand_rows<Scalar> own_rows() const {
-    return {kv_.keys.data, kv_.values.data, kv_.keys.token_stride, kv_.keys.head_stride, kv_.values.token_stride,
-            kv_.values.head_stride};
+    return {kv_.keys.data,        kv_.values.data,         kv_.keys.token_stride,
+            kv_.keys.head_stride, kv_.values.token_stride, kv_.values.head_stride};
   }
   operand_rows<Scalar> means() const {
     const std::int64_t head = std::int64_t{q_.tokens} * Dim;
     return {memory_.mean_keys, memory_.mean_values, Dim, head, Dim, head};
   }
-  near_keys<Scalar> all() const { return {own_rows(), 0, true, options_.causal, true}; }
-  near_keys<Scalar> window() const { return {own_rows(), options_.window, false, true, true}; }
+  near_keys<Scalar> all() const { return {own_rows(), 0, 0, true, options_.causal, true}; }
+  near_keys<Scalar> window() const { return {own_rows(), options_.window, options_.sink_tokens, false, true, true}; }
 
-  /// The clusters' means: those older than a chunk's near field, or all.
-  listed_keys<Scalar> clusters() const {
-    const bool far = options_.keys == key_set::near_and_far;
-    return {means(), memory_.clusters.far_rows, memory_.clusters.far_count, memory_.clusters.offsets,
-            1 / scale_, far ? q_.tokens : 0, false, {}};
+  /// The leaves' means: those older than a chunk's near field, or of whole clusters.
+  listed_keys<Scalar> leaves() const {
+    const float          log2e     = std::numbers::log2e_v<float>;
+    const leaf_variances variances = {memory_.variances, std::int64_t{q_.tokens} * variance_parts,
+                                      options_.moments.value_or(0), scale_ / log2e / 2,
+                                      largest_correction * log2e / scale_};
+    return {means(),
+            memory_.leaves.far_rows,
+            memory_.leaves.far_count,
+            memory_.leaves.ranges,
+            1 / scale_,
+            far() ? q_.tokens : 0,
+            false,
+            {},
+            variances};
   }
   query_tokens<Scalar, Out> tokens() const {
     const bool chunked = options_.keys == key_set::near || options_.keys == key_set::near_and_far;
-    return {q_, out_, nullptr, nullptr, nullptr, layer_.count, kv_.kv_heads(), chunked ? options_.chunk : q_.tokens,
-            0, q_.tokens, nullptr};
+    return {q_, out_,      nullptr, nullptr, nullptr, layer_.count, kv_.kv_heads(), chunked ? chunk_ : q_.tokens,
+            0,  q_.tokens, nullptr};
   }
   query_tokens<Scalar, Out> representatives() const {
     auto asking = tokens();
@@ -92,120 +101,101 @@ class attention_sequence {
   }
   kernel tokens_to(const near_keys<Scalar>& near) const { return {tokens(), {}, near, {}, scale_}; }
 
-  /// Members of the clusters, and if `tables` says so their means.
-  void summarise(bool tables) {
-    const cluster_memory& to = memory_.clusters;
-    launch_(cluster_offsets{layer_, to});
-    launch_(cluster_members{layer_, to, q_.tokens});
-    if (!tables) return;
-    launch_(cluster_means<Scalar>{layer_, to, kv_.keys, memory_.mean_keys});
-    launch_(cluster_means<Scalar>{layer_, to, kv_.values, memory_.mean_values});
-    launch_(far_fields{layer_, to, q_.tokens, options_.chunk, options_.window,
-                       options_.keys == key_set::representatives});
+  bool far() const { return options_.keys == key_set::near_and_far; }
+
+  void list_members() {
+    launch_(cluster_offsets{layer_, memory_.clusters});
+    launch_(cluster_members{layer_, memory_.clusters, q_.tokens});
   }
 
-  /// Modes 1 and 2, r x r, and bidirectional T x r.
+  /// Leaves of the clusters, or each cluster as one, and the tables.
+  void summarise() {
+    const cluster_memory& clusters = memory_.clusters;
+    const leaf_memory&    to       = memory_.leaves;
+    const index_t         sinks    = far() ? options_.sink_tokens : 0;
+    const index_t         size     = far() ? options_.leaf : std::numeric_limits<index_t>::max();
+    list_members();
+    launch_(open_leaves{layer_, clusters, to, q_.tokens, sinks, size});
+    launch_(list_leaves{layer_, to, q_.tokens});
+    launch_(
+        leaf_means<Scalar>{clusters, to, kv_.keys, memory_.mean_keys, memory_.variances, options_.moments.value_or(0)});
+    launch_(leaf_means<Scalar>{clusters, to, kv_.values, memory_.mean_values, nullptr, 0});
+    launch_(far_fields{clusters, to, q_.tokens, chunk_, options_.window, !far()});
+  }
+
+  /// r x r, and bidirectional T x r.
   void attend_representatives() {
-    const bool averages = options_.weighted && !options_.causal, everyone = options_.queries == query_set::all;
-    if (options_.weighted) summarise(averages);
-    if (averages) {
-      kernel ask = {everyone ? tokens() : representatives(), clusters(), {}, {}, scale_};
+    const bool everyone = options_.queries == query_set::all;
+    if (averages(options_)) {
+      summarise();
+      kernel ask = {everyone ? tokens() : representatives(), leaves(), {}, {}, scale_};
       if (!everyone) {
-        launch_(cluster_means<Scalar>{layer_, memory_.clusters, q_, memory_.mean_queries});
+        launch_(leaf_means<Scalar>{memory_.clusters, memory_.leaves, q_, memory_.mean_queries, nullptr, 0});
         ask.queries.q       = {memory_.mean_queries, q_.tokens, q_.heads, Dim, Dim, std::int64_t{q_.tokens} * Dim};
-        ask.queries.list    = memory_.clusters.far_rows;
+        ask.queries.list    = memory_.leaves.far_rows;
         ask.queries.answers = layer_.indices;
       }
       launch_(ask);
     } else {
-      const listed_keys<Scalar> members = {own_rows(), layer_.indices, layer_.count, nullptr, 1, 0, options_.causal, {}};
-      if (options_.weighted) attend_counted(members);
-      else launch_(kernel{representatives(), members, {}, {}, scale_});
+      const listed_keys<Scalar> members = {own_rows(), layer_.indices,  layer_.count, nullptr, 1,
+                                           0,          options_.causal, {},           {}};
+      if (options_.weighted)
+        attend_counted(members);
+      else
+        launch_(kernel{representatives(), members, {}, {}, scale_});
     }
     if (!everyone) launch_(lift<Out>{layer_, out_});
   }
 
   /// Weighted and causal: what a cluster counts depends on who asks, so counts are written slice by slice.
   void attend_counted(const listed_keys<Scalar>& members) {
-    for_each_slice(0, [&](index_t first, index_t last) {
-      launch_(count_older{layer_, memory_.clusters, memory_.refined.scores, first, last, 1 / scale_});
-      kernel_pairs ask = {representatives(), members, {}, {}, scale_};
+    list_members();
+    for (index_t first = 0; first < q_.tokens; first += memory_.slice) {
+      const index_t last = q_.tokens - first < memory_.slice ? q_.tokens : first + memory_.slice;
+      launch_(count_older{layer_, memory_.clusters, memory_.counts, first, last, 1 / scale_});
+      kernel_pairs ask  = {representatives(), members, {}, {}, scale_};
       ask.queries.first = first, ask.queries.last = last;
-      ask.far.counts = memory_.refined.scores;
+      ask.far.counts = memory_.counts;
       launch_(ask);
-    });
+    }
   }
 
-  /// Modes 3, 4 and 5.
   void attend_near_and_far() {
-    const std::int64_t covered = (std::int64_t{options_.budget} + options_.window) / options_.chunk + 1;
-    const index_t      refined = covered * options_.chunk < q_.tokens ? static_cast<index_t>(covered) * options_.chunk : q_.tokens;
-    if (options_.budget > 0 && refined == q_.tokens) return launch_(tokens_to(all()));
-    summarise(true);
+    if (options_.open == opening::all) return launch_(tokens_to(all()));
+    summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
-    if (options_.budget > 0) return refine(refined);
-    launch_(kernel{tokens(), clusters(), window(), {}, scale_});
+    launch_(kernel{tokens(), leaves(), window(), {}, scale_});
   }
 
-  /// Mode 4: groups ask the far field, then every token its near field, and merges its group's answer.
+  /// Groups ask the far field, then every token its near field, and merges its group's answer.
   void attend_groups() {
     const group_memory& groups = memory_.groups;
-    launch_(chunk_groups{layer_, memory_.clusters, groups, q_.tokens, options_.chunk});
-    launch_(list_askers{layer_, groups, q_.tokens, options_.chunk});
-    query_tokens<Scalar, float> asking = {q_, packed_heads(memory_.other_out, q_.tokens, q_.heads, Dim), groups.asks,
-                                          nullptr, groups.count, layer_.count, kv_.kv_heads(), options_.chunk, 0,
-                                          q_.tokens, memory_.other_sums};
-    if (options_.lookahead) {
-      launch_(group_means<Scalar>{layer_, groups, q_, options_.chunk, memory_.mean_queries});
-      asking.q = packed_heads(static_cast<const Scalar*>(memory_.mean_queries), q_.tokens, q_.heads, Dim);
-    }
-    launch_(kernel_groups{asking, clusters(), {}, {}, scale_});
+    launch_(chunk_groups{layer_, memory_.clusters, groups, q_.tokens, chunk_});
+    launch_(list_askers{layer_, groups, q_.tokens, chunk_});
+    const query_tokens<Scalar, float> asking = {q_,
+                                                packed_heads(memory_.other_out, q_.tokens, q_.heads, Dim),
+                                                groups.asks,
+                                                nullptr,
+                                                groups.count,
+                                                layer_.count,
+                                                kv_.kv_heads(),
+                                                chunk_,
+                                                0,
+                                                q_.tokens,
+                                                memory_.other_sums};
+    launch_(kernel_groups{asking, leaves(), {}, {}, scale_});
     launch_(kernel{tokens(), {}, window(), {memory_.other_out, memory_.other_sums, groups.asker}, scale_});
   }
 
-  /// Mode 5. Tokens before `begin` have no more far tokens than the budget: they are dense.
-  void refine(index_t begin) {
-    kernel dense       = tokens_to(all());
-    dense.queries.last = begin;
-    launch_(dense);
-    if (memory_.log_sums) {  // heads choose together: their scores need a common measure. The output comes later
-      kernel ask            = {tokens(), clusters(), window(), {}, scale_};
-      ask.queries.first     = begin;
-      ask.queries.log_sums  = memory_.log_sums;
-      launch_(ask);
-    }
-    refined_slice slice = memory_.refined;
-    slice.clusters = memory_.clusters, slice.valid = layer_.count, slice.log_sums = memory_.log_sums;
-    slice.tokens = q_.tokens, slice.kv_heads = kv_.kv_heads(), slice.chunk = options_.chunk;
-    slice.window = options_.window;
-    for_each_slice(begin, [&](index_t first, index_t last) {
-      slice.first = first, slice.last = last;
-      launch_(score_clusters<Scalar, Dim>{slice, q_, memory_.mean_keys, scale_});
-      launch_(list_candidates{slice});
-      launch_(score_candidates<Scalar, Dim>{slice, q_, kv_.keys, scale_});
-      launch_(choose_tokens{slice, 1 / scale_});
-      launch_(attend_chosen<Scalar, Dim>{slice, q_, kv_.keys, kv_.values, memory_.other_out, memory_.other_sums, scale_});
-      kernel_pairs ask = {tokens(), clusters(), window(), {memory_.other_out, memory_.other_sums, nullptr}, scale_};
-      ask.queries.first = first, ask.queries.last = last;
-      ask.far.counts = slice.scores;
-      launch_(ask);
-    });
-  }
-
-  template <class Function>
-  void for_each_slice(index_t begin, Function function) {
-    for (index_t first = begin; first < q_.tokens; first += memory_.slice)
-      function(first, q_.tokens - first < memory_.slice ? q_.tokens : first + memory_.slice);
-  }
-
-  const attention_options&            options_;
-  heads_view<const Scalar>            q_;
-  strided_kv<Scalar>                  kv_;
-  selection_layer                     layer_;
-  heads_view<Out>                     out_;
-  const attention_memory<Scalar, B>&  memory_;
-  launches<B>                         launch_;
-  float                               scale_;
+  const attention_options&           options_;
+  heads_view<const Scalar>           q_;
+  strided_kv<Scalar>                 kv_;
+  selection_layer                    layer_;
+  heads_view<Out>                    out_;
+  const attention_memory<Scalar, B>& memory_;
+  launches<B>                        launch_;
+  float                              scale_;
+  index_t                            chunk_;
 };
 
 }  // namespace cascada::hip

@@ -27,16 +27,11 @@ struct count_older {
     const index_t asking = first + gpu.block();
     if (asking >= *layer.count) return;
     const index_t token = layer.indices[asking];
-    float* const  row   = counts.row(gpu.block(), 0);
+    float* const  row   = counts.row(gpu.block());
     for (index_t j = gpu.thread(); j <= asking; j += threads) {
-      const index_t begin = clusters.offsets[j];
-      index_t       low = begin, high = clusters.offsets[j + 1];
-      while (low < high) {
-        const index_t middle = low + (high - low) / 2;
-        if (clusters.members[middle] <= token) low = middle + 1;
-        else high = middle;
-      }
-      row[j] = gpu.log2(static_cast<float>(low - begin)) * unscale;
+      const index_t begin = clusters.offsets[j], end = clusters.offsets[j + 1];
+      const index_t older = clusters.place_from(begin, end, token + 1) - begin;
+      row[j]              = gpu.log2(static_cast<float>(older)) * unscale;
     }
   }
 };

@@ -18,10 +18,10 @@ namespace cascada::hip {
 template <class Scalar>
 concept matrix_scalar = std::same_as<Scalar, bfloat16> || std::same_as<Scalar, float16>;
 
-using fragment  = std::uint16_t __attribute__((vector_size(8)));   // a lane's part of a matrix operand: 4 elements
-using vector8   = std::uint16_t __attribute__((vector_size(16)));  // the widest load: 8 elements
-using sums_4    = float __attribute__((vector_size(16)));          // a lane's part of a 16 x 16 result
-using sums_16   = float __attribute__((vector_size(64)));          // a lane's part of a 32 x 32 result
+using fragment = std::uint16_t __attribute__((vector_size(8)));   // a lane's part of a matrix operand: 4 elements
+using vector8  = std::uint16_t __attribute__((vector_size(16)));  // the widest load: 8 elements
+using sums_4   = float __attribute__((vector_size(16)));          // a lane's part of a 4 x 4 result
+using sums_16  = float __attribute__((vector_size(64)));          // a lane's part of a 32 x 32 result
 
 CASCADA_DEVICE CASCADA_INLINE fragment low(vector8 v) noexcept { return __builtin_shufflevector(v, v, 0, 1, 2, 3); }
 CASCADA_DEVICE CASCADA_INLINE fragment high(vector8 v) noexcept { return __builtin_shufflevector(v, v, 4, 5, 6, 7); }
@@ -31,10 +31,6 @@ CASCADA_DEVICE CASCADA_INLINE fragment high(vector8 v) noexcept { return __built
 CASCADA_DEVICE CASCADA_INLINE constexpr index_t row_32(index_t lane, index_t v) noexcept {
   return 8 * (v / 4) + 4 * (lane / 32) + v % 4;
 }
-
-/// 16 x 16 result of mfma_16x16x16: entry v of a lane is row 4 (lane / 16) + v, column lane % 16. Of A a lane holds row
-/// lane % 16, of B column lane % 16, of both k = 4 (lane / 16) + 0..3.
-CASCADA_DEVICE CASCADA_INLINE constexpr index_t row_16(index_t lane, index_t v) noexcept { return 4 * (lane / 16) + v; }
 
 /// Eight elements on a 16-byte boundary.
 template <matrix_scalar Scalar>
@@ -50,6 +46,15 @@ CASCADA_DEVICE CASCADA_INLINE vector8 load_8(const std::uint16_t* from) noexcept
   return value;
 }
 
+/// Four elements on an 8-byte boundary.
+template <class Element>
+CASCADA_DEVICE CASCADA_INLINE fragment load_4(const Element* from) noexcept {
+  static_assert(sizeof(Element) == 2);
+  fragment value;
+  __builtin_memcpy(&value, __builtin_assume_aligned(from, 8), sizeof(value));
+  return value;
+}
+
 CASCADA_DEVICE CASCADA_INLINE void store_8(std::uint16_t* to, vector8 value) noexcept {
   __builtin_memcpy(__builtin_assume_aligned(to, 16), &value, sizeof(value));
 }
@@ -59,8 +64,12 @@ CASCADA_DEVICE CASCADA_INLINE void store_8(std::uint16_t* to, vector8 value) noe
 /// One lane of a wave on gfx942.
 class gfx942_lane {
  public:
-  CASCADA_DEVICE CASCADA_INLINE index_t thread() const { return static_cast<index_t>(__builtin_amdgcn_workitem_id_x()); }
-  CASCADA_DEVICE CASCADA_INLINE index_t block() const { return static_cast<index_t>(__builtin_amdgcn_workgroup_id_x()); }
+  CASCADA_DEVICE CASCADA_INLINE index_t thread() const {
+    return static_cast<index_t>(__builtin_amdgcn_workitem_id_x());
+  }
+  CASCADA_DEVICE CASCADA_INLINE index_t block() const {
+    return static_cast<index_t>(__builtin_amdgcn_workgroup_id_x());
+  }
   CASCADA_DEVICE CASCADA_INLINE index_t lane() const { return thread() % gfx942::wave; }
   CASCADA_DEVICE CASCADA_INLINE index_t wave() const { return uniform(thread() / gfx942::wave); }
 
@@ -103,20 +112,13 @@ class gfx942_lane {
 
   CASCADA_DEVICE CASCADA_INLINE std::uint64_t ballot(bool vote) const { return __builtin_amdgcn_ballot_w64(vote); }
 
-  /// c + A B in one instruction; operands and result as row_32 and row_16 say.
+  /// c + A B in one instruction; operands and result as row_32 says.
   template <matrix_scalar Scalar>
   CASCADA_DEVICE CASCADA_INLINE sums_16 mfma_32x32x8(fragment a, fragment b, sums_16 c) const {
     if constexpr (std::same_as<Scalar, bfloat16>)
       return __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(std::bit_cast<bits_4>(a), std::bit_cast<bits_4>(b), c, 0, 0, 0);
     else
       return __builtin_amdgcn_mfma_f32_32x32x8f16(std::bit_cast<half_4>(a), std::bit_cast<half_4>(b), c, 0, 0, 0);
-  }
-  template <matrix_scalar Scalar>
-  CASCADA_DEVICE CASCADA_INLINE sums_4 mfma_16x16x16(fragment a, fragment b, sums_4 c) const {
-    if constexpr (std::same_as<Scalar, bfloat16>)
-      return __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(std::bit_cast<bits_4>(a), std::bit_cast<bits_4>(b), c, 0, 0, 0);
-    else
-      return __builtin_amdgcn_mfma_f32_16x16x16f16(std::bit_cast<half_4>(a), std::bit_cast<half_4>(b), c, 0, 0, 0);
   }
 
   /// Sixteen results of 4 x 4, one for each four lanes: entry v of a lane is row v, column lane % 4. Of A a lane holds
@@ -130,6 +132,11 @@ class gfx942_lane {
   }
 
   // Below, each lane is on its own.
+
+  /// min(x, high), for x that are not negative; NaN may become any number between.
+  CASCADA_DEVICE CASCADA_INLINE float clamp(float x, float high) const {
+    return __builtin_amdgcn_fmed3f(x, 0.0f, high);
+  }
 
   CASCADA_DEVICE CASCADA_INLINE float exp2(float x) const { return __builtin_amdgcn_exp2f(x); }
   CASCADA_DEVICE CASCADA_INLINE float log2(float x) const { return __builtin_amdgcn_logf(x); }

@@ -34,10 +34,10 @@ struct chunk_groups {
     const index_t end   = gpu.uniform(clusters.offsets[gpu.block() + 1]);
     index_t       asker = 0;  // of the last token so far
     for (index_t base = begin; base < end; base += gfx942::wave) {
-      const index_t place  = base + gpu.lane();
-      const index_t token  = clusters.members[place < end ? place : end - 1];
-      const index_t before = clusters.members[place > begin && place < end ? place - 1 : begin];
-      const bool    opens  = place < end && (place == begin || before / chunk != token / chunk);
+      const index_t       place   = base + gpu.lane();
+      const index_t       token   = clusters.members[place < end ? place : end - 1];
+      const index_t       before  = clusters.members[place > begin && place < end ? place - 1 : begin];
+      const bool          opens   = place < end && (place == begin || before / chunk != token / chunk);
       const std::uint64_t openers = gpu.ballot(opens), below = openers & ((std::uint64_t{2} << gpu.lane()) - 1);
       if (place < end) groups.asker[token] = below != 0 ? clusters.members[base + 63 - __builtin_clzll(below)] : asker;
       if (openers != 0) asker = clusters.members[base + 63 - __builtin_clzll(openers)];
@@ -71,47 +71,6 @@ struct list_askers {
         listed += __builtin_popcountll(mask);
       }
     if (gpu.lane() == 0) groups.count[gpu.block()] = listed;
-  }
-};
-
-/// The mean query of one group, for one head, at its asker's row of a table [T, heads, dim]. For look-ahead.
-template <matrix_scalar Scalar>
-struct group_means {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
-  static constexpr index_t widest  = 256;
-
-  selection_layer          layer;
-  group_memory             groups;
-  heads_view<const Scalar> q;
-  index_t                  chunk;
-  Scalar*                  table;
-
-  index_t grid() const { return q.tokens * q.heads; }
-
-  template <class Gpu>
-  CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t asker = gpu.block() / q.heads, head = gpu.block() % q.heads;
-    if (*layer.count < 0 || groups.asker[asker] != asker) return;
-    const index_t begin = asker / chunk * chunk, end = q.tokens - begin < chunk ? q.tokens : begin + chunk;
-    float         sums[widest / threads] = {};
-    index_t       size                   = 0;
-    for (index_t base = asker; base < end; base += gfx942::wave) {
-      const index_t token = base + gpu.lane();
-      std::uint64_t mask  = gpu.ballot(token < end && groups.asker[token] == asker);
-      for (; mask != 0; mask &= mask - 1, ++size) {
-        const Scalar* const row = q.row(base + __builtin_ctzll(mask), head);
-#pragma GCC unroll 4
-        for (index_t e = 0; e < widest / threads; ++e)
-          if (threads * e + gpu.lane() < q.dim) sums[e] += to_float(row[threads * e + gpu.lane()]);
-      }
-    }
-    Scalar* const mean = table + (std::int64_t{asker} * q.heads + head) * q.dim;
-#pragma GCC unroll 4
-    for (index_t e = 0; e < widest / threads; ++e)
-      if (threads * e + gpu.lane() < q.dim)
-        mean[threads * e + gpu.lane()] = from_float<Scalar>(sums[e] / static_cast<float>(size));
   }
 };
 
