@@ -1,7 +1,7 @@
 #pragma once
-// Settings of near + far that the comparisons measure, each with its clusters from the cascade and from keys alone.
+// The library's presets, each with its clusters from the cascade and from keys alone.
 
-#include "cascada/attention_options.hpp"
+#include "cascada/presets.hpp"
 
 namespace bench {
 
@@ -19,13 +19,17 @@ struct preset {
   cascada::attention_options attention;
 };
 
+constexpr preset of(const char* name, features from, const cascada::preset& given) {
+  return {name, from, given.selection.threshold, given.attention};
+}
+
 constexpr preset presets[] = {
-    {"balanced", features::residual, 0.5f, {.leaf_threshold = 0.7f, .open_above = 0.01f}},
-    {"balanced", features::none, 0.5f, {.leaf_threshold = 0.7f, .open_above = 0.01f}},
-    {"accurate", features::residual, 0.5f, {.leaf_threshold = 0.7f, .open_above = 0.005f}},
-    {"accurate", features::none, 0.5f, {.leaf_threshold = 0.7f, .open_above = 0.005f}},
-    {"fast", features::residual, 0.5f, {.leaf_threshold = 0.6f, .open_above = 0.02f}},
-    {"fast", features::none, 0.5f, {.leaf_threshold = 0.6f, .open_above = 0.02f}},
+    of("balanced", features::residual, cascada::presets::balanced),
+    of("balanced", features::none, cascada::presets::balanced),
+    of("accurate", features::residual, cascada::presets::accurate),
+    of("accurate", features::none, cascada::presets::accurate),
+    of("fast", features::residual, cascada::presets::fast),
+    of("fast", features::none, cascada::presets::fast),
 };
 
 }  // namespace bench

@@ -194,7 +194,7 @@ class Attention:
 class Leaves:
     """The steps that make the leaves of one KV head. Its k and v are [T, dim], columns of arrays of one shape."""
 
-    def __init__(self, library, rows, leaf=16, moments=8):
+    def __init__(self, library, rows, leaf=16, moments=4):
         self._c = library.c
         tokens, dim = rows.shape
         self._stride = rows.strides[0] // rows.itemsize

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/presets.hpp"
 #include "cascada/selection_options.hpp"
 #include "engine/arguments.hpp"
 #include "engine/error.hpp"
@@ -41,7 +42,7 @@ inline constexpr setting_help shared_settings[] = {
     {"leaves", "NAME", "how a cluster's tokens form leaves: by order or by keys (keys)"},
     {"leaf_threshold", "X", "leaves by keys: least cosine with a leaf's first key, in (0, 1] (0.7)"},
     {"leaf", "N", "tokens of a leaf at most (16)"},
-    {"moments", "N", "groups of key dimensions that correct a leaf's logit, or 0 (8)"},
+    {"moments", "N", "groups of key dimensions that correct a leaf's logit, or 0 (4)"},
     {"open_above", "X", "share of the softmax above which a leaf opens, in (0, 1) (0.01)"},
     {"tile", "N", "tokens that open leaves together; divides the chunk (16)"},
 };
@@ -56,9 +57,17 @@ inline void print_settings(const setting_names& names, std::FILE* out) {
 
 namespace detail {
 
-inline cascada::attention_options read_attention(setting_reader& from) {
+/// What a setting begins with: the library's defaults, or a preset of it.
+inline cascada::preset read_preset(setting_reader& from) {
+  namespace presets = cascada::presets;
+  cascada::preset base;
+  from.choice("preset", base,
+              {{"accurate", presets::accurate}, {"balanced", presets::balanced}, {"fast", presets::fast}});
+  return base;
+}
+
+inline cascada::attention_options read_attention(setting_reader& from, cascada::attention_options a) {
   using namespace cascada;
-  attention_options a;
   from.choice("keys", a.keys,
               {{"all", key_set::all},
                {"representatives", key_set::representatives},
@@ -81,13 +90,14 @@ inline cascada::attention_options read_attention(setting_reader& from) {
 
 }  // namespace detail
 
-/// The mode that a JSON object describes: `name` and `source` (cascade, random, positions, none), the settings above,
-/// and the library's switches `keys`, `queries`, `open`, `causal` and `weighted`. One sentence for what is unknown, of
-/// the wrong type, out of range, or in contradiction.
+/// The mode that a JSON object describes: `name`, `preset` and `source` (cascade, random, positions, none), the
+/// settings above, and the library's switches `keys`, `queries`, `open`, `causal` and `weighted`. One sentence for what
+/// is unknown, of the wrong type, out of range, or in contradiction.
 inline attention_mode mode_of(const nlohmann::json& described, const setting_names& spelling) {
   using namespace cascada;
   setting_reader from(described, spelling);
-  attention_mode mode{.options = detail::read_attention(from)};
+  const preset   base = detail::read_preset(from);
+  attention_mode mode{.selection = base.selection, .options = detail::read_attention(from, base.attention)};
   const auto&    options    = mode.options;
   const bool     far        = options.keys == key_set::near_and_far;
   const bool     compressed = far || options.keys == key_set::representatives;
