@@ -50,7 +50,7 @@ def expand(points, quick):
             for axis, values in family.get("curve", {}).items():
                 for value in values[:2] if quick else values:
                     stages[0].append({"role": role, "family": name, "label": f"{axis} {value}",
-                                      "setting": family["setting"] | {axis: value}})
+                                      "value": value, "setting": family["setting"] | {axis: value}})
             if quick:
                 continue
             axes = family.get("axes", {}) | (points.get("axes", {}) if name in points.get("axes_of", []) else {})

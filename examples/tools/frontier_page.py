@@ -38,8 +38,9 @@ def draw(records, path):
         for row, key in enumerate(("perplexity_ratio", "divergence")):
             axes = grid[row][column]
             for name, (colour, marker) in look.items():
-                curve = sorted((record["time_to_dense"], record[key]) for record in here
-                               if record["family"] == name and record["role"] != "axis")
+                curve = [(record["time_to_dense"], record[key])
+                         for record in sorted((record for record in here if record["family"] == name
+                                               and record["role"] != "axis"), key=lambda one: one["value"])]
                 others = [(record["time_to_dense"], record[key]) for record in here
                           if record["family"] == name and record["role"] == "axis"]
                 if curve:
@@ -52,7 +53,7 @@ def draw(records, path):
         grid[0][column].axhline(1, color="#333333", linewidth=1)
         grid[0][column].set_title(f"Perplexity relative to dense: T = {length}")
         grid[1][column].set_title(f"KL from dense, nats: T = {length}")
-        grid[1][column].set_yscale("log")
+        grid[1][column].set_yscale("log", nonpositive="mask")
         grid[1][column].set_xlabel("selection + attention, time of dense attention's")
     for axes in grid[0]:
         plot.scale_ratios(axes, [record["perplexity_ratio"] for record in records])
