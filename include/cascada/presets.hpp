@@ -20,19 +20,19 @@ namespace presets {
 /// At most 0.3 % of perplexity at 8192 tokens.
 inline constexpr preset accurate = {
     .selection = {.threshold = 0.4f},
-    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.003f},
+    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.002f},
 };
 
 /// At most 1 %.
 inline constexpr preset balanced = {
     .selection = {.threshold = 0.4f},
-    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.008f},
+    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.007f},
 };
 
 /// At most 3 %.
 inline constexpr preset fast = {
     .selection = {.threshold = 0.4f},
-    .attention = {.leaf_threshold = 0.7f, .open_above = 0.012f},
+    .attention = {.leaf_threshold = 0.7f, .open_above = 0.01f},
 };
 
 }  // namespace presets
