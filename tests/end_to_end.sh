@@ -20,4 +20,18 @@ build/venv/bin/python tests/check_report.py "$scratch"/{compressed,window,single
 examples/paper_table.sh --lengths 128,256 --thresholds 0.7,0.8 --output "$scratch/table" | tee "$scratch/lines"
 build/venv/bin/python tests/check_paper_table.py "$scratch/table" "$scratch/lines" "$scratch/compressed/report.json"
 
+build/venv/bin/python tests/check_frontier.py points "$scratch/points.json"
+sweep() {
+  examples/frontier.sh --points "$scratch/points.json" --texts handbook --lengths 256 --output "$scratch/frontier" "$@"
+}
+sweep
+sweep --presets --windows 3
+build/venv/bin/python tests/check_frontier.py "$scratch/frontier"
+# What is there is not run again; a line that a stopped run left half written is.
+file=$scratch/frontier/runs/handbook-256-512.jsonl
+truncate -s -9 "$file"
+sweep --presets --windows 3 2>"$scratch/again"
+[ "$(grep -c '0 of 2 points' "$scratch/again")" -eq 2 ] && grep -q '1 of 2 points' "$scratch/again"
+[ "$(wc -l <"$file")" -eq 2 ]
+
 build/venv/bin/python tests/convert_gguf.py

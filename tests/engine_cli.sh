@@ -105,6 +105,15 @@ refused 'no model.safetensors and no model.safetensors.index.json' "$main_job" -
 refused 'no text' "$main_job" --text absent --output out
 "$main_job" --help | grep -q -- --open-above
 
+sweep=$here/../examples/frontier.sh
+refused 'unknown option --bogus' "$sweep" --bogus
+refused 'needs a value' "$sweep" --texts
+refused 'no list of lengths' "$sweep" --lengths 2048,long
+refused 'no number' "$sweep" --windows 0
+refused 'no file' "$sweep" --points absent
+refused 'no config.json' "$sweep" --model "$scratch" --output out
+"$sweep" --help | grep -q -- --presets
+
 table=$here/../examples/paper_table.sh
 refused 'unknown option --bogus' "$table" --bogus
 refused 'needs a value' "$table" --lengths
