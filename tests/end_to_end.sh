@@ -11,7 +11,8 @@ trap 'rm -rf "$scratch"' EXIT
 small=(--length 256 --chunk 64 --sweep none)
 examples/run.sh "${small[@]}" --window 64 --output "$scratch/compressed"
 # A window that reaches everything: near + far is dense bit for bit.
-examples/run.sh "${small[@]}" --window 256 --modes dense,near-far-closed,near-far,near-far-grouped --output "$scratch/window"
+examples/run.sh "${small[@]}" --window 256 --modes dense,near-far-closed,near-far,near-far-grouped \
+  --output "$scratch/window"
 # Each KV head's own keys, every one its own representative: leaves of one token are exact, up to rounding.
 examples/run.sh "${small[@]}" --window 0 --features keys --threshold 1 --modes dense,near-far-closed,near-far \
   --output "$scratch/single"
