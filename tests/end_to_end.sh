@@ -11,7 +11,8 @@ trap 'rm -rf "$scratch"' EXIT
 small=(--length 256 --chunk 64 --sweep none)
 examples/run.sh "${small[@]}" --window 64 --output "$scratch/compressed"
 # A window that reaches everything: near + far is dense bit for bit.
-examples/run.sh "${small[@]}" --window 256 --modes dense,near-far-closed,near-far,near-far-grouped --output "$scratch/window"
+examples/run.sh "${small[@]}" --window 256 --modes dense,near-far-closed,near-far,near-far-grouped \
+  --output "$scratch/window"
 # Each KV head's own keys, every one its own representative: leaves of one token are exact, up to rounding.
 examples/run.sh "${small[@]}" --window 0 --features keys --threshold 1 --modes dense,near-far-closed,near-far \
   --output "$scratch/single"
@@ -19,6 +20,20 @@ build/venv/bin/python tests/check_report.py "$scratch"/{compressed,window,single
 
 examples/paper_table.sh --lengths 128,256 --thresholds 0.7,0.8 --output "$scratch/table" | tee "$scratch/lines"
 build/venv/bin/python tests/check_paper_table.py "$scratch/table" "$scratch/lines" "$scratch/compressed/report.json"
+
+build/venv/bin/python tests/check_frontier.py points "$scratch/points.json"
+sweep() {
+  examples/frontier.sh --points "$scratch/points.json" --texts handbook --lengths 256 --output "$scratch/frontier" "$@"
+}
+sweep
+sweep --presets --windows 3
+build/venv/bin/python tests/check_frontier.py "$scratch/frontier"
+# What is there is not run again; a line that a stopped run left half written is.
+file=$scratch/frontier/runs/handbook-256-512.jsonl
+truncate -s -9 "$file"
+sweep --presets --windows 3 2>"$scratch/again"
+[ "$(grep -c '0 of 2 points' "$scratch/again")" -eq 2 ] && grep -q '1 of 2 points' "$scratch/again"
+[ "$(wc -l <"$file")" -eq 2 ]
 
 build/venv/bin/python tests/convert_gguf.py
 text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence

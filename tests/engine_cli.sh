@@ -132,7 +132,8 @@ refused_points 'point 1: causal must be true or false' '{"points": [{"causal": 1
 refused_points 'point 1: name must be a text' '{"points": [{"name": 1}]}'
 refused_points 'point 1: source cannot be none' '{"points": [{"source": "none"}]}'
 refused_points 'point 1: these options' '{"points": [{"queries": "grouped"}]}'
-refused '61 tokens; 62' "$frontier" --model "$here/golden" --tokens tokens --length 60 --skip 2 --points good.json --output out
+refused '61 tokens; 62' "$frontier" --model "$here/golden" --tokens tokens --length 60 --skip 2 --points good.json \
+  --output out
 
 main_job=$here/../examples/run.sh
 refused 'unknown option --bogus' "$main_job" --bogus
@@ -142,6 +143,15 @@ cp "$here"/golden/gptj-sharded/config.json lying && touch lying/tokenizer.json &
 refused 'no model.safetensors and no model.safetensors.index.json' "$main_job" --model "$scratch/lying" --output out
 refused 'no text' "$main_job" --text absent --output out
 "$main_job" --help | grep -q -- --open-above
+
+sweep=$here/../examples/frontier.sh
+refused 'unknown option --bogus' "$sweep" --bogus
+refused 'needs a value' "$sweep" --texts
+refused 'no list of lengths' "$sweep" --lengths 2048,long
+refused 'no number' "$sweep" --windows 0
+refused 'no file' "$sweep" --points absent
+refused 'no config.json' "$sweep" --model "$scratch" --output out
+"$sweep" --help | grep -q -- --presets
 
 table=$here/../examples/paper_table.sh
 refused 'unknown option --bogus' "$table" --bogus

@@ -165,17 +165,24 @@ def collect(points, measured, lengths, names):
     return out
 
 
+def lengths_of(arguments, otherwise):
+    return [int(length) for length in (arguments.lengths or otherwise).split(",")]
+
+
 def sweep(arguments, points):
-    lengths = [int(length) for length in (arguments.lengths or ("1024" if arguments.quick else "2048,4096,8192")).split(",")]
+    lengths = lengths_of(arguments, "1024" if arguments.quick else "2048,4096,8192")
     names = arguments.texts.split(",")
     stages = expand(points, arguments.quick)
     measured = runs(arguments)
+
+    def publish():
+        frontier_page.write(collect(sum(stages, []), measured, lengths, names), arguments, machine(arguments))
     for stage in stages:
         for length in lengths:
             for name in names:
-                if stage and measured.measure(stage, name, length, 0):  # a picture of what is there so far
-                    frontier_page.write(collect(sum(stages, []), measured, lengths, names), arguments, machine(arguments))
-    frontier_page.write(collect(sum(stages, []), measured, lengths, names), arguments, machine(arguments))
+                if stage and measured.measure(stage, name, length, 0):
+                    publish()  # what is there so far
+    publish()
     print(f"\nWritten: {arguments.output}/README.md, frontier.json, frontier.png")
 
 
@@ -186,7 +193,7 @@ def upper_bound(values):
 
 
 def check_presets(arguments, points):
-    lengths = [int(length) for length in (arguments.lengths or ("512" if arguments.quick else "8192")).split(",")]
+    lengths = lengths_of(arguments, "512" if arguments.quick else "8192")
     names = arguments.texts.split(",")
     if len(names) * int(arguments.windows) < 2:
         fail("a bound takes two windows at least")

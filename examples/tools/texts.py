@@ -47,7 +47,7 @@ def extract(name, folder):
     for pattern in patterns:
         found = sorted(pathlib.Path(folder).glob(pattern))
         if not found:
-            fail(f"this edition of {package} has no {pattern}: texts are named for Debian 12; leave {name} out of --texts")
+            fail(f"this edition of {package} has no {pattern}; texts are of Debian 12, and --texts can leave out {name}")
         text += "\n".join(read(path) for path in found)
     start = 0 if begin is None else text.find(begin)
     if start < 0:
