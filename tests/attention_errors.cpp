@@ -1,9 +1,11 @@
 // Attention refuses what makes no sense, and leaves the output as it was.
 
 #include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
-#include "attention_data.hpp"
+#include "attention_refusals.hpp"
 #include "catch.hpp"
 
 using namespace cascada;
@@ -11,43 +13,19 @@ using namespace tests;
 
 namespace {
 
-constexpr index_t T = 6, heads = 4, kv_heads = 2, key_dim = 3, value_dim = 5;
-constexpr index_t huge = std::numeric_limits<index_t>::max();
-
-/// A call that is right until one part of it is spoilt.
-struct call {
-  attention_options            options;
-  std::vector<float>           q_data     = std::vector<float>(T * heads * key_dim, 1.0f);
-  std::vector<float>           k_data     = std::vector<float>(T * kv_heads * key_dim, 1.0f);
-  std::vector<float>           v_data     = std::vector<float>(T * kv_heads * value_dim, 1.0f);
-  std::vector<float>           result     = std::vector<float>(T * heads * value_dim, 42.0f);
-  heads_view<const float>      q          = packed_heads<const float>(q_data.data(), T, heads, key_dim);
-  heads_view<const float>      k          = packed_heads<const float>(k_data.data(), T, kv_heads, key_dim);
-  heads_view<const float>      v          = packed_heads<const float>(v_data.data(), T, kv_heads, value_dim);
-  heads_view<float>            out        = packed_heads(result.data(), T, heads, value_dim);
-  std::vector<selection>       selections = {identity_selection(T)};
-  std::vector<representatives> views_     = views(selections);
-  std::vector<index_t>         offsets    = {};
-
-  call()            = default;
-  call(const call&) = delete;
-
-  status run() {
-    attention<float> attention(options);
-    return attention(q, strided_kv<float>{k, v}, views_, out, offsets);
-  }
-
-  bool untouched() const { return result == std::vector<float>(result.size(), 42.0f); }
-};
-
-template <class Spoil>
-void refuses(const char* what, status expected, Spoil spoil) {
+void check_refused(const char* what, status expected, void (*spoil)(call&)) {
   CAPTURE(what);
   call c;
   spoil(c);
   const status answer = c.run();
   CHECK(answer == expected);
+  CHECK(std::string(message(answer)) == message(expected));
   CHECK(c.untouched());
+}
+
+template <std::size_t N>
+void check_refused(const cause (&causes)[N]) {
+  for (const cause& one : causes) check_refused(message(one.answer), one.answer, one.spoil);
 }
 
 status of(const attention_options& options) {
@@ -55,69 +33,103 @@ status of(const attention_options& options) {
   c.options           = options;
   const status answer = c.run();
   CHECK(answer == check(options));
+  CHECK(std::string(message(answer)) == message(check(options)));
   CHECK(c.untouched() == (answer != status::ok));
   return answer;
 }
 
 }  // namespace
 
-TEST_CASE("attention: the call that is spoilt below is right", "[errors]") {
+TEST_CASE("attention: the calls that are spoilt below are right", "[errors]") {
+  for (const layout used : {layout::strided, layout::transposed, layout::paged, layout::own}) {
+    call c;
+    c.used = used;
+    CHECK(c.run() == status::ok);
+    CHECK_FALSE(c.untouched());
+  }
+}
+
+TEST_CASE("attention: q and out", "[errors]") { check_refused(of_q_and_out); }
+TEST_CASE("attention: keys and values", "[errors]") { check_refused(of_kv); }
+TEST_CASE("attention: shapes that do not fit each other", "[errors]") { check_refused(of_shapes); }
+TEST_CASE("attention: selections", "[errors]") { check_refused(of_selections); }
+TEST_CASE("attention: options", "[errors]") { check_refused(of_options); }
+
+TEST_CASE("attention: no two causes of refusal share a sentence, and none has the sentence of its kind", "[errors]") {
+  std::vector<std::string> sentences;
+  const auto               collect = [&](const auto& causes) {
+    for (const cause& one : causes) {
+      call c;
+      one.spoil(c);
+      sentences.emplace_back(message(c.run()));
+    }
+  };
+  collect(of_q_and_out), collect(of_kv), collect(of_shapes), collect(of_selections), collect(of_options);
+  for (int code = 0; code <= static_cast<int>(status::device_error); ++code)
+    sentences.emplace_back(message(static_cast<status::code>(code)));
+  for (std::size_t a = 0; a < sentences.size(); ++a)
+    for (std::size_t b = 0; b < a; ++b) {
+      CAPTURE(a, b);
+      CHECK(sentences[a] != sentences[b]);
+    }
+}
+
+TEST_CASE("attention: other ways to the same causes", "[errors]") {
+  const status number = of_selections[0].answer;
+  check_refused("neither one nor one per KV head", number, [](call& c) { c.views_.resize(3, c.views_[0]); });
+  check_refused("one for two sequences", number, [](call& c) { c.cut(0, 3, T); });
+  check_refused("one for no sequences", shape_of("sequence_offsets does not end at q.tokens"),
+                [](call& c) { c.cut(0); });
+  check_refused("an offset past the end", shape_of("sequence_offsets descends"), [](call& c) { c.cut(0, T + 1, T); });
+  check_refused("the second KV head's", selection_of("representatives.rep names a token after the one it stands for"),
+                [](call& c) {
+                  c.selections.push_back(identity_selection(T));
+                  c.selections[1].rep[0] = 1;
+                  c.views_               = views(c.selections);
+                });
+  check_refused("more heads for q than for kv, no multiple", shape_of("q.heads is no multiple of kv.kv_heads()"),
+                [](call& c) { c.q.heads = c.out.heads = 1; });
+  check_refused("sizes that overflow with tokens",
+                {status::too_large,
+                 "kv.values.tokens times kv.values.token_stride plus kv.values.heads times kv.values.head_stride "
+                 "overflows"},
+                [](call& c) {
+                  c.q.tokens = c.k.tokens = c.v.tokens = c.out.tokens = huge;
+                  c.v.token_stride                                    = std::int64_t{1} << 40;
+                });
+}
+
+TEST_CASE("attention: the sentence of a caller's own view is passed on", "[errors]") {
+  check_refused("own", {status::device_error, "the pages were evicted"}, [](call& c) {
+    c.used = layout::own, c.own.answer = {status::device_error, "the pages were evicted"};
+  });
+}
+
+TEST_CASE("attention: offsets of no sequences and of no tokens", "[errors]") {
+  const auto    none   = [](call& c) { c.q.tokens = c.k.tokens = c.v.tokens = c.out.tokens = 0; };
+  const index_t zero[] = {0, 0, 0}, one[] = {1};
+  for (const std::size_t count : {0u, 1u, 2u, 3u}) {
+    CAPTURE(count);
+    call c;
+    none(c);
+    c.offsets = {zero, count};
+    c.views_.assign(count == 0 ? 1 : count - 1, {});
+    CHECK(c.run() == status::ok);
+    c.q.data = nullptr, c.k.data = nullptr, c.v.data = nullptr, c.out.data = nullptr;
+    c.q.dim = c.out.dim = 0, c.k.dim = -1, c.v.dim = huge;
+    CHECK(c.run() == status::ok);
+    CHECK(c.untouched());
+    c.views_.resize(5);  // neither 1 to 2 sequences nor 2 to 4 of their KV heads
+    CHECK(std::string(message(c.run())) == message(of_selections[0].answer));
+  }
   call c;
-  CHECK(c.run() == status::ok);
-  CHECK_FALSE(c.untouched());
-}
-
-TEST_CASE("attention: invalid shapes", "[errors]") {
-  const auto bad = status::invalid_shape;
-  refuses("null q", bad, [](call& c) { c.q.data = nullptr; });
-  refuses("null k", bad, [](call& c) { c.k.data = nullptr; });
-  refuses("null v", bad, [](call& c) { c.v.data = nullptr; });
-  refuses("null out", bad, [](call& c) { c.out.data = nullptr; });
-  refuses("T < 0", bad, [](call& c) { c.q.tokens = c.k.tokens = c.v.tokens = c.out.tokens = -1; });
-  refuses("no key columns", bad, [](call& c) { c.q.dim = c.k.dim = 0; });
-  refuses("no value columns", bad, [](call& c) { c.v.dim = c.out.dim = 0; });
-  refuses("no heads", bad, [](call& c) { c.q.heads = c.out.heads = 0; });
-  refuses("no KV heads", bad, [](call& c) { c.k.heads = c.v.heads = 0; });
-  refuses("rows of a head overlap", bad, [](call& c) { c.q.head_stride = key_dim - 1; });
-  refuses("tokens overlap", bad, [](call& c) { c.out.token_stride = value_dim - 1; });
-  refuses("keys overlap", bad, [](call& c) { c.k.token_stride = key_dim - 1; });
-  refuses("key_dim differs", bad, [](call& c) { c.q.dim = key_dim - 1; });
-  refuses("value_dim differs", bad, [](call& c) { c.out.dim = value_dim - 1; });
-  refuses("out has other heads", bad, [](call& c) { c.out.heads = heads - 2; });
-  refuses("heads are no multiple of KV heads", bad, [](call& c) { c.q.heads = c.out.heads = 3; });
-  refuses("out is too short", bad, [](call& c) { c.out.tokens = T - 1; });
-  refuses("other tokens in kv", bad, [](call& c) { c.k.tokens = c.v.tokens = T - 1; });
-  refuses("other tokens in k and v", bad, [](call& c) { c.v.tokens = T - 1; });
-  refuses("offsets do not begin at 0", bad, [](call& c) { c.offsets = {1, T}; });
-  refuses("offsets do not end at T", bad, [](call& c) { c.offsets = {0, T - 1}; });
-  refuses("offsets descend", bad, [](call& c) { c.offsets = {0, 4, 3, T}; });
-  refuses("one offset", bad, [](call& c) { c.offsets = {0}; });
-}
-
-TEST_CASE("attention: sizes whose product overflows", "[errors]") {
-  refuses("q", status::too_large, [](call& c) { c.q.token_stride = std::numeric_limits<std::int64_t>::max() / 2; });
-  refuses("out", status::too_large, [](call& c) { c.out.head_stride = std::numeric_limits<std::int64_t>::max() / 2; });
-  refuses("v", status::too_large, [](call& c) {
-    c.q.tokens = c.k.tokens = c.v.tokens = c.out.tokens = huge;
-    c.v.token_stride                                    = std::int64_t{1} << 40;
-  });
-}
-
-TEST_CASE("attention: invalid selections", "[errors]") {
-  const auto bad = status::invalid_representatives;
-  refuses("none", bad, [](call& c) { c.views_.clear(); });
-  refuses("neither one nor one per KV head", bad, [](call& c) { c.views_.resize(3, c.views_[0]); });
-  refuses("one for two sequences", bad, [](call& c) { c.offsets = {0, 3, T}; });
-  refuses("of another length", bad, [](call& c) { c.views_[0].rep = c.views_[0].rep.first(T - 1); });
-  refuses("rep(i) > i", bad, [](call& c) { c.selections[0].rep[2] = 3; });
-  refuses("rep(i) is no representative", bad, [](call& c) { c.selections[0].rep[3] = 1, c.selections[0].rep[1] = 0; });
-  refuses("unsorted", bad, [](call& c) { std::swap(c.selections[0].indices[1], c.selections[0].indices[2]); });
-  refuses("counts that do not add up", bad, [](call& c) { c.selections[0].counts[1] = 2; });
-  refuses("the second KV head's", bad, [](call& c) {
-    c.selections.push_back(identity_selection(T));
-    c.selections[1].rep[0] = 1;
-    c.views_               = views(c.selections);
-  });
+  none(c);
+  c.offsets = one;
+  CHECK(std::string(message(c.run())) == "sequence_offsets does not begin at 0");
+  call whole;
+  whole.offsets = {zero, std::size_t{0}};  // no offsets, whatever their address
+  CHECK(whole.run() == status::ok);
+  CHECK_FALSE(whole.untouched());
 }
 
 TEST_CASE("attention: selections are not looked at where nothing is selected", "[errors]") {

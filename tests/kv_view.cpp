@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
@@ -49,6 +50,11 @@ void check_elements(const KV& kv) {
       for (index_t c = 0; c < value_dim; ++c) wrong += kv.value(t, h)[c] != value_element(t, h, c);
     }
   CHECK(wrong == 0);
+}
+
+void check_answer(status answer, status expected) {
+  CHECK(answer == expected);
+  CHECK(std::string(message(answer)) == message(expected));
 }
 
 /// Rows [tokens, heads, dim] with gaps between heads and between tokens.
@@ -109,32 +115,42 @@ TEST_CASE("kv_view: bfloat16 elements are read as float", "[kv_view]") {
 }
 
 TEST_CASE("kv_view: strided rows that cannot be read", "[kv_view][errors]") {
-  float             memory = 0;  // never read
-  strided_kv<float> kv{{&memory, T, heads, key_dim, 6, 3}, {&memory, T, heads, value_dim, 10, 5}};
-  REQUIRE(kv.check() == status::ok);
-  auto expected = status::invalid_shape;
-  SECTION("null keys") { kv.keys.data = nullptr; }
-  SECTION("null values") { kv.values.data = nullptr; }
-  SECTION("negative tokens") { kv.keys.tokens = kv.values.tokens = -1; }
-  SECTION("tokens differ") { --kv.values.tokens; }
-  SECTION("heads differ") { --kv.values.heads; }
-  SECTION("no heads") { kv.keys.heads = kv.values.heads = 0; }
-  SECTION("no key columns") { kv.keys.dim = 0; }
-  SECTION("no value columns") { kv.values.dim = 0; }
-  SECTION("keys of tokens overlap") { kv.keys.token_stride = 2; }
-  SECTION("keys of heads overlap") { kv.keys.head_stride = 2; }
-  SECTION("values of tokens overlap") { kv.values.token_stride = 4; }
-  SECTION("values of heads overlap") { kv.values.head_stride = 4; }
-  SECTION("a negative stride") { kv.keys.token_stride = -6; }
+  constexpr std::int64_t far    = std::numeric_limits<std::int64_t>::max() / 4;
+  float                  memory = 0;  // never read
+  strided_kv<float>      kv{{&memory, T, heads, key_dim, 6, 3}, {&memory, T, heads, value_dim, 10, 5}};
+  check_answer(kv.check(), status::ok);
+  auto        code = status::invalid_shape;
+  const char* why  = "";
+  SECTION("null keys") { kv.keys.data = nullptr, why = "kv.keys.data is null"; }
+  SECTION("null values") { kv.values.data = nullptr, why = "kv.values.data is null"; }
+  SECTION("negative tokens") { kv.keys.tokens = kv.values.tokens = -1, why = "kv.keys.tokens is negative"; }
+  SECTION("negative tokens of values") { kv.values.tokens = -1, why = "kv.values.tokens is negative"; }
+  SECTION("tokens differ") { --kv.values.tokens, why = "kv.values.tokens differs from kv.keys.tokens"; }
+  SECTION("no values of tokens") { kv.values.tokens = 0, why = "kv.values.tokens differs from kv.keys.tokens"; }
+  SECTION("heads differ") { --kv.values.heads, why = "kv.values.heads differs from kv.keys.heads"; }
+  SECTION("no heads") { kv.keys.heads = kv.values.heads = 0, why = "kv.keys.heads is less than 1"; }
+  SECTION("no heads of values") { kv.values.heads = 0, why = "kv.values.heads is less than 1"; }
+  SECTION("no key columns") { kv.keys.dim = 0, why = "kv.keys.dim is less than 1"; }
+  SECTION("no value columns") { kv.values.dim = 0, why = "kv.values.dim is less than 1"; }
+  const char* keys_overlap = "kv.keys.token_stride is less than kv.keys.dim";
+  SECTION("keys of tokens overlap") { kv.keys.token_stride = 2, why = keys_overlap; }
+  SECTION("a negative stride") { kv.keys.token_stride = -6, why = keys_overlap; }
+  SECTION("keys of heads overlap") { kv.keys.head_stride = 2, why = "kv.keys.head_stride is less than kv.keys.dim"; }
+  SECTION("values of tokens overlap") {
+    kv.values.token_stride = 4, why = "kv.values.token_stride is less than kv.values.dim";
+  }
+  SECTION("values of heads overlap") {
+    kv.values.head_stride = 4, why = "kv.values.head_stride is less than kv.values.dim";
+  }
   SECTION("sizes that overflow") {
-    kv.keys.token_stride = std::numeric_limits<std::int64_t>::max() / 4;
-    expected             = status::too_large;
+    kv.keys.token_stride = far, code = status::too_large;
+    why = "kv.keys.tokens times kv.keys.token_stride plus kv.keys.heads times kv.keys.head_stride overflows";
   }
   SECTION("sizes that overflow in bytes only") {
-    kv.values.head_stride = std::numeric_limits<std::int64_t>::max() / 4;
-    expected              = status::too_large;
+    kv.values.head_stride = far, code = status::too_large;
+    why = "kv.values.tokens times kv.values.token_stride plus kv.values.heads times kv.values.head_stride overflows";
   }
-  CHECK(kv.check() == expected);
+  check_answer(kv.check(), {code, why});
 }
 
 TEST_CASE("kv_view: no tokens, one token and one head need no strides", "[kv_view][errors]") {
@@ -146,21 +162,31 @@ TEST_CASE("kv_view: no tokens, one token and one head need no strides", "[kv_vie
         status::ok);
 }
 
+TEST_CASE("kv_view: no tokens is no error, whatever their columns and data", "[kv_view][errors]") {
+  for (const index_t dim : {0, -1, std::numeric_limits<index_t>::max()}) {
+    CAPTURE(dim);
+    CHECK(strided_kv<float>{{nullptr, 0, heads, dim}, {nullptr, 0, heads, dim}}.check() == status::ok);
+    CHECK(transposed_value_kv<float>{{nullptr, 0, heads, dim}, nullptr, dim}.check() == status::ok);
+    CHECK(paged_kv<float>{{nullptr, 0, heads, dim}, {nullptr, 0, heads, dim}, {}, page, 0}.check() == status::ok);
+  }
+}
+
 TEST_CASE("kv_view: transposed values that cannot be read", "[kv_view][errors]") {
   float                      memory = 0;
   transposed_value_kv<float> kv{{&memory, T, heads, key_dim, 6, 3}, &memory, value_dim, value_dim * T, T};
-  REQUIRE(kv.check() == status::ok);
-  auto expected = status::invalid_shape;
-  SECTION("keys") { kv.keys.token_stride = 2; }
-  SECTION("null values") { kv.values = nullptr; }
-  SECTION("no value columns") { kv.dim = 0; }
-  SECTION("columns overlap") { kv.dim_stride = T - 1; }
-  SECTION("heads overlap") { kv.head_stride = T - 1; }
+  check_answer(kv.check(), status::ok);
+  auto        code = status::invalid_shape;
+  const char* why  = "";
+  SECTION("keys") { kv.keys.token_stride = 2, why = "kv.keys.token_stride is less than kv.keys.dim"; }
+  SECTION("null values") { kv.values = nullptr, why = "kv.values is null"; }
+  SECTION("no value columns") { kv.dim = 0, why = "kv.dim is less than 1"; }
+  SECTION("columns overlap") { kv.dim_stride = T - 1, why = "kv.dim_stride is less than kv.keys.tokens"; }
+  SECTION("heads overlap") { kv.head_stride = T - 1, why = "kv.head_stride is less than kv.keys.tokens"; }
   SECTION("sizes that overflow") {
-    kv.dim_stride = std::numeric_limits<std::int64_t>::max() / 2;
-    expected      = status::too_large;
+    kv.dim_stride = std::numeric_limits<std::int64_t>::max() / 2, code = status::too_large;
+    why = "kv.dim times kv.dim_stride plus kv.keys.heads times kv.head_stride overflows";
   }
-  CHECK(kv.check() == expected);
+  check_answer(kv.check(), {code, why});
 }
 
 TEST_CASE("kv_view: pages that cannot be read", "[kv_view][errors]") {
@@ -168,16 +194,27 @@ TEST_CASE("kv_view: pages that cannot be read", "[kv_view][errors]") {
   std::vector<index_t> blocks{3, 0, 4};
   paged_kv<float>      kv{
       {&memory, pages * page, heads, key_dim, 6, 3}, {&memory, pages * page, heads, value_dim, 10, 5}, blocks, page, T};
-  REQUIRE(kv.check() == status::ok);
-  SECTION("the pool") { kv.keys.token_stride = 2; }
-  SECTION("negative length") { kv.length = -1; }
-  SECTION("pages of nothing") { kv.block_tokens = 0; }
-  SECTION("a table too short") { kv.block_table = kv.block_table.first(2); }
-  SECTION("a page before the pool") { blocks[1] = -1; }
-  SECTION("a page after the pool") { blocks[2] = pages; }
-  SECTION("a page that the pool holds in part") { kv.keys.tokens = kv.values.tokens = pages * page - 1; }
-  SECTION("a page far after the pool") { blocks[0] = std::numeric_limits<index_t>::max(); }
-  CHECK(kv.check() == status::invalid_shape);
+  check_answer(kv.check(), status::ok);
+  const char* why    = "";
+  const char* beyond = "kv.block_table has a block that does not lie in kv.keys.tokens";
+  SECTION("the pool") { kv.keys.token_stride = 2, why = "kv.keys.token_stride is less than kv.keys.dim"; }
+  SECTION("negative length") { kv.length = -1, why = "kv.length is negative"; }
+  SECTION("pages of nothing") { kv.block_tokens = 0, why = "kv.block_tokens is less than 1"; }
+  SECTION("a table too short") {
+    kv.block_table = kv.block_table.first(2), why = "kv.block_table has fewer blocks than kv.length tokens fill";
+  }
+  SECTION("no table") { kv.block_table = {}, why = "kv.block_table has fewer blocks than kv.length tokens fill"; }
+  SECTION("a table at no address") {
+    kv.block_table = {static_cast<const index_t*>(nullptr), 3}, why = "kv.block_table is null";
+  }
+  SECTION("a page before the pool") { blocks[1] = -1, why = "kv.block_table has a negative block"; }
+  SECTION("a page after the pool") { blocks[2] = pages, why = beyond; }
+  SECTION("a page that the pool holds in part") { kv.keys.tokens = kv.values.tokens = pages * page - 1, why = beyond; }
+  SECTION("a page far after the pool") { blocks[0] = std::numeric_limits<index_t>::max(), why = beyond; }
+  SECTION("a page of more tokens than the pool") {
+    kv.block_tokens = std::numeric_limits<index_t>::max(), why = beyond;
+  }
+  check_answer(kv.check(), {status::invalid_shape, why});
 }
 
 TEST_CASE("kv_view: entries of the table past the length are not looked at", "[kv_view]") {
@@ -189,5 +226,5 @@ TEST_CASE("kv_view: entries of the table past the length are not looked at", "[k
   kv.length = 3 * page;
   CHECK(kv.check() == status::ok);
   kv.length = 3 * page + 1;
-  CHECK(kv.check() == status::invalid_shape);
+  check_answer(kv.check(), {status::invalid_shape, "kv.block_table has a negative block"});
 }

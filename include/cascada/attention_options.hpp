@@ -113,36 +113,68 @@ struct attention_options {
 /// Leaves that do not open stay as far from their tokens as this many nats of correction say, at most.
 inline constexpr float largest_correction = 4;
 
-/// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
-/// sizes out of range, `too_large` for a scale that overflows in base 2.
-[[nodiscard]] CASCADA_INLINE constexpr status check(const attention_options& options) noexcept {
-  if (options.window < 0 || options.chunk < 1 || options.sink_tokens < 0 || options.leaf < 1 || options.tile < 1)
-    return status::invalid_shape;
-  if (options.moments && *options.moments < 1) return status::invalid_shape;
-  if (options.scale) {
-    constexpr float largest = std::numeric_limits<float>::max();
-    if (!detail::positive_up_to(*options.scale, largest)) return status::invalid_shape;
-    if (static_cast<double>(*options.scale) * std::numbers::log2e > static_cast<double>(largest))
-      return status::too_large;  // kernels count in base 2
-  }
+namespace detail {
 
-  const bool far_field  = options.keys == key_set::near_and_far;
-  const bool compressed = options.keys == key_set::representatives;
-  const bool chunked    = far_field || options.keys == key_set::near;
-  if (chunked && !options.causal) return status::unsupported;
-  if (options.queries == query_set::grouped && !(far_field && options.open == opening::none))
-    return status::unsupported;
-  if (options.queries == query_set::representatives && !compressed) return status::unsupported;
+/// Sizes and the scale, whatever the mode.
+[[nodiscard]] CASCADA_INLINE constexpr status check_sizes(const attention_options& options) noexcept {
+  if (options.window < 0) return {status::invalid_shape, "options.window is negative"};
+  if (options.chunk < 1) return {status::invalid_shape, "options.chunk is less than 1"};
+  if (options.sink_tokens < 0) return {status::invalid_shape, "options.sink_tokens is negative"};
+  if (options.leaf < 1) return {status::invalid_shape, "options.leaf is less than 1"};
+  if (options.tile < 1) return {status::invalid_shape, "options.tile is less than 1"};
+  if (options.moments && *options.moments < 1) return {status::invalid_shape, "options.moments is less than 1"};
+  if (!options.scale) return status::ok;
+  constexpr float largest = std::numeric_limits<float>::max();
+  if (!positive_up_to(*options.scale, largest))
+    return {status::invalid_shape, "options.scale is not positive and finite"};
+  if (static_cast<double>(*options.scale) * std::numbers::log2e > static_cast<double>(largest))
+    return {status::too_large, "options.scale times log2(e) overflows"};  // kernels count in base 2
+  return status::ok;
+}
+
+/// Switches that contradict each other.
+[[nodiscard]] CASCADA_INLINE constexpr status check_switches(const attention_options& options) noexcept {
+  const bool far_field = options.keys == key_set::near_and_far, compressed = options.keys == key_set::representatives;
+  const bool grouped = options.queries == query_set::grouped;
+  if ((far_field || options.keys == key_set::near) && !options.causal)
+    return {status::unsupported, "options.causal == false needs options.keys == all or representatives"};
+  if (grouped && !far_field)
+    return {status::unsupported, "options.queries == grouped needs options.keys == near_and_far"};
+  if (grouped && options.open != opening::none)
+    return {status::unsupported, "options.queries == grouped needs options.open == none"};
+  if (options.queries == query_set::representatives && !compressed)
+    return {status::unsupported, "options.queries == representatives needs options.keys == representatives"};
   // Every token against the members of R: only their clusters' means, which all tokens make, stand for all tokens.
-  if (compressed && options.queries == query_set::all && (options.causal || !options.weighted))
-    return status::unsupported;
-  if (options.weighted && !compressed) return status::unsupported;
-  if (!far_field) return status::ok;
-  if (options.leaves == leaf_formation::by_keys && !detail::positive_up_to(options.leaf_threshold, 1))
-    return status::invalid_threshold;
+  if (compressed && options.queries == query_set::all && options.causal)
+    return {status::unsupported,
+            "options.queries == all with options.keys == representatives needs options.causal == false"};
+  if (compressed && options.queries == query_set::all && !options.weighted)
+    return {status::unsupported, "options.queries == all with options.keys == representatives needs options.weighted"};
+  if (options.weighted && !compressed)
+    return {status::unsupported, "options.weighted needs options.keys == representatives"};
+  return status::ok;
+}
+
+/// What the far field alone reads.
+[[nodiscard]] CASCADA_INLINE constexpr status check_far_field(const attention_options& options) noexcept {
+  if (options.leaves == leaf_formation::by_keys && !positive_up_to(options.leaf_threshold, 1))
+    return {status::invalid_threshold, "options.leaf_threshold does not lie in (0, 1]"};
   if (options.open != opening::by_mass) return status::ok;
-  if (!detail::positive_up_to(options.open_above, 1) || options.open_above == 1) return status::invalid_threshold;
-  return options.chunk % options.tile == 0 ? status::ok : status::invalid_shape;
+  if (!positive_up_to(options.open_above, 1) || options.open_above == 1)
+    return {status::invalid_threshold, "options.open_above does not lie in (0, 1)"};
+  if (options.chunk % options.tile != 0) return {status::invalid_shape, "options.tile does not divide options.chunk"};
+  return status::ok;
+}
+
+}  // namespace detail
+
+/// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
+/// sizes out of range, `too_large` for a scale that overflows in base 2. The first that is found, in a sentence of its
+/// own.
+[[nodiscard]] CASCADA_INLINE constexpr status check(const attention_options& options) noexcept {
+  if (const status answer = detail::check_sizes(options); answer != status::ok) return answer;
+  if (const status answer = detail::check_switches(options); answer != status::ok) return answer;
+  return options.keys == key_set::near_and_far ? detail::check_far_field(options) : status::ok;
 }
 
 }  // namespace cascada

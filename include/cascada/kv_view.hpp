@@ -25,7 +25,8 @@ struct strided_row {
   CASCADA_INLINE constexpr float operator[](index_t c) const noexcept { return to_float(data[c * step]); }
 };
 
-/// Keys and values of `tokens()` positions for `kv_heads()` heads. `check()` says whether the view can be read.
+/// Keys and values of `tokens()` positions for `kv_heads()` heads. `check()` says whether the view can be read;
+/// attention answers with its status.
 template <class View>
 concept kv_view = row_scalar<typename View::scalar> && requires(const View& view, index_t token, index_t kv_head) {
   { view.tokens() } -> std::same_as<index_t>;
@@ -39,20 +40,84 @@ concept kv_view = row_scalar<typename View::scalar> && requires(const View& view
 
 namespace detail {
 
+/// What is said of rows that cannot be read, in the name of the argument.
+struct rows_sentences {
+  const char* null;
+  const char* token_stride;
+  const char* head_stride;
+  const char* overflow;
+};
+
+/// The same of a view with its sizes.
+struct heads_sentences {
+  const char*    tokens;
+  const char*    heads;
+  const char*    dim;
+  rows_sentences rows;
+};
+
+// Functions, not constants: objects compiled for different instructions share no symbol.
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_q() noexcept {
+  return {"q.tokens is negative",
+          "q.heads is less than 1",
+          "q.dim is less than 1",
+          {"q.data is null", "q.token_stride is less than q.dim", "q.head_stride is less than q.dim",
+           "q.tokens times q.token_stride plus q.heads times q.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_out() noexcept {
+  return {"out.tokens is negative",
+          "out.heads is less than 1",
+          "out.dim is less than 1",
+          {"out.data is null", "out.token_stride is less than out.dim", "out.head_stride is less than out.dim",
+           "out.tokens times out.token_stride plus out.heads times out.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_keys() noexcept {
+  return {"kv.keys.tokens is negative",
+          "kv.keys.heads is less than 1",
+          "kv.keys.dim is less than 1",
+          {"kv.keys.data is null", "kv.keys.token_stride is less than kv.keys.dim",
+           "kv.keys.head_stride is less than kv.keys.dim",
+           "kv.keys.tokens times kv.keys.token_stride plus kv.keys.heads times kv.keys.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_values() noexcept {
+  return {"kv.values.tokens is negative",
+          "kv.values.heads is less than 1",
+          "kv.values.dim is less than 1",
+          {"kv.values.data is null", "kv.values.token_stride is less than kv.values.dim",
+           "kv.values.head_stride is less than kv.values.dim",
+           "kv.values.tokens times kv.values.token_stride plus kv.values.heads times kv.values.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr rows_sentences sentences_of_transposed_values() noexcept {
+  return {"kv.values is null", "kv.dim_stride is less than kv.keys.tokens",
+          "kv.head_stride is less than kv.keys.tokens",
+          "kv.dim times kv.dim_stride plus kv.keys.heads times kv.head_stride overflows"};
+}
+
+/// Rows of sizes from 1. O(1).
 template <class Scalar>
-[[nodiscard]] CASCADA_INLINE constexpr status check_heads(const heads_view<Scalar>& view) noexcept {
-  if (view.tokens < 0 || view.heads < 1 || view.dim < 1) return status::invalid_shape;
-  if (view.tokens == 0) return status::ok;
-  if (!view.data) return status::invalid_shape;
-  if (view.tokens > 1 && view.token_stride < view.dim) return status::invalid_shape;
-  if (view.heads > 1 && view.head_stride < view.dim) return status::invalid_shape;
+[[nodiscard]] CASCADA_INLINE constexpr status check_rows(const heads_view<Scalar>& view,
+                                                         const rows_sentences&     say) noexcept {
+  if (!view.data) return {status::invalid_shape, say.null};
+  if (view.tokens > 1 && view.token_stride < view.dim) return {status::invalid_shape, say.token_stride};
+  if (view.heads > 1 && view.head_stride < view.dim) return {status::invalid_shape, say.head_stride};
   std::int64_t token_extent = 0, head_extent = 0, extent = 0;
   if (__builtin_mul_overflow(std::int64_t{view.tokens}, view.token_stride, &token_extent) ||
       __builtin_mul_overflow(std::int64_t{view.heads}, view.head_stride, &head_extent) ||
       __builtin_add_overflow(token_extent, head_extent, &extent) ||
       __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent))
-    return status::too_large;
+    return {status::too_large, say.overflow};
   return status::ok;
+}
+
+/// No tokens are fine, whatever their columns and data. O(1).
+template <class Scalar>
+[[nodiscard]] CASCADA_INLINE constexpr status check_heads(const heads_view<Scalar>& view,
+                                                          const heads_sentences&    say) noexcept {
+  if (view.tokens < 0) return {status::invalid_shape, say.tokens};
+  if (view.heads < 1) return {status::invalid_shape, say.heads};
+  if (view.tokens == 0) return status::ok;
+  if (view.dim < 1) return {status::invalid_shape, say.dim};
+  return check_rows(view, say.rows);
 }
 
 }  // namespace detail
@@ -75,9 +140,13 @@ struct strided_kv {
     return {values.row(token, kv_head), 1};
   }
   CASCADA_INLINE constexpr status check() const noexcept {
-    if (keys.tokens != values.tokens || keys.heads != values.heads) return status::invalid_shape;
-    const status of_keys = detail::check_heads(keys);
-    return of_keys == status::ok ? detail::check_heads(values) : of_keys;
+    if (const status answer = detail::check_heads(keys, detail::sentences_of_keys()); answer != status::ok)
+      return answer;
+    if (const status answer = detail::check_heads(values, detail::sentences_of_values()); answer != status::ok)
+      return answer;
+    if (values.tokens != keys.tokens) return {status::invalid_shape, "kv.values.tokens differs from kv.keys.tokens"};
+    if (values.heads != keys.heads) return {status::invalid_shape, "kv.values.heads differs from kv.keys.heads"};
+    return status::ok;
   }
 };
 
@@ -103,12 +172,13 @@ struct transposed_value_kv {
     return {values + kv_head * head_stride + token, dim_stride};
   }
   CASCADA_INLINE constexpr status check() const noexcept {
-    const status of_keys = detail::check_heads(keys);
-    if (of_keys != status::ok) return of_keys;
-    // One head of V is a [dim, tokens] matrix: the same rules as for rows of `tokens` elements.
-    if (dim < 1) return status::invalid_shape;
+    if (const status answer = detail::check_heads(keys, detail::sentences_of_keys()); answer != status::ok)
+      return answer;
     if (keys.tokens == 0) return status::ok;
-    return detail::check_heads(heads_view<const Scalar>{values, dim, keys.heads, keys.tokens, dim_stride, head_stride});
+    if (dim < 1) return {status::invalid_shape, "kv.dim is less than 1"};
+    // One head of V is a [dim, tokens] matrix: the same rules as for rows of `tokens` elements.
+    return detail::check_rows(heads_view<const Scalar>{values, dim, keys.heads, keys.tokens, dim_stride, head_stride},
+                              detail::sentences_of_transposed_values());
   }
 };
 
@@ -134,14 +204,18 @@ struct paged_kv {
     return {values.row(slot(token), kv_head), 1};
   }
   CASCADA_INLINE constexpr status check() const noexcept {
-    const status of_pool = strided_kv<Scalar>{keys, values}.check();
-    if (of_pool != status::ok) return of_pool;
-    if (length < 0 || block_tokens < 1) return status::invalid_shape;
+    if (const status answer = strided_kv<Scalar>{keys, values}.check(); answer != status::ok) return answer;
+    if (length < 0) return {status::invalid_shape, "kv.length is negative"};
+    if (block_tokens < 1) return {status::invalid_shape, "kv.block_tokens is less than 1"};
     const auto blocks = (std::int64_t{length} + block_tokens - 1) / block_tokens;
-    if (static_cast<std::int64_t>(block_table.size()) < blocks) return status::invalid_shape;
+    if (static_cast<std::int64_t>(block_table.size()) < blocks)
+      return {status::invalid_shape, "kv.block_table has fewer blocks than kv.length tokens fill"};
+    if (blocks > 0 && !block_table.data()) return {status::invalid_shape, "kv.block_table is null"};
     for (std::int64_t b = 0; b < blocks; ++b) {
       const auto block = std::int64_t{block_table.data()[b]};
-      if (block < 0 || (block + 1) * block_tokens > keys.tokens) return status::invalid_shape;
+      if (block < 0) return {status::invalid_shape, "kv.block_table has a negative block"};
+      if ((block + 1) * block_tokens > keys.tokens)
+        return {status::invalid_shape, "kv.block_table has a block that does not lie in kv.keys.tokens"};
     }
     return status::ok;
   }
