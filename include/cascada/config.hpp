@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #define CASCADA_VERSION_MAJOR 0
-#define CASCADA_VERSION_MINOR 1
+#define CASCADA_VERSION_MINOR 2
 #define CASCADA_VERSION_PATCH 0
 
 // The inline namespace that everything of `cascada` lies in: v0_1_0. So two versions in one process share no code.
