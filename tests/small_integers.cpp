@@ -55,6 +55,7 @@ TEST_CASE("small integers: ties go to the lower index on every path", "[select][
     selector<float> select(options);
     REQUIRE(select(x) == status::ok);
     CHECK(to_vector(select.kept().rep) == full.rep);
+    CHECK(select.report().pairs_evaluated >= select.report().gram.total());
     REQUIRE(select.literal(x) == status::ok);
     CHECK(to_vector(select.kept().rep) == full.rep);
     for (const auto validate : {validation::exact, validation::cross_gram}) {
@@ -64,6 +65,7 @@ TEST_CASE("small integers: ties go to the lower index on every path", "[select][
       REQUIRE(walk.inherit(state.view()) == status::ok);
       REQUIRE(walk.step(x) == status::ok);
       CHECK(to_vector(walk.kept().rep) == step.rep);
+      CHECK(walk.report().pairs_evaluated >= walk.report().gram.total());
     }
   }
   if (assign == assignment::nearest && d < 40) CHECK(tied > 10);  // so the test decides something

@@ -38,11 +38,11 @@ def readable(symbols):
     """Names without the namespace: {symbol: selection_graph<bfloat16>}."""
     tool = "llvm-cxxfilt-19" if shutil.which("llvm-cxxfilt-19") else "c++filt"
     names = subprocess.run([tool, *symbols], capture_output=True, text=True, check=True).stdout.splitlines()
-    strip = re.compile(r"cascada::(hip::)?|\(.*\)(?=[,>])|^void |\(cascada.*$")
+    strip = re.compile(r"cascada::(v[0-9_]+::)?(hip::)?|\(.*\)(?=[,>])|^void |\(cascada.*$")
     result = {}
     for symbol, name in zip(symbols, names):
         name = name[name.index("entry<") + len("entry<"):]
-        name = re.sub(r"\((?:cascada::)?(\w+)\)(\d)", r"\1 \2", name)
+        name = re.sub(r"\((?:cascada::)?(?:v[0-9_]+::)?(\w+)\)(\d)", r"\1 \2", name)
         result[symbol] = strip.sub("", name[:name.rindex(">(")]).strip()
     return result
 

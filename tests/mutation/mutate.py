@@ -64,7 +64,7 @@ def build(folder, program, target, libraries, header, first=()):
 def passes(program, case):
     """Whether a test case runs and passes; one that hangs does not."""
     try:
-        run = subprocess.run([str(program), case, "--abort"], capture_output=True, text=True, timeout=120, env=environment)
+        run = subprocess.run([str(program), case, "--abort"], capture_output=True, text=True, timeout=600, env=environment)
         return run.returncode == 0 and "No tests ran" not in run.stdout  # a comma in a name would part it in two
     except subprocess.TimeoutExpired:
         return False

@@ -4,7 +4,7 @@ anything = "random_cases: random cases: every path agrees with the reference"
 near_tau, ends = "verdict: verdict: pairs within a few ulps of tau", "verdict: verdict: estimates hold for rows at the ends*"
 zero_rows, ones = "verdict: verdict: rows below 2^-30*", "verdict: verdict: a duplicate is covered*"
 ties, zeros = "small_integers: small integers: ties*", "small_integers: small integers: a product of zero*"
-long, state = "select: select: stretches*", "cascade: cascade: from any legal state"
+long, right = "select: select: stretches*", "cascade: cascade: from the right state*"
 
 mutants = [
     ("norm: zero rows", "if (square < 0x1p-60f)", "if (square < 0x1p-58f)", zero_rows),
@@ -23,7 +23,7 @@ mutants = [
      "baseline"),
     ("products: last element forgotten", "for (; k < cols; ++k) sum +=", "for (; k + 1 < cols; ++k) sum +=", anything),
     ("products: last vector forgotten", "for (; k + width <= cols; k += width) sums[0]",
-     "for (; k + width < cols; k += width) sums[0]", state),
+     "for (; k + width < cols; k += width) sums[0]", anything),
     ("products: one sum of four", "(sums[0] + sums[1]) + (sums[2] + sums[3])", "(sums[0] + sums[1]) + (sums[2])", near_tau),
     ("squares: the rest begins too late", "for (index_t rest = k; rest < cols; ++rest)",
      "for (index_t rest = k + 1; rest < cols; ++rest)", anything),
@@ -56,7 +56,7 @@ mutants = [
      "sure = open;", near_tau),
     ("scan: settled rows leave their token", "if (t != to) way.copy(t, to), pass.tokens[to] = pass.tokens[t];\n    ++to;",
      "if (t != to) way.copy(t, to);\n    ++to;", long),
-    ("scan: pairs are not counted", "counts.evaluated += std::int64_t{count} * (end - begin);", "", state),
+    ("scan: pairs are not counted", "counts.evaluated += std::int64_t{count} * (end - begin);", "", ties),
 
     ("block: all earlier tokens count as members", "gram.open[slot] & gram.joined;", "gram.open[slot];", anything),
     ("block: last strip not multiplied", "reach = (last + width - 2) / width;", "reach = (last - 1) / width;", anything),
@@ -64,13 +64,13 @@ mutants = [
      "way.append(pass.memory.known, places, slots, gram.members / 2);", long),
     ("block: new representatives not scanned by the stretch", "pass.now.count > known)", "pass.now.count > known + 1000)", long),
     ("block: evidence kept", "if (ready) evidence = token_evidence::none;", "", anything),
-    ("block: not scanned alone", "scan_alone(pass, way, stretch_tokens + pass.gram.slot[i - pass.begin]);", ";", state),
+    ("block: not scanned alone", "scan_alone(pass, way, stretch_tokens + pass.gram.slot[i - pass.begin]);", ";", ties),
     ("walk: another kind of products forgets the set", "append_tokens(way, pass.memory.known, pass.now.indices.data(), pass.now.count);",
      "append_tokens(way, pass.memory.known, pass.now.indices.data(), 0);", long),
     ("walk: not the representative found", "pass.now.indices[pass.found[i - begin].position];", "pass.now.indices[0];", long),
 
     ("inherit: the stretch's first token is taken for settled", "waits     = old >= pass.begin;", "waits     = old > pass.begin;",
-     state),
+     anything),
     ("inherit: uncovered tokens keep theirs", "if (!covered) return false;", "", anything),
     ("inherit: what took its place is not asked", "if (candidate != old) {", "if (false) {", anything),
     ("inherit: every waiting token is covered", "waits     ? (covered ? token_evidence::waits_covered : token_evidence::waits)",
@@ -85,15 +85,15 @@ mutants = [
     ("counts: nearest stops early", "if (rep == i || assign == assignment::nearest) return {members, added};",
      "if (rep == i) return {members, added};", anything),
     ("counts: the one that covers is not counted", "return {position[rep] + 1,", "return {position[rep],", anything),
-    ("counts: removals", "report.removals += rep[i] != i;", "report.removals += rep[i] == i;", state),
-    ("counts: additions", "report.additions += old_rep[i] != i;", "report.additions += 1;", state),
+    ("counts: removals", "report.removals += rep[i] != i;", "report.removals += rep[i] == i;", right),
+    ("counts: additions", "report.additions += old_rep[i] != i;", "report.additions += 1;", right),
     ("counts: inherited checks in paper mode", "report.gram.inherited += !cross || new_one;", "++report.gram.inherited;", anything),
     ("counts: the candidate twice, in paper mode", "added - (new_one && within_scan)", "added", anything),
     ("counts: the candidate twice", "members - within_scan;", "members;", anything),
     ("counts: tokens of a representative", "++now.counts[position[now.rep[i]]];", "++now.counts[position[now.indices[0]]];",
      anything),
     ("report: Jaccard of what is not common", "const index_t together = a.count() + b.count() - common;",
-     "const index_t together = a.count() + b.count();", state),
+     "const index_t together = a.count() + b.count();", right),
     ("report: all pairs", "std::int64_t{tokens} * (tokens - 1) / 2;", "std::int64_t{tokens} * (tokens + 1) / 2;",
-     "cascade: cascade: from the right state*"),
+     right),
 ]

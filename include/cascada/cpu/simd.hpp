@@ -24,7 +24,7 @@
 #include <Eigen/Core>
 
 #ifdef EIGEN_DONT_VECTORIZE
-#error "cascada takes Eigen's vectors as wide as the target has: without EIGEN_DONT_VECTORIZE, EIGEN_DONT_ALIGN, EIGEN_MAX_ALIGN_BYTES=0"
+#error "cascada needs Eigen's vectors: without EIGEN_DONT_VECTORIZE, EIGEN_DONT_ALIGN, EIGEN_MAX_ALIGN_BYTES=0"
 #include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
 #endif
 
