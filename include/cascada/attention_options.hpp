@@ -9,7 +9,7 @@
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Whom a query attends to.
 enum class key_set {
@@ -177,4 +177,4 @@ namespace detail {
   return options.keys == key_set::near_and_far ? detail::check_far_field(options) : status::ok;
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -5,7 +5,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Sums over the rows of a call; a row is a (token, KV head). The same for any number of threads.
 struct attention_report {
@@ -30,4 +30,4 @@ struct attention_report {
   friend bool operator==(const attention_report&, const attention_report&) = default;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

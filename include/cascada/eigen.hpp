@@ -12,7 +12,7 @@
 #include "cascada/cpu/simd.hpp"  // Eigen/Core, without the false alarms of g++ 12
 #include "cascada/views.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 namespace detail {
 
@@ -59,4 +59,4 @@ float > [[nodiscard]] CASCADA_INLINE auto as_eigen(matrix_view<Scalar> v) noexce
                                                                     Eigen::OuterStride<>(v.stride));
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -4,7 +4,7 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// How to select on the residual stream, and how to attend with what is selected.
 struct preset {
@@ -37,4 +37,4 @@ inline constexpr preset fast = {
 
 }  // namespace presets
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

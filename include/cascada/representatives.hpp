@@ -8,7 +8,7 @@
 #include "cascada/config.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// The representatives of T tokens, in memory that belongs to someone else.
 ///
@@ -98,4 +98,4 @@ CASCADA_INLINE constexpr status illegal(const char* why) noexcept { return {stat
   return status::ok;
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

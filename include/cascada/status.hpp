@@ -3,7 +3,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// A code, and one sentence that says which argument is refused and why. Small, and never allocates: the sentence is a
 /// string that lives as long as the program. Equal codes compare equal, whatever the sentences:
@@ -67,4 +67,4 @@ class [[nodiscard]] status {
 /// The answer as one sentence for a person, without a full stop.
 [[nodiscard]] CASCADA_INLINE constexpr const char* message(status answer) noexcept { return answer.sentence_; }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -14,7 +14,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada::detail {
+namespace cascada::inline CASCADA_ABI::detail {
 
 /// CPUs that the scheduler lets the calling thread run on, and with it the threads it makes; else those of the machine.
 template <auto Key>
@@ -87,4 +87,4 @@ index_t usable_cpus() noexcept {
   return std::max(1, std::min(allowed_cpus<Key>(), quota_cpus<Key>()));
 }
 
-}  // namespace cascada::detail
+}  // namespace cascada::inline CASCADA_ABI::detail

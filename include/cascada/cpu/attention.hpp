@@ -17,7 +17,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Offsets that cut `tokens` tokens into sequences. O(sequences).
 template <cpu_backend B>
@@ -150,4 +150,4 @@ void attend_batch(Sequence sequence, const attention_options& options, std::span
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -28,7 +28,7 @@
 #include "cascada/cpu/leaves.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 template <cpu_backend B>
 CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
@@ -335,4 +335,4 @@ void attend_leaves(const Sequence& sequence, const attention_options& options, i
                     far, scratch, closed ? closed + first * tile.group : nullptr);
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -12,7 +12,7 @@
 #include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Leaves whose weights fill a register.
 template <cpu_backend B, class E>
@@ -99,4 +99,4 @@ CASCADA_INLINE std::uint32_t heavier_of_pairs(const float* weights, index_t firs
 
 #endif
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -11,7 +11,7 @@
 #include "cascada/cpu/attention_tile.hpp"
 #include "cascada/cpu/attention_workspace.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Every token attends to tokens [0, t], or to all T. O(T^2 d).
 template <cpu_backend B, class E, class Sequence>
@@ -184,4 +184,4 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

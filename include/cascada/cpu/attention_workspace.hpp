@@ -16,7 +16,7 @@
 #include "cascada/cpu/leaf_chains.hpp"
 #include "cascada/cpu/leaves.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// What one worker needs for the far field of a tile, and what it counted.
 template <cpu_backend B>
@@ -115,4 +115,4 @@ void for_each_task(const B& where, const attention_workspace<B, E>& space, std::
   });
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

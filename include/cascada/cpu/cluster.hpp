@@ -7,7 +7,7 @@
 #include "cascada/cluster.hpp"
 #include "cascada/cpu/buffer.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Clusters with the memory behind them.
 template <cpu_backend B>
@@ -27,4 +27,4 @@ class cluster_lists {
   buffer<index_t, B> slots_, offsets_, members_;
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -9,7 +9,7 @@
 
 #include "cascada/backend.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// While it lives, this thread has that arithmetic; then what it had before, exception flags included. Where it has it
 /// already, which costs a read of the control register, nothing is set.
@@ -65,4 +65,4 @@ CASCADA_INLINE void parallel_for(const Executor& where, index_t count, const Fun
   });
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

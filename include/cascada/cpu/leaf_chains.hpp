@@ -16,7 +16,7 @@
 #include "cascada/cpu/gram.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// The chains of one KV head. A cluster's anchors lie in panels [key_dim, vec width] of its own, so that a token meets
 /// as many anchors at a time as a vector has lanes, each by the canonical chain of sums.
@@ -260,4 +260,4 @@ class leaf_chains {
   index_t            following_[batch], places_[batch];
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -13,7 +13,7 @@
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Shapes of the leaves of a KV head.
 struct leaf_shape {
@@ -238,4 +238,4 @@ class leaf_summaries {
   buffer<index_t, B> touched_;                // [leaves]: of an extension
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -17,7 +17,7 @@
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Owned representatives of one layer (representatives.hpp gives the shapes). None once moved from.
 template <cpu_backend B>
@@ -263,4 +263,4 @@ struct selection_pass {
   }
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -28,7 +28,7 @@
 #include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
 #endif
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// A count as the extent of an array: in templates, g++ takes a plain index_t for one that might be negative.
 CASCADA_INLINE constexpr std::size_t extent(index_t count) noexcept { return static_cast<std::size_t>(count); }
@@ -265,6 +265,6 @@ CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel
 
 #pragma GCC diagnostic pop

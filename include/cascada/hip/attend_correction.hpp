@@ -10,7 +10,7 @@
 
 #include "cascada/hip/attend_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct leaf_correction {
@@ -82,4 +82,4 @@ struct leaf_correction {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

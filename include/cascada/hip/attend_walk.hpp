@@ -6,7 +6,7 @@
 
 #include "cascada/hip/attend_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// 32 keys of one kind.
 struct key_tile {
@@ -100,4 +100,4 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE index_t ahead() const { return from + keys * near_whole - sinks; }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

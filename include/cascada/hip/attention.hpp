@@ -8,7 +8,7 @@
 #include "cascada/hip/attention_sequence.hpp"
 #include "cascada/hip/memory.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
@@ -137,4 +137,4 @@ class attention<Scalar, B> {
   hip::attention_memory<Scalar, B> arrays_;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -9,7 +9,7 @@
 #include "cascada/hip/groups.hpp"
 #include "cascada/hip/memory.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Words that a slice of representatives may have in a table with a column for each of them. The longer the sequence,
 /// the fewer in a slice: nothing is T x T. A backend may say otherwise.
@@ -71,4 +71,4 @@ struct attention_memory {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -14,7 +14,7 @@
 #include "cascada/hip/lift.hpp"
 #include "cascada/kv_view.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Launches kernels until one fails.
 template <gfx942_stream B>
@@ -198,4 +198,4 @@ class attention_sequence {
   index_t                            chunk_;
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -5,7 +5,7 @@
 
 #include "cascada/hip/select.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Clusters of T tokens (cluster.hpp gives the shapes).
 struct cluster_memory {
@@ -94,4 +94,4 @@ struct cluster_members {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

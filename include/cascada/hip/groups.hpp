@@ -5,7 +5,7 @@
 
 #include "cascada/hip/cluster.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// The groups of all chunks.
 struct group_memory {
@@ -74,4 +74,4 @@ struct list_askers {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip
