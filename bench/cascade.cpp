@@ -16,7 +16,7 @@ using serial = cpu<compiled_isa, serial_executor>;
 /// pairs at scalar speed (T of them, where a selection has T r / 2 in tiles), and by r^2 / 2 pairs among the former
 /// representatives.
 void step(benchmark::State& state, validation validate) {
-  const auto         tokens = static_cast<index_t>(state.range(0)), cols = index_t{576};
+  const auto         tokens = static_cast<index_t>(state.range(0)), cols                            = index_t{576};
   std::vector<float> before(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(cols)), now = before;
   bench::clustered_rows(tokens, cols, tokens / 4, 256, 1, 0, before.data());
   bench::clustered_rows(tokens, cols, tokens / 4, 256, 1, 1, now.data());

@@ -1,5 +1,6 @@
 // The leaves of a KV head behind C functions: the steps that make them, each by itself.
 
+#include <algorithm>
 #include <cstdint>
 
 #include "bench/exports.hpp"
@@ -31,16 +32,16 @@ struct leaf_builder_of : leaf_builder {
 
   void assign(const void* k, index_t stride, const index_t* clusters, float threshold, index_t* chains) override {
     const auto key = rows(k, stride);
-    chains_.clear(tokens_, shape_.key_dim, threshold);
-    for (index_t t = 0; t < tokens_; ++t) chains[t] = chains_.join(clusters[t], key(t));
+    chains_.clear(tokens_, shape_.key_dim, threshold, 0);
+    chains_.extend(clusters, tokens_, key);
+    std::copy_n(chains_.chain_of(), tokens_, chains);
   }
 
   index_t sum_up(const void* k, const void* v, index_t stride, const index_t* chains, index_t chunk) override {
-    const auto chain = [&](index_t t) { return chains[t]; };
     leaves_.clear(shape_, tokens_);
     for (index_t end = 0; end < tokens_;) {
       end = tokens_ - end < chunk ? tokens_ : end + chunk;
-      leaves_.extend(chain, end, rows(k, stride), rows(v, stride));
+      leaves_.extend(chains, end, rows(k, stride), rows(v, stride));
     }
     return leaves_.count();
   }
