@@ -14,7 +14,8 @@ and plots in the output folder.
                        Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
   --text FILE          UTF-8 text (default: the first chapters of the Debian Administrator's Handbook)
   --length N           tokens to read (2048)
-  --modes A,B,...      dense, window, positions, random, literal, near-far-closed, near-far, near-far-grouped (all)
+  --modes A,B,...      dense, window, positions, random, literal, near-far-closed, near-far, near-far-grouped,
+                       balanced (all)
   --sweep X,Y,...      more thresholds for the modes that select, or none (0.5,0.7,0.9)
   --threads N          threads (all of the machine)
   --seed N             first seed of the five of mode random (1)

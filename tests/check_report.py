@@ -9,7 +9,8 @@ LAYER_KEYS = {"layer", "representatives", "additions", "removals", "jaccard", "g
               "savings_paper_mode", "savings_cross_gram_only", "set_equals_full_selection"}
 MODE_KEYS = {"name", "perplexity", "perplexity_ratio", "divergence", "top1_agreement", "share_of_dense_keys",
              "closed_mass", "savings", "jaccard", "attention_seconds", "selection_seconds"}
-MODES = ["dense", "window", "positions", "random", "literal", "near-far-closed", "near-far", "near-far-grouped"]
+MODES = ["dense", "window", "positions", "random", "literal", "near-far-closed", "near-far", "near-far-grouped",
+         "balanced"]
 
 
 def close(a, b, relative):
@@ -50,7 +51,7 @@ def main():
         check_layers(report)
         for mode in report["modes"]:
             assert MODE_KEYS <= mode.keys() and 0 < mode["share_of_dense_keys"] <= 1 + 1e-9
-            inherits = mode["name"] == "literal" or mode["name"].startswith("near-far")
+            inherits = mode["name"] in ("literal", "balanced") or mode["name"].startswith("near-far")
             assert (mode["savings"] is not None) == (mode["jaccard"] is not None) == inherits
 
     modes = {mode["name"]: mode for mode in compressed["modes"]}

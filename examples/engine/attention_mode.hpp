@@ -159,7 +159,7 @@ inline nlohmann::json settings_of(const attention_mode& mode) {
 
 using named_modes = std::vector<std::pair<std::string, nlohmann::json>>;
 
-/// Of decoders. Without more, near + far opens its leaves.
+/// Of decoders. Without more, near + far opens its leaves. `balanced` is the library's preset, but for what is given.
 inline const named_modes decoder_modes = {
     {"dense", {{"keys", "all"}}},
     {"window", {{"keys", "near"}}},
@@ -169,6 +169,7 @@ inline const named_modes decoder_modes = {
     {"near-far-closed", {{"open", "none"}}},
     {"near-far", nlohmann::json::object()},
     {"near-far-grouped", {{"queries", "grouped"}, {"open", "none"}}},
+    {"balanced", {{"preset", "balanced"}}},
 };
 
 /// Of encoders, bidirectional. The weighted ones attend to clusters' means; `random` is all-queries with random

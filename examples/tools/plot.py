@@ -16,6 +16,7 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73",
 SKY = "#56B4E9"
 STYLES = {  # mode: (label, colour, marker)
     "near-far": ("near + far, opened", GREEN, "o"),
+    "balanced": ("near + far, preset balanced", "#333333", "*"),
     "near-far-closed": ("near + far, closed", BLUE, "s"),
     "near-far-grouped": ("near + far, closed, grouped queries", ORANGE, "D"),
     "positions": ("blocks of positions, opened", SKY, "P"),
