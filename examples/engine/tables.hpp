@@ -18,8 +18,9 @@ inline void print_layers(const report& run) {
   std::printf("layer    r   r/T   add remove Jaccard  inherit validate orphans   total    exact  paper  cross-Gram\n");
   const bool by_head = run.layers.size() > 1 && run.layers[1].layer == 0;
   for (const auto& [layer, set, exact, paper, full, same_set, same_rep] : run.layers) {
-    const auto thousands = [](std::int64_t operations) { return static_cast<double>(operations) / 1e3; };
-    const auto name      = std::to_string(layer) + (by_head ? "." + std::to_string(set) : "");
+    const auto  thousands = [](std::int64_t operations) { return static_cast<double>(operations) / 1e3; };
+    std::string name      = std::to_string(layer);
+    if (by_head) name.append(1, '.').append(std::to_string(set));
     std::printf("%5s %4d  %.2f", name.c_str(), exact.representatives,
                 static_cast<double>(exact.representatives) / exact.tokens);
     if (!exact.jaccard)
