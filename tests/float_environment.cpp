@@ -100,37 +100,35 @@ token_rows<float> subnormal_products(index_t T, index_t d) {
 }  // namespace
 
 TEST_CASE("float environment: the same sets in any mode of the host", "[float_environment][property]") {
-  const auto [name, mode] = GENERATE(from_range(std::begin(modes), std::end(modes)));
-  const bool on_caller = GENERATE(false, true), on_workers = GENERATE(false, true);
   const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  CAPTURE(name, on_caller, on_workers, assign);
-  std::unique_ptr<pool> threads;
-  {
-    const host_mode of_workers(on_workers ? mode : control());
-    threads = std::make_unique<pool>(3);  // new threads have the arithmetic of the one that makes them
-  }
-  pool alone(1);
+  const auto d      = GENERATE(2, 33, 64, 257);
+  const auto data   = GENERATE(0, 1, 2);
+  const auto tokens = data == 0   ? near_threshold(150, d, 0.8f, 1).rows
+                      : data == 1 ? make_tokens<float>(kind::tiny_and_huge, 80, d, 1)
+                                  : subnormal_products(40, d);
+  CAPTURE(assign, d, data);
+  const selection_options options{.threshold = data == 2 ? 0x1p-90f : 0.8f, .assign = assign};
+  pool                    alone(1);
+  const every_path        expected(tokens.view(), options, &alone);
+  REQUIRE(expected.ok);
+  CHECK(expected.reps[0] == reference::select<float>(tokens.view(), options).rep);
 
-  std::vector<std::pair<token_rows<float>, float>> cases;
-  for (const index_t d : {2, 33, 64, 257})
-    for (const unsigned seed : {1u, 2u}) cases.emplace_back(near_threshold(150, d, 0.8f, seed).rows, 0.8f);
-  cases.emplace_back(make_tokens<float>(kind::tiny_and_huge, 150, 48, 1), 0.5f);
-  cases.emplace_back(subnormal_products(40, 2), 0x1p-90f);
-  cases.emplace_back(subnormal_products(40, 64), 0x1p-90f);
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    const auto& [tokens, tau] = cases[i];
-    CAPTURE(i);
-    const selection_options options{.threshold = tau, .assign = assign};
-    const every_path        expected(tokens.view(), options, &alone);
-    CHECK(expected.ok);
-    CHECK(expected.reps[0] == reference::select<float>(tokens.view(), options).rep);
-    const host_mode  of_caller(on_caller ? mode : control());
-    const auto       before = control();
-    const every_path got(tokens.view(), options, threads.get());
-    CHECK(control() == before);
-    CHECK(got.ok);
-    CHECK(got.reps == expected.reps);
-  }
+  for (const auto& [name, mode] : modes)
+    for (const auto& [on_caller, on_workers] :
+         {std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
+      CAPTURE(name, on_caller, on_workers);
+      std::unique_ptr<pool> threads;
+      {
+        const host_mode of_workers(on_workers ? mode : control());
+        threads = std::make_unique<pool>(3);  // new threads have the arithmetic of the one that makes them
+      }
+      const host_mode  of_caller(on_caller ? mode : control());
+      const auto       before = control();
+      const every_path got(tokens.view(), options, threads.get());
+      CHECK(control() == before);
+      CHECK(got.ok);
+      CHECK(got.reps == expected.reps);
+    }
 }
 
 TEST_CASE("float environment: the cases tell subnormals from zero", "[float_environment]") {

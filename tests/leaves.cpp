@@ -34,15 +34,14 @@ assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, flo
   const index_t          T = p.size.tokens;
   kernel::leaf_chains<B> chains;
   chains.reserve(T, p.size.key_dim);
-  chains.clear(T, p.size.key_dim, threshold);
-  assignment_of_tokens names(static_cast<std::size_t>(T), -1), all = names, first = names;
+  chains.clear(T, p.size.key_dim, threshold, sinks);
+  assignment_of_tokens all(static_cast<std::size_t>(T), -1), first = all;
   for (index_t begin = sinks, end = 0; begin < T; begin = end) {
     end = T - begin < piece ? T : begin + piece;
-    chains.extend(
-        s.rep.data(), begin, end, [&](index_t t) { return p.kv().key(t, 0); }, names.data());
+    chains.extend(s.rep.data(), end, [&](index_t t) { return p.kv().key(t, 0); });
   }
   for (index_t t = sinks; t < T; ++t) {
-    const index_t name = names[static_cast<std::size_t>(t)];
+    const index_t name = chains.chain_of()[t];
     REQUIRE(name >= 0);
     REQUIRE(name < T);
     index_t& begun = first[static_cast<std::size_t>(name)];
