@@ -16,7 +16,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
@@ -75,4 +75,4 @@ class attention<Scalar, B> {
   kernel::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -7,7 +7,7 @@
 #include "cascada/config.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Whom a query attends to.
 enum class key_set {
@@ -70,4 +70,4 @@ struct attention_options {
   return status::ok;
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -10,7 +10,7 @@
 #include "cascada/executor.hpp"
 #include "cascada/isa.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// The CPU: kernels for `Isa`, run by `Executor` (a pool of threads by default; see executor.hpp).
 template <isa Isa = compiled_isa, executor Executor = pool_executor<Isa>>
@@ -44,4 +44,4 @@ concept backend = cpu_backend<B> || gfx942_backend<B>;
 /// compiler.
 using default_backend = cpu<>;
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -7,7 +7,7 @@
 #include "cascada/cpu/cascade.hpp"
 #include "cascada/select.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 template <row_scalar Scalar, backend B = default_backend>
 class cascade;
@@ -97,4 +97,4 @@ class cascade<Scalar, B> {
   bool                              started_ = false;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

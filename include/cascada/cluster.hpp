@@ -6,7 +6,7 @@
 #include "cascada/config.hpp"
 #include "cascada/representatives.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// The clusters of T tokens, numbered by the place of their representative in R; memory belongs to someone else.
 ///
@@ -60,4 +60,4 @@ CASCADA_INLINE constexpr clusters list_clusters(const representatives& state, in
   return {{slots, size}, {offsets, static_cast<std::size_t>(count) + 1}, {members, size}};
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

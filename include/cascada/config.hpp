@@ -24,9 +24,9 @@
 #define CASCADA_DEVICE
 #endif
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Counts and positions of tokens, representatives, heads and columns. Offsets in elements are std::int64_t.
 using index_t = std::int32_t;
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -12,7 +12,7 @@
 #include "cascada/cpu/simd.hpp"  // Eigen/Core, without the false alarms of g++ 12
 #include "cascada/views.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 namespace detail {
 
@@ -58,4 +58,4 @@ template <class Scalar>
                                                                     Eigen::OuterStride<>(v.stride));
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

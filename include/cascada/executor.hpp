@@ -9,7 +9,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// A cheap copyable handle. `parallel_for(n, f)` calls f(0) .. f(n-1), each once, in any order and on any thread, and
 /// returns when all have; f does not throw. `concurrency()` says how many may run at once. Engines pass their own.
@@ -142,4 +142,4 @@ struct pool_executor {
   }
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -5,7 +5,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// The lower half has a bit for each instruction set that a kernel asks for. The upper half tells all settings apart
 /// (`settings` below), so that objects compiled with different ones share no code: they have different values.
@@ -106,4 +106,4 @@ static constexpr isa compiled_isa = detail::upper_half(detail::settings)
 #endif
     ;
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -14,7 +14,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// One key or value: element c lies at data[c * step].
 template <class Scalar>
@@ -152,4 +152,4 @@ struct paged_kv {
   }
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

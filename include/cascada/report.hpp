@@ -6,7 +6,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Gram operations: distinct pairs whose cosine the scalar algorithm asks for, in token order. The same on every
 /// backend, for any number of threads. Norms are not counted.
@@ -54,4 +54,4 @@ struct selection_report {
   }
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

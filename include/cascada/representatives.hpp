@@ -8,7 +8,7 @@
 #include "cascada/config.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// The representatives of T tokens, in memory that belongs to someone else.
 ///
@@ -62,4 +62,4 @@ struct representatives {
   return members == state.count() && stood_for == tokens ? status::ok : status::invalid_representatives;
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

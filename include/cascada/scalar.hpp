@@ -8,7 +8,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// The upper half of a float: 1 sign, 8 exponent and 7 fraction bits. Storage only; convert to compute.
 struct bfloat16 {
@@ -88,4 +88,4 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr Scalar from_float(float value) noex
   }
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -10,7 +10,7 @@
 #include "cascada/representatives.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 template <row_scalar Scalar, backend B = default_backend>
 class selector;
@@ -75,4 +75,4 @@ class selector<Scalar, B> {
   selection_report                  report_ = {};
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -5,7 +5,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Which covering representative stands for a token that does not keep the one it inherits.
 enum class assignment {
@@ -61,4 +61,4 @@ template <class Scalar>
 }
 
 }  // namespace detail
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -3,7 +3,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 enum class [[nodiscard]] status : int {
   ok,
@@ -33,4 +33,4 @@ enum class [[nodiscard]] status : int {
   return "unknown status";
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

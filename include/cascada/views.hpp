@@ -6,7 +6,7 @@
 
 #include "cascada/config.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Row-major matrix [rows, cols] with unit column stride. `stride` is the distance between row starts in elements
 /// (>= cols), so one head of a [tokens, heads, head_dim] buffer is a view, not a copy.
@@ -55,4 +55,4 @@ template <class Scalar>
   return {data, tokens, heads, dim, std::int64_t{heads} * dim, dim};
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

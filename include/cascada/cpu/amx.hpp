@@ -15,7 +15,7 @@
 #include <unistd.h>
 #endif
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Whether tiles may be used here. Asks once per process.
 template <cpu_backend B>
@@ -68,4 +68,4 @@ class tile_scope {
   }
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

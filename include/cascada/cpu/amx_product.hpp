@@ -6,7 +6,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/amx.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 #ifdef __AMX_BF16__
 
@@ -139,4 +139,4 @@ CASCADA_INLINE void multiply_blocks(const float* a, std::int64_t a_stride, index
 
 #endif
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -17,7 +17,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Shapes of q, kv and out that fit each other, and offsets that cut them.
 template <cpu_backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
@@ -114,4 +114,4 @@ void attend_batch(Sequence sequence, const attention_options& options, std::span
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

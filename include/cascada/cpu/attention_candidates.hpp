@@ -16,7 +16,7 @@
 #include "cascada/cpu/ranks.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Heads that score a key while it is in a register.
 template <cpu_backend B>
@@ -221,4 +221,4 @@ index_t pick_best(index_t count, index_t budget, const kv_head_state<B, E>& head
   return picked;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

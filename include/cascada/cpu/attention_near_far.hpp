@@ -11,7 +11,7 @@
 #include "cascada/cpu/attention_workspace.hpp"
 #include "cascada/cpu/cluster.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Every token attends to tokens [0, t], or to all T. O(T^2 d).
 template <cpu_backend B, class E, class Sequence>
@@ -157,4 +157,4 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -16,7 +16,7 @@
 #include "cascada/scalar.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Rows that are read or written this much later are asked for now: rows of a head lie too far apart for the hardware
 /// to guess the next.
@@ -300,4 +300,4 @@ void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B
     }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

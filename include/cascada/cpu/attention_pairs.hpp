@@ -17,7 +17,7 @@
 #include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 
@@ -245,4 +245,4 @@ void attend_block(const query_rows<B, bf16_pair>& tile, const key_block& block, 
 
 #endif
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -11,7 +11,7 @@
 #include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// By the micro-kernels of attention_tile.hpp.
 template <cpu_backend B, class E>
@@ -105,4 +105,4 @@ CASCADA_INLINE void with_products(const Function& function) noexcept {
   function(vector_products<B, E>());
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -19,7 +19,7 @@
 #include "cascada/cpu/cluster.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Tokens refined together: enough rows for the tile kernel.
 template <cpu_backend B, class E>
@@ -222,4 +222,4 @@ void refine(const attention_options& options, const query_rows<B, E>& tile, cons
   with_products<B, E>([&](auto&& products) { refine_by(products, options, tile, head, own); });
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

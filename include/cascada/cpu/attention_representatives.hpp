@@ -11,7 +11,7 @@
 #include "cascada/cpu/attention_tile.hpp"
 #include "cascada/cpu/attention_workspace.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// bias [tokens, stride]: log2 of the members of clusters `first` .. that are not later than each of the asking
 /// representatives `asking` .. . A cluster that begins later has none yet; causality hides it, whatever its bias.
@@ -120,4 +120,4 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
   if (!everyone) copy_results(sequence, space, where);
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

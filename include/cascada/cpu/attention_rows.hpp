@@ -9,7 +9,7 @@
 #include "cascada/cpu/simd.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Rows per tile, and vectors of accumulators per row: they fill the register file and leave room for the operands.
 struct attention_shape {
@@ -154,4 +154,4 @@ void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

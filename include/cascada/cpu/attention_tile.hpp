@@ -18,7 +18,7 @@
 #include "cascada/cpu/bf16_pairs.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
 template <cpu_backend B, class E, index_t Rows, index_t Vectors>
@@ -194,4 +194,4 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

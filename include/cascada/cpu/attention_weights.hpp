@@ -12,7 +12,7 @@
 #include "cascada/cpu/attention_rows.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Keys whose weights fill one register, as pairs.
 inline constexpr index_t weight_keys = 32;
@@ -218,4 +218,4 @@ CASCADA_INLINE float absorb_logits(float* logits, index_t count, float& maximum,
 
 #endif
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

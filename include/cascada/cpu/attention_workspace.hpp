@@ -14,7 +14,7 @@
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/cluster.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// What one worker needs to refine the far field of a few tokens. A token's place is where cluster_rows keeps it.
 template <cpu_backend B>
@@ -93,4 +93,4 @@ void for_each_task(const B& where, const attention_workspace<B, E>& space, std::
   });
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

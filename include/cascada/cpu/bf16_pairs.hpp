@@ -14,7 +14,7 @@
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// The first in the lower half.
 struct bf16_pair {
@@ -105,4 +105,4 @@ CASCADA_INLINE void set_element(float* lanes, std::int64_t element, bfloat16 val
   std::memcpy(reinterpret_cast<char*>(lanes) + element * std::int64_t{sizeof value}, &value, sizeof value);
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

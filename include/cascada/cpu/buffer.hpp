@@ -10,7 +10,7 @@
 
 #include "cascada/backend.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Growable array of plain values on a cache-line boundary; contents are undefined until written. Its parameter B keeps
 /// differently compiled instances apart.
@@ -61,4 +61,4 @@ class buffer {
   std::int64_t capacity_ = 0;
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

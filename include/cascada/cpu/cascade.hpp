@@ -9,7 +9,7 @@
 #include "cascada/cpu/resolve.hpp"
 #include "cascada/cpu/select.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Paper mode's own workspace: the former representatives' rows of this layer, and a block's cross-Gram products.
 template <cpu_backend B>
@@ -105,4 +105,4 @@ status cascade_cross_gram(selection_pass<Scalar, B>& pass, cross_gram_workspace<
   return status::ok;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

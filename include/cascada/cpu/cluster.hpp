@@ -13,7 +13,7 @@
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Clusters with the memory behind them.
 template <cpu_backend B>
@@ -211,4 +211,4 @@ class cluster_rows {
   buffer<index_t, B> owners_;         // [T]: the cluster of a place
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

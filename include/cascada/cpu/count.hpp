@@ -12,7 +12,7 @@
 #include "cascada/representatives.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Walks the result of a selection in token order and knows how far each token's scan went.
 template <cpu_backend B>
@@ -92,4 +92,4 @@ selection_report count_cascade(const representatives& before, const representati
   return report;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -18,7 +18,7 @@
 #include "cascada/scalar.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Hides a value's origin from the compiler, so that -ffast-math cannot regroup (tau n_i) n_j.
 template <cpu_backend B>
@@ -212,4 +212,4 @@ bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_
   return true;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -10,7 +10,7 @@
 
 #include "cascada/cpu/selection_pass.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Checks each token of the stretch that was not a representative against its candidate. One whose old representative
 /// lies in the stretch itself is checked against that one, as if it stayed; whether it does is seen later.
@@ -54,4 +54,4 @@ bool inherit(selection_pass<Scalar, B>& pass, index_t i) noexcept {
   return true;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

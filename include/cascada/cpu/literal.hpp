@@ -6,7 +6,7 @@
 
 #include "cascada/cpu/select.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Forms the Gram matrix (its lower triangle, in `gram` [T, T]), then scans it.
 template <row_scalar Scalar, cpu_backend B>
@@ -44,4 +44,4 @@ status select_literal(selection_pass<Scalar, B>& pass, packed_rows<B>& all, floa
   return status::ok;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

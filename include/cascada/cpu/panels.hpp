@@ -13,7 +13,7 @@
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Rows per tile, and strips per panel: accumulators fill the register file and leave room for the operands.
 struct gram_shape {
@@ -240,4 +240,4 @@ void multiply_rows(index_t count, index_t strips, const float* const* rows, cons
   }
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

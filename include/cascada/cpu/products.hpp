@@ -17,7 +17,7 @@
 #include "cascada/cpu/rounded_rows.hpp"
 #include "cascada/cpu/sketch.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// `full` is the tokens' own rows: canonical where the target has FMA.
 enum class product_kind { full, sketch, bf16_vectors, bf16_tiles };
@@ -220,4 +220,4 @@ void append_tokens(Products& way, packed_rows<B>& columns, const index_t* tokens
 template <row_scalar Scalar, cpu_backend B>
 using full_products = products<product_kind::full, Scalar, B>;
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

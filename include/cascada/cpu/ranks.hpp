@@ -8,7 +8,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/simd.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Sum of the amounts whose scores' bits are at least `rank`, a positive number; null: 1 each.
 template <cpu_backend B>
@@ -102,4 +102,4 @@ CASCADA_INLINE void list_run(index_t first, index_t count, index_t* list) noexce
   for (index_t i = 0; i < count; i += vec<B>::width) integers<B>::store(up + (first + i), list + i);
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -7,7 +7,7 @@
 #include "cascada/cpu/inherit.hpp"
 #include "cascada/cpu/scan.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// The tokens of a stretch that are not settled, in order. Rows of those compared so far are at the places from
 /// `row` to `rows_end`, in order.
@@ -166,4 +166,4 @@ status resolve_stretch(selection_pass<Scalar, B>& pass, Products& way, open_toke
   return status::ok;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -6,7 +6,7 @@
 
 #include "cascada/cpu/selection_pass.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// The lowest `count` bits, 0 to 64.
 CASCADA_INLINE constexpr std::uint64_t bits_up_to(index_t count) noexcept {
@@ -86,4 +86,4 @@ index_t scan_slices(selection_pass<Scalar, B>& pass, Products& way, index_t firs
   return to - first;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -8,7 +8,7 @@
 #include "cascada/cpu/resolve.hpp"
 #include "cascada/cpu/scan.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// When estimates pay. A recheck takes as long as `recheck` products in tiles.
 struct prefilter_shape {
@@ -125,4 +125,4 @@ status select_all(selection_pass<Scalar, B>& pass) {
   return answer;
 }
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -15,7 +15,7 @@
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Owned representatives of one layer (representatives.hpp gives the shapes).
 template <cpu_backend B>
@@ -230,4 +230,4 @@ struct selection_pass {
   }
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

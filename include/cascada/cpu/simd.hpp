@@ -27,7 +27,7 @@
 #include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
 #endif
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// A count as the extent of an array: in templates, g++ takes a plain index_t for one that might be negative.
 CASCADA_INLINE constexpr std::size_t extent(index_t count) noexcept { return static_cast<std::size_t>(count); }
@@ -235,6 +235,6 @@ struct integers {
   }
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel
 
 #pragma GCC diagnostic pop

@@ -9,7 +9,7 @@
 
 #include "cascada/cpu/gram.hpp"
 
-namespace cascada::kernel {
+namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Coordinates by falling energy, measured on some of the rows.
 template <cpu_backend B>
@@ -46,4 +46,4 @@ class sketch_coordinates {
   buffer<ranked, B> ranked_;
 };
 
-}  // namespace cascada::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -8,7 +8,7 @@
 
 #include "cascada/hip/advance_resolve.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct selection_advance {
@@ -111,4 +111,4 @@ struct selection_advance {
 
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -3,7 +3,7 @@
 
 #include "cascada/hip/advance_search.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct block_resolution {
@@ -122,4 +122,4 @@ struct block_resolution {
   static constexpr auto settled   = static_cast<index_t>(token_stage::settled);
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -3,7 +3,7 @@
 
 #include "cascada/hip/cross_gram.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Tokens of a block that meet representatives, and what they have found. Tokens leave as they are settled.
 struct search_shared {
@@ -166,4 +166,4 @@ struct token_search {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

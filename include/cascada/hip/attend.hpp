@@ -15,7 +15,7 @@
 #include "cascada/hip/attend_tiles.hpp"
 #include "cascada/hip/attend_walk.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// How keys of the list count: each the same for all queries, or as pair_counts says.
 struct counts_of_keys {};
@@ -286,4 +286,4 @@ struct attend {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

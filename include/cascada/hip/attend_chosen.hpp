@@ -11,7 +11,7 @@
 
 #include "cascada/hip/refine_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// The heads of one KV group, 16 at a time, against tokens that a list names.
 template <matrix_scalar Scalar, index_t Dim>
@@ -215,4 +215,4 @@ struct attend_chosen {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

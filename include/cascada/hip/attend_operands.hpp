@@ -6,7 +6,7 @@
 #include "cascada/hip/select.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Keys and values in device memory: row i of head h at data + h head_stride + i row_stride.
 template <class Scalar>
@@ -72,4 +72,4 @@ struct other_softmax {
   const index_t* rows;      // of token t row rows[t]; null: row t
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -7,7 +7,7 @@
 
 #include "cascada/hip/attend_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct key_tiles {
@@ -202,4 +202,4 @@ struct key_tiles {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

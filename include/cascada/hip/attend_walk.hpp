@@ -5,7 +5,7 @@
 
 #include "cascada/hip/attend_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// 32 keys of one kind.
 struct key_tile {
@@ -85,4 +85,4 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE index_t far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -8,7 +8,7 @@
 #include "cascada/hip/attention_sequence.hpp"
 #include "cascada/hip/memory.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else `unsupported`):
 /// key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
@@ -108,4 +108,4 @@ class attention<Scalar, B> {
   hip::attention_memory<Scalar, B> arrays_;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -9,7 +9,7 @@
 #include "cascada/hip/memory.hpp"
 #include "cascada/hip/refine_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Words that a slice of tokens may have in tables with a column for every cluster. The longer the sequence, the fewer
 /// tokens in a slice: nothing is T x T. A backend may say otherwise.
@@ -74,4 +74,4 @@ struct attention_memory {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

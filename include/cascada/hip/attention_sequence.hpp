@@ -16,7 +16,7 @@
 #include "cascada/hip/score_clusters.hpp"
 #include "cascada/kv_view.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Launches kernels until one fails.
 template <gfx942_stream B>
@@ -208,4 +208,4 @@ class attention_sequence {
   float                               scale_;
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

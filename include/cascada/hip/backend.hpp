@@ -11,7 +11,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 /// Sources: AMD Instinct MI300X data sheet; AMD Instinct MI300 ISA reference; AMD's matrix instruction calculator.
 struct gfx942 {
@@ -51,4 +51,4 @@ struct hip_gfx942 {
   [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const noexcept;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

@@ -8,7 +8,7 @@
 #include "cascada/hip/advance.hpp"
 #include "cascada/hip/memory.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 namespace hip {
 
 /// A selection copied to the host.
@@ -222,4 +222,4 @@ class cascade<Scalar, B> {
   bool                           started_ = false;
 };
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI

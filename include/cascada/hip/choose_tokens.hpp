@@ -6,7 +6,7 @@
 #include "cascada/hip/rank.hpp"
 #include "cascada/hip/refine_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// The members of a row's best clusters, `limit` of them; ties go to lower clusters, and to a cluster's first tokens.
 /// By one wave.
@@ -141,4 +141,4 @@ struct choose_tokens {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -10,7 +10,7 @@
 #include "cascada/hip/select.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Clusters of T tokens (cluster.hpp gives the shapes), and the far fields of the chunks.
 struct cluster_memory {
@@ -162,4 +162,4 @@ struct far_fields {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

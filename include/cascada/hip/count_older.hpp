@@ -6,7 +6,7 @@
 #include "cascada/hip/attend_operands.hpp"
 #include "cascada/hip/cluster.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Counts for the representatives at places [first, last) of R, one block each: place i sees those up to i.
 struct count_older {
@@ -41,4 +41,4 @@ struct count_older {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

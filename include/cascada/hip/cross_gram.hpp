@@ -6,7 +6,7 @@
 
 #include "cascada/hip/select.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Words of 32 verdicts that each token has.
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t cross_words(index_t tokens) { return (tokens + 31) / 32; }
@@ -118,4 +118,4 @@ struct selection_cross_gram {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

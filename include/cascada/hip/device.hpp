@@ -12,7 +12,7 @@
 #include "cascada/hip/backend.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Rows that the matrix instructions take.
 template <class Scalar>
@@ -165,4 +165,4 @@ entry(Kernel kernel) {
 
 #endif
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

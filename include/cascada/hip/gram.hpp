@@ -20,7 +20,7 @@
 #include "cascada/hip/device.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 inline constexpr index_t max_columns = index_t{1} << 18;
 
@@ -200,4 +200,4 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
   for (; k < cols + slab; k += slab, buffer ^= 1) turn(buffer, k, at_end);
 }
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -5,7 +5,7 @@
 
 #include "cascada/hip/cluster.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// The groups of all chunks.
 struct group_memory {
@@ -115,4 +115,4 @@ struct group_means {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -4,7 +4,7 @@
 #include "cascada/hip/select.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Every token copies its representative's output.
 template <row_scalar Out>
@@ -28,4 +28,4 @@ struct lift {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -7,7 +7,7 @@
 
 #include "cascada/hip/backend.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// Cuts arrays off a range of memory; without memory it only counts the bytes.
 class carver {
@@ -66,4 +66,4 @@ class device_memory {
   std::size_t size_ = 0;
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

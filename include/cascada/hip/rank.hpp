@@ -6,7 +6,7 @@
 
 #include "cascada/hip/device.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 /// An integer that orders as floats do; NaN is somewhere.
 CASCADA_DEVICE CASCADA_INLINE std::uint32_t rank_of(float score) noexcept {
@@ -77,4 +77,4 @@ CASCADA_DEVICE CASCADA_INLINE rank_cut find_cut(Gpu& gpu, rank_histogram& memory
   return {found, enough, tied};
 }
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -9,7 +9,7 @@
 #include "cascada/hip/attend_operands.hpp"
 #include "cascada/hip/cluster.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 struct refined_slice {
   cluster_memory clusters;
@@ -35,4 +35,4 @@ struct refined_slice {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

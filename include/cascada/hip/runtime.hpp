@@ -12,7 +12,7 @@
 
 #include "cascada/hip/device.hpp"
 
-namespace cascada {
+namespace cascada::inline CASCADA_ABI {
 
 namespace hip {
 
@@ -63,6 +63,6 @@ CASCADA_INLINE status hip_gfx942::download(void* to, const void* from, std::size
   return answer == status::ok ? hip::status_of(hipStreamSynchronize(hip::stream_of(*this))) : answer;
 }
 
-}  // namespace cascada
+}  // namespace cascada::inline CASCADA_ABI
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "cascada/hip/refine_operands.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct score_clusters {
@@ -93,4 +93,4 @@ struct score_clusters {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -17,7 +17,7 @@
 #include "cascada/report.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada::hip {
+namespace cascada::inline CASCADA_ABI::hip {
 
 inline constexpr index_t selection_block = 64;  // tokens that one wave resolves
 
@@ -296,4 +296,4 @@ struct selection_finish {
   }
 };
 
-}  // namespace cascada::hip
+}  // namespace cascada::inline CASCADA_ABI::hip

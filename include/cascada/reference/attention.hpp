@@ -18,7 +18,7 @@
 #include "cascada/config.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::reference {
+namespace cascada::inline CASCADA_ABI::reference {
 
 /// One sequence: q [tokens, heads, key_dim], k [tokens, kv_heads, key_dim], v [tokens, kv_heads, value_dim].
 template <class Real>
@@ -322,4 +322,4 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
   return result;
 }
 
-}  // namespace cascada::reference
+}  // namespace cascada::inline CASCADA_ABI::reference

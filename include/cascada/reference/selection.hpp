@@ -18,7 +18,7 @@
 #include "cascada/selection_options.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::reference {
+namespace cascada::inline CASCADA_ABI::reference {
 
 /// Owned representatives, and what finding them cost.
 struct selection {
@@ -153,4 +153,4 @@ selection cascade(matrix_view<const Scalar> x, const representatives& before, co
   return walk.finish();
 }
 
-}  // namespace cascada::reference
+}  // namespace cascada::inline CASCADA_ABI::reference
