@@ -163,7 +163,7 @@ void weigh_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leav
     float       lanes[vec<B>::width];
     share.store(lanes);
     scratch.shares[row] = lanes[0];
-    if (by_mass && std::fabs(now) > largest_sure_logit) {
+    if (by_mass) {
       scratch.near_maxima[row] = tile.maxima[row];
       vec<B>::load(sums).store(scratch.near_sums.data() + row * vec<B>::width);
     }
@@ -234,18 +234,32 @@ void forget_leaves(const query_rows<B, E>& tile, index_t row, index_t leaves, st
     vec<B>::zero().store(weights + j);
 }
 
+/// A row's sums from the near field and the weights that are left.
+template <cpu_backend B, class E>
+void add_up_again(const query_rows<B, E>& tile, index_t row, const leaf_summaries<B, E>& leaves, std::int64_t stride,
+                  far_field_scratch<B>& scratch) noexcept {
+  float* sums = tile.sums + row * vec<B>::width;
+  (vec<B>::load(scratch.near_sums.data() + row * vec<B>::width) * vec<B>::broadcast(scratch.shares[row])).store(sums);
+  add_weights_of_leaves<B, E>(scratch.weights.data() + row * stride, leaves.count(), leaves.many(), sums,
+                              scratch.closed.data() + row * vec<B>::width);
+}
+
 /// Leaves that are open for a row leave its softmax.
 template <cpu_backend B, class E>
-void take_out_leaves(const query_rows<B, E>& tile, index_t leaves, std::int64_t stride,
+void take_out_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, std::int64_t stride,
                      far_field_scratch<B>& scratch) noexcept {
   for (index_t row = 0; row < tile.rows; ++row) {
     const float taken = take_out<B, E>(scratch.weights.data() + row * stride, scratch.leaves.data(),
                                        scratch.leaves_seen[row / tile.group]);
     tile.sums[row * vec<B>::width] -= taken;
     scratch.closed[row * vec<B>::width] -= taken;
-    if (std::fabs(tile.maxima[row]) <= largest_sure_logit) continue;
     const float left = tile.sum(row);
-    if (is_finite<B>(left) && left < 0x1p-20f * taken) forget_leaves(tile, row, leaves, stride, scratch);
+    if (!is_finite<B>(left) || left >= taken) continue;
+    // What is left is small beside what was taken, and its digits with it.
+    if (std::fabs(tile.maxima[row]) > largest_sure_logit && left < 0x1p-20f * taken)
+      forget_leaves(tile, row, leaves.count(), stride, scratch);
+    else
+      add_up_again(tile, row, leaves, stride, scratch);
   }
 }
 
@@ -309,7 +323,7 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
     score_leaves(products, tile, leaves, stride, far);
     weigh_leaves(tile, leaves, by_mass, stride, far);
     if (by_mass) opened = open_leaves(tile, leaves, options.open_above, stride, far);
-    if (opened > 0) take_out_leaves(tile, leaves.count(), stride, far);
+    if (opened > 0) take_out_leaves(tile, leaves, stride, far);
     // The rows of opened tokens lie apart: they are on their way before they are wanted.
     add_leaf_values(products, tile, leaves, stride, far, opened, [&](index_t begin, index_t end) {
       for (index_t i = begin; i < end; ++i) {

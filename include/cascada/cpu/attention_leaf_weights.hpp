@@ -3,6 +3,7 @@
 //
 // A row's weights lie side by side, one leaf an element: floats, or halves of pairs.
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -98,5 +99,22 @@ CASCADA_INLINE std::uint32_t heavier_of_pairs(const float* weights, index_t firs
 }
 
 #endif
+
+/// Adds a row's weights to `sums`, and sets `closed` to the sum of those where `many` is 1; both are vectors of shares.
+template <cpu_backend B, class E>
+void add_weights_of_leaves(const float* weights, index_t count, const float* many, float* sums,
+                           float* closed) noexcept {
+  constexpr index_t at_once = leaves_at_once<B, E>;
+  auto              total = vec<B>::load(sums), several = vec<B>::zero();
+  for (index_t j = 0; j < count; j += at_once) {
+    const auto weight = vec<B>::load(weights + j / elements_per_lane<E>);
+    several           = add_products<E>(weight, vec<B>::load(many + j / elements_per_lane<E>), several);
+    if constexpr (std::same_as<E, float>)
+      total = total + weight;
+    else
+      total = add_pair_products(weight, vec<B>::broadcast(std::bit_cast<float>(0x3f80'3f80u)), total);  // ones
+  }
+  total.store(sums), several.store(closed);
+}
 
 }  // namespace cascada::inline CASCADA_ABI::kernel
