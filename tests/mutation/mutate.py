@@ -123,10 +123,12 @@ def main():
             programs[one[0].split(":")[0], one[1]], one[0].split(":", 1)[1].strip()), cases)) if not passed]
         if failing:
             sys.exit(f"fails without any mutation: {failing}")
-        survivors = [answer for answer in pool.map(
-            lambda one: try_mutant(folder, given.libraries, folder, *one), enumerate(chosen)) if answer]
-    print(*survivors, sep="\n")
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed")
+        survivors = 0
+        for answer in pool.map(lambda one: try_mutant(folder, given.libraries, folder, *one), enumerate(chosen)):
+            if answer:
+                print(answer, flush=True)
+                survivors += 1
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants noticed")
     sys.exit(1 if survivors or not chosen else 0)
 
 
