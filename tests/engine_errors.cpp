@@ -296,8 +296,8 @@ TEST_CASE("command lines: unknown and impossible options", "[errors]") {
     CHECK(mentions(complaint([&] { parse({"--threshold", number}).threshold("--threshold", 1); }), "(0, 1]"));
   CHECK(mentions(complaint([&] { parse({"--sweep", "0.5,"}).thresholds("--sweep", "none"); }), "no number"));
 
-  CHECK(mentions(complaint([&] { modes_named("dense,sparse", {}); }), "unknown mode sparse"));
-  CHECK(mentions(complaint([&] { modes_named("dense,dense", {}); }), "twice"));
+  CHECK(mentions(complaint([&] { modes_named("dense,sparse", decoder_modes, {}); }), "unknown mode sparse"));
+  CHECK(mentions(complaint([&] { modes_named("dense,dense", decoder_modes, {}); }), "twice"));
   CHECK(mentions(complaint([&] { features_named("values"); }), "unknown features"));
-  for (const attention_mode& mode : modes_named(default_modes, {})) CHECK(check(mode.options) == cascada::status::ok);
+  for (const attention_mode& mode : modes_named(names_of(decoder_modes), decoder_modes, {})) CHECK(check(mode.options) == cascada::status::ok);
 }

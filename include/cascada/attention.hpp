@@ -70,7 +70,8 @@ class attention<Scalar, B> {
       const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
       kernel::attention_sequence<Scalar, KV, Out> sequence = {
           q, kv, out, 0, 0, q.heads / kv.kv_heads(), static_cast<float>(scale * std::numbers::log2e)};
-      attention_report report;
+      const kernel::float_environment<B> usual;
+      attention_report                   report;
       kernel::attend_batch(sequence, options_, selections, offsets, workspace_, where_, report);
       report_ = report;
       return status::ok;

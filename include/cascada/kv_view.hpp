@@ -129,10 +129,10 @@ struct strided_kv {
   heads_view<const Scalar> keys;
   heads_view<const Scalar> values;
 
-  CASCADA_INLINE constexpr index_t tokens() const noexcept { return keys.tokens; }
-  CASCADA_INLINE constexpr index_t kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t key_dim() const noexcept { return keys.dim; }
-  CASCADA_INLINE constexpr index_t value_dim() const noexcept { return values.dim; }
+  CASCADA_INLINE constexpr index_t             tokens() const noexcept { return keys.tokens; }
+  CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
+  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return keys.dim; }
+  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return values.dim; }
   CASCADA_INLINE constexpr strided_row<Scalar> key(index_t token, index_t kv_head) const noexcept {
     return {keys.row(token, kv_head), 1};
   }
@@ -161,10 +161,10 @@ struct transposed_value_kv {
   std::int64_t             head_stride = 0;
   std::int64_t             dim_stride  = 0;
 
-  CASCADA_INLINE constexpr index_t tokens() const noexcept { return keys.tokens; }
-  CASCADA_INLINE constexpr index_t kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t key_dim() const noexcept { return keys.dim; }
-  CASCADA_INLINE constexpr index_t value_dim() const noexcept { return dim; }
+  CASCADA_INLINE constexpr index_t             tokens() const noexcept { return keys.tokens; }
+  CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
+  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return keys.dim; }
+  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return dim; }
   CASCADA_INLINE constexpr strided_row<Scalar> key(index_t token, index_t kv_head) const noexcept {
     return {keys.row(token, kv_head), 1};
   }
@@ -193,10 +193,10 @@ struct paged_kv {
   index_t                  block_tokens = 0;
   index_t                  length       = 0;
 
-  CASCADA_INLINE constexpr index_t tokens() const noexcept { return length; }
-  CASCADA_INLINE constexpr index_t kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t key_dim() const noexcept { return keys.dim; }
-  CASCADA_INLINE constexpr index_t value_dim() const noexcept { return values.dim; }
+  CASCADA_INLINE constexpr index_t             tokens() const noexcept { return length; }
+  CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
+  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return keys.dim; }
+  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return values.dim; }
   CASCADA_INLINE constexpr strided_row<Scalar> key(index_t token, index_t kv_head) const noexcept {
     return {keys.row(slot(token), kv_head), 1};
   }

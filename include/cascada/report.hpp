@@ -11,11 +11,11 @@ namespace cascada::inline CASCADA_ABI {
 /// Gram operations: distinct pairs whose cosine the scalar algorithm asks for, in token order. The same on every
 /// backend, for any number of threads. Norms are not counted.
 struct gram_operations {
-  std::int64_t selection   = 0;  // full selection: tokens against earlier representatives
-  std::int64_t inherited   = 0;  // cascade: tokens against the representative they inherit
-  std::int64_t validation  = 0;  // cascade: former representatives against earlier representatives
-  std::int64_t orphans     = 0;  // cascade: tokens whose inherited check failed, against earlier representatives
-  std::int64_t cross_gram  = 0;  // paper mode: (T - r) x r, all of them
+  std::int64_t selection  = 0;  // full selection: tokens against earlier representatives
+  std::int64_t inherited  = 0;  // cascade: tokens against the representative they inherit
+  std::int64_t validation = 0;  // cascade: former representatives against earlier representatives
+  std::int64_t orphans    = 0;  // cascade: tokens whose inherited check failed, against earlier representatives
+  std::int64_t cross_gram = 0;  // paper mode: (T - r) x r, all of them
 
   CASCADA_INLINE constexpr std::int64_t total() const noexcept {
     return selection + inherited + validation + orphans + cross_gram;

@@ -13,6 +13,7 @@
 #include "cascada/cpu/attention_operands.hpp"
 #include "cascada/cpu/buffer.hpp"
 #include "cascada/cpu/cluster.hpp"
+#include "cascada/cpu/float_environment.hpp"
 #include "cascada/cpu/leaf_chains.hpp"
 #include "cascada/cpu/leaves.hpp"
 
@@ -108,7 +109,7 @@ void for_each_task(const B& where, const attention_workspace<B, E>& space, std::
                    const Function& function) {
   std::atomic<std::int64_t> next{0};
   const auto                workers = static_cast<std::int64_t>(space.workers.size());
-  where.executor.parallel_for(static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {
+  parallel_for<B>(where.executor, static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {
     for (std::int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
          task              = next.fetch_add(1, std::memory_order_relaxed))
       function(worker, task);
