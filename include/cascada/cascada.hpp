@@ -4,29 +4,29 @@
 // The headers in the order in which data flows. Tokens of a layer are compared by cosine (gram); a token that no
 // earlier one resembles becomes a representative (select); the next layer inherits the set and repairs it (cascade);
 // of the tokens that a representative stands for (cluster), those with like keys become leaves; queries attend to near
-// tokens exactly, to older ones through leaves, and to the tokens of the leaves that matter (attention). Each step
-// tells what it cost (report, attention_report). Settings that were measured on a whole model: presets.
+// tokens exactly, to older ones through leaves, and to the tokens of the leaves that matter (attention). Each step tells
+// what it cost (report, attention_report). Settings that were measured on a whole model: presets.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle).
 
 // Vocabulary.
-#include "cascada/backend.hpp"
 #include "cascada/config.hpp"
+#include "cascada/status.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/views.hpp"
+#include "cascada/kv_view.hpp"
 #include "cascada/executor.hpp"
 #include "cascada/isa.hpp"
-#include "cascada/kv_view.hpp"
-#include "cascada/report.hpp"
+#include "cascada/backend.hpp"
 #include "cascada/representatives.hpp"
-#include "cascada/scalar.hpp"
-#include "cascada/status.hpp"
-#include "cascada/views.hpp"
+#include "cascada/report.hpp"
 
 // Stages.
-#include "cascada/attention.hpp"
+#include "cascada/selection_options.hpp"
+#include "cascada/select.hpp"
+#include "cascada/cascade.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
-#include "cascada/cascade.hpp"
 #include "cascada/cluster.hpp"
+#include "cascada/attention.hpp"
 #include "cascada/presets.hpp"
-#include "cascada/select.hpp"
-#include "cascada/selection_options.hpp"
