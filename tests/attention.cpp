@@ -53,7 +53,7 @@ template <class Out, row_scalar Scalar, cpu_backend B = serial_backend,
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                  B where = {}, double narrow = pairs ? 0.02 : 1e-4) {
   const auto result = attend<Out>(options, p, p.kv(), selections, {}, where);
-  const auto   found = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
+  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   CHECK(found.skipped * (pairs ? 3 : 20) <= found.rows);
@@ -190,12 +190,12 @@ TEMPLATE_TEST_CASE("attention: leaves of one token, and leaves that all open, lo
   const auto              leaves = GENERATE(leaf_formation::by_order, leaf_formation::by_keys);
   const auto              near   = [&](index_t leaf, opening open, float above) {
     return attention_options{.window         = 16,
-                             .chunk          = 32,
-                             .leaves         = leaves,
-                             .leaf_threshold = 0.1f,
-                             .leaf           = leaf,
-                             .open           = open,
-                             .open_above     = above};
+                                            .chunk          = 32,
+                                            .leaves         = leaves,
+                                            .leaf_threshold = 0.1f,
+                                            .leaf           = leaf,
+                                            .open           = open,
+                                            .open_above     = above};
   };
   const selection some = random_selection(T, 0.1, 9), each = identity_selection(T);
   const struct {
@@ -213,8 +213,8 @@ TEMPLATE_TEST_CASE("attention: leaves of one token, and leaves that all open, lo
     CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   }
   // The same leaves, closed, do lose.
-  const auto lossy = compare<float>(modes[0].options, p, {},
-                                    attend<float>(near(16, opening::none, 0.1f), p, p.kv(), {some}), 0);
+  const auto lossy =
+      compare<float>(modes[0].options, p, {}, attend<float>(near(16, opening::none, 0.1f), p, p.kv(), {some}), 0);
   CHECK(lossy.ours > 1e-2);
 }
 
@@ -225,7 +225,13 @@ TEST_CASE("attention: logits hundreds of nats apart", "[attention]") {
   p.q.fill([random = std::mt19937(41), normal = std::normal_distribution<float>()]() mutable {
     return 100 * normal(random);  // logits of 100 nats and more, either way
   });
-  check_close<float>(m.options, p, {random_selection(150, 0.1, 10)}, serial_backend(), 1e-2);
+  const std::vector<selection> selections = {random_selection(150, 0.1, 10)};
+  const auto                   found = compare<float>(m.options, p, selections, attend(m.options, p, selections), 1e-2);
+  // A logit of 400 nats is known to half a unit of its last place, however it is summed; kernels count in base 2.
+  const double rounding = 400 * std::numeric_limits<float>::epsilon() / 2;
+  CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped);
+  CHECK(found.ours <= 2 * found.plain + rounding * found.largest);
+  CHECK(found.skipped * 20 <= found.rows);
 }
 
 TEST_CASE("attention: huge logits pick their key", "[attention]") {

@@ -131,7 +131,7 @@ refused_points 'point 1: tile must divide the chunk' '{"points": [{"tile": 3}]}'
 refused_points 'point 1: causal must be true or false' '{"points": [{"causal": 1}]}'
 refused_points 'point 1: name must be a text' '{"points": [{"name": 1}]}'
 refused_points 'point 1: source cannot be none' '{"points": [{"source": "none"}]}'
-refused_points 'point 1: these options' '{"points": [{"queries": "grouped"}]}'
+refused_points 'point 1: options.queries == grouped needs options.open == none' '{"points": [{"queries": "grouped"}]}'
 refused '61 tokens; 62' "$frontier" --model "$here/golden" --tokens tokens --length 60 --skip 2 --points good.json \
   --output out
 
