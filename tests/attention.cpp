@@ -56,7 +56,8 @@ void check_close(const attention_options& options, const problem<Scalar>& p, con
   const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
-  CHECK(found.skipped * (pairs ? 3 : 20) <= found.rows);
+  // 16-bit factors leave many answers open, and one of them a whole tile: at least half of the rows are compared.
+  CHECK(found.skipped * (pairs ? 2 : 20) <= found.rows);
 }
 
 mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }
