@@ -205,9 +205,7 @@ CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
 #else
   namespace packets    = Eigen::internal;
   using packet         = typename vec<B>::packet;
-  const packet lowest  = packets::pset1<packet>(-127.0f);  // 2^-127 is given the bits of zero below
-  // Not the maximum, which loses a NaN under -ffast-math.
-  const vec<B> clamped = {packets::pselect(packets::pcmp_lt(x.value, lowest), lowest, x.value)};
+  const vec<B> clamped = max(x, vec<B>::broadcast(-127.0f));  // 2^-127 is given the bits of zero below
   const vec<B> whole   = {packets::print(clamped.value)};
   const vec<B> part    = clamped - whole;
   // (2^f - 1) / f on [-1/2, 1/2], interpolated at the Chebyshev nodes: relative error of 2^f below 1e-8.
