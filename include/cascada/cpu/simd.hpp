@@ -191,37 +191,6 @@ CASCADA_INLINE vec<B> multiply_add(vec<B> a, vec<B> b, vec<B> c) noexcept {
   return {Eigen::internal::pmadd(a.value, b.value, c.value)};
 }
 
-/// 2^x within 2 ulp, for -126 <= x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
-template <cpu_backend B>
-CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
-#ifdef __AVX512DQ__
-  // 2^f on [0, 1], of least relative error with 1 at 0: below 3e-9.
-  const __m512 part  = _mm512_reduce_ps(x.value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
-  __m512       power = _mm512_set1_ps(0.000216129279f);
-  for (const float coefficient : {0.00124678423f, 0.00967545155f, 0.0554852821f, 0.240229309f, 0.693147063f, 1.0f})
-    power = _mm512_fmadd_ps(power, part, _mm512_set1_ps(coefficient));
-  const auto normal = _mm512_cmp_ps_mask(x.value, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
-  return {_mm512_maskz_scalef_ps(normal, power, x.value)};
-#else
-  namespace packets    = Eigen::internal;
-  using packet         = typename vec<B>::packet;
-  const vec<B> clamped = max(x, vec<B>::broadcast(-127.0f));  // 2^-127 is given the bits of zero below
-  const vec<B> whole   = {packets::print(clamped.value)};
-  const vec<B> part    = clamped - whole;
-  // (2^f - 1) / f on [-1/2, 1/2], interpolated at the Chebyshev nodes: relative error of 2^f below 1e-8.
-  vec<B> power = vec<B>::broadcast(0.000154531634f);
-  for (const float coefficient : {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
-    power = multiply_add(power, part, vec<B>::broadcast(coefficient));
-  if constexpr (vec<B>::width == 1) {
-    return {packets::pldexp(power.value, whole.value)};
-  } else {
-    using integers      = typename packets::unpacket_traits<packet>::integer_packet;
-    const auto exponent = packets::pcast<packet, integers>((whole + vec<B>::broadcast(127.0f)).value);
-    return power * vec<B>{packets::preinterpret<packet>(packets::plogical_shift_left<23>(exponent))};
-  }
-#endif
-}
-
 /// As many integers as vec<B> has floats. A compiler's vector type: it compares and selects alike on every target.
 template <cpu_backend B, class Integer = index_t>
 struct integers {
@@ -241,6 +210,53 @@ struct integers {
     return value;
   }
 };
+
+/// The larger of x and a negative limit; NaN stays NaN, also where the compiler takes max for commutative.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> not_below(vec<B> x, float limit) noexcept {
+#if __FINITE_MATH_ONLY__
+  using words            = integers<B, std::uint32_t>;
+  const auto     bits    = words::load(&x.value);
+  constexpr auto lowest  = std::uint32_t{0xff80'0000};  // -infinity; of negative numbers, bits order as sizes do
+  const auto     least   = __builtin_bit_cast(std::uint32_t, limit);
+  const auto     clamped = (bits > least) & (bits <= lowest) ? (bits & 0u) + least : bits;
+  __builtin_memcpy(&x.value, &clamped, sizeof x.value);
+  return x;
+#else
+  return max(x, vec<B>::broadcast(limit));
+#endif
+}
+
+/// 2^x within 2 ulp, for -126 <= x < 127.5. Exactly 1 at 0, exactly 0 below -126.5, and NaN stays NaN.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
+#ifdef __AVX512DQ__
+  // 2^f on [0, 1], of least relative error with 1 at 0: below 3e-9.
+  const __m512 part  = _mm512_reduce_ps(x.value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+  __m512       power = _mm512_set1_ps(0.000216129279f);
+  for (const float coefficient : {0.00124678423f, 0.00967545155f, 0.0554852821f, 0.240229309f, 0.693147063f, 1.0f})
+    power = _mm512_fmadd_ps(power, part, _mm512_set1_ps(coefficient));
+  const auto normal = _mm512_cmp_ps_mask(x.value, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_ps(normal, power, x.value)};
+#else
+  namespace packets    = Eigen::internal;
+  using packet         = typename vec<B>::packet;
+  const vec<B> clamped = not_below(x, -127.0f);  // 2^-127 is given the bits of zero below
+  const vec<B> whole   = {packets::print(clamped.value)};
+  const vec<B> part    = clamped - whole;
+  // (2^f - 1) / f on [-1/2, 1/2], interpolated at the Chebyshev nodes: relative error of 2^f below 1e-8.
+  vec<B> power = vec<B>::broadcast(0.000154531634f);
+  for (const float coefficient : {0.00133908633f, 0.00961808302f, 0.0555035695f, 0.240226507f, 0.693147182f, 1.0f})
+    power = multiply_add(power, part, vec<B>::broadcast(coefficient));
+  if constexpr (vec<B>::width == 1) {
+    return {packets::pldexp(power.value, whole.value)};
+  } else {
+    using integers      = typename packets::unpacket_traits<packet>::integer_packet;
+    const auto exponent = packets::pcast<packet, integers>((whole + vec<B>::broadcast(127.0f)).value);
+    return power * vec<B>{packets::preinterpret<packet>(packets::plogical_shift_left<23>(exponent))};
+  }
+#endif
+}
 
 /// As many elements of a row as a vector has lanes, as floats.
 template <cpu_backend B, row_scalar Scalar>
