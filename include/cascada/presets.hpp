@@ -17,19 +17,19 @@ struct preset {
 /// The README says what they lose and gain, from which length on each pays, and when to stay dense.
 namespace presets {
 
-/// At most 0.3 % of perplexity at 8192 tokens.
+/// Aims at 0.3 % of perplexity at most, at 8192 tokens.
 inline constexpr preset accurate = {
     .selection = {.threshold = 0.4f},
     .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.002f},
 };
 
-/// At most 1 %.
+/// Aims at 1 % at most.
 inline constexpr preset balanced = {
     .selection = {.threshold = 0.4f},
     .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.007f},
 };
 
-/// At most 3 %.
+/// Aims at 3 % at most.
 inline constexpr preset fast = {
     .selection = {.threshold = 0.4f},
     .attention = {.leaf_threshold = 0.7f, .open_above = 0.01f},
