@@ -414,7 +414,7 @@ TEMPLATE_TEST_CASE("hip attention: scores that rise from key to key", "[hip]", R
   check_close<TestType>(closed({.window = 8, .chunk = 16}), p, {chosen}, 19);
 }
 
-TEST_CASE("hip attention: leaves, by ascending first token, and the far fields", "[hip]") {
+TEST_CASE("hip attention: leaves by ascending first token, and the far fields", "[hip]") {
   const index_t T = GENERATE(1, 70, 300, 600), sinks = GENERATE(0, 1, 5, 300), leaf = GENERATE(1, 3, 16);
   CAPTURE(T, sinks, leaf);
   const index_t                     chunk = 32, window = 20;

@@ -28,7 +28,7 @@ panels, work = "hip cascade: more representatives than a panel*", "hip cascade: 
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising = "hip attention: scores that rise*"
-of_leaves, of_means = "hip attention: leaves* by ascending*", "hip attention: means and variances*"
+of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 
 # (what, line as it is, in one of the headers, line as it must not be, test case that notices)
 mutations = [
