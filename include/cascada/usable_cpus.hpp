@@ -74,7 +74,8 @@ index_t quota_cpus(const char* membership = "/proc/self/cgroup", const char* roo
     char* controllers = std::strchr(line, ':');
     char* path        = controllers ? std::strchr(controllers + 1, ':') : nullptr;
     if (!path) continue;
-    *controllers++ = '\0', *path++ = '\0';
+    *controllers++                 = '\0';
+    *path++                        = '\0';
     path[std::strcspn(path, "\n")] = '\0';
     std::snprintf(list, sizeof list, ",%s,", controllers);
     const bool unified = *controllers == '\0';
