@@ -56,6 +56,7 @@ void check_close(const attention_options& options, const problem<Scalar>& p, con
   const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
+  // 16-bit factors leave many answers open, and one of them a whole tile: three quarters of the rows are compared.
   CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);
 }
 

@@ -1,5 +1,7 @@
 // Rows of small integers: all products are exact, so there are ties, zeros, and pairs that lie right at the threshold.
+// And rows as near to a tie as floats can be.
 
+#include <cmath>
 #include <random>
 #include <utility>
 
@@ -37,18 +39,19 @@ index_t ties(matrix_view<const float> x, float tau, const reference::selection& 
 
 }  // namespace
 
+// 400 tokens: more than are walked at a time.
 TEST_CASE("small integers: ties go to the lower index on every path", "[select][cascade][property]") {
   const auto d      = GENERATE(2, 3, 5, 40);
   const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
   CAPTURE(d, assign);
   index_t tied = 0;
   for (unsigned seed = 0; seed < 6; ++seed) {
-    const auto              tokens = integer_rows(150, d, 1, seed);
+    const auto              tokens = integer_rows(400, d, 1, seed);
     const auto              x      = std::as_const(tokens).view();
     const selection_options options{
         .threshold = d == 40 ? 0.25f : 0.5f, .assign = assign, .filter = all_filters[seed % 5]};
     const auto full  = reference::select<float>(x, options);
-    const auto state = random_state(150, seed);
+    const auto state = random_state(400, seed);
     const auto step  = reference::cascade<float>(x, state.view(), options);
     tied += ties(x, options.threshold, full);
 
@@ -93,4 +96,47 @@ TEST_CASE("small integers: a product of zero covers nothing, even where the thre
     REQUIRE(walk.step(x) == status::ok);
     CHECK(walk.kept().count() == 64);
   }
+}
+
+TEST_CASE("near ties: the nearest by the canonical products, on every path", "[select][cascade][property]") {
+  const auto d = GENERATE(40, 64, 257);
+  CAPTURE(d);
+  index_t first = 0, second = 0;
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    // Groups of three: two directions, and their sum, whose cosines with them differ by a few roundings.
+    std::mt19937                    random(seed);
+    std::normal_distribution<float> normal;
+    token_rows<float>               rows(120, d);
+    for (index_t i = 0; i < 120; i += 3) {
+      float squares[2] = {};
+      for (index_t half = 0; half < 2; ++half)
+        for (index_t c = 0; c < d; ++c) {
+          const float value = normal(random);
+          rows.set(i + half, c, value);
+          squares[half] += value * value;
+        }
+      for (index_t c = 0; c < d; ++c)
+        rows.set(i + 2, c, rows.get(i, c) / std::sqrt(squares[0]) + rows.get(i + 1, c) / std::sqrt(squares[1]));
+    }
+    const auto              x = std::as_const(rows).view();
+    const selection_options options{.threshold = 0.6f, .assign = assignment::nearest, .filter = all_filters[seed % 5]};
+    const auto              full  = reference::select<float>(x, options);
+    const auto              state = random_state(120, seed);
+    const auto              step  = reference::cascade<float>(x, state.view(), options);
+    for (index_t i = 2; i < 120; i += 3) {
+      first += full.rep[static_cast<std::size_t>(i)] == i - 2;
+      second += full.rep[static_cast<std::size_t>(i)] == i - 1;
+    }
+    selector<float> select(options);
+    REQUIRE(select(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    REQUIRE(select.literal(x) == status::ok);
+    CHECK(to_vector(select.kept().rep) == full.rep);
+    cascade<float> walk(options);
+    REQUIRE(walk.inherit(state.view()) == status::ok);
+    REQUIRE(walk.step(x) == status::ok);
+    CHECK(to_vector(walk.kept().rep) == step.rep);
+  }
+  CHECK(first > 40);
+  CHECK(second > 40);
 }

@@ -3,7 +3,6 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <cstdint>
@@ -60,7 +59,7 @@ class thread_pool {
   explicit thread_pool(index_t threads) {
     static const int noticed = pthread_atfork(nullptr, nullptr, [] { forks_.fetch_add(1, std::memory_order_relaxed); });
     static_cast<void>(noticed);
-    const index_t most = std::clamp(threads, 1, +most_threads);
+    const index_t most = threads < 1 ? 1 : threads < most_threads ? threads : +most_threads;
     workers_           = std::make_unique<pthread_t[]>(static_cast<std::size_t>(most - 1));
     while (threads_ < most && begin_worker(workers_[static_cast<std::size_t>(threads_ - 1)])) ++threads_;
   }

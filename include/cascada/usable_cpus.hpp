@@ -1,7 +1,6 @@
 #pragma once
 // How many CPUs the process may use: not those of the machine, where an affinity mask or a quota leaves it fewer.
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -21,9 +20,10 @@ template <auto Key>
 index_t allowed_cpus() noexcept {
 #ifdef __linux__
   cpu_set_t sets[8] = {};  // as many as a kernel can be built for
-  if (sched_getaffinity(0, sizeof sets, sets) == 0) return static_cast<index_t>(CPU_COUNT_S(sizeof sets, sets));
+  if (sched_getaffinity(0, sizeof sets, sets) == 0) return CPU_COUNT_S(sizeof sets, sets);
 #endif
-  return std::max(1, static_cast<index_t>(std::thread::hardware_concurrency()));
+  const auto all = static_cast<index_t>(std::thread::hardware_concurrency());
+  return all < 1 ? 1 : all;
 }
 
 /// Reads up to two numbers from a file of a folder; returns how many there are. Nothing is allocated by name.
@@ -52,7 +52,10 @@ index_t quota_of_group(const char* root, const char* hierarchy, const char* path
         (read_numbers<Key>(folder, "cpu.cfs_quota_us", times) != 1 ||
          read_numbers<Key>(folder, "cpu.cfs_period_us", times + 1) < 1))
       times[0] = 0;
-    if (times[0] > 0 && times[1] > 0) least = std::min(least, std::max(1LL, times[0] / times[1]));
+    if (times[0] > 0 && times[1] > 0) {
+      const long long whole = times[0] < times[1] ? 1 : times[0] / times[1];
+      least                 = whole < least ? whole : least;
+    }
     char* last = std::strrchr(folder, '/');
     if (!last || static_cast<std::size_t>(last - folder) < top) return static_cast<index_t>(least);
     *last = '\0';
@@ -74,8 +77,10 @@ index_t quota_cpus(const char* membership = "/proc/self/cgroup", const char* roo
     *controllers++ = '\0', *path++ = '\0';
     path[std::strcspn(path, "\n")] = '\0';
     std::snprintf(list, sizeof list, ",%s,", controllers);
-    if (*controllers == '\0') least = std::min(least, quota_of_group<Key>(root, "", path));
-    if (std::strstr(list, ",cpu,")) least = std::min(least, quota_of_group<Key>(root, "/cpu", path));
+    const bool unified = *controllers == '\0';
+    if (!unified && !std::strstr(list, ",cpu,")) continue;
+    const index_t quota = quota_of_group<Key>(root, unified ? "" : "/cpu", path);
+    least               = quota < least ? quota : least;
   }
   std::fclose(opened);
   return least;
@@ -84,7 +89,8 @@ index_t quota_cpus(const char* membership = "/proc/self/cgroup", const char* roo
 /// At least one. `Key` keeps differently compiled instances apart.
 template <auto Key>
 index_t usable_cpus() noexcept {
-  return std::max(1, std::min(allowed_cpus<Key>(), quota_cpus<Key>()));
+  const index_t allowed = allowed_cpus<Key>(), quota = quota_cpus<Key>(), least = quota < allowed ? quota : allowed;
+  return least < 1 ? 1 : least;
 }
 
 }  // namespace cascada::inline CASCADA_ABI::detail

@@ -1,8 +1,15 @@
-"""Mutants of selection and of the cascade, each with the test case that notices it."""
+"""Mutants of selection and of the cascade, each with the test case that notices it.
+
+Not here, because no test could tell: sketches of other coordinates than those of most energy (slower, as right); vectors of a
+row left to the loop behind (slower); largest_estimated_norm (its proof is simpler for it: by Cauchy and Schwarz, a partial sum
+overflows only where both squared norms nearly do); norm_of's step upwards (only for a square root that is not rounded
+correctly, as -ffast-math may have it).
+"""
 
 anything = "random_cases: random cases: every path agrees with the reference"
 near_tau, ends = "verdict: verdict: pairs within a few ulps of tau", "verdict: verdict: estimates hold for rows at the ends*"
 zero_rows, ones = "verdict: verdict: rows below 2^-30*", "verdict: verdict: a duplicate is covered*"
+near_ties = "small_integers: near ties*"
 ties, zeros = "small_integers: small integers: ties*", "small_integers: small integers: a product of zero*"
 long, right = "select: select: stretches*", "cascade: cascade: from the right state*"
 
@@ -13,23 +20,20 @@ mutants = [
     ("verdict: a product at the threshold does not cover", "product >= scaled_norm * norm;", "product > scaled_norm * norm;",
      near_tau),
     ("verdict: no margin", "static_cast<float>(cols + 20) * 0x1p-22f", "static_cast<float>(cols + 20) * 0x1p-40f", near_tau),
-    ("verdict: overflowing sums are estimated", "largest_estimated_norm = 0x1p62f", "largest_estimated_norm = 0x1p127f", ends),
     ("verdict: sure too early", "if (value.product > bound + slack) return true;",
      "if (value.product > bound - slack) return true;", near_tau),
     ("verdict: refused too early", "if (value.product < bound - slack) return false;",
      "if (value.product < bound + slack) return false;", near_tau),
-    ("verdict: estimates said to be canonical", "rows.x.cols), false};", "rows.x.cols), true};", ties),
+    ("verdict: estimates said to be canonical", "rows.x.cols), false};", "rows.x.cols), true};", near_ties),
     ("verdict: tiles said to be canonical without FMA", "has_fma = contains(Isa, isa::fma);", "has_fma = true;", near_tau,
      "baseline"),
     ("products: last element forgotten", "for (; k < cols; ++k) sum +=", "for (; k + 1 < cols; ++k) sum +=", anything),
-    ("products: last vector forgotten", "for (; k + width <= cols; k += width) sums[0]",
-     "for (; k + width < cols; k += width) sums[0]", anything),
     ("products: one sum of four", "(sums[0] + sums[1]) + (sums[2] + sums[3])", "(sums[0] + sums[1]) + (sums[2])", near_tau),
     ("squares: the rest begins too late", "for (index_t rest = k; rest < cols; ++rest)",
      "for (index_t rest = k + 1; rest < cols; ++rest)", anything),
     ("norms: NaN passes", "if (!is_finite<B>(square)) return false;", "", "selection_errors: *"),
     ("nearest: ties to the higher index", "of_a.product) * norm_b > static_cast", "of_a.product) * norm_b >= static_cast", ties),
-    ("nearest: estimates decide", "if (difference > slack || difference < -slack)", "if (true)", near_tau),
+    ("nearest: estimates decide", "if (difference > slack || difference < -slack)", "if (true)", near_ties),
     ("nearest: norms ignored", "const auto norm_a = static_cast<double>(rows.norms[a]), norm_b",
      "const auto norm_a = 1.0, norm_b", anything),
     ("nearest: the first one found", "return best.position >= 0 && options.assign == assignment::lowest_index;",
@@ -37,14 +41,12 @@ mutants = [
     ("nearest: sure estimates are weighed", "else if (!sure || options.assign == assignment::nearest)", "else if (!sure)",
      anything),
 
-    ("bounds: margin the wrong way", "bounds = {scaled - margin * n - lost,", "bounds = {scaled + margin * n - lost,", near_tau),
+    ("bounds: margin the wrong way", "bounds = {scaled - margin * n - lost,", "bounds = {scaled + margin * n - lost,", near_tau,
+     "baseline"),
     ("bounds: spread of sketches ignored", "std::max(all * (1 + 3 * static_cast<double>(margin)) - static_cast<double>(square), 0.0)",
      "0.0", anything),
-    ("bounds: huge rows are estimated", "if (n > largest_estimated_norm) bounds = {-largest, largest, 0};", "", ends),
     ("bounds: low edge too high", "edge(row.low, -row.spread, columns, c)", "edge(row.low, row.spread, columns, c)", anything),
     ("bounds: high edge too low", "edge(row.high, row.spread, columns, c)", "edge(row.high, -row.spread, columns, c)", anything),
-    ("sketch: not the row's own coordinates", "coordinates[c] = to_float(row[ranked_[c].column]);",
-     "coordinates[c] = to_float(row[c]);", anything),
     ("panels: blocks of k forget their sums", "sum[i][v] = first == 0 ? vec<B>::zero()", "sum[i][v] = first >= 0 ? vec<B>::zero()",
      near_tau),
     ("panels: rows of a strip swapped", "tile[lane] = lane >= column && lane < column + count ?",
@@ -62,12 +64,12 @@ mutants = [
     ("block: last strip not multiplied", "reach = (last + width - 2) / width;", "reach = (last - 1) / width;", anything),
     ("block: members not packed", "way.append(pass.memory.known, places, slots, gram.members);",
      "way.append(pass.memory.known, places, slots, gram.members / 2);", long),
-    ("block: new representatives not scanned by the stretch", "pass.now.count > known)", "pass.now.count > known + 1000)", long),
+    ("block: new representatives not scanned by the stretch", "pass.now.count > known)", "pass.now.count > known + 1000)", ties),
     ("block: evidence kept", "if (ready) evidence = token_evidence::none;", "", anything),
     ("block: not scanned alone", "scan_alone(pass, way, stretch_tokens + pass.gram.slot[i - pass.begin]);", ";", ties),
     ("walk: another kind of products forgets the set", "append_tokens(way, pass.memory.known, pass.now.indices.data(), pass.now.count);",
      "append_tokens(way, pass.memory.known, pass.now.indices.data(), 0);", long),
-    ("walk: not the representative found", "pass.now.indices[pass.found[i - begin].position];", "pass.now.indices[0];", long),
+    ("walk: not the representative found", "pass.now.indices[pass.found[i - begin].position];", "pass.now.indices[0];", ties),
 
     ("inherit: the stretch's first token is taken for settled", "waits     = old >= pass.begin;", "waits     = old > pass.begin;",
      anything),

@@ -140,7 +140,7 @@ class leaf_summaries {
   }
 
   static void clear(float* from, std::int64_t count) noexcept {
-    std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float));
+    if (count > 0) std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float));
   }
 
   void append(index_t j, index_t t) noexcept {
