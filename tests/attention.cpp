@@ -51,13 +51,13 @@ comparison compare(const attention_options& options, const problem<Scalar>& p, c
 template <class Out, row_scalar Scalar, cpu_backend B = serial_backend,
           bool pairs = !std::same_as<kernel::operand_of<Scalar, B>, float>>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                 B where = {}, double narrow = pairs ? 0.02 : 1e-4) {
+                 B where = {}, double narrow = pairs ? 0.01 : 1e-4) {
   const auto result = attend<Out>(options, p, p.kv(), selections, {}, where);
   const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
-  // 16-bit factors leave many answers open, and one of them a whole tile: at least half of the rows are compared.
-  CHECK(found.skipped * (pairs ? 2 : 20) <= found.rows);
+  // 16-bit factors leave many answers open, and one of them a whole tile: three quarters of the rows are compared.
+  CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);
 }
 
 mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }

@@ -144,7 +144,7 @@ class leaf_chains {
     for (index_t r = 0; r < Rows; ++r) rows[r] = row(tokens[r]);
     for (index_t panel = first_[cluster]; count > 0; count -= Panels * width) {
       const float* columns[Panels];
-      index_t      panels[Panels];
+      index_t      panels[Panels] = {};
       for (index_t p = 0; p < Panels; ++p) {
         const bool more = p * width < count;
         panels[p]       = more ? panel : panels[0];

@@ -219,7 +219,8 @@ CASCADA_INLINE vec<B> not_below(vec<B> x, float limit) noexcept {
   const auto     bits    = words::load(&x.value);
   constexpr auto lowest  = std::uint32_t{0xff80'0000};  // -infinity; of negative numbers, bits order as sizes do
   const auto     least   = __builtin_bit_cast(std::uint32_t, limit);
-  const auto     clamped = ((bits > least) & (bits <= lowest)) ? (bits & 0u) + least : bits;
+  const auto     low     = (bits > least) & (bits <= lowest);
+  const auto     clamped = low ? (bits & 0u) + least : bits;
   __builtin_memcpy(&x.value, &clamped, sizeof x.value);
   return x;
 #else
