@@ -10,6 +10,7 @@ Fails if a test case fails on the kernels as they are, or if a mutant survives, 
 import argparse
 import concurrent.futures
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,7 @@ def try_mutant(folder, libraries, common_header, number):
     """What is wrong with the tests, or None."""
     what, line, other, case = mutations[number]
     place = folder / f"mutant{number}"
+    shutil.rmtree(place, ignore_errors=True)  # of another mutant, by an earlier list
     (place / "cascada/hip").mkdir(parents=True, exist_ok=True)
     try:
         texts = {path: path.read_text() for path in (root / "include/cascada/hip").glob("*.hpp")}

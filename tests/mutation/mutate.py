@@ -14,6 +14,7 @@ import importlib
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,7 @@ def try_mutant(folder, libraries, header, number, mutant):
     """What is wrong with the tests, or None."""
     what, line, other, case, target = mutant
     place = folder / f"mutant{number}"
+    shutil.rmtree(place, ignore_errors=True)  # of another mutant, by an earlier list
     try:
         having = [path for path, text in headers().items() if line in text]
         if len(having) != 1 or having[0].read_text().count(line) != 1:
