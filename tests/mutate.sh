@@ -11,7 +11,8 @@ recent_cmake build/venv
 
 export CXX=${CXX:-g++}
 cmake --preset release -DCASCADA_BUILD_BENCH=OFF -DCASCADA_BUILD_EXAMPLES=OFF -B build/mutate
-if cmake --build build/mutate --target help | grep -q catch_main; then # version 2 of Catch2 has no library of its own
+targets=$(cmake --build build/mutate --target help) # not a pipe, which grep -q would break
+if grep -q catch_main <<<"$targets"; then # version 2 of Catch2 has no library of its own
   cmake --build build/mutate --target catch_main
 fi
 read -ra libraries <build/mutate/tests/mutation/catch_libraries
