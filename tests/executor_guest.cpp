@@ -108,19 +108,26 @@ TEST_CASE("guest: no thread can be made", "[guest]") {
 }
 
 TEST_CASE("guest: some threads can be made, and no more", "[guest]") {
-  if (sanitized) return;  // they need the address space that is taken away here
-  CHECK(exit_code_of_child([] {
-          std::ifstream statm("/proc/self/statm");
-          rlim_t        pages = 0;
-          statm >> pages;
-          const rlimit room = {pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{64} << 20), RLIM_INFINITY};
-          if (setrlimit(RLIMIT_AS, &room) != 0) return 1;
-          pool first(500);
-          if (first.size() < 2 || first.size() > 100) return 2;
-          pool second(500);  // all threads are taken
-          if (second.size() > 2) return 3;
-          return works(pooled{&first}) && works(pooled{&second}) ? 0 : 4;
-        }) == 0);
+  if (sanitized) return;           // they need the address space that is taken away here
+  constexpr int not_limited = 77;  // an emulator of one process may ignore the limit, which would hold for itself too
+  const int     code        = exit_code_of_child([] {
+    std::ifstream statm("/proc/self/statm");
+    rlim_t        pages = 0;
+    statm >> pages;
+    const rlimit room = {pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{64} << 20), RLIM_INFINITY};
+    rlimit       set  = {};
+    if (setrlimit(RLIMIT_AS, &room) != 0 || getrlimit(RLIMIT_AS, &set) != 0) return 1;
+    if (set.rlim_cur != room.rlim_cur) return not_limited;
+    pool first(500);
+    if (first.size() < 2 || first.size() > 100) return 2;
+    pool second(500);  // all threads are taken
+    if (second.size() > 2) return 3;
+    return works(pooled{&first}) && works(pooled{&second}) ? 0 : 4;
+  });
+  if (code == not_limited)
+    WARN("address space cannot be limited here");
+  else
+    CHECK(code == 0);
 }
 
 TEST_CASE("guest: more threads than anybody needs", "[guest]") {

@@ -71,7 +71,7 @@ class attention<Scalar, B> {
       kernel::attention_sequence<Scalar, KV, Out> sequence = {
           q, kv, out, 0, 0, q.heads / kv.kv_heads(), static_cast<float>(scale * std::numbers::log2e)};
       const kernel::float_environment<B> usual;
-      attention_report                   report;
+      attention_report                   report = {};  // no constructor, which unoptimised objects would share
       kernel::attend_batch(sequence, options_, selections, offsets, workspace_, where_, report);
       report_ = report;
       return status::ok;

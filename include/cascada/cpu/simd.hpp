@@ -237,7 +237,14 @@ CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
   __m512       power = _mm512_set1_ps(0.000216129279f);
   for (const float coefficient : {0.00124678423f, 0.00967545155f, 0.0554852821f, 0.240229309f, 0.693147063f, 1.0f})
     power = _mm512_fmadd_ps(power, part, _mm512_set1_ps(coefficient));
+#if __FINITE_MATH_ONLY__
+  // By bits, since clang compares as if NaN were a number: all but those of numbers below -126, which lie side by side.
+  const auto    beyond = _mm512_set1_epi32(static_cast<int>(0xc2fc'0001u));
+  const __m512i ahead  = _mm512_sub_epi32(_mm512_castps_si512(x.value), beyond);
+  const auto    normal = _mm512_cmpgt_epu32_mask(ahead, _mm512_set1_epi32(0xff80'0000u - 0xc2fc'0001u));
+#else
   const auto normal = _mm512_cmp_ps_mask(x.value, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+#endif
   return {_mm512_maskz_scalef_ps(normal, power, x.value)};
 #else
   namespace packets    = Eigen::internal;
