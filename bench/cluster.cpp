@@ -7,8 +7,8 @@
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
 #include "cascada/cluster.hpp"
-#include "cascada/cpu/leaf_chains.hpp"
-#include "cascada/cpu/leaves.hpp"
+#include "cascada/cpu/attention/leaf_chains.hpp"
+#include "cascada/cpu/attention/leaves.hpp"
 
 using namespace cascada;
 

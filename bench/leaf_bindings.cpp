@@ -5,8 +5,8 @@
 
 #include "bench/exports.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/leaf_chains.hpp"
-#include "cascada/cpu/leaves.hpp"
+#include "cascada/cpu/attention/leaf_chains.hpp"
+#include "cascada/cpu/attention/leaves.hpp"
 
 using namespace cascada;
 using bench::with_rows;

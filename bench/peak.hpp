@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "cascada/cpu/amx.hpp"
-#include "cascada/cpu/simd.hpp"
+#include "cascada/cpu/base/amx.hpp"
+#include "cascada/cpu/base/simd.hpp"
 
 namespace bench {
 

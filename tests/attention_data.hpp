@@ -13,7 +13,7 @@
 #include <tuple>
 #include <vector>
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/reference/attention.hpp"
 #include "cascada/representatives.hpp"

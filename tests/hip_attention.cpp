@@ -4,7 +4,8 @@
 #include <string>
 
 #include "attention_data.hpp"
-#include "cascada/hip/attention.hpp"
+#include "cascada/cascada.hpp"
+#include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/simulator.hpp"
 

@@ -2,7 +2,8 @@
 
 #include <sstream>
 
-#include "cascada/hip/cascade.hpp"
+#include "cascada/cascada.hpp"
+#include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/simulator.hpp"
 #include "tokens.hpp"

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "attention_data.hpp"
-#include "cascada/cpu/leaf_chains.hpp"
-#include "cascada/cpu/leaves.hpp"
+#include "cascada/cpu/attention/leaf_chains.hpp"
+#include "cascada/cpu/attention/leaves.hpp"
 #include "catch.hpp"
 
 using namespace cascada;

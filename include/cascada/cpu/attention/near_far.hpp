@@ -1,0 +1,187 @@
+#pragma once
+// Attention of every token: to all tokens, or to its near field token by token and to older tokens by leaf.
+
+#include <cstdint>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/attention_report.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/far_field.hpp"
+#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Every token attends to tokens [0, t], or to all T. O(T^2 d).
+template <cpu_backend B, class E, class Sequence>
+void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
+                  attention_report& report) {
+  const index_t T = sequence.tokens, step = task_tokens(sequence, T, space);
+  const auto    tiles = (std::int64_t{T} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+    auto&         scratch = space.workers.data()[worker];
+    const auto    kv_head = static_cast<index_t>(task % kv_heads);
+    const auto    first   = static_cast<index_t>(tiles - 1 - task / kv_heads) * step;  // the longest first
+    const index_t count   = T - first < step ? T - first : step;
+    const auto    token   = [&](index_t i) { return first + i; };
+    const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
+    attend_tokens(
+        sequence, kv_head, tile, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
+        scratch);
+    write_results(sequence, kv_head, tile, token);
+  });
+  const std::int64_t keys = causal ? std::int64_t{T} * (T + 1) / 2 : std::int64_t{T} * T;
+  report.rows += kv_heads * T;
+  report.dense_keys += kv_heads * keys, report.near_keys += kv_heads * keys;
+}
+
+/// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field.
+struct chunk {
+  index_t begin;
+  index_t end;
+  index_t edge;
+};
+
+/// The groups of a chunk: its tokens that share a representative. Listed by first token.
+template <cpu_backend B, class E>
+void list_groups(kv_head_state<B, E>& head, const chunk& now) noexcept {
+  head.groups = 0;
+  for (index_t t = now.begin; t < now.end; ++t) {
+    const index_t cluster = head.lists.slots.data()[t];
+    const index_t first   = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
+    if (head.lists.members.data()[first] != t) continue;
+    head.asks[head.groups] = cluster;
+    head.group_of[cluster] = head.groups++;
+  }
+}
+
+/// Groups [first, first + count) ask the far field with the query of their first token.
+template <cpu_backend B, class E, class Sequence>
+void attend_groups(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
+                   index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
+  kv_head_state<B, E>&   head = space.head(kv_head);
+  const query_rows<B, E> tile = head.group_rows.part(first, count);
+  clear(tile);
+  for (index_t i = 0; i < count; ++i) {
+    const index_t cluster = head.asks[first + i];
+    const index_t asking  = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
+    mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
+  }
+  attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
+                space.workers.data()[worker], head.closed.data() + first * tile.group);
+}
+
+/// The far field of tokens from `first`, whose near field is done.
+template <cpu_backend B, class E, class Sequence>
+void attend_far_field(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t first,
+                      const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
+  kv_head_state<B, E>& head = space.head(kv_head);
+  if (options.queries != query_set::grouped)
+    return attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
+                         space.workers.data()[worker]);
+  if (head.leaves.count() == 0) return;
+  for (index_t row = 0; row < tile.rows; ++row) {
+    const index_t group = head.group_of[head.lists.slots.data()[first + row / tile.group]];
+    const index_t asked = group * tile.group + row % tile.group;
+    merge_row(tile, row, head.group_rows, asked);
+    const float drop = head.group_rows.maxima[asked] - tile.maxima[row];
+    space.far_fields.data()[worker].counts.mass += closed_share<B>(head.closed[asked], drop, tile.sum(row));
+  }
+}
+
+/// Tokens [first, first + count) of a chunk. Opening everything makes the rows dense: the same walk, from the
+/// sequence's first key.
+template <cpu_backend B, class E, class Sequence>
+void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
+                       index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
+  auto&         scratch = space.workers.data()[worker];
+  const auto    token   = [&](index_t i) { return first + i; };
+  const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
+  const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
+  const index_t edge  = all ? 0 : now.edge;
+  const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
+  attend_tokens(
+      sequence, kv_head, tile, sinks + first + count - edge, sinks + first + 1 - edge,
+      [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
+  if (far && !all) attend_far_field(sequence, options, kv_head, first, tile, space, worker);
+  write_results(sequence, kv_head, tile, token);
+}
+
+/// Brings the far field of a chunk up to date and, with grouped queries, asks it.
+template <cpu_backend B, class E, class Sequence>
+void prepare_far_field(const Sequence& sequence, const attention_options& options, const chunk& now,
+                       attention_workspace<B, E>& space, const B& where) {
+  const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const bool grouped  = options.queries == query_set::grouped;
+  for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
+    const auto kv_head = static_cast<index_t>(task);
+    extend_leaves(sequence, options.leaves, kv_head, now.edge, space.head(kv_head));
+    if (grouped) list_groups(space.head(kv_head), now);
+  });
+  if (!grouped) return;
+  const index_t step  = task_tokens(sequence, now.end - now.begin, space);
+  const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
+  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+    const auto    kv_head = static_cast<index_t>(task % kv_heads);
+    const index_t first = static_cast<index_t>(task / kv_heads) * step, left = space.head(kv_head).groups - first;
+    if (left > 0) attend_groups(sequence, options, kv_head, now, first, left < step ? left : step, space, worker);
+  });
+}
+
+/// What the rows of a chunk read besides opened tokens.
+template <cpu_backend B, class E, class Sequence>
+void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now,
+                 attention_workspace<B, E>& space, attention_report& report) noexcept {
+  const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.begin;
+  const bool         far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
+  const std::int64_t edge = all ? 0 : now.edge, sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
+  const std::int64_t older = tokens * now.begin + tokens * (tokens + 1) / 2;  // keys up to each token
+  report.rows += kv_heads * tokens;
+  report.dense_keys += kv_heads * older;
+  report.near_keys += kv_heads * (older - tokens * (edge - sinks));
+  for (index_t h = 0; far && !all && h < kv_heads; ++h) {
+    const std::int64_t leaves = space.head(h).leaves.count();
+    report.leaves += tokens * leaves;
+    report.far_rows += leaves > 0 ? tokens : 0;
+  }
+}
+
+/// Token t of chunk c = floor(t / C) attends to sinks and [max(0, C c - W), t]; with a far field, to the other tokens
+/// through leaves. O(T (W + C + leaves) d).
+template <cpu_backend B, class E, class Sequence>
+void attend_chunks(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
+                   const B& where, attention_report& report) {
+  const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const bool    far      = options.keys == key_set::near_and_far && options.open != opening::all;
+  const index_t multiple = far && options.open == opening::by_mass ? options.tile : 1;
+  const index_t step =
+      task_tokens(sequence, options.chunk < sequence.tokens ? options.chunk : sequence.tokens, space, multiple);
+  for (chunk now = {}; now.begin < sequence.tokens; now.begin = now.end) {
+    now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
+    now.edge = now.begin < options.window ? 0 : now.begin - options.window;
+    if (far) prepare_far_field(sequence, options, now, space, where);
+    const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
+    const index_t next  = now.end < options.window || now.end == sequence.tokens ? 0 : now.end - options.window;
+    // The chains of the next chunk are found meanwhile: the longest tasks first.
+    const std::int64_t others = far ? kv_heads : 0;
+    for_each_task(where, space, others + tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+      const auto kv_head = static_cast<index_t>(task % kv_heads);
+      if (task < others) return extend_chains(sequence, options.leaves, kv_head, next, space.head(kv_head));
+      const index_t first = now.begin + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
+      const index_t count = now.end - first < step ? now.end - first : step;
+      attend_chunk_tile(sequence, options, kv_head, now, first, count, space, worker);
+    });
+    count_chunk(sequence, options, now, space, report);
+  }
+  std::int64_t mass = 0;
+  for (auto& worker : space.far_fields) {
+    report.opened += worker.counts.opened;
+    report.computed += worker.counts.computed;
+    mass += worker.counts.mass;
+    worker.counts = {};
+  }
+  report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel
