@@ -89,7 +89,7 @@ void assign_leaves(benchmark::State& state) {
   chains.reserve(tokens, dim);
   const std::vector<index_t> cluster(static_cast<std::size_t>(tokens), 0);
   for (auto _ : state) {
-    chains.clear(1, dim, 0.7f, 0);
+    chains.clear(dim, 0.7f, 0), chains.add_clusters(1);
     chains.extend(cluster.data(), tokens, key);
     benchmark::ClobberMemory();
   }

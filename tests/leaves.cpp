@@ -34,7 +34,8 @@ assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, flo
   const index_t          T = p.size.tokens;
   kernel::leaf_chains<B> chains;
   chains.reserve(T, p.size.key_dim);
-  chains.clear(T, p.size.key_dim, threshold, sinks);
+  chains.clear(p.size.key_dim, threshold, sinks);
+  chains.add_clusters(T);
   assignment_of_tokens all(static_cast<std::size_t>(T), -1), first = all;
   for (index_t begin = sinks, end = 0; begin < T; begin = end) {
     end = T - begin < piece ? T : begin + piece;

@@ -20,6 +20,8 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention over the tokens, representatives or leaves that the options name (attention_options.hpp).
 ///
 /// - Strictly causal, with `causal`: changing token t changes no output before t.
+/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token by
+///   token, gives what one call gives.
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
 /// - A row that sees nothing, or whose logits are all -infinity, is zero. NaN in q, k or v reaches the rows that see it,
 ///   and no others; not the other heads of its KV group.
@@ -34,17 +36,35 @@ namespace cascada::inline CASCADA_ABI {
 /// at absolute positions, leaves of just the older tokens, their correction and opening, and grouped queries are this
 /// library's.
 ///
-/// A call: status answer = attend(q, kv, selections, out, sequence_offsets).
+/// attend(q, kv, selections, out, query_offsets, key_offsets)
 ///
 /// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..].
 /// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
 ///
-/// selections        one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major.
-///                   Not looked at for key_set::all and key_set::near
-/// sequence_offsets  n + 1 ascending offsets from 0 to tokens: sequence s is [offsets[s], offsets[s + 1]), and its
-///                   positions, chunks and selections count from its own first token. Empty: one sequence
+/// selections     one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
+///                its keys. Not looked at for key_set::all and key_set::near
+/// query_offsets  n + 1 ascending offsets from 0 to q.tokens: sequence s asks with [offsets[s], offsets[s + 1]).
+///                Empty: one sequence
+/// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
+///                the queries; of one sequence, all keys
+///
+/// Queries are the last positions of their sequence. Fewer queries than keys go on from earlier calls; by mass, they
+/// begin at a multiple of options.tile, grouped, of options.chunk (a state lets them begin anywhere), and with
+/// key_set::representatives there are as many as keys (`unsupported`). Without `causal`, dense attention lets any
+/// number of queries attend to any number of keys.
+///
+/// attend.extend(state, q, kv, selections, out)
+///
+/// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
+/// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the tokens
+/// before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does not).
+/// They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal: `unsupported`.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
+
+/// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller.
+template <row_scalar Scalar, backend B = default_backend>
+class attention_state;
 
 /// What every backend's attention offers, for selections as its selector and cascade keep them.
 template <class Attention, class Scalar, class Selection>

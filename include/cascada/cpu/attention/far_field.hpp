@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <span>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
@@ -191,13 +192,19 @@ CASCADA_INLINE std::uint32_t asked_for(const query_rows<B, E>& tile, index_t i, 
   return asked;
 }
 
-/// Opens leaves: of token i, seen[i] tokens of the list `opened` and leaves_seen[i] of the leaves. Returns the tokens.
+/// Opens leaves: of token i, seen[i] tokens of the list `opened` and leaves_seen[i] of the leaves. Those of `before`
+/// are open already: earlier tokens of the tile asked for them. Returns the tokens.
 template <cpu_backend B, class E>
 index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, float open_above,
-                    std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
+                    std::span<const index_t> before, std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
   constexpr index_t at_once = leaves_at_once<B, E>;
   index_t           open = 0, opened = 0;
   for (index_t j = 0; j < leaves.count(); j += at_once) scratch.open[j / at_once] = 0;
+  for (const index_t leaf : before) {
+    scratch.open[leaf / at_once] |= std::uint32_t{1} << (leaf % at_once);
+    scratch.leaves[open++] = leaf;
+    opened += leaves.list(leaf, scratch.opened.data() + opened);
+  }
   for (index_t row = 0; row < tile.rows; ++row) {
     // No weight exceeds these bits, as a float or as a half of them: a NaN total asks for nothing.
     constexpr auto all_bits = ~std::uint32_t{0};
@@ -313,16 +320,20 @@ void count_far_field(const query_rows<B, E>& tile, index_t opened, bool by_mass,
 /// The far field of a tile whose near field is done. O(tokens x (leaves + opened) x d). Of rows that are no tokens',
 /// `closed` [rows] gets the weights of closed leaves of several tokens; of the others, null, they are counted.
 template <cpu_backend B, class E, class Sequence>
-void attend_far_tile(const Sequence& sequence, const attention_options& options, index_t kv_head,
-                     const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, far_field_scratch<B>& far,
+void attend_far_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t position,
+                     const query_rows<B, E>& tile, kv_head_state<B, E>& head, far_field_scratch<B>& far,
                      attention_scratch<B, E>& scratch, float* closed) noexcept {
+  const auto&        leaves  = head.leaves;
   const bool         by_mass = options.open == opening::by_mass;
   const std::int64_t stride  = whole_blocks<B>(leaves.count());
   index_t            opened  = 0;
   with_products<B, E>([&](auto&& products) {
     score_leaves(products, tile, leaves, stride, far);
     weigh_leaves(tile, leaves, by_mass, stride, far);
-    if (by_mass) opened = open_leaves(tile, leaves, options.open_above, stride, far);
+    if (by_mass) {
+      opened = open_leaves(tile, leaves, options.open_above, head.asked.before(position), stride, far);
+      head.asked.remember(position, tile.rows / tile.group, far.leaves.data(), far.leaves_seen.data());
+    }
     if (opened > 0) take_out_leaves(tile, leaves, stride, far);
     // The rows of opened tokens lie apart: they are on their way before they are wanted.
     add_leaf_values(products, tile, leaves, stride, far, opened, [&](index_t begin, index_t end) {
@@ -337,16 +348,20 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
   for (index_t row = 0; row < tile.rows; ++row) closed[row] = far.closed_of(row);
 }
 
-/// The far field of tokens that begin at a tile's edge.
+/// The far field of tokens from `position` on.
 template <cpu_backend B, class E, class Sequence>
-void attend_leaves(const Sequence& sequence, const attention_options& options, index_t kv_head,
-                   const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, far_field_scratch<B>& far,
+void attend_leaves(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t position,
+                   const query_rows<B, E>& tile, kv_head_state<B, E>& head, far_field_scratch<B>& far,
                    attention_scratch<B, E>& scratch, float* closed = nullptr) noexcept {
-  if (leaves.count() == 0) return;
+  if (head.leaves.count() == 0) return;
   const index_t tokens = tile.rows / tile.group, step = far_tile_tokens(options, tile.group);
-  for (index_t first = 0; first < tokens; first += step)
-    attend_far_tile(sequence, options, kv_head, tile.part(first, tokens - first < step ? tokens - first : step), leaves,
-                    far, scratch, closed ? closed + first * tile.group : nullptr);
+  const bool    by_mass = options.open == opening::by_mass;
+  for (index_t first = 0, count = 0; first < tokens; first += count) {
+    const index_t room = by_mass ? step - (position + first) % step : step;  // up to the tile's end
+    count              = tokens - first < room ? tokens - first : room;
+    attend_far_tile(sequence, options, kv_head, position + first, tile.part(first, count), head, far, scratch,
+                    closed ? closed + first * tile.group : nullptr);
+  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
@@ -23,26 +24,23 @@ namespace cascada::inline CASCADA_ABI::kernel {
 template <cpu_backend B>
 class leaf_chains {
  public:
-  /// For `tokens` tokens, in as many clusters at most.
+  /// For `tokens` tokens, in as many clusters at most. Chains there are may go.
   void reserve(index_t tokens, index_t key_dim) {
-    const std::int64_t panels = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
-    anchors_.reserve(panels * key_dim * width);
-    norms_.reserve(panels * width);
-    chains_.reserve(panels * width);
-    next_.reserve(panels);
-    first_.reserve(tokens);
-    last_.reserve(tokens);
-    sizes_.reserve(tokens);
-    heads_.reserve(tokens);
-    rows_.reserve(std::int64_t{batch} * key_dim);
-    chain_of_.reserve(tokens);
+    panels_ = tokens_ = clusters_ = 0;
+    make_room(tokens, key_dim);
   }
 
-  /// No chains in any of `clusters` clusters.
-  /// The first token to come is `begin`.
-  void clear(index_t clusters, index_t key_dim, float threshold, index_t begin) noexcept {
-    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, tokens_ = begin;
-    for (index_t j = 0; j < clusters; ++j) first_[j] = heads_[j] = none, sizes_[j] = 0;
+  /// The same; the chains stay, also if memory runs out.
+  void grow(index_t tokens) { make_room(tokens, key_dim_); }
+
+  /// No chains, and no clusters. The first token to come is `begin`.
+  void clear(index_t key_dim, float threshold, index_t begin) noexcept {
+    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, clusters_ = 0, tokens_ = begin;
+  }
+
+  /// From now on there are `clusters` clusters, new ones without chains.
+  void add_clusters(index_t clusters) noexcept {
+    for (; clusters_ < clusters; ++clusters_) first_[clusters_] = heads_[clusters_] = none, sizes_[clusters_] = 0;
   }
 
   /// Adds tokens up to `end`, the next members of their clusters. A chain's number is only a name.
@@ -70,12 +68,30 @@ class leaf_chains {
     }
   }
 
+  /// Memory that the chains use.
+  std::size_t bytes() const noexcept {
+    const std::int64_t of_panels = std::int64_t{panels_} * ((key_dim_ + 2) * width + 1);
+    return static_cast<std::size_t>(of_panels + 4 * std::int64_t{clusters_} + tokens_) * sizeof(float);
+  }
+
   /// [T]: the chain of each token so far.
   CASCADA_INLINE const index_t* chain_of() const noexcept { return chain_of_.data(); }
 
  private:
   static constexpr index_t width = vec<B>::width, none = -1;
   static constexpr index_t batch = 128;  // tokens whose anchors are looked for together
+
+  void make_room(index_t tokens, index_t key_dim) {
+    const std::int64_t panels = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
+    const std::int64_t anchors = std::int64_t{width} * key_dim;
+    anchors_.grow(panels * anchors, panels_ * anchors);
+    norms_.grow(panels * width, std::int64_t{panels_} * width);
+    chains_.grow(panels * width, std::int64_t{panels_} * width);
+    next_.grow(panels, panels_);
+    for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &heads_}) of_clusters->grow(tokens, clusters_);
+    chain_of_.grow(tokens, tokens_);
+    rows_.reserve(std::int64_t{batch} * key_dim);
+  }
 
   struct nearest {
     index_t chain   = none;
@@ -248,7 +264,7 @@ class leaf_chains {
     return chains_[panel * width + lane] = count_++;
   }
 
-  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, tokens_ = 0;
+  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, tokens_ = 0, clusters_ = 0;
   buffer<index_t, B> chain_of_;  // [T]
   float              threshold_ = 0;
   buffer<float, B>   anchors_, norms_;       // [panels, key_dim, width], [panels, width]

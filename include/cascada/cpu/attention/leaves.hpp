@@ -2,6 +2,7 @@
 // Leaves: a few tokens of one chain, with what stands for them: count, mean key, mean value, variances of the keys.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -28,25 +29,16 @@ struct leaf_shape {
 template <cpu_backend B, class E = float>
 class leaf_summaries {
  public:
-  /// For `tokens` tokens in as many leaves.
+  /// For `tokens` tokens in as many leaves. Those there are may go.
   void reserve(index_t tokens, index_t key_dim, index_t value_dim, index_t moments) {
-    const std::int64_t room = (std::int64_t{tokens} + block_keys<B> - 1) / block_keys<B> * block_keys<B>;
-    key_sums_.reserve(room * whole_vectors<B>(key_dim));
-    if (moments > 0) square_sums_.reserve(room * whole_vectors<B>(key_dim));
-    value_sums_.reserve(room * whole_vectors<B>(value_dim));
-    keys_.reserve(room * lanes_of<B, E>(key_dim));
-    values_.reserve(room / elements_per_lane<E> * whole_vectors<B>(value_dim));
-    variances_.reserve(room * moments);
-    log_counts_.reserve(room);
-    many_.reserve(room);
-    counts_.reserve(room);
-    updated_.reserve(room);
-    first_.reserve(room);
-    last_.reserve(room);
-    next_.reserve(tokens);
-    growing_.reserve(tokens);
-    touched_.reserve(tokens);
-    means_.reserve(whole_vectors<B>(key_dim > value_dim ? key_dim : value_dim));
+    count_ = tokens_ = chains_ = 0;
+    make_room(tokens, {.key_dim = key_dim, .value_dim = value_dim, .moments = moments});
+  }
+
+  /// For `tokens` tokens in as many chains; the leaves stay, also if memory runs out.
+  void grow(index_t tokens) {
+    make_room(tokens, shape_);
+    for (; chains_ < tokens; ++chains_) growing_[chains_] = none;
   }
 
   /// No leaves, no tokens, and `chains` chains without any.
@@ -54,7 +46,7 @@ class leaf_summaries {
     shape_     = shape;
     key_lanes_ = lanes_of<B, E>(shape.key_dim), value_stride_ = whole_vectors<B>(shape.value_dim);
     count_ = 0, tokens_ = shape.sinks;
-    for (index_t i = 0; i < chains; ++i) growing_[i] = none;
+    for (chains_ = 0; chains_ < chains; ++chains_) growing_[chains_] = none;
   }
 
   /// Adds tokens [tokens(), end): token t, a member of chain chains[t], has the rows key(t) and value(t).
@@ -71,6 +63,14 @@ class leaf_summaries {
       updated_[j] = end;
     }
     for (index_t i = 0; i < touched; ++i) update(touched_[i], key(first_[touched_[i]]));
+  }
+
+  /// Memory that the leaves use.
+  std::size_t bytes() const noexcept {
+    const std::int64_t keys   = whole_vectors<B>(shape_.key_dim) * (shape_.moments > 0 ? 2 : 1) + key_lanes_;
+    const std::int64_t values = whole_vectors<B>(shape_.value_dim) + value_stride_ / elements_per_lane<E>;
+    const std::int64_t a_leaf = keys + values + shape_.moments + 2 + 4;
+    return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_}) * sizeof(float);
   }
 
   CASCADA_INLINE const leaf_shape& shape() const noexcept { return shape_; }
@@ -108,6 +108,27 @@ class leaf_summaries {
 
  private:
   static constexpr index_t width = vec<B>::width, none = -1;
+
+  void make_room(index_t tokens, const leaf_shape& shape) {
+    constexpr std::int64_t block = block_keys<B>;
+    const auto             whole = [](std::int64_t leaves) { return (leaves + block - 1) / block * block; };
+    const std::int64_t     room = whole(tokens), used = whole(count_);
+    const auto             lanes = std::int64_t{lanes_of<B, E>(shape.key_dim)};
+    const auto             keys = std::int64_t{whole_vectors<B>(shape.key_dim)};
+    const auto             values = std::int64_t{whole_vectors<B>(shape.value_dim)};
+    key_sums_.grow(room * keys, used * keys);
+    if (shape.moments > 0) square_sums_.grow(room * keys, used * keys);
+    value_sums_.grow(room * values, used * values);
+    keys_.grow(room * lanes, used * lanes);
+    values_.grow(room / elements_per_lane<E> * values, used / elements_per_lane<E> * values);
+    variances_.grow(room * shape.moments, used * shape.moments);
+    for (buffer<float, B>* of_leaves : {&log_counts_, &many_}) of_leaves->grow(room, used);
+    for (buffer<index_t, B>* of_leaves : {&counts_, &updated_, &first_, &last_}) of_leaves->grow(room, used);
+    next_.grow(tokens, tokens_);
+    growing_.grow(tokens, chains_);
+    touched_.reserve(tokens);
+    means_.reserve(keys > values ? keys : values);
+  }
 
   CASCADA_INLINE static float* sums(buffer<float, B>& all, index_t leaf, index_t dim) noexcept {
     return all.data() + std::int64_t{leaf} * whole_vectors<B>(dim);
@@ -224,7 +245,7 @@ class leaf_summaries {
 
   leaf_shape         shape_     = {};
   index_t            key_lanes_ = 0, value_stride_ = 0;
-  index_t            count_ = 0, tokens_ = 0;
+  index_t            count_ = 0, tokens_ = 0, chains_ = 0;
   buffer<float, B>   key_sums_, value_sums_;  // [leaves, key_dim], [leaves, value_dim], on whole vectors
   buffer<float, B>   square_sums_;            // [leaves, key_dim]
   buffer<float, B>   keys_;                   // means, panels [key_lanes, block_keys] of block_keys leaves

@@ -13,16 +13,16 @@
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
-/// Every token attends to tokens [0, t], or to all T. O(T^2 d).
+/// Every query attends to tokens [0, t], or to all T. O(queries T d).
 template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
-  const index_t T = sequence.tokens, step = task_tokens(sequence, T, space);
-  const auto    tiles = (std::int64_t{T} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const index_t T = sequence.tokens, queries = sequence.queries(), step = task_tokens(sequence, queries, space);
+  const auto    tiles = (std::int64_t{queries} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
   for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
     auto&         scratch = space.workers.data()[worker];
     const auto    kv_head = static_cast<index_t>(task % kv_heads);
-    const auto    first   = static_cast<index_t>(tiles - 1 - task / kv_heads) * step;  // the longest first
+    const index_t first = sequence.first + static_cast<index_t>(tiles - 1 - task / kv_heads) * step;  // longest first
     const index_t count   = T - first < step ? T - first : step;
     const auto    token   = [&](index_t i) { return first + i; };
     const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
@@ -31,16 +31,19 @@ void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, 
         scratch);
     write_results(sequence, kv_head, tile, token);
   });
-  const std::int64_t keys = causal ? std::int64_t{T} * (T + 1) / 2 : std::int64_t{T} * T;
-  report.rows += kv_heads * T;
+  const auto         up_to = [](std::int64_t t) { return t * (t + 1) / 2; };
+  const std::int64_t keys  = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
+  report.rows += kv_heads * queries;
   report.dense_keys += kv_heads * keys, report.near_keys += kv_heads * keys;
 }
 
-/// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field.
+/// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
+/// tokens from `first` on ask.
 struct chunk {
   index_t begin;
   index_t end;
   index_t edge;
+  index_t first;
 };
 
 /// The groups of a chunk: its tokens that share a representative. Listed by first token.
@@ -68,7 +71,7 @@ void attend_groups(const Sequence& sequence, const attention_options& options, i
     const index_t asking  = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
     mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
   }
-  attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
+  attend_leaves(sequence, options, kv_head, now.begin, tile, head, space.far_fields.data()[worker],
                 space.workers.data()[worker], head.closed.data() + first * tile.group);
 }
 
@@ -78,7 +81,7 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
                       const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
   kv_head_state<B, E>& head = space.head(kv_head);
   if (options.queries != query_set::grouped)
-    return attend_leaves(sequence, options, kv_head, tile, head.leaves, space.far_fields.data()[worker],
+    return attend_leaves(sequence, options, kv_head, first, tile, head, space.far_fields.data()[worker],
                          space.workers.data()[worker]);
   if (head.leaves.count() == 0) return;
   for (index_t row = 0; row < tile.rows; ++row) {
@@ -133,10 +136,10 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
 template <cpu_backend B, class E, class Sequence>
 void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now,
                  attention_workspace<B, E>& space, attention_report& report) noexcept {
-  const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.begin;
+  const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.first;
   const bool         far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
   const std::int64_t edge = all ? 0 : now.edge, sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
-  const std::int64_t older = tokens * now.begin + tokens * (tokens + 1) / 2;  // keys up to each token
+  const std::int64_t older = tokens * now.first + tokens * (tokens + 1) / 2;  // keys up to each token
   report.rows += kv_heads * tokens;
   report.dense_keys += kv_heads * older;
   report.near_keys += kv_heads * (older - tokens * (edge - sinks));
@@ -145,6 +148,12 @@ void count_chunk(const Sequence& sequence, const attention_options& options, con
     report.leaves += tokens * leaves;
     report.far_rows += leaves > 0 ? tokens : 0;
   }
+}
+
+/// The chunk of the first query. Its end and edge are left to fill in.
+template <class Sequence>
+CASCADA_INLINE chunk first_chunk(const Sequence& sequence, const attention_options& options) noexcept {
+  return {.begin = sequence.first - sequence.first % options.chunk, .end = 0, .edge = 0, .first = sequence.first};
 }
 
 /// Token t of chunk c = floor(t / C) attends to sinks and [max(0, C c - W), t]; with a far field, to the other tokens
@@ -156,21 +165,22 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   const bool    far      = options.keys == key_set::near_and_far && options.open != opening::all;
   const index_t multiple = far && options.open == opening::by_mass ? options.tile : 1;
   const index_t step =
-      task_tokens(sequence, options.chunk < sequence.tokens ? options.chunk : sequence.tokens, space, multiple);
-  for (chunk now = {}; now.begin < sequence.tokens; now.begin = now.end) {
+      task_tokens(sequence, options.chunk < sequence.queries() ? options.chunk : sequence.queries(), space, multiple);
+  for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
-    now.edge = now.begin < options.window ? 0 : now.begin - options.window;
+    now.edge = edge_of(now.begin, options);
     if (far) prepare_far_field(sequence, options, now, space, where);
-    const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
-    const index_t next  = now.end < options.window || now.end == sequence.tokens ? 0 : now.end - options.window;
+    const index_t from  = now.first - (now.first - now.begin) % multiple;
+    const auto    tiles = (std::int64_t{now.end} - from + step - 1) / step;
+    const index_t next  = now.end == sequence.tokens ? 0 : edge_of(now.end, options);
     // The chains of the next chunk are found meanwhile: the longest tasks first.
     const std::int64_t others = far ? kv_heads : 0;
     for_each_task(where, space, others + tiles * kv_heads, [&](index_t worker, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task % kv_heads);
       if (task < others) return extend_chains(sequence, options.leaves, kv_head, next, space.head(kv_head));
-      const index_t first = now.begin + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
-      const index_t count = now.end - first < step ? now.end - first : step;
-      attend_chunk_tile(sequence, options, kv_head, now, first, count, space, worker);
+      const index_t begin = from + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
+      const index_t first = begin < now.first ? now.first : begin, end = now.end - begin < step ? now.end : begin + step;
+      attend_chunk_tile(sequence, options, kv_head, now, first, end - first, space, worker);
     });
     count_chunk(sequence, options, now, space, report);
   }

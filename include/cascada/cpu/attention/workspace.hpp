@@ -10,12 +10,13 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cluster.hpp"
-#include "cascada/cpu/attention/operands.hpp"
-#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/attention/asked_leaves.hpp"
 #include "cascada/cpu/attention/clusters.hpp"
-#include "cascada/cpu/base/float_environment.hpp"
 #include "cascada/cpu/attention/leaf_chains.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
+#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/float_environment.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
@@ -51,6 +52,7 @@ struct kv_head_state {
   clusters             lists = {};
   leaf_chains<B>       chains;  // by keys only
   leaf_summaries<B, E> leaves;
+  asked_leaves<B>      asked;  // in sequences that grow
   query_tile<B, E>     group_tile;
   query_rows<B, E>     group_rows;  // one token per group
   buffer<index_t, B>   group_of;    // [r]: the group of a cluster's tokens in this chunk
@@ -65,9 +67,16 @@ struct attention_workspace {
   std::vector<far_field_scratch<B>>    far_fields;  // one per worker
   std::vector<cluster_lists<B>>        lists;       // one, or one per KV head
   std::vector<kv_head_state<B, E>>     heads;       // one per KV head
+  kv_head_state<B, E>*                 in_use = nullptr;  // these, or those of a sequence that grows
 
-  CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return heads.data()[kv_head]; }
+  CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return in_use[kv_head]; }
 };
+
+/// At least `count` of what there is one of for each worker, head or selection.
+template <class Each>
+void grow(std::vector<Each>& all, index_t count) {
+  if (all.size() < static_cast<std::size_t>(count)) all.resize(static_cast<std::size_t>(count));
+}
 
 /// Brings a KV head's chains up to tokens [0, end): leaves are not touched.
 template <cpu_backend B, class E, class Sequence>

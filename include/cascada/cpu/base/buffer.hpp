@@ -43,6 +43,16 @@ class buffer {
     capacity_ = count;
   }
 
+  /// Room for `count` values; the first `used` stay, also if memory runs out.
+  void grow(std::int64_t count, std::int64_t used) {
+    if (count <= capacity_) return;
+    buffer larger;
+    larger.reserve(count);
+    if (used > capacity_) used = capacity_;
+    if (used > 0) std::memcpy(larger.data_, data_, static_cast<std::size_t>(used) * sizeof(Value));
+    *this = std::move(larger);
+  }
+
   CASCADA_INLINE Value*       data() noexcept { return data_; }
   CASCADA_INLINE const Value* data() const noexcept { return data_; }
   CASCADA_INLINE std::int64_t capacity() const noexcept { return capacity_; }

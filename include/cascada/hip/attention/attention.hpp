@@ -28,12 +28,16 @@ class attention<Scalar, B> {
   template <result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
-                                  std::span<const index_t> sequence_offsets = {}) {
+                                  std::span<const index_t> query_offsets = {}) {
     const index_t whole[] = {0, q.tokens};
-    const auto    offsets = sequence_offsets.empty() ? std::span<const index_t>(whole) : sequence_offsets;
+    const auto    offsets = query_offsets.empty() ? std::span<const index_t>(whole) : query_offsets;
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
-    if (const status answer = detail::check_shapes<B>(q, kv, out, offsets); answer != status::ok)
+    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (kv.tokens() != q.tokens)
+      return {status::unsupported_by_device, "kv.tokens() differs from q.tokens: on gfx942 every token asks"};
+    if (const status answer = detail::check_offsets<B>({offsets, offsets}, q.tokens, kv.tokens(), options_.causal);
+        answer != status::ok)
       return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
     const std::size_t sequences = offsets.size() - 1, all = sequences * static_cast<std::size_t>(kv.kv_heads());
