@@ -28,6 +28,7 @@
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/cascade.hpp"
 #include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/growing.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/cluster.hpp"

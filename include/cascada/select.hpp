@@ -33,6 +33,20 @@ namespace cascada::inline CASCADA_ABI {
 template <row_scalar Scalar, backend B = default_backend>
 class selector;
 
+/// The representatives of one layer, for a sequence that grows: each call takes the next tokens. However it is cut into
+/// calls, set and rep are, bit for bit, those of one call: of a full selection where nothing is inherited, of a cascade's
+/// step from the layer below where its representatives are given.
+///
+///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives of the same tokens
+///                     in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of some dozens
+///                     costs little more. `invalid_representatives` if below names a token after its own
+///   truncate(tokens)  forgets the tokens from there on
+///
+/// Rows of representatives are copied; no other row is needed again. If a call is refused or memory runs out, the
+/// selection stays as it was.
+template <row_scalar Scalar, backend B = default_backend>
+class growing_selection;
+
 /// What every backend's selector offers: a call for x [T, d], and the set that it kept.
 template <class Selector, class Scalar>
 concept token_selector = requires(Selector select, const Selector done, matrix_view<const Scalar> x) {

@@ -54,6 +54,39 @@ selection_report count_selection(const representatives& now, assignment assign, 
   return report;
 }
 
+/// Counts of the tokens behind the first `known`, which are representatives of earlier calls. `below`: what they
+/// inherit; null: nothing.
+template <cpu_backend B>
+selection_report count_growth(const representatives& now, index_t known, const index_t* below,
+                              const selection_options& options, index_t* position, index_t* additions) noexcept {
+  selection_report report{.tokens = now.tokens(), .representatives = now.count()};
+  const index_t*   rep = now.rep.data();
+  scan_lengths<B>  scans{now, options.assign, position, additions};
+  for (index_t i = 0; i < known; ++i) scans.add(i, false);
+  for (index_t i = known; i < now.tokens(); ++i) {
+    const index_t members = scans.of(i).members;
+    if (!below) {
+      report.gram.selection += members;
+    } else if (below[i] == i) {
+      report.gram.validation += members;
+      report.removals += rep[i] != i;
+    } else {
+      const index_t candidate = rep[below[i]];
+      ++report.gram.inherited;
+      if (rep[i] == candidate) {
+        ++report.inherited;
+      } else {
+        ++report.orphans;
+        report.gram.orphans += members - (position[candidate] < members);
+      }
+    }
+    if (rep[i] != i) continue;
+    report.additions += below && below[i] != i;
+    scans.add(i, below && below[i] != i);
+  }
+  return report;
+}
+
 /// Counts of a cascade step from `before`.
 template <cpu_backend B>
 selection_report count_cascade(const representatives& before, const representatives& now,

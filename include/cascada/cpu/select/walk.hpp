@@ -100,13 +100,12 @@ prefilter chosen_prefilter(prefilter filter, index_t cols) noexcept {
   }
 }
 
-/// Full selection, O(T r d), or, from pass.old_rep, the exact cascade.
+/// Full selection, O(T r d), or, from pass.old_rep, the exact cascade. The first `next` tokens are settled already.
 template <row_scalar Scalar, cpu_backend B>
-status select_all(selection_pass<Scalar, B>& pass) {
+status select_all(selection_pass<Scalar, B>& pass, index_t next = 0) {
   const index_t   cols   = pass.rows.x.cols;
   const prefilter filter = chosen_prefilter<B>(pass.options.filter, cols);
   const bool      adapts = pass.options.filter == prefilter::automatic;
-  index_t         next   = 0;
   status          answer = status::ok;
   if constexpr (has_bf16_tiles<B>)
     if (filter == prefilter::bf16_tiles)
