@@ -55,7 +55,8 @@ void prepare_workers(const Sequence& sequence, const attention_options& options,
   grow(space.workers, detail::workers_of(where.executor));
   const index_t of_tile  = tile_tokens<B, E>(group, key_dim, value_dim);
   const index_t most     = options.open == opening::by_mass && of_tile < options.tile ? options.tile : of_tile;
-  const index_t together = queries < most ? queries : most;
+  const index_t few      = queries * group <= few_rows ? queries * sequence.kv.kv_heads() : queries;  // of all heads
+  const index_t together = few < most ? few : most;
   for (auto& worker : space.workers) {
     worker.reserve(together, group, key_dim, value_dim);
     if (options.weighted) worker.bias.reserve(std::int64_t{together} * step_keys<B, E>);

@@ -13,13 +13,36 @@
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
+/// Rows up to which the heads of dense attention go through the keys together.
+inline constexpr index_t few_rows = 16;
+
+/// Dense attention of few queries, as a step of decoding has them: held back by reading keys and values.
+template <cpu_backend B, class E, class Sequence>
+void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where) {
+  const index_t T = sequence.tokens, queries = sequence.queries(), kv_heads = sequence.kv.kv_heads();
+  const auto    workers = static_cast<index_t>(space.workers.size()), share = (kv_heads + workers - 1) / workers;
+  for_each_task(where, space, (kv_heads + share - 1) / share, [&](index_t worker, std::int64_t task) {
+    auto&         scratch = space.workers.data()[worker];
+    const index_t begin = static_cast<index_t>(task) * share, heads = kv_heads - begin < share ? kv_heads - begin : share;
+    const auto    token = [&](index_t i) { return sequence.first + i; };
+    const auto    tile  = begin_queries(sequence, heads * queries, scratch.tile);
+    for (index_t h = 0; h < heads; ++h)
+      load_queries(sequence, begin + h, token, tile.part(h * queries, queries));
+    attend_by_heads(sequence, begin, queries, tile, T, causal ? sequence.first + 1 : T, scratch);
+    for (index_t h = 0; h < heads; ++h) write_results(sequence, begin + h, tile.part(h * queries, queries), token);
+  });
+}
+
 /// Every query attends to tokens [0, t], or to all T. O(queries T d).
 template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const index_t T = sequence.tokens, queries = sequence.queries(), step = task_tokens(sequence, queries, space);
   const auto    tiles = (std::int64_t{queries} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+  if (queries * sequence.group <= few_rows)
+    attend_dense_by_heads(sequence, causal, space, where);
+  else
+    for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
     auto&         scratch = space.workers.data()[worker];
     const auto    kv_head = static_cast<index_t>(task % kv_heads);
     const index_t first = sequence.first + static_cast<index_t>(tiles - 1 - task / kv_heads) * step;  // longest first

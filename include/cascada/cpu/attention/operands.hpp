@@ -222,12 +222,12 @@ CASCADA_INLINE void lengths_so_far(index_t count, float* squares) noexcept {
   }
 }
 
-/// The queries of tokens token(0) .. token(count - 1).
+/// Fills in the queries of tokens token(0), ...
 template <cpu_backend B, class E, class Sequence, class Token>
-query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t count, const Token& token,
-                              attention_scratch<B, E>& scratch) noexcept {
-  const auto tile = begin_queries(sequence, count, scratch.tile);
-  float*     to   = tile.queries;
+void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
+                  const query_rows<B, E>& tile) noexcept {
+  const index_t count = tile.rows / tile.group;
+  float*        to    = tile.queries;
   for (index_t i = 0; i < count; ++i)
     for (index_t member = 0; member < sequence.group; ++member, to += tile.key_lanes) {
       const auto* row = sequence.query(token(i), kv_head, member);
@@ -238,17 +238,29 @@ query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t
         tile.lengths[i * sequence.group + member] =
             length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
     }
+}
+
+/// The queries of tokens token(0) .. token(count - 1).
+template <cpu_backend B, class E, class Sequence, class Token>
+query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t count, const Token& token,
+                              attention_scratch<B, E>& scratch) noexcept {
+  const auto tile = begin_queries(sequence, count, scratch.tile);
+  load_queries(sequence, kv_head, token, tile);
   return tile;
 }
 
-/// Packs keys and values of rows first .. first + block.count - 1.
+/// Packs keys and values of rows first .. first + block.count - 1. What is read next is on its way meanwhile: values
+/// while keys are packed, and the keys of the next block, up to `count`, while values are.
 template <cpu_backend B, class E, class Key, class Value>
-void pack_block(const Key& key, const Value& value, index_t first, const query_rows<B, E>& tile, index_t key_dim,
-                index_t value_dim, attention_scratch<B, E>& scratch, key_block& block) noexcept {
-  const auto next_value = [&](index_t i) { return value(first + i); };
+void pack_block(const Key& key, const Value& value, index_t first, index_t count, const query_rows<B, E>& tile,
+                index_t key_dim, index_t value_dim, attention_scratch<B, E>& scratch, key_block& block) noexcept {
+  const auto next_value = [&](index_t i) {
+    if (first + block.count + i < count) prefetch_row(key(first + block.count + i), key_dim);
+    return value(first + i);
+  };
   const auto next_key   = [&](index_t i) {
     if (i + rows_ahead < block.count) prefetch_row(key(first + i + rows_ahead), key_dim);
-    prefetch_row(next_value(i), value_dim);
+    prefetch_row(value(first + i), value_dim);
     return key(first + i);
   };
   pack_keys<B, E>(next_key, block.count, key_dim, scratch.keys.data(), scratch.reach.data());
@@ -276,7 +288,7 @@ void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t
   for (index_t first = 0; first < count; first += step) {
     key_block block = {.keys = scratch.keys.data(), .values = scratch.values.data(), .seen = seen - first};
     block.count     = count - first < step ? count - first : step;
-    pack_block(key, value, first, tile, sequence.q.dim, sequence.kv.value_dim(), scratch, block);
+    pack_block(key, value, first, count, tile, sequence.q.dim, sequence.kv.value_dim(), scratch, block);
     weigh(block, first);
     attend_block(tile, block, scratch.scores.data());
   }
@@ -289,6 +301,25 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B
   attend_rows(
       sequence, tile, count, seen, [&](index_t i) { return sequence.key(token(i), kv_head); },
       [&](index_t i) { return sequence.value(token(i), kv_head); }, [](key_block&, index_t) {}, scratch);
+}
+
+/// Tokens [0, count), of which the first query sees `seen`, for the KV heads from kv_head on, one for each part of the
+/// tile of `queries` tokens. Their rows lie side by side in memory: block by block they are read as they lie.
+template <cpu_backend B, class E, class Sequence>
+void attend_by_heads(const Sequence& sequence, index_t kv_head, index_t queries, const query_rows<B, E>& tile,
+                     index_t count, index_t seen, attention_scratch<B, E>& scratch) noexcept {
+  constexpr index_t step  = step_keys<B, E>;
+  const index_t     heads = tile.rows / (tile.group * queries);
+  for (index_t first = 0; first < count; first += step)
+    for (index_t h = 0; h < heads; ++h) {
+      key_block block = {.keys = scratch.keys.data(), .values = scratch.values.data(), .seen = seen - first};
+      block.count     = count - first < step ? count - first : step;
+      const auto part = tile.part(h * queries, queries);
+      pack_block([&](index_t i) { return sequence.key(i, kv_head + h); },
+                 [&](index_t i) { return sequence.value(i, kv_head + h); }, first, count, part, sequence.q.dim,
+                 sequence.kv.value_dim(), scratch, block);
+      attend_block(part, block, scratch.scores.data());
+    }
 }
 
 /// The results of tokens token(0) .. of a tile.
