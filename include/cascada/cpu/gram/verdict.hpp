@@ -13,21 +13,6 @@
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
-/// How far a product that was summed in any order, with FMA or without, may lie from the canonical one, in units of
-/// n_i n_j: the margin outside of which it gives the verdict.
-///
-/// With u = 2^-24 and S = sum |x_i[k] x_j[k]| <= |x_i| |x_j|: whatever the order, a term passes through at most d
-/// roundings, and one more where products are rounded before they are added, so the sum lies within (d + 1) u S of the
-/// exact product, to first order, and the chain within d u S. |x_i| exceeds n_i by a factor of at most
-/// 1 + (d + 2) u / 2. Comparing adds a few u. Together below (2 d + 40) u with much to spare; twice that covers the
-/// higher orders while d < 2^20, and what is lost where results fall below the normal range, because norms are at least
-/// 2^-30: d results of at most 2^-126 each are below d 2^-66 n_i n_j, also where such results become zero. From
-/// d = 2^20 on the margin decides nothing: no sum is as far from tau n_i n_j as 4 n_i n_j.
-template <cpu_backend B>
-CASCADA_INLINE float sum_margin(index_t cols) noexcept {
-  return cols < (1 << 20) ? static_cast<float>(cols + 20) * 0x1p-22f : 4.0f;
-}
-
 /// Token rows with their norms n_i and scaled norms tau n_i, all [T].
 template <row_scalar Scalar>
 struct gram_rows {
