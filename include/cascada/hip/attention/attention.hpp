@@ -42,7 +42,8 @@ class attention<Scalar, B> {
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
     const std::size_t sequences = offsets.size() - 1, all = sequences * static_cast<std::size_t>(kv.kv_heads());
     if (!selects()) selections = {};
-    if (selects() && selections.size() != sequences && selections.size() != all) return status::invalid_representatives;
+    if (selects() && selections.size() != sequences && selections.size() != all)
+      return detail::illegal("selections has neither one for each sequence nor one for each of its KV heads");
 
     const index_t parts   = selects() && selections.size() > sequences ? kv.kv_heads() : 1;  // that run on their own
     index_t       longest = 0;

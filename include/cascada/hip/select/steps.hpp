@@ -34,8 +34,12 @@ class selection_steps {
   /// What the arguments alone tell.
   [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    const bool aligned = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && x.stride % 8 == 0;
-    return x.cols % 8 != 0 || x.cols > max_columns || !aligned ? status::unsupported : status::ok;
+    if (x.rows == 0) return status::ok;
+    if (x.cols % 8 != 0) return {status::unsupported_by_device, "x.cols is no multiple of 8, as gfx942 needs it"};
+    if (x.cols > max_columns) return {status::unsupported_by_device, "x.cols is more than 2^18, too much for gfx942"};
+    if (reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0 || x.stride % 8 != 0)
+      return {status::unsupported_by_device, "x is not on 16-byte boundaries, row by row, as gfx942 needs it"};
+    return status::ok;
   }
 
   /// Memory for T tokens; other T forgets both layers.
