@@ -119,7 +119,7 @@ bool all_close(const std::vector<float>& got, const std::vector<float>& want, do
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double error = std::fabs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
     close              = close && error < 0.05;
-    worst              = error <= worst ? worst : error;
+    worst              = error <= worst || worst != worst ? worst : error;  // a NaN stays
   }
   return close;
 }
