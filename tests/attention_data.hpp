@@ -256,6 +256,9 @@ inline std::vector<cascada::reference::assignment_of_tokens> assignments(const s
   return all;
 }
 
+/// The larger of two errors. NaN is the largest, and stays.
+inline double larger(double worst, double error) { return error <= worst || worst != worst ? worst : error; }
+
 /// The first result of head `head` of a token, among packed results.
 inline std::size_t row_of(const shape& s, index_t token, index_t head = 0) {
   return (static_cast<std::size_t>(token) * static_cast<std::size_t>(s.heads) + static_cast<std::size_t>(head)) *
