@@ -22,7 +22,7 @@ namespace cascada::inline CASCADA_ABI::kernel {
 
 /// The shape of the leaves that the options ask for. Whole clusters are leaves of any size.
 template <class Sequence>
-leaf_shape shape_of_leaves(const Sequence& sequence, const attention_options& options) noexcept {
+CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attention_options& options) noexcept {
   leaf_shape shape{.key_dim = sequence.q.dim, .value_dim = sequence.kv.value_dim()};
   if (options.keys != key_set::near_and_far) return shape;
   const index_t groups = options.moments.value_or(0);

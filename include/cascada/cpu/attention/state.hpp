@@ -131,7 +131,8 @@ class attention_state<Scalar, B> {
       return detail::illegal("selections has neither one nor one for each KV head");
     if (selected() > 0 && selections.size() != clusters_.size())
       return detail::illegal("selections has another number than before");
-    for (const representatives& selection : selections) {
+    for (std::size_t s = 0; s < selections.size(); ++s) {
+      const representatives& selection = selections[s];
       if (selection.tokens() < edge) return detail::illegal("selections has one that ends before the last chunk's edge");
       if (const status answer = cascada::check(selection, selection.tokens()); answer != status::ok) return answer;
     }
@@ -201,8 +202,10 @@ class attention_state<Scalar, B> {
   void finish(index_t tokens) noexcept { tokens_ = tokens; }
 
   void swap(attention_state& other) noexcept {
-    std::swap(options_, other.options_), std::swap(tokens_, other.tokens_), std::swap(room_, other.room_);
-    std::swap(wanted_, other.wanted_), std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
+    const attention_options mine = options_;  // no std::swap, which unoptimised objects would share
+    options_ = other.options_, other.options_ = mine;
+    std::swap(tokens_, other.tokens_), std::swap(room_, other.room_), std::swap(wanted_, other.wanted_);
+    std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
     std::swap(value_dim_, other.value_dim_), std::swap(begun_, other.begun_);
     heads_.swap(other.heads_), clusters_.swap(other.clusters_);
   }
