@@ -144,7 +144,8 @@ TEST_CASE("growing: after truncating, it goes on as if nothing had been there", 
   std::vector<selection> others = {random_selection(size.tokens, 0.3, 14)};
   std::copy_n(s[0].rep.begin(), 60, others[0].rep.begin());
   for (std::size_t t = 60; t < others[0].rep.size(); ++t)
-    if (others[0].rep[others[0].rep[t]] != others[0].rep[t]) others[0].rep[t] = static_cast<index_t>(t);
+    if (const index_t rep = others[0].rep[t]; others[0].rep[static_cast<std::size_t>(rep)] != rep)
+      others[0].rep[t] = static_cast<index_t>(t);
   others[0] = selection(others[0].rep);
 
   const bool by_mass = m.options.keys == key_set::near_and_far && m.options.open == opening::by_mass;
