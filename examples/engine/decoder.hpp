@@ -24,6 +24,10 @@ class decoder {
   index_t layers() const {
     return std::visit([](const auto& model) { return model.layers(); }, model_);
   }
+  /// How long a sequence may be.
+  index_t positions() const {
+    return std::visit([](const auto& model) { return model.positions(); }, model_);
+  }
 
   /// Names of the files' tensors that the model does not use.
   const std::vector<std::string>& unused() const { return unused_; }

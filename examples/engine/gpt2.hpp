@@ -56,6 +56,7 @@ class gpt2 {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions; }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }

@@ -62,6 +62,7 @@ class gptj {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions; }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }

@@ -67,6 +67,7 @@ class llama {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions.positions(); }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }

@@ -67,6 +67,7 @@ class opt {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions; }
 
   /// Turns final hidden states into logits: [vocabulary, embedding_width].
   const affine& output() const { return output_; }
