@@ -16,7 +16,7 @@ token, each the likeliest. Prints a table and the texts, and leaves report.json 
                    question about its first page)
   --length N       tokens in all: the prompt, cut to what fits, and the continuation (2048)
   --tokens N       tokens to go on with (64)
-  --modes A,B,...  dense, window, accurate, balanced, fast (all). window: near field and sink of balanced alone
+  --modes A,B,...  window, accurate, balanced, fast (all), beside dense. window: near field and sink of balanced alone
   --needle         also hides a sentence at ten depths of the text, and sees who remembers it at the end
   --threads N      threads (all of the machine)
   --output DIR     where the results go (build/generate)

@@ -14,40 +14,18 @@ namespace engine {
 class growing_sequence {
  public:
   /// Prompts go through the model in pieces of this many tokens.
-  static constexpr index_t piece = 512;
+  static constexpr std::size_t piece = 512;
 
   growing_sequence(const decoder& model, const attention_mode& mode, const backend& where)
       : model_(model), where_(where), attend_(mode, where) {}
 
-  /// Makes `tokens` the sequence; what it has in common with the one so far is not computed again. Calls shown(i)
-  /// before piece i. Returns the likeliest next token.
-  template <class Shown>
-  index_t read(std::span<const index_t> tokens, Shown&& shown) {
-    const auto same   = std::mismatch(tokens_.begin(), tokens_.end(), tokens.begin(), tokens.end()).second;
-    const auto common = std::min(same - tokens.begin(), static_cast<std::ptrdiff_t>(tokens.size()) - 1);
-    tokens_.resize(static_cast<std::size_t>(attend_.truncate(static_cast<index_t>(common))));
-    for (int i = 0; tokens_.size() < tokens.size(); ++i) {
-      shown(i);
-      const auto rest = tokens.subspan(tokens_.size());
-      feed(rest.first(std::min(rest.size(), std::size_t{piece})));
-    }
-    return likeliest();
-  }
-
-  /// The next token; returns the one that most likely follows.
-  index_t next(index_t token) {
-    feed({&token, 1});
-    return likeliest();
-  }
-
-  const growing_costs& costs() const { return attend_.costs(); }
-
- private:
+  /// The next tokens, at least one.
   void feed(std::span<const index_t> more) {
     last_ = model_.forward(more, attend_, attend_.tokens()).bottomRows(1);
     tokens_.insert(tokens_.end(), more.begin(), more.end());
   }
 
+  /// The token that most likely comes next.
   index_t likeliest() {
     Eigen::Index best = 0;
     model_.output()(last_, logits_, where_);
@@ -55,6 +33,24 @@ class growing_sequence {
     return static_cast<index_t>(best);
   }
 
+  index_t next(index_t token) {
+    feed({&token, 1});
+    return likeliest();
+  }
+
+  /// Makes `tokens` the sequence. What it has in common with the one so far, but the last token, is not computed again.
+  index_t read(std::span<const index_t> tokens) {
+    const auto known  = std::span(tokens_).first(std::min(tokens_.size(), tokens.size() - 1));
+    const auto common = std::mismatch(known.begin(), known.end(), tokens.begin()).first - known.begin();
+    tokens_.resize(static_cast<std::size_t>(attend_.truncate(static_cast<index_t>(common))));
+    while (tokens_.size() < tokens.size())
+      feed(tokens.subspan(tokens_.size(), std::min(piece, tokens.size() - tokens_.size())));
+    return likeliest();
+  }
+
+  const growing_costs& costs() const { return attend_.costs(); }
+
+ private:
   const decoder&       model_;
   backend              where_;
   growing_attention    attend_;
