@@ -10,13 +10,14 @@ examples/generate.sh [options]
 Fetches what is missing (packages, SmolLM2-135M, a text), builds the example engine, and goes on with a prompt, token by
 token, each the likeliest. Prints a table and the texts, and leaves report.json in the output folder.
 
-  --model DIR      folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a Llama,
-                   GPT-2, GPT-J or OPT (default: SmolLM2-135M)
+  --model DIR      folder with config.json, tokenizer.json and safetensors, one file or shards with their index: a
+                   Llama, GPT-2, GPT-J or OPT (default: SmolLM2-135M)
   --prompt FILE    UTF-8 text to go on with (default: the beginning of the Debian Administrator's Handbook, and a
                    question about its first page)
   --length N       tokens in all: the prompt, cut to what fits, and the continuation (2048)
   --tokens N       tokens to go on with (64)
-  --modes A,B,...  window, accurate, balanced, fast (all), beside dense. window: near field and sink of balanced alone
+  --modes A,B,...  window, accurate, balanced, fast (all), beside dense, each with a cache of its own. window: near
+                   field and sink of balanced alone
   --needle         also hides a sentence at ten depths of the text, and sees who remembers it at the end
   --threads N      threads (all of the machine)
   --output DIR     where the results go (build/generate)

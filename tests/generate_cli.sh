@@ -67,7 +67,8 @@ run --prompt unknown 2>stderr >stdout || code=$? # known only when it is read
 [ $code -eq 2 ] && grep -q 'token id 97' stderr
 
 # Texts of a chunk and a window have no far field: every mode is dense.
-echo "{\"answer\": [1], \"prompts\": [{\"depth\": 0.25, \"tokens\": [1, 2, 3]}, {\"depth\": 0.5, \"tokens\": [1, 3]}]}" >needle.json
+prompts='[{"depth": 0.25, "tokens": [1, 2, 3]}, {"depth": 0.5, "tokens": [1, 3]}]'
+echo "{\"answer\": [1], \"prompts\": $prompts}" >needle.json
 for model in '' gpt2-published gptj-partial opt-post-norm llama-linear qwen2; do
   head -n 40 prompt >short
   run --model "$here/golden/$model" --prompt short --needle needle.json >table 2>progress

@@ -99,11 +99,11 @@ inline void print_table(const generation_report& run) {
       "\nA prompt of %zu tokens, %zu more. ms: medians of a token, and of its attention with selection. as dense: "
       "steps "
       "at which\nthe mode, fed dense's tokens, names the next one. read: keys and values a token, in MB and of "
-      "dense's.%s\n\n"
-      "mode      first token s  tokens/s  ms a token  attention ms  as dense  read MB  read%s\n",
-      run.prompt, run.tokens,
-      run.needle ? " needle: depths at which the\nword is found, and at which all is said as by dense." : "",
-      run.needle ? "  needle  as dense" : "");
+      "dense's.\n",
+      run.prompt, run.tokens);
+  if (run.needle) std::printf("needle: depths at which the word is found. same: at which all is said as by dense.\n");
+  std::printf("\nmode      first token s  tokens/s  ms a token  attention ms  as dense  read MB  read%s\n",
+              run.needle ? "  needle   same" : "");
   for (const generation& mode : run.modes) {
     std::printf("%-9s %13.2f  %8.2f  %10.1f  %12.2f  %7.1f%%  %7.1f  %3.0f%%", mode.mode.name.c_str(),
                 mode.first_seconds, mode.tokens_per_second(), mode.milliseconds(), mode.attention_milliseconds(),
@@ -112,7 +112,7 @@ inline void print_table(const generation_report& run) {
       const auto of_all = [&](int count) {
         return std::to_string(count) + "/" + std::to_string(mode.to_needle.size());
       };
-      std::printf("  %6s  %8s", of_all(run.says_it(mode)).c_str(), of_all(run.as_dense(mode)).c_str());
+      std::printf("  %6s  %5s", of_all(run.says_it(mode)).c_str(), of_all(run.as_dense(mode)).c_str());
     }
     std::printf("\n");
   }

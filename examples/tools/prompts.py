@@ -82,8 +82,9 @@ def main():
     if arguments.kind == "needle":
         write(arguments.prompt, json.dumps(hidden(encode, tokenizer, ids, arguments.length)))
         return
-    prompt = ids[:max(arguments.length, 1)] if arguments.kind == "plain" else asked(encode, tokenizer, ids, arguments.length)
-    write(arguments.prompt, "".join(f"{i}\n" for i in prompt))
+    if arguments.kind == "question":
+        ids = asked(encode, tokenizer, ids, arguments.length)
+    write(arguments.prompt, "".join(f"{i}\n" for i in ids[:max(arguments.length, 1)]))
 
 
 if __name__ == "__main__":
