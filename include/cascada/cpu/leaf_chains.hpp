@@ -156,7 +156,6 @@ class leaf_chains {
       for (index_t p = 0; p < Panels && p * width < count; ++p)
         for (index_t r = 0; r < Rows; ++r)
           choose(tokens[r], panels[p], 0, std::min(count - p * width, +width), products[r][p], best[r]);
-      if (count > Panels * width) panel = next_[panels[Panels - 1]];
     }
   }
 
