@@ -219,6 +219,46 @@ TEMPLATE_TEST_CASE("attention: leaves of one token, and leaves that all open, lo
   CHECK(lossy.ours > 1e-2);
 }
 
+TEST_CASE("attention: a correction counts 4 nats at most", "[attention]") {
+  // Keys 5 and -5 under queries of 1: the second-order term is 12.5.
+  problem<float> p({3, 1, 1, 1, 1}, 42);
+  p.q.fill([] { return 1.0f; });
+  p.k.fill([t = 0]() mutable { return std::vector{5.0f, -5.0f, 0.0f}[static_cast<std::size_t>(t++)]; });
+  p.v.fill([t = 0]() mutable { return t++ < 2 ? 1.0f : 0.0f; });
+  const attention_options options = {.window      = 0,
+                                     .chunk       = 2,
+                                     .sink_tokens = 0,
+                                     .leaves      = leaf_formation::by_order,
+                                     .moments     = 1,
+                                     .open        = opening::none,
+                                     .scale       = 1.0f};
+  const auto              result  = attend(options, p, {selection({0, 0, 0})});
+  const double            leaf    = 2 * std::exp(4.0);  // beside a near key whose weight is 1
+  REQUIRE(result.size() == 3);
+  CHECK(std::fabs(result[2] - leaf / (1 + leaf)) < 1e-6);
+}
+
+TEST_CASE("attention: a leaf that weighs more than its tokens leaves no trace when it opens", "[attention]") {
+  // Keys vary where queries are zero: all logits are equal, but leaves count 4 nats more than their tokens.
+  const index_t  T = 96;
+  problem<float> p({T, 2, 1, 2, 8}, 43);
+  for (index_t t = 0; t < T; ++t) {
+    for (index_t h = 0; h < 2; ++h) p.q.view().row(t, h)[0] = 1, p.q.view().row(t, h)[1] = 0;
+    p.k.view().row(t, 0)[0] = 0, p.k.view().row(t, 0)[1] = t % 2 == 0 ? 10.0f : -10.0f;
+  }
+  const attention_options      options = {.window      = 0,
+                                          .chunk       = 16,
+                                          .sink_tokens = 0,
+                                          .leaves      = leaf_formation::by_order,
+                                          .moments     = 1,
+                                          .open_above  = 1e-4f,
+                                          .scale       = 1.0f};
+  const std::vector<selection> one     = {selection(std::vector<index_t>(T, 0))};
+  const auto                   found   = compare<float>(modes[0].options, p, {}, attend(options, p, one), 0);
+  CAPTURE(found.ours, found.plain);
+  CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
+}
+
 TEST_CASE("attention: logits hundreds of nats apart", "[attention]") {
   const mode m = any_mode();
   CAPTURE(m);

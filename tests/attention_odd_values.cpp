@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 #include <ostream>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -176,6 +177,22 @@ TEMPLATE_TEST_CASE("odd values: a head's NaN query asks for nothing, and the hea
     }
 }
 
+TEMPLATE_TEST_CASE("odd values: rows of NaN of either sign ask for nothing", "[attention]", float, bfloat16) {
+  const auto all = ways<TestType>();
+  const auto way = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(way);
+  attention_options options = token_modes[5].options;
+  options.leaves = leaf_formation::by_order, options.leaf = 4;
+  problem<TestType> p({100, 4, 2, 8, 8}, 37);
+  std::mt19937      random(38);
+  p.k.fill([&] { return random() % 2 == 0 ? not_a_number : -not_a_number; });
+  const auto result = way.attend(options, p, {random_selection(100, 0.1, 9)});
+  CHECK(result.report.far_rows > 0);
+  CHECK(result.report.opened == 0);
+  CHECK(result.report.mass == 0);
+  for (const float x : result.out) REQUIRE(std::isnan(x));
+}
+
 TEMPLATE_TEST_CASE("odd values: NaN in a leaf reaches every later row of its head", "[attention]", float, bfloat16) {
   const mode m = GENERATE(
       filter([](const mode& some) { return some.options.causal && some.options.keys == key_set::near_and_far; },
@@ -233,6 +250,56 @@ TEMPLATE_TEST_CASE("odd values: logits up to 1e30 pick their key", "[attention]"
         }
   duplicate(p, s);
   CHECK(error(p, {.keys = key_set::all}, way.attend(m.options, p, {s}).out) < 1e-5);
+}
+
+TEMPLATE_TEST_CASE("odd values: clusters whose keys, values or queries have sums that overflow", "[attention]", float,
+                   bfloat16) {
+  const attention_options near_and_far = {
+      .window = 16, .chunk = 32, .leaves = leaf_formation::by_order, .moments = 4, .open = opening::none};
+  const attention_options means = {.keys = key_set::representatives, .causal = false, .weighted = true};
+  attention_options       grouped = near_and_far, opened = near_and_far, queries = means;
+  grouped.queries = query_set::grouped, queries.queries = query_set::representatives;
+  opened.open = opening::by_mass, opened.open_above = 0.3f;
+  const attention_options options = GENERATE_COPY(near_and_far, grouped, opened, means, queries);
+  const auto              all     = ways<TestType>();
+  const auto              way     = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(options.keys, options.queries, options.open, way);
+  problem<TestType> p({200, 2, 1, 8, 8}, 44);
+  for (index_t t = 0; t < 200; ++t) {
+    for (index_t h = 0; h < 2; ++h) {  // small where keys are large, and the other way round
+      p.q.view().row(t, h)[0] = from_float<TestType>(t % 2 == 0 ? 0x1p-125f : -0x1p-126f);
+      p.q.view().row(t, h)[7] = from_float<TestType>(0x1p124f);
+    }
+    p.k.view().row(t, 0)[0] = from_float<TestType>(0x1.8p125f * static_cast<float>(1 + t % 4));
+    p.k.view().row(t, 0)[7] = from_float<TestType>(0x1p-122f * static_cast<float>(t % 3));
+    p.v.view().row(t, 0)[2] = from_float<TestType>(0x1p122f);
+  }
+  const std::vector<selection> s      = {random_selection(200, 0.02, 13)};
+  const auto                   exact  = reference::attention(p.template input<double>(), assignments(s), options);
+  const auto                   result = way.attend(options, p, s).out;
+  REQUIRE(result.size() == exact.out.size());
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    if (exact.margins[i / 16] < 0.01) continue;
+    REQUIRE(std::fabs(result[i] - exact.out[i]) < (way.pairs ? 0.1 : 1e-5) * (1 + std::fabs(exact.out[i])));
+  }
+}
+
+TEMPLATE_TEST_CASE("odd values: variances and lengths of queries that overflow", "[attention]", float, bfloat16) {
+  const auto all = ways<TestType>();
+  const auto way = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const auto wide = GENERATE(false, true);  // keys far apart that queries do not look at, or huge queries of equal keys
+  CAPTURE(way, wide);
+  problem<TestType> p({100, 2, 1, 2, 8}, 45);
+  for (index_t t = 0; t < 100; ++t) {
+    for (index_t h = 0; h < 2; ++h)
+      for (index_t c = 0; c < 2; ++c) p.q.view().row(t, h)[c] = from_float<TestType>(wide ? 0.0f : 0x1p70f);
+    for (index_t c = 0; c < 2; ++c)
+      p.k.view().row(t, 0)[c] = from_float<TestType>(!wide ? 0x1p-70f : t % 3 == 0 ? 0x1p90f : -0x1p100f);
+  }
+  attention_options options = token_modes[3].options;
+  options.moments           = 1;
+  const selection one(std::vector<index_t>(100, 0));
+  CHECK(error(p, {.keys = key_set::all}, way.attend(options, p, {one}).out) < (way.pairs ? 2e-2 : 1e-5));
 }
 
 TEMPLATE_TEST_CASE("odd values: the lowest logits of all are as good as others", "[attention]", float, bfloat16) {

@@ -218,6 +218,27 @@ TEST_CASE("opening: below every share, all leaves of several tokens open", "[att
   CHECK(ours.report.mass <= 1e-7 * static_cast<double>(ours.report.far_rows));
 }
 
+TEMPLATE_TEST_CASE("opening: a share exceeds open_above, or does not, by a hair", "[attention]", float, bfloat16) {
+  // All logits are equal. Beside the leaf {0, 1}, which weighs 2, token 2 sees itself, and token 3 two tokens.
+  problem<TestType> p({4, 2, 1, 1, 8}, 12);
+  p.q.fill([] { return 0.0f; });
+  const auto opened = [&](float open_above, index_t tile) {
+    const attention_options options = {.window      = 0,
+                                       .chunk       = 2,
+                                       .sink_tokens = 0,
+                                       .leaves      = leaf_formation::by_order,
+                                       .open_above  = open_above,
+                                       .tile        = tile};
+    return attend_and_report<float>(options, p, p.kv(), {selection({0, 0, 0, 0})}).report.opened;
+  };
+  CHECK(opened(0.6666f, 1) == 2);
+  CHECK(opened(0.6667f, 1) == 0);
+  CHECK(opened(0.6666f, 2) == 4);  // token 3 sees what token 2 asked for
+  CHECK(opened(0.6667f, 2) == 0);
+  CHECK(opened(0.4999f, 1) == 4);
+  CHECK(opened(0.5f, 1) == 2);  // a half is no more than a half
+}
+
 TEST_CASE("opening: leaves of one token have nothing to open", "[attention]") {
   const auto                   leaves = GENERATE(leaf_formation::by_order, leaf_formation::by_keys);
   const problem<float>         p({150, 4, 2, 16, 12}, 10);

@@ -1,10 +1,13 @@
 // bfloat16 rows by every kind of product that the target has: what holds bit for bit, whatever the tiles share.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <numbers>
+#include <random>
 #include <vector>
 
 #include "attention_data.hpp"
@@ -157,6 +160,25 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, one large value among equal keys, 
     const double expected = t < place ? 0.0 : 0x1p90 / (t + 1);
     REQUIRE(std::fabs(result[row_of(p.size, t) + 17] - expected) <= 1e-5 * expected);
     REQUIRE(result[row_of(p.size, t) + 16] == 0);
+  }
+}
+
+TEMPLATE_TEST_CASE("attention: vectors of results are rounded as single ones are", "[attention]", bfloat16, float16) {
+  using V = kernel::vec<default_backend>;
+  std::mt19937 random(41);
+  for (int trial = 0; trial < 3000; ++trial) {
+    float    from[V::width];
+    TestType to[V::width];
+    for (float& x : from) {
+      const auto exponent = random() % 4 == 0 ? random() % 256 : 112 + random() % 32;  // all, or where float16 has digits
+      const auto digits   = random() % 3 == 0 ? random() % 8 << 13 : random();         // ties and ends, or any
+      x = std::bit_cast<float>(static_cast<std::uint32_t>(random() % 2 << 31 | exponent << 23 | (digits & 0x7f'ffff)));
+    }
+    kernel::store_elements(V::load(from), to);
+    for (index_t lane = 0; lane < V::width; ++lane) {
+      CAPTURE(from[lane]);
+      REQUIRE(to[lane].bits == from_float<TestType>(from[lane]).bits);
+    }
   }
 }
 

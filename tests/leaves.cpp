@@ -14,6 +14,7 @@
 #include "cascada/cpu/attention/leaf_chains.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
 #include "catch.hpp"
+#include "near_threshold.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -233,14 +234,14 @@ TEMPLATE_LIST_TEST_CASE("leaves: how the prefix grew does not matter, nor what w
 }
 
 TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") {
-  const shape                  size = {70, 1, 1, 5, 3};
+  const shape                  size = {140, 1, 1, 5, 3};
   const problem<float>         p(size, 5);
-  const attention_options      options = {.sink_tokens = 0, .leaf = 1, .moments = 2};
-  const auto                   chain   = expected_chains(p, one_cluster(70), 1.0f);
+  const attention_options      options = {.sink_tokens = 0, .leaf = 2, .moments = 2};
+  const auto                   chain   = one_cluster(140).rep;
   growing_leaves<float, float> leaves(p, chain, shape_of(size, options));
-  leaves.extend(70);  // fills the memory
-  leaves.summaries.clear(shape_of(size, options), 70);
-  leaves.extend(3);
+  leaves.extend(140);  // fills the memory
+  leaves.summaries.clear(shape_of(size, options), 140);
+  leaves.extend(5);
   const auto block = leaves.summaries.block(0);
   CHECK(block.count == 3);
   for (index_t j = 3; j < kernel::block_keys<B>; ++j) {
@@ -270,6 +271,58 @@ TEST_CASE("leaves: far from the origin, variances keep their digits", "[attentio
       // A rounding of the mean, 1000, is worth 6e-5 of it; the squares of keys would be off by 0.1.
       CHECK(std::fabs(leaves.variance(j, g) - variance) < 3e-6);
     }
+}
+
+TEST_CASE("leaves: of keys that differ in their last digit, variances are not negative", "[attention]") {
+  // The mean is rounded by as much as the keys differ: its square may exceed the mean of the squares.
+  std::mt19937                    random(18);
+  std::vector<std::vector<float>> keys(512, std::vector<float>(32));
+  for (auto& key : keys)
+    for (float& x : key) x = nudge(1000, static_cast<int>(random() % 2));
+  const problem<float>         p       = problem_of_keys(keys);
+  const attention_options      options = {.sink_tokens = 0, .leaf = 16, .moments = 32};
+  const auto                   chain   = one_cluster(512).rep;
+  growing_leaves<float, float> leaves(p, chain, shape_of(p.size, options));
+  leaves.extend(512);
+  int none = 0;
+  for (index_t j = 0; j < 32; ++j)
+    for (index_t g = 0; g < 32; ++g) {
+      REQUIRE(leaves.variance(j, g) >= 0);
+      none += leaves.variance(j, g) == 0;
+    }
+  CHECK(none > 10);
+}
+
+TEST_CASE("leaves: where sums overflow, means and variances are the members'", "[attention]") {
+  const shape    size = {40, 1, 1, 20, 21};  // inside vectors and beyond
+  problem<float> p(size, 19);
+  const auto     grow = [&](float* row, index_t dim) {
+    for (index_t c = 0; c < dim; ++c) row[c] = c % 3 == 0 ? 3e38f * (1 + row[c] / 100) : row[c];
+  };
+  for (index_t t = 0; t < 40; ++t) grow(p.k.view().row(t, 0), 20), grow(p.v.view().row(t, 0), 21);
+  for (index_t t = 0; t < 16; ++t) p.k.view().row(t, 0)[10] = t == 0 ? 0.0f : 2e19f;  // only squares overflow
+  const attention_options      options = {.sink_tokens = 0, .leaf = 16, .moments = 10};
+  const auto                   chain   = one_cluster(40).rep;
+  growing_leaves<float, float> leaves(p, chain, shape_of(size, options));
+  for (const index_t end : {1, 5, 33, 40}) {
+    leaves.extend(end);
+    const auto exact = reference::leaves_before(end, 0, p.input<double>(), 0, chain, options);
+    REQUIRE(leaves.summaries.count() == static_cast<index_t>(exact.size()));
+    const auto close = [](double ours, double theirs) {
+      return std::fabs(ours - theirs) <= 1e-5 * (1 + std::fabs(theirs));
+    };
+    for (index_t j = 0; j < leaves.summaries.count(); ++j) {
+      CAPTURE(end, j);
+      const auto& leaf = exact[static_cast<std::size_t>(j)];
+      const auto  key = leaves.key(j), value = leaves.value(j);
+      for (std::size_t k = 0; k < key.size(); ++k) CHECK(close(key[k], leaf.key[k]));
+      for (std::size_t c = 0; c < value.size(); ++c) CHECK(close(value[c], leaf.value[c]));
+      for (index_t g = 0; g < 10; ++g) {
+        const double largest = std::numeric_limits<float>::max();
+        CHECK(close(leaves.variance(j, g), std::min(largest, leaf.variance[static_cast<std::size_t>(g)])));
+      }
+    }
+  }
 }
 
 TEMPLATE_TEST_CASE("chains: keys of every type join as the reference says", "[attention]", float, bfloat16, float16) {
@@ -328,6 +381,25 @@ TEST_CASE("chains: of equal cosines the older chain's counts", "[attention]") {
   CHECK(chains_of(problem_of_keys({{4, 3}, {3, 4}, {4, 5}}), one_cluster(3), 0.97f) == assignment_of_tokens{0, 1, 1});
 }
 
+TEST_CASE("chains: keys within a few ulps of the threshold, and of each other's cosines", "[attention]") {
+  const index_t d   = GENERATE(2, 7, 64, 257);
+  const float   tau = GENERATE(0.3f, 0.8f, 0.95f);
+  CAPTURE(d, tau);
+  index_t covered = 0, uncovered = 0;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    const auto     tokens = near_threshold(150, d, tau, seed);
+    problem<float> p({150, 1, 1, d, 1}, 1);
+    for (index_t t = 0; t < 150; ++t)
+      for (index_t k = 0; k < d; ++k) p.k.view().row(t, 0)[k] = tokens.rows.get(t, k);
+    const selection s = random_selection(150, 0.02, seed);
+    CHECK(chains_of(p, s, tau) == expected_chains(p, s, tau));
+    for (index_t t = 50; t < 150; ++t)
+      ++(reference::covered(tokens.rows.view(), tau, t, tokens.home[static_cast<std::size_t>(t)]) ? covered : uncovered);
+  }
+  CHECK(covered > 5);
+  CHECK(uncovered > 5);
+}
+
 TEST_CASE("chains: a duplicate joins at threshold 1", "[attention]") {
   const index_t d = GENERATE(1, 2, 3, 64, 65);
   CAPTURE(d);
@@ -349,6 +421,9 @@ TEST_CASE("chains: keys that are zero, or not finite, or too large to square, ar
   const auto chain = chains_of(p, one_cluster(9), tau);
   CHECK(chain == assignment_of_tokens{0, 1, 2, 1, 4, 5, 6, 5, 1});
   CHECK(chain == expected_chains(p, one_cluster(9), tau));
+  // Not even where the threshold times a norm is as good as zero do keys join that have nothing in common.
+  const auto apart = problem_of_keys({{0x1p-20f, 0}, {0, 0x1p-20f}});
+  CHECK(chains_of(apart, one_cluster(2), tau) == assignment_of_tokens{0, 1});
 }
 
 TEST_CASE("chains: keys at the ends of the range of floats", "[attention]") {

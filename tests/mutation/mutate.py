@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Breaks the CPU core one line at a time and demands that the tests notice.
 
-mutate.py FOLDER [--only WORD] [--sample COUNT --seed NUMBER] LIBRARY...
+mutate.py FOLDER [--only WORD] [--sample COUNT --seed NUMBER] [--jobs COUNT] LIBRARY...
 
 Works in FOLDER with $CXX; the libraries have Catch2 and its main function. The mutants are those of the lists beside this
-file (selection.py, ...). --only: those whose description has WORD; --sample: so many of them, chosen by the seed.
+file (selection.py, ...). --only: those whose description has WORD; --sample: so many of them, chosen by the seed; --jobs:
+so many at a time, 2 if not given.
 Fails if a test case fails on the code as it is, or if a mutant survives, does not compile, or no longer applies.
 """
 
@@ -26,6 +27,9 @@ flags = ["-std=c++20", "-O0", "-w", "-isystem", "/usr/include/eigen3", f"-I{root
 targets = {"": ["-march=native"], "baseline": ["-march=x86-64"]}
 environment = dict(os.environ, CASCADA_RANDOM_CASES="1500")
 
+# What some programs have beside their own source; what tests -ffast-math is compiled with it.
+companions = {"verdict": ["fast_math.cpp"], "attention_odd_values": ["attention_fast_math.cpp"]}
+
 # What all programs include and no mutant changes: compiled once for each target.
 common = ["atomic", "map", "optional", "random", "set", "sstream", "thread", "vector", "catch.hpp", "Eigen/Core"]
 
@@ -34,13 +38,22 @@ class Failure(Exception):
     """Ends the work on one mutant, with what to report."""
 
 
+def multiplies_pairs():
+    """Whether this machine, and the compiler for it, have the products of bfloat16 that attention uses."""
+    command = [compiler, *targets[""], "-dM", "-E", "-x", "c++", "/dev/null"]
+    macros = subprocess.run(command, capture_output=True, text=True).stdout
+    return "__AVX512BF16__" in macros and "__AVX512DQ__" in macros
+
+
 def lists():
-    """All mutants: (what, line as it is, in one header, line as it must not be, "program: test case", target)."""
+    """All mutants that this machine can try: (what, line as it is, in one header, line as it must not be, "program: test
+    case", target). In the lists the target may be left out, or "bf16": as if left out, where bfloat16 is multiplied."""
     sys.path.insert(0, str(here))
     names = sorted(path.stem for path in here.glob("*.py") if path.stem != "mutate")
     everything = [mutant for name in names for mutant in importlib.import_module(name).mutants]
     chosen = [mutant if len(mutant) == 5 else (*mutant, "") for mutant in everything]
-    return [mutant for mutant in chosen if mutant[4] == "" or platform.machine() == "x86_64"]
+    able = {"": True, "baseline": platform.machine() == "x86_64", "bf16": multiplies_pairs()}
+    return [(*mutant[:4], "" if mutant[4] == "bf16" else mutant[4]) for mutant in chosen if able[mutant[4]]]
 
 
 def call(command, failure):
@@ -54,9 +67,9 @@ def build(folder, program, target, libraries, header, first=()):
     to = folder / f"{program}{target}"
     includes = [f"-I{place}" for place in (*first, root / "include")]
     compile = [compiler, *flags, *targets[target], *includes]
-    sources = [f"{program}.cpp", *(["fast_math.cpp"] if program == "verdict" else [])]
+    sources = [f"{program}.cpp", *companions.get(program, [])]
     for source in sources:
-        special = ["-ffast-math"] if source == "fast_math.cpp" else ["-include", str(header / target / "common.hpp")]
+        special = ["-ffast-math"] if source.endswith("fast_math.cpp") else ["-include", str(header / target / "common.hpp")]
         call([*compile, *special, "-c", str(root / "tests" / source), "-o", f"{to}.{source}.o"], "does not compile")
     call([compiler, *(f"{to}.{source}.o" for source in sources), *libraries, "-pthread", "-o", str(to)], "does not link")
     return to
@@ -101,6 +114,7 @@ def main():
     arguments.add_argument("--only", default="")
     arguments.add_argument("--sample", type=int)
     arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("libraries", nargs="+")
     given = arguments.parse_args()
     folder = given.folder.resolve()
@@ -110,7 +124,7 @@ def main():
     for target in {mutant[4] for mutant in chosen}:
         (folder / target).mkdir(parents=True, exist_ok=True)
         (folder / target / "common.hpp").write_text("".join(f"#include <{name}>\n" for name in common))
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         try:
             for target in {mutant[4] for mutant in chosen}:
                 header = folder / target / "common.hpp"

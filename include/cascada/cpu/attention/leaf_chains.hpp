@@ -3,8 +3,8 @@
 //
 // A chain has an anchor, the key of its first member. A member of the cluster joins the chain whose anchor is nearest
 // to its own key, of those that cover it at leaf_threshold; a tie goes to the older chain. If none does, it begins a
-// chain. The verdict is the one of a selection (cpu/base/canonical.hpp), on the keys as they are. A key that is zero, or whose square
-// is not finite, has a chain of its own.
+// chain. The verdict is the one of a selection (base/canonical.hpp), on the keys as they are. A key that is zero, or
+// whose square is not finite, has a chain of its own.
 
 #include <algorithm>
 #include <cmath>
@@ -172,7 +172,6 @@ class leaf_chains {
       for (index_t p = 0; p < Panels && p * width < count; ++p)
         for (index_t r = 0; r < Rows; ++r)
           choose(tokens[r], panels[p], 0, std::min(count - p * width, +width), products[r][p], best[r]);
-      if (count > Panels * width) panel = next_[panels[Panels - 1]];
     }
   }
 

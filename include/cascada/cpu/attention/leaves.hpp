@@ -1,6 +1,7 @@
 #pragma once
 // Leaves: a few tokens of one chain, with what stands for them: count, mean key, mean value, variances of the keys.
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,8 @@
 #include "cascada/cpu/attention/rows.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/simd.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
@@ -26,6 +29,9 @@ struct leaf_shape {
 
 /// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. Sums run in token
 /// order and no token is summed twice, so a leaf depends on its members alone, not on how the prefix grew.
+///
+/// Sums are float. Where that of a leaf's keys, values or squares overflows, its means and variances are made again from
+/// the members, in double: means of finite rows are finite.
 template <cpu_backend B, class E = float>
 class leaf_summaries {
  public:
@@ -62,7 +68,7 @@ class leaf_summaries {
       if (updated_[j] != end) touched_[touched++] = j;
       updated_[j] = end;
     }
-    for (index_t i = 0; i < touched; ++i) update(touched_[i], key(first_[touched_[i]]));
+    for (index_t i = 0; i < touched; ++i) update(touched_[i], key, value);
   }
 
   /// Memory that the leaves use.
@@ -191,19 +197,19 @@ class leaf_summaries {
   }
 
   /// What stands for a leaf, anew from its sums.
-  template <class Row>
-  void update(index_t j, const Row& first) noexcept {
+  template <class Key, class Value>
+  void update(index_t j, const Key& key, const Value& value) noexcept {
     const auto size = static_cast<float>(counts_[j]);
-    mean(sums(key_sums_, j, shape_.key_dim), shape_.key_dim, size);
+    mean(j, sums(key_sums_, j, shape_.key_dim), shape_.key_dim, key);
     float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
     if constexpr (std::same_as<E, float>)
       for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * block_keys<B>] = means_[k];
     else
       for (index_t k = 0; k < shape_.key_dim; ++k)
         set_element(column, 2 * (std::int64_t{k / 2} * block_keys<B>)+k % 2, from_float<bfloat16>(means_[k]));
-    for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, first);
+    for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key);
 
-    mean(sums(value_sums_, j, shape_.value_dim), shape_.value_dim, size);
+    mean(j, sums(value_sums_, j, shape_.value_dim), shape_.value_dim, value);
     float* row = values_.data() + std::int64_t{j / elements_per_lane<E>} * value_stride_;
     if constexpr (std::same_as<E, float>)
       for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means_.data() + c).store(row + c);
@@ -218,29 +224,73 @@ class leaf_summaries {
       set_element(many_.data(), j, from_float<bfloat16>(several));
   }
 
-  /// means_ = sums / size, zero from dim to a whole vector.
-  void mean(const float* sums, index_t dim, float size) noexcept {
-    for (index_t c = 0; c < dim; c += width)
-      (vec<B>::load(sums + c) / vec<B>::broadcast(size)).store(means_.data() + c);
+  /// means_ = sums / count of rows row(t), zero from dim to a whole vector.
+  template <class Row>
+  void mean(index_t j, const float* sums, index_t dim, const Row& row) noexcept {
+    using words               = integers<B, std::uint32_t>;
+    typename words::lanes top = {};  // without signs, bits order as sizes do
+    const auto            size = vec<B>::broadcast(static_cast<float>(counts_[j]));
+    for (index_t c = 0; c < dim; c += width) {
+      const auto bits = words::load(sums + c) & 0x7fff'ffffu;
+      top             = bits > top ? bits : top;
+      (vec<B>::load(sums + c) / size).store(means_.data() + c);
+    }
+    bool finite = true;
+    for (index_t lane = 0; lane < width; ++lane) finite &= top[lane] < 0x7f80'0000u;
+    for (index_t c = 0; !finite && c < dim; ++c)
+      if (!is_finite<B>(sums[c])) means_[c] = static_cast<float>(mean_again(j, c, row));
+  }
+
+  /// The mean of element c of a leaf's rows, whose sum overflows or is not finite.
+  template <class Row>
+  double mean_again(index_t j, index_t c, const Row& row) const noexcept {
+    double sum = 0;
+    for_each_member(j, [&](index_t t) { sum += static_cast<double>(row(t)[c]); });
+    return sum / counts_[j];
+  }
+
+  /// The mean variance of elements [begin, end), where squares overflow or are not finite; as far as floats go.
+  template <class Row>
+  float variance_again(index_t j, index_t begin, index_t end, const Row& row) const noexcept {
+    double sum = 0;
+    for (index_t c = begin; c < end; ++c) {
+      const double mean = mean_again(j, c, row);
+      for_each_member(j, [&](index_t t) {
+        const double distance = static_cast<double>(row(t)[c]) - mean;
+        sum += distance * distance / counts_[j];
+      });
+    }
+    constexpr double largest  = std::numeric_limits<float>::max();
+    const double     variance = sum / (end - begin);
+    // By bits: -ffast-math takes NaN for any number. Its bits are larger than those of numbers from 0.
+    const bool within = std::bit_cast<std::uint64_t>(variance) < std::bit_cast<std::uint64_t>(largest);
+    return static_cast<float>(within ? variance : largest);
+  }
+
+  template <class Use>
+  void for_each_member(index_t j, const Use& use) const noexcept {
+    index_t t = first_[j];
+    for (index_t i = 0; i < counts_[j]; ++i, t = next_[t]) use(t);
   }
 
   /// Needs the mean key.
   template <class Row>
-  void set_variance(index_t j, index_t g, const Row& first) noexcept {
+  void set_variance(index_t j, index_t g, const Row& row) noexcept {
     const auto   size    = static_cast<float>(counts_[j]);
     const float* squares = sums(square_sums_, j, shape_.key_dim);
     const auto   edge    = [&](index_t i) {
       return static_cast<index_t>(std::int64_t{i} * shape_.key_dim / shape_.moments);
     };
     const index_t begin = edge(g), end = edge(g + 1);
-    float         sum = 0;
+    const auto    first = row(first_[j]);
+    float         sum   = 0;
     for (index_t k = begin; k < end; ++k) {
       const float shift = means_[k] - first[k];
       sum += squares[k] / size - shift * shift;
     }
-    const float     variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
-    constexpr float largest  = std::numeric_limits<float>::max();
-    variances_[panel_offset<B>(j, shape_.moments) + g * block_keys<B>] = variance < largest ? variance : largest;
+    float variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
+    if (counts_[j] > 1 && !is_finite<B>(sum)) variance = variance_again(j, begin, end, row);
+    variances_[panel_offset<B>(j, shape_.moments) + g * block_keys<B>] = variance;
   }
 
   leaf_shape         shape_     = {};

@@ -11,6 +11,7 @@
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/canonical.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
@@ -167,10 +168,20 @@ query_rows<B, E> begin_queries(const Sequence& sequence, index_t count, query_ti
   return tile;
 }
 
-/// Writes element k of a query row, the mean of `count` rows' elements that sum up to `sum`.
+/// The mean of element(0) .. element(count - 1); of finite ones it is finite, as in leaves.hpp.
+template <cpu_backend B, class Element>
+CASCADA_INLINE float mean_of(index_t count, const Element& element) noexcept {
+  float sum = 0;
+  for (index_t i = 0; i < count; ++i) sum += element(i);
+  if (is_finite<B>(sum)) return sum / static_cast<float>(count);
+  double all = 0;
+  for (index_t i = 0; i < count; ++i) all += static_cast<double>(element(i));
+  return static_cast<float>(all / count);
+}
+
+/// Writes element k of a query row.
 template <cpu_backend B, class E>
-CASCADA_INLINE void set_query(float* row, index_t k, float sum, index_t count, float scale) noexcept {
-  const float mean = sum / static_cast<float>(count);
+CASCADA_INLINE void set_query(float* row, index_t k, float mean, float scale) noexcept {
   if constexpr (std::same_as<E, float>)
     row[k] = mean * scale;
   else
@@ -185,9 +196,8 @@ void mean_queries(const Sequence& sequence, index_t kv_head, const index_t* toke
     float* mean = token.queries + std::int64_t{member} * token.key_lanes;
     for (index_t k = 0; k < token.key_lanes; ++k) mean[k] = 0;
     for (index_t k = 0; k < sequence.q.dim; ++k) {
-      float sum = 0;
-      for (index_t i = 0; i < count; ++i) sum += to_float(sequence.query(tokens[i], kv_head, member)[k]);
-      set_query<B, E>(mean, k, sum, count, sequence.scale);
+      const auto element = [&](index_t i) { return to_float(sequence.query(tokens[i], kv_head, member)[k]); };
+      set_query<B, E>(mean, k, mean_of<B>(count, element), sequence.scale);
     }
   }
 }

@@ -41,64 +41,30 @@ struct scan_lengths {
   }
 };
 
-/// Counts of a full selection.
+/// Counts of a full selection, of the tokens behind the first `known`: those are representatives of earlier calls.
 template <cpu_backend B>
-selection_report count_selection(const representatives& now, assignment assign, index_t* position,
-                                 index_t* additions) noexcept {
+selection_report count_selection(const representatives& now, assignment assign, index_t* position, index_t* additions,
+                                 index_t known = 0) noexcept {
   selection_report report{.tokens = now.tokens(), .representatives = now.count()};
   scan_lengths<B>  scans{now, assign, position, additions};
-  for (index_t i = 0; i < now.tokens(); ++i) {
+  for (index_t i = 0; i < known; ++i) scans.add(i, true);
+  for (index_t i = known; i < now.tokens(); ++i) {
     report.gram.selection += scans.of(i).members;
     if (now.rep.data()[i] == i) scans.add(i, true);
   }
   return report;
 }
 
-/// Counts of the tokens behind the first `known`, which are representatives of earlier calls. `below`: what they
-/// inherit; null: nothing.
+/// Counts of a cascade step, given the representatives that tokens inherited; of the tokens behind the first `known`.
+/// `cross`: in paper mode every pair with a former representative is known.
 template <cpu_backend B>
-selection_report count_growth(const representatives& now, index_t known, const index_t* below,
-                              const selection_options& options, index_t* position, index_t* additions) noexcept {
+selection_report count_cascade(const index_t* old_rep, bool cross, const representatives& now, assignment assign,
+                               index_t* position, index_t* additions, index_t known = 0) noexcept {
   selection_report report{.tokens = now.tokens(), .representatives = now.count()};
   const index_t*   rep = now.rep.data();
-  scan_lengths<B>  scans{now, options.assign, position, additions};
+  scan_lengths<B>  scans{now, assign, position, additions};
   for (index_t i = 0; i < known; ++i) scans.add(i, false);
   for (index_t i = known; i < now.tokens(); ++i) {
-    const index_t members = scans.of(i).members;
-    if (!below) {
-      report.gram.selection += members;
-    } else if (below[i] == i) {
-      report.gram.validation += members;
-      report.removals += rep[i] != i;
-    } else {
-      const index_t candidate = rep[below[i]];
-      ++report.gram.inherited;
-      if (rep[i] == candidate) {
-        ++report.inherited;
-      } else {
-        ++report.orphans;
-        report.gram.orphans += members - (position[candidate] < members);
-      }
-    }
-    if (rep[i] != i) continue;
-    report.additions += below && below[i] != i;
-    scans.add(i, below && below[i] != i);
-  }
-  return report;
-}
-
-/// Counts of a cascade step from `before`.
-template <cpu_backend B>
-selection_report count_cascade(const representatives& before, const representatives& now,
-                               const selection_options& options, index_t* position, index_t* additions) noexcept {
-  selection_report report{.tokens = now.tokens(), .representatives = now.count(), .jaccard = jaccard(before, now)};
-  const bool       cross = options.validate == validation::cross_gram;
-  if (cross) report.gram.cross_gram = std::int64_t{before.tokens() - before.count()} * before.count();
-
-  const index_t*  old_rep = before.rep.data();
-  const index_t*  rep     = now.rep.data();
-  scan_lengths<B> scans{now, options.assign, position, additions};
-  for (index_t i = 0; i < now.tokens(); ++i) {
     const auto [members, added] = scans.of(i);
     if (old_rep[i] == i) {
       report.gram.validation += members;

@@ -35,8 +35,10 @@ class growing_selection<Scalar, B> {
     for (index_t i = 0; i < known; ++i) pass_.add(i);
     if (const status answer = pass_.take_norms(known); answer != status::ok) return answer;
     if (const status answer = kernel::select_all(pass_, known); answer != status::ok) return answer;
-    report_ = kernel::count_growth<B>(pass_.now.view(), known, below.empty() ? nullptr : below_.data(), options_,
-                                      pass_.position.data(), pass_.additions.data());
+    index_t *const position = pass_.position.data(), *const additions = pass_.additions.data();
+    report_ = below.empty() ? kernel::count_selection<B>(pass_.now.view(), options_.assign, position, additions, known)
+                            : kernel::count_cascade<B>(below_.data(), false, pass_.now.view(), options_.assign, position,
+                                                       additions, known);
     report_.tokens          = before + x.rows;
     report_.pairs_evaluated = pass_.pairs.evaluated, report_.pairs_rechecked = pass_.pairs.rechecked;
     adopt(x.rows, x.cols);

@@ -196,9 +196,16 @@ struct selection_pass {
 
   /// Fills in the counts and tells what the pass did, given the state it inherited (null: none).
   selection_report finish(const representatives* before) noexcept {
-    selection_report report = before
-                                  ? count_cascade<B>(*before, now.view(), options, position.data(), additions.data())
-                                  : count_selection<B>(now.view(), options.assign, position.data(), additions.data());
+    selection_report report = {};
+    if (before) {
+      const bool cross = options.validate == validation::cross_gram;
+      report           = count_cascade<B>(before->rep.data(), cross, now.view(), options.assign, position.data(),
+                                          additions.data());
+      report.jaccard   = jaccard(*before, now.view());
+      if (cross) report.gram.cross_gram = std::int64_t{before->tokens() - before->count()} * before->count();
+    } else {
+      report = count_selection<B>(now.view(), options.assign, position.data(), additions.data());
+    }
     report.pairs_evaluated  = pairs.evaluated;
     report.pairs_rechecked  = pairs.rechecked;
     std::fill_n(now.counts.data(), now.count, 0);

@@ -1,0 +1,155 @@
+"""Mutants of leaves and of attention, each with the test case that notices it."""
+
+anything, per_tile = "attention: attention: a selection per KV head", "attention_opening: opening: strictly causal*"
+report = "attention_opening: opening: the report says what the reference counts*"
+closed, no_leaves = "attention_opening: opening: the report of closed*", "attention_opening: opening: the report where*"
+alone, hair = "attention_opening: opening: leaves of one token*", "attention_opening: *by a hair*"
+causal, threads = "attention_properties: attention: changing later*", "attention_properties: attention: threads*"
+batch, layouts = "attention_properties: attention: a batch*", "attention_properties: attention: layouts*"
+far_apart = "attention: attention: logits hundreds*"
+clusters, views = "cluster: cluster: members*", "kv_view: kv_view: *"
+members, beyond = "leaves: leaves: members*", "leaves: leaves: beyond*"
+last_digit, overflow = "leaves: *last digit*", "leaves: leaves: where sums*"
+chains, ties = "leaves: chains: keys of every type*", "leaves: chains: of equal cosines*"
+same, odd_keys, narrow = "leaves: chains: a duplicate*", "leaves: chains: keys that are zero*", "leaves: *few ulps*"
+picked, no_number = "attention_odd_values: odd values: logits up to 1e30*", "attention_odd_values: odd values: rows of NaN*"
+lengths = "attention_odd_values: odd values: variances and lengths*"
+pairs_causal = "attention_pairs: *later tokens*"
+pairs_means = "attention_pairs: *equal logits*"
+pairs_large = "attention_pairs: *one large value*"
+pairs_sizes = "attention: *logits and values*"
+
+mutants = [
+    ("clusters: a token counts as older than itself", "if (members.data()[middle] < token)",
+     "if (members.data()[middle] <= token)", clusters),
+    ("clusters: offsets stay at the ends", "for (index_t j = count; j > 0; --j) offsets[j] = offsets[j - 1];", "", clusters),
+
+    ("chains: ties to the younger chain", "double{best.norm} > double{best.product} * double{norms[lane]})",
+     "double{best.norm} >= double{best.product} * double{norms[lane]})", ties),
+    ("chains: the first anchor that covers", "if (best.chain == none || double{product} * double{best.norm} >",
+     "if (best.chain == none || 0 * double{best.norm} >", ties),
+    ("chains: a product at the threshold does not cover", "lanes = bits_less_equal(low, products);",
+     "lanes = bits_less(low, products);", same),
+    ("chains: products of zero cover", "lanes &= bits_less(vec<B>::zero(), products);", ";", odd_keys),
+    ("chains: zero keys have company", "square >= 0x1p-60f ?", "square > 0x1p-70f ?", odd_keys),
+    ("chains: huge keys have company", "is_finite<B>(square) && square >=", "square >=", odd_keys),
+    ("chains: anchors begun within a batch are not asked", "if (sizes_[cluster] > before) search_new", "if (false) search_new",
+     chains),
+    ("chains: a full panel is taken for a ragged one", "ragged = before % width != 0;", "ragged = true;", chains),
+    ("chains: a round's last panel twice", "if (more && (p + 1) * width < count)", "if (more && p + 1 < Panels)", chains),
+    ("chains: estimates without a margin", "low = low - vec<B>::broadcast(sum_margin<B>(key_dim_) * norm) * vec<B>::load(norms);",
+     ";", narrow, "baseline"),
+    ("chains: estimates cover", "if (!B::has_fma && !covers<B>(product, scaled, norms[lane])) continue;", "", narrow, "baseline"),
+    ("chains: estimates choose", "product = B::has_fma ? values[lane] : canonical(token, panel, lane);",
+     "product = values[lane];", narrow, "baseline"),
+
+    ("leaves: one member too many", "counts_[leaf] == shape_.size) leaf", "counts_[leaf] > shape_.size) leaf", members),
+    ("leaves: sinks are members", "count_ = 0, tokens_ = shape.sinks;", "count_ = 0, tokens_ = 0;", members),
+    ("leaves: means by a reciprocal", "(vec<B>::load(sums + c) / size)",
+     "(vec<B>::load(sums + c) * (vec<B>::broadcast(1) / size))", members),
+    ("leaves: variances around the first key", "sum += squares[k] / size - shift * shift;", "sum += squares[k] / size;",
+     members),
+    ("leaves: negative variances", "counts_[j] > 1 && sum > 0 ?", "counts_[j] > 1 ?", last_digit),
+    ("leaves: the second key has no distance", "shape_.moments > 0 && counts_[j] > 1)", "shape_.moments > 0 && counts_[j] > 2)",
+     members),
+    ("leaves: groups of as many dimensions each", "std::int64_t{i} * shape_.key_dim / shape_.moments",
+     "std::int64_t{i} * (shape_.key_dim / shape_.moments)", members),
+    ("leaves: means whose sums overflow", "if (!is_finite<B>(sums[c])) means_[c]", "if (false) means_[c]", overflow),
+    ("leaves: variances whose sums overflow", "!is_finite<B>(sum)) variance =", "false) variance =", overflow),
+    ("leaves: infinite variances", "static_cast<float>(within ? variance : largest);", "static_cast<float>(variance);", overflow),
+    ("leaves: one token counts as several", "several = counts_[j] > 1 ?", "several = counts_[j] > 0 ?", members),
+    ("leaves: natural logarithms", "= std::log2(size);", "= std::log(size);", members),
+    ("leaves: counts of leaves that are gone stay", "clear(log_counts_.data() + j, block);", "", beyond),
+
+    ("near field: begins a token late", ": begin - options.window;", ": begin - options.window + 1;", anything),
+    ("near field: sinks beyond the edge count twice", "const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;",
+     "const index_t sinks = options.sink_tokens;", anything),
+    ("near field: the next token is seen", "sinks + first + 1 - edge,", "sinks + first + 2 - edge,", causal),
+    ("dense: the next token is seen", "causal ? first + 1 : T,", "causal ? first + 2 : T,", causal),
+    ("tasks: tiles are cut", "? options.tile : 1;", "? 1 : 1;", report),
+    ("batch: every sequence is the first", "sequence.base       = spans.keys[s];", "", batch),
+    ("selections: one for all KV heads", "selections.size() == 1 ? 0 : static_cast<std::size_t>(h);", "0;", anything),
+
+    ("correction: without a cap", "min(biases[i], most) + log_count;", "biases[i] + log_count;", far_apart),
+    ("correction: a cap of 5", "largest_correction = 4;", "largest_correction = 5;", "attention: attention: a correction counts*"),
+    ("correction: twice of it", "0.5 / std::numbers::log2e", "1.0 / std::numbers::log2e", anything),
+    ("correction: infinite lengths of queries", "*spreads++ = square < largest ? square : largest;", "*spreads++ = square;", lengths),
+    ("correction: groups of as many dimensions each", "std::int64_t{i} * shape.key_dim / shape.moments",
+     "std::int64_t{i} * (shape.key_dim / shape.moments)", "attention: *head dimensions*"),
+    ("leaf logits: counts are forgotten", "min(biases[i], most) + log_count;", "min(biases[i], most);", anything),
+    ("softmax: near keys do not shrink beside leaves", "(vec<B>::load(sums) * share).store(sums);", "", anything),
+
+    ("opening: of near keys' total", "total    = tile.sum(row);", "total    = tile.sum(row) - scratch.closed_of(row);", report),
+    ("opening: NaN asks", "is_finite<B>(total) ? open_above * total : std::bit_cast<float>(all_bits);", "open_above * total;",
+     no_number, "bf16"),
+    ("opening: asked for at the share itself", "return bits_less(vec<B>::broadcast(bound), vec<B>::load(weights + first));",
+     "return bits_less_equal(vec<B>::broadcast(bound), vec<B>::load(weights + first));", hair),
+    ("opening: leaves of one token open", "if (leaf >= leaves.count() || leaves.size(leaf) == 1) continue;",
+     "if (leaf >= leaves.count()) continue;", alone),
+    ("opening: only a group's first head asks", "row < (i + 1) * tile.group; ++row)", "row < i * tile.group + 1; ++row)",
+     report),
+    ("opening: the tile before has asked", "scratch.open[j / at_once] = 0;", ";", report),
+    ("opening: tokens see what later ones of the tile open", "block.seen_by = far.seen.data();", "block.seen = opened;", per_tile),
+    ("opening: later ones of the tile close leaves", "scratch.leaves_seen[row / tile.group]);",
+     "scratch.leaves_seen[tile.rows / tile.group - 1]);", per_tile),
+    ("opening: tiles of any size", "if (options.open == opening::by_mass) return options.tile;", "", report),
+    ("opening: open leaves weigh on", "tile.sums[row * vec<B>::width] -= taken;", "", anything),
+    ("opening: what is left has lost its digits", "if (!is_finite<B>(left) || left >= taken) continue;", "continue;",
+     "attention: attention: a leaf that weighs more*"),
+    ("opening: leaves are kept whose tokens weigh nothing", "left < 0x1p-20f * taken)", "false)", picked),
+
+    ("report: open leaves have mass", "scratch.closed[row * vec<B>::width] -= taken;", "", report),
+    ("report: mass of all heads", "0x1p-32 / sequence.group;", "0x1p-32;", closed),
+    ("report: all rows see all that is open", "far.counts.opened += far.seen[i];", "far.counts.opened += opened;", report),
+    ("report: open tokens are read once", "std::int64_t{opened} * tokens;", "std::int64_t{opened};", report),
+    ("report: sinks are not near", "tokens * (edge - sinks));", "tokens * edge);", report),
+    ("report: every row is far", "leaves > 0 ? tokens : 0;", "tokens;", report),
+
+    ("grouped: asked by the representative", "const index_t asking  = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);",
+     "const index_t asking  = head.lists.begin(cluster);", anything),
+    ("grouped: far fields replace near ones", "vec<B>::load(a) * my_share)", "vec<B>::zero())", anything),
+    ("grouped: the far maximum", "now       = its > mine ? its : mine;", "now       = its;", far_apart),
+    ("r x r: later members count", "std::log2(static_cast<float>(older)) : 0.0f;", "std::log2(static_cast<float>(size)) : 0.0f;",
+     anything),
+    ("r x r: counts are no logarithms", "older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;", "static_cast<float>(older);",
+     anything),
+    ("r x r: mean queries whose sums overflow", "if (is_finite<B>(sum)) return sum /", "return sum /",
+     "attention_odd_values: odd values: clusters whose*"),
+    ("r x r: the first member asks for the mean", "+ begin, end - begin, tile.part", "+ begin, 1, tile.part", anything),
+
+    ("literal: the other heads keep theirs", "rep != t && member < sequence.group; ++member)", "rep != t && member < 1; ++member)",
+     anything),
+
+    ("tiles: rows of a tile see as much as its first", "if (seen[i] > least)", "if (false)", anything),
+    ("tiles: lanes beyond the keys weigh", "for (index_t j = count; j < padded; ++j) scores[j] =", "for (index_t j = count; j < 0; ++j) scores[j] =",
+     anything),
+    ("tiles: sums do not shrink", "multiply_add(vec<B>::load(sums), shrink, total).store(sums);",
+     "(vec<B>::load(sums) + total).store(sums);", far_apart),
+    ("results: a row that sees nothing is NaN", "blind = (std::bit_cast<std::uint32_t>(sum) << 1) == 0;", "blind = false;",
+     "attention: attention: a row that sees nothing*"),
+    ("results: ties to odd", "rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "rounded = (bits + 0x8000u) >> 16", "attention_pairs: *vectors of results*"),
+
+    ("views: pages in order", "block_table.data()[token / block_tokens] * block_tokens", "token / block_tokens * block_tokens", views),
+    ("views: a page's end may lie outside", "(block + 1) * block_tokens > keys.tokens", "block * block_tokens >= keys.tokens", views),
+    ("views: V not transposed", "values + kv_head * head_stride + token, dim_stride}", "values + kv_head * head_stride + token, 1}", views),
+    ("options: everything opens above 1", "|| options.open_above == 1)", ")", "attention_errors: attention: options"),
+
+    ("pairs: lengths of queries are halved", "to), sequence.scale);", "to), 0.5f * sequence.scale);", pairs_means, "bf16"),
+    ("pairs: lengths of keys are halved", "const float length = length_of<B>(squares[i]);",
+     "const float length = 0.5f * length_of<B>(squares[i]);", pairs_means, "bf16"),
+    ("pairs: logits up to 126 count as small", "small_logit = 60;", "small_logit = 126;", pairs_means, "bf16"),
+    ("pairs: large values at even keys are not seen", "if (found.finite & firsts) large(i);", "", pairs_large, "bf16"),
+    ("pairs: large values at odd keys are not seen", "if (found.finite & ~firsts) large(i + 1);", "", pairs_large, "bf16"),
+    ("pairs: the longest key is a later one", "block.reach[most - 1]));", "block.reach[block.count - 1]));", pairs_causal, "bf16"),
+    ("pairs: small after large", "return maximum == 0 || maximum == std::numeric_limits<float>::lowest();", "return true;",
+     pairs_sizes, "bf16"),
+    ("pairs: small rows leave no maximum", "if (rows.small[i] && rows.seen[i] > 0) tile.maxima[row + i] = 0;", "", pairs_sizes, "bf16"),
+    ("pairs: keys that are not seen weigh", "take(j, (1u << (count - j)) - 1)", "take(j, 0xffff'ffffu)", pairs_causal, "bf16"),
+    ("pairs: infinite values that are not seen", "j < block.visible((row + i) / tile.group); ++j)", "j < block.count; ++j)",
+     pairs_causal, "bf16"),
+    ("pairs: every other weight is added", "_mm512_add_ps(sum, _mm512_add_ps(first, second));", "_mm512_add_ps(sum, first);",
+     pairs_means, "bf16"),
+    ("pairs: huge logits are not rounded first", "std::fabs(maxima[i]) <= largest_exact_logit)", "true)", picked, "bf16"),
+    ("pairs: the threshold is rounded up", "(std::bit_cast<std::uint32_t>(bound) >> 16);",
+     "((std::bit_cast<std::uint32_t>(bound) >> 16) + 1);", hair, "bf16"),
+]

@@ -1,0 +1,36 @@
+"""Mutants of sequences that grow, each with the test case that notices it."""
+
+cuts, back = "attention_growing: growing: however a sequence*", "attention_growing: growing: after truncating*"
+last_queries, ragged = "attention_growing: growing: the last queries*", "attention_growing: growing: ragged*"
+anything = "random_cases: random cases: every path agrees with the reference"
+
+mutants = [
+    ("asked: what earlier calls opened is forgotten", "return {start_.leaves.data(), static_cast<std::size_t>(start_.open())};",
+     "return {};", cuts),
+    ("asked: as many leaves as the first token had", "return tokens == 0 ? 0 : seen[tokens - 1];",
+     "return tokens == 0 ? 0 : seen[0];", cuts),
+    ("asked: of another tile", "return tokens >= first && tile == which;", "return tokens >= first;", back),
+    ("asked: truncated tokens stay", "one.tokens = std::clamp(end - one.tile * tile_, index_t{0}, one.tokens);", "", back),
+    ("asked: earlier tokens of the tile are lost", "if (earlier > 0) std::copy_n(start_.seen.data(), earlier, one.seen.data());",
+     "if (earlier > 0) std::fill_n(one.seen.data(), earlier, 0);", back),
+    ("state: leaves beyond the edge stay", "if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());", "", back),
+    ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
+    ("state: clusters are not added", "heads_[h].chains.add_clusters(own.count);", "heads_[h].chains.add_clusters(1);", cuts),
+    ("growth: contents are lost", "if (used > 0) std::memcpy(larger.data_", "if (false) std::memcpy(larger.data_", cuts),
+    ("leaves: a new chain has the leaf of none before", "for (; chains_ < tokens; ++chains_) growing_[chains_] = none;",
+     "for (; chains_ < tokens; ++chains_) growing_[chains_] = 0;", cuts),
+    ("tiles: from where a call begins", "const index_t room = by_mass ? step - (position + first) % step : step;",
+     "const index_t room = step;", cuts),
+    ("chunks: from where a call begins", "return {.begin = sequence.first - sequence.first % options.chunk, .end",
+     "return {.begin = sequence.first, .end", cuts),
+    ("queries: as if they were the first", "sequence.query_base = spans.queries[s] - sequence.first;",
+     "sequence.query_base = spans.queries[s];", last_queries),
+    ("keys: as many as queries", "sequence.tokens     = spans.tokens(s);", "sequence.tokens     = spans.asking(s);", ragged),
+    ("selection: an old token stands for itself", "return token < kept_.tokens ? place_[kept_.rep[token]]",
+     "return token < kept_.tokens ? 0 * place_[kept_.rep[token]]", anything),
+    ("selection: truncated tokens are counted", "for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[place_[kept_.rep[t]]];",
+     "", anything),
+    ("selection: rows of new representatives stay where they were", "if (place != m) std::copy_n(row(place), cols, row(m));", "",
+     anything),
+    ("selection: old representatives are found again", "for (index_t i = 0; i < known; ++i) scans.add(i, false);", "", anything),
+]
