@@ -10,7 +10,6 @@ mutants = [
     ("asked: as many leaves as the first token had", "return tokens == 0 ? 0 : seen[tokens - 1];",
      "return tokens == 0 ? 0 : seen[0];", cuts),
     ("asked: of another tile", "return tokens >= first && tile == which;", "return tokens >= first;", back),
-    ("asked: truncated tokens stay", "one.tokens = std::clamp(end - one.tile * tile_, index_t{0}, one.tokens);", "", back),
     ("asked: earlier tokens of the tile are lost", "if (earlier > 0) std::copy_n(start_.seen.data(), earlier, one.seen.data());",
      "if (earlier > 0) std::fill_n(one.seen.data(), earlier, 0);", back),
     ("state: leaves beyond the edge stay", "if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());", "", back),

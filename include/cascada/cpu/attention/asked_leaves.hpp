@@ -27,12 +27,6 @@ class asked_leaves {
 
   void clear() noexcept { kept_[0].tokens = kept_[1].tokens = start_.tokens = 0; }
 
-  /// Forgets the tokens from `end` on.
-  void truncate(index_t end) noexcept {
-    for (record& one : kept_)
-      if (one.tokens > 0) one.tokens = std::clamp(end - one.tile * tile_, index_t{0}, one.tokens);
-  }
-
   /// Whether it is known what the tile of `position` asked for by then.
   bool knows(index_t position) const noexcept {
     return position % tile_ == 0 || kept(position / tile_).holds(position / tile_, position % tile_);

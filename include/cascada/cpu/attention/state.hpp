@@ -83,7 +83,6 @@ class attention_state<Scalar, B> {
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
     for (auto& head : heads_) {
-      head.asked.truncate(tokens);
       if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());
     }
     tokens_ = tokens;
