@@ -82,9 +82,8 @@ class attention_state<Scalar, B> {
       if (edge > options_.sink_tokens && options_.open == opening::by_mass && !head.asked.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
-    for (auto& head : heads_) {
+    for (auto& head : heads_)
       if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());
-    }
     tokens_ = tokens;
     return status::ok;
   }
