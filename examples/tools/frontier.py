@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -90,6 +91,19 @@ class runs:
         if whole != content:
             path.write_text(whole, encoding="utf-8")
         return [json.loads(line) for line in whole.splitlines()]
+
+    def forget_changed_presets(self):
+        """A preset is known by its name alone: what was measured goes where its values are others by now."""
+        header = (pathlib.Path(__file__).parents[2] / "include/cascada/presets.hpp").read_text(encoding="utf-8")
+        now = dict(re.findall(r"constexpr preset (\w+) = (\{.*?\});", header, re.S))
+        record = self.folder / "presets.json"
+        before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        changed = {name for name, values in now.items() if before.get(name) != values}
+        for path in self.folder.glob("*.jsonl"):
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+                     if line.endswith("\n") and json.loads(line)["point"].get("preset") not in changed]
+            path.write_text("".join(lines), encoding="utf-8")
+        record.write_text(json.dumps(now), encoding="utf-8")
 
     def find(self, setting, text, length, skip):
         return next((run for run in self.done(text, length, skip) if without_name(run["point"]) == setting), None)
@@ -198,6 +212,7 @@ def check_presets(arguments, points):
     if len(names) * int(arguments.windows) < 2:
         fail("a bound takes two windows at least")
     measured, rows = runs(arguments), []
+    measured.forget_changed_presets()
     for length in lengths:
         windows = [(name, length, i * length) for name in names for i in range(int(arguments.windows))]
         for window in windows:
