@@ -4,7 +4,7 @@
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 
 using namespace cascada;
 

@@ -4,7 +4,7 @@
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
 
 using namespace cascada;
 

@@ -7,8 +7,8 @@
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
 #include "cascada/cluster.hpp"
-#include "cascada/cpu/leaf_chains.hpp"
-#include "cascada/cpu/leaves.hpp"
+#include "cascada/cpu/attention/leaf_chains.hpp"
+#include "cascada/cpu/attention/leaves.hpp"
 
 using namespace cascada;
 
@@ -89,7 +89,7 @@ void assign_leaves(benchmark::State& state) {
   chains.reserve(tokens, dim);
   const std::vector<index_t> cluster(static_cast<std::size_t>(tokens), 0);
   for (auto _ : state) {
-    chains.clear(1, dim, 0.7f, 0);
+    chains.clear(dim, 0.7f, 0), chains.add_clusters(1);
     chains.extend(cluster.data(), tokens, key);
     benchmark::ClobberMemory();
   }

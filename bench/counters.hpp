@@ -39,6 +39,14 @@ inline double stream_bandwidth() {
   return bandwidth;
 }
 
+inline double reading_bandwidth() {
+  static const double bandwidth = [] {
+    reading array;
+    return best_rate(array);
+  }();
+  return bandwidth;
+}
+
 using rate = benchmark::Counter;
 
 /// FLOP per second, and the share of `peak`, of one thread (the library prints every rate, shares too, with "/s"). A

@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "engine/arguments.hpp"
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"

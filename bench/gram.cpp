@@ -5,9 +5,9 @@
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
-#include "cascada/cpu/gram.hpp"
-#include "cascada/cpu/panels.hpp"
-#include "cascada/cpu/products.hpp"
+#include "cascada/cpu/gram/verdict.hpp"
+#include "cascada/cpu/gram/panels.hpp"
+#include "cascada/cpu/gram/products.hpp"
 
 using namespace cascada;
 

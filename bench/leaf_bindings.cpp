@@ -5,8 +5,8 @@
 
 #include "bench/exports.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/leaf_chains.hpp"
-#include "cascada/cpu/leaves.hpp"
+#include "cascada/cpu/attention/leaf_chains.hpp"
+#include "cascada/cpu/attention/leaves.hpp"
 
 using namespace cascada;
 using bench::with_rows;
@@ -32,7 +32,7 @@ struct leaf_builder_of : leaf_builder {
 
   void assign(const void* k, index_t stride, const index_t* clusters, float threshold, index_t* chains) override {
     const auto key = rows(k, stride);
-    chains_.clear(tokens_, shape_.key_dim, threshold, 0);
+    chains_.clear(shape_.key_dim, threshold, 0), chains_.add_clusters(tokens_);
     chains_.extend(clusters, tokens_, key);
     std::copy_n(chains_.chain_of(), tokens_, chains);
   }

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "cascada/cpu/amx.hpp"
-#include "cascada/cpu/simd.hpp"
+#include "cascada/cpu/base/amx.hpp"
+#include "cascada/cpu/base/simd.hpp"
 
 namespace bench {
 
@@ -93,6 +93,22 @@ class triad {
  private:
   static constexpr std::size_t count = std::size_t{1} << 25;
   std::vector<float>           a_ = std::vector<float>(count, 1.0f), b_ = a_, c_ = a_;
+};
+
+/// Reads more than caches hold, as decoding reads keys and values. Returns bytes.
+class reading {
+ public:
+  double operator()() noexcept {
+    float sum[64] = {};
+    for (std::size_t i = 0; i < count; i += 64)
+      for (std::size_t lane = 0; lane < 64; ++lane) sum[lane] += a_[i + lane];
+    for (const float lane : sum) keep(lane);
+    return static_cast<double>(count * sizeof(float));
+  }
+
+ private:
+  static constexpr std::size_t count = std::size_t{1} << 26;
+  std::vector<float>           a_    = std::vector<float>(count, 1.0f);
 };
 
 }  // namespace bench

@@ -149,7 +149,7 @@ run_stages() { # each stage's own benchmarks
   local stage seconds=0.2
   [ -z "$quick" ] || seconds=0.001
   mkdir -p $out/stages
-  for stage in gram select cascade cluster attention; do
+  for stage in gram select cascade cluster attention decode; do
     $out/gcc/bench/bench.$stage --benchmark_min_time=$seconds --benchmark_out=$out/stages/$stage.json \
       --benchmark_out_format=json
   done

@@ -4,7 +4,7 @@
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
-#include "cascada/select.hpp"
+#include "cascada/cpu/select/selector.hpp"
 
 using namespace cascada;
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "engine/arguments.hpp"
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"

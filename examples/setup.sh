@@ -76,7 +76,7 @@ unpack_package() {
 fetch_handbook() {
   [ -f build/handbook.txt ] && return
   step "The handbook's text from Debian's package debian-handbook"
-  command -v apt-get >/dev/null || fail "the default text comes from a Debian package; pass a text with --text FILE"
+  command -v apt-get >/dev/null || fail "the default text comes from a Debian package; pass a text of your own"
   local folder=build/debian-handbook
   unpack_package debian-handbook $folder
   $python examples/tools/handbook.py $folder/usr/share/doc/debian-handbook/html/en-US build/handbook.txt

@@ -105,3 +105,35 @@ TEMPLATE_TEST_CASE("allocations: attention", "[allocations]", float, bfloat16) {
   CHECK(allocations_of([&] { ok = run(more) && run(all) && run(few); }) == 0);
   CHECK(ok);
 }
+
+TEST_CASE("allocations: a sequence that grows, once there is room", "[allocations]") {
+  const auto m = GENERATE(filter(
+      [](const mode& some) {
+        return some.options.causal && some.options.keys != key_set::representatives &&
+               some.options.queries == query_set::all;
+      },
+      from_range(modes)));
+  CAPTURE(m);
+  const problem<float>   p({T, 4, 2, 16, 8}, 1);
+  head_rows<float>       out(T, 4, 8);
+  const selection        kept = random_selection(T, 0.3, 1);
+  const representatives  one  = kept.view();
+  attention<float>       attend(m.options);
+  attention_state<float> state;
+  const auto             extend = [&](index_t count) {
+    auto q  = std::as_const(p.q).view();
+    auto to = out.view();
+    q.data += state.tokens() * q.token_stride, to.data += state.tokens() * to.token_stride;
+    q.tokens = to.tokens = count;
+    return attend.extend(state, q, p.kv(), {&one, 1}, to) == status::ok;
+  };
+  state.reserve(T);
+  REQUIRE(extend(T / 3));
+  bool ok = true;
+  CHECK(allocations_of([&] {
+          while (ok && state.tokens() < T) ok = extend(1);
+          state.clear();
+          ok = ok && extend(T / 3) && state.truncate(0) == status::ok && extend(T / 4);
+        }) == 0);
+  CHECK(ok);
+}

@@ -11,9 +11,10 @@
 #include <random>
 #include <span>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/reference/attention.hpp"
 #include "cascada/representatives.hpp"
@@ -262,8 +263,13 @@ using backend_without = cascada::cpu<static_cast<cascada::isa>(static_cast<std::
                                      cascada::serial_executor>;
 
 /// bfloat16 rows by matrix tiles, by products of pairs and by floats, as far as the target goes.
-using product_backends = std::tuple<serial_backend, backend_without<cascada::isa::amx_bf16>,
-                                    backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>>;
+using pairs_backend  = backend_without<cascada::isa::amx_bf16>;
+using floats_backend = backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>;
+using product_backends =
+    std::conditional_t<cascada::contains(cascada::compiled_isa, cascada::isa::amx_bf16),
+                       std::tuple<serial_backend, pairs_backend, floats_backend>,
+                       std::conditional_t<cascada::kernel::multiplies_pairs<serial_backend>,
+                                          std::tuple<pairs_backend, floats_backend>, std::tuple<floats_backend>>>;
 
 /// A call's results as floats, packed, whatever Out is, and its report. A failed call gives nothing.
 struct attended {
@@ -300,6 +306,9 @@ inline std::vector<cascada::reference::assignment_of_tokens> assignments(const s
   for (const selection& s : selections) all.push_back(s.rep);
   return all;
 }
+
+/// The larger of two errors. NaN is the largest, and stays.
+inline double larger(double worst, double error) { return error <= worst || worst != worst ? worst : error; }
 
 /// The first result of head `head` of a token, among packed results.
 inline std::size_t row_of(const shape& s, index_t token, index_t head = 0) {

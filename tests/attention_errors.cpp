@@ -64,7 +64,7 @@ TEST_CASE("attention: no two causes of refusal share a sentence, and none has th
       sentences.emplace_back(message(c.run()));
     }
   };
-  collect(of_q_and_out), collect(of_kv), collect(of_shapes), collect(of_selections), collect(of_options);
+  collect(of_q_and_out), collect(of_kv), collect(of_shapes), collect(of_beginnings), collect(of_selections), collect(of_options);
   for (int code = 0; code <= static_cast<int>(status::device_error); ++code)
     sentences.emplace_back(message(static_cast<status::code>(code)));
   for (std::size_t a = 0; a < sentences.size(); ++a)
@@ -78,9 +78,9 @@ TEST_CASE("attention: other ways to the same causes", "[errors]") {
   const status number = of_selections[0].answer;
   check_refused("neither one nor one per KV head", number, [](call& c) { c.views_.resize(3, c.views_[0]); });
   check_refused("one for two sequences", number, [](call& c) { c.cut(0, 3, T); });
-  check_refused("one for no sequences", shape_of("sequence_offsets does not end at q.tokens"),
+  check_refused("one for no sequences", shape_of("query_offsets does not end at q.tokens"),
                 [](call& c) { c.cut(0); });
-  check_refused("an offset past the end", shape_of("sequence_offsets descends"), [](call& c) { c.cut(0, T + 1, T); });
+  check_refused("an offset past the end", shape_of("query_offsets descends"), [](call& c) { c.cut(0, T + 1, T); });
   check_refused("the second KV head's", selection_of("representatives.rep names a token after the one it stands for"),
                 [](call& c) {
                   c.selections.push_back(identity_selection(T));
@@ -125,7 +125,7 @@ TEST_CASE("attention: offsets of no sequences and of no tokens", "[errors]") {
   call c;
   none(c);
   c.offsets = one;
-  CHECK(std::string(message(c.run())) == "sequence_offsets does not begin at 0");
+  CHECK(std::string(message(c.run())) == "query_offsets does not begin at 0");
   call whole;
   whole.offsets = {zero, std::size_t{0}};  // no offsets, whatever their address
   CHECK(whole.run() == status::ok);

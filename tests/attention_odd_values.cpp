@@ -98,7 +98,7 @@ double error(const problem<Scalar>& p, const attention_options& dense, const std
   REQUIRE(result.size() == exact.size());
   double worst = 0;
   for (std::size_t i = 0; i < exact.size(); ++i)
-    worst = std::max(worst, std::isfinite(result[i]) ? std::fabs(result[i] - exact[i]) : double{infinity});
+    worst = larger(worst, std::isfinite(result[i]) ? std::fabs(result[i] - exact[i]) : double{infinity});
   return worst;
 }
 
@@ -227,7 +227,7 @@ TEMPLATE_TEST_CASE("odd values: -ffast-math costs bits of attention, no more", "
     REQUIRE(result.size() == expected.size());
     double worst = 0;
     for (std::size_t i = 0; i < result.size(); ++i)
-      worst = std::max(worst, std::fabs(double{result[i]} - double{expected[i]}));
+      worst = larger(worst, std::fabs(double{result[i]} - double{expected[i]}));
     CHECK(worst < (way.pairs ? 1e-2 : 1e-5));
   }
 }

@@ -200,7 +200,7 @@ TEST_CASE("attention: weights of small logits are 2^logit, rounded to bfloat16 o
       const double exact = std::exp2(0.5 * static_cast<double>(scores[i]));
       const double error = to_float(weights[i]) / exact - 1;
       const double best  = to_float(from_float<bfloat16>(static_cast<float>(exact))) / exact - 1;
-      ours += error * error, rounded += best * best, worst = std::max(worst, std::fabs(error)), ++count;
+      ours += error * error, rounded += best * best, worst = larger(worst, std::fabs(error)), ++count;
       expected += to_float(weights[i]);
     }
     CHECK(std::fabs(total / expected - 1) < 1e-6);

@@ -48,15 +48,15 @@ struct call {
   heads_view<float>            out        = packed_heads(result.data(), T, heads, value_dim);
   std::vector<selection>       selections = {identity_selection(T)};
   std::vector<representatives> views_     = views(selections);
-  std::vector<index_t>         memory     = {};
-  std::span<const index_t>     offsets    = {};
+  std::vector<index_t>         memory = {}, key_memory = {};
+  std::span<const index_t>     offsets = {}, key_offsets = {};
 
   call()            = default;
   call(const call&) = delete;
 
   status run() {
     attention<float> attention(options);
-    const auto       with = [&](const auto& kv) { return attention(q, kv, views_, out, offsets); };
+    const auto       with = [&](const auto& kv) { return attention(q, kv, views_, out, offsets, key_offsets); };
     transposed.keys = paged.keys = own.keys = k;
     paged.values = own.values = v;
     switch (used) {
@@ -70,6 +70,10 @@ struct call {
   template <class... Offset>
   void cut(Offset... at) {
     offsets = memory = {at...};
+  }
+  template <class... Offset>
+  void cut_keys(Offset... at) {
+    key_offsets = key_memory = {at...};
   }
   bool untouched() const { return result == std::vector<float>(result.size(), 42.0f); }
 };
@@ -149,15 +153,42 @@ inline const cause of_kv[] = {
 inline const cause of_shapes[] = {
     {shape_of("kv.kv_heads() is less than 1"), [](call& c) { c.used = layout::own, c.own.count = 0; }},
     {shape_of("q.heads is no multiple of kv.kv_heads()"), [](call& c) { c.q.heads = c.out.heads = 3; }},
-    {shape_of("kv.tokens() differs from q.tokens"), [](call& c) { c.k.tokens = c.v.tokens = T - 1; }},
+    {shape_of("a sequence has more queries than keys, which options.causal does not allow"),
+     [](call& c) { c.k.tokens = c.v.tokens = T - 1; }},
+    {shape_of("kv.tokens() differs from q.tokens, and key_offsets is empty"),
+     [](call& c) { c.cut(0, T), c.k.tokens = c.v.tokens = T - 1; }},
     {shape_of("kv.key_dim() differs from q.dim"), [](call& c) { c.q.dim = key_dim - 1; }},
     {shape_of("out.tokens differs from q.tokens"), [](call& c) { c.out.tokens = T - 1; }},
     {shape_of("out.heads differs from q.heads"), [](call& c) { c.out.heads = heads - 2; }},
     {shape_of("out.dim differs from kv.value_dim()"), [](call& c) { c.out.dim = value_dim - 1; }},
-    {shape_of("sequence_offsets is null"), [](call& c) { c.offsets = null_span(2); }},
-    {shape_of("sequence_offsets does not begin at 0"), [](call& c) { c.cut(1, T); }},
-    {shape_of("sequence_offsets does not end at q.tokens"), [](call& c) { c.cut(0, T - 1); }},
-    {shape_of("sequence_offsets descends"), [](call& c) { c.cut(0, 4, 3, T); }},
+    {shape_of("query_offsets is null"), [](call& c) { c.offsets = null_span(2); }},
+    {shape_of("query_offsets does not begin at 0"), [](call& c) { c.cut(1, T); }},
+    {shape_of("query_offsets does not end at q.tokens"), [](call& c) { c.cut(0, T - 1); }},
+    {shape_of("query_offsets descends"), [](call& c) { c.cut(0, 4, 3, T); }},
+    {shape_of("key_offsets is null"), [](call& c) { c.cut(0, T), c.key_offsets = null_span(2); }},
+    {shape_of("key_offsets does not begin at 0"), [](call& c) { c.cut(0, T), c.cut_keys(1, T); }},
+    {shape_of("key_offsets and query_offsets differ in length"), [](call& c) { c.cut(0, T), c.cut_keys(0, 3, T); }},
+    {shape_of("key_offsets descends"), [](call& c) { c.cut(0, 0, 0, T), c.cut_keys(0, 4, 3, T); }},
+    {shape_of("key_offsets ends beyond kv.tokens()"), [](call& c) { c.cut(0, T), c.cut_keys(0, T + 1); }},
+};
+
+/// Queries that would have to know of earlier ones.
+inline const cause of_beginnings[] = {
+    {switches("options.keys == representatives needs as many queries as keys"),
+     [](call& c) {
+       c.options  = {.keys = key_set::representatives, .queries = query_set::representatives};
+       c.q.tokens = c.out.tokens = T - 1;
+     }},
+    {switches("queries begin inside a chunk, whose groups ask with their first tokens"),
+     [](call& c) {
+       c.options  = {.queries = query_set::grouped, .chunk = 4, .open = opening::none};
+       c.q.tokens = c.out.tokens = T - 2;
+     }},
+    {switches("queries begin inside a tile, whose earlier queries open leaves: use a state"),
+     [](call& c) {
+       c.options  = {.chunk = 4, .tile = 4};
+       c.q.tokens = c.out.tokens = T - 2;
+     }},
 };
 
 inline const cause of_selections[] = {

@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "tokens.hpp"

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "cascada/select.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "catch.hpp"
 
 using namespace cascada;

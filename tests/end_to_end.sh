@@ -35,6 +35,16 @@ sweep --presets --windows 3 2>"$scratch/again"
 [ "$(grep -c '0 of 2 points' "$scratch/again")" -eq 2 ] && grep -q '1 of 2 points' "$scratch/again"
 [ "$(wc -l <"$file")" -eq 2 ]
 
+# So short that near fields reach everything: dense attention, said twice.
+examples/generate.sh --length 300 --tokens 8 --needle --modes balanced --output "$scratch/generate" | tee "$scratch/lines"
+grep -q '^balanced .* 100.0% .* 100% .*10/10$' "$scratch/lines"
+grep -q '^balanced: as dense$' "$scratch/lines"
+[ "$(grep -c '"text": "' "$scratch/generate/report.json")" -eq 2 ]
+[ "$(grep -c '"as_dense": 10' "$scratch/generate/report.json")" -eq 2 ]
+echo 'Once upon a time' >"$scratch/story"
+examples/generate.sh --prompt "$scratch/story" --tokens 4 --modes dense --output "$scratch/generate" >"$scratch/lines"
+grep -q 'A prompt of 5 tokens, 4 more' "$scratch/lines"
+
 build/venv/bin/python tests/convert_gguf.py
 text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence
   local words=$1 code=0
@@ -46,3 +56,14 @@ tokenizer=build/smollm2-135m/tokenizer.json
 text 'cannot encode' "$tokenizer" "$scratch/absent" "$scratch/tokens"
 text 'cannot encode' examples/setup.sh examples/setup.sh "$scratch/tokens"
 text 'cannot write' "$tokenizer" examples/setup.sh "$scratch/absent/tokens"
+prompt() { # prompt WORDS ARGUMENT...: refused in one sentence
+  local words=$1 code=0
+  shift
+  build/venv/bin/python examples/tools/prompts.py "$@" 2>"$scratch/stderr" || code=$?
+  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q "$words" "$scratch/stderr"
+}
+prompt 'cannot encode' plain "$tokenizer" "$scratch/absent" "$scratch/tokens" --length 9
+prompt 'too few for the question' question "$tokenizer" build/handbook.txt "$scratch/tokens" --length 9
+prompt 'too few for the needle' needle "$tokenizer" build/handbook.txt "$scratch/tokens" --length 9
+prompt 'fewer than the' question "$tokenizer" "$scratch/story" "$scratch/tokens" --length 99
+prompt 'cannot write' plain "$tokenizer" "$scratch/story" "$scratch/absent/tokens" --length 9

@@ -2,7 +2,8 @@
 
 #include "fast_math.hpp"
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 
 #ifndef __FAST_MATH__
 #error "this file tests -ffast-math and has to be compiled with it"

@@ -13,7 +13,8 @@
 #include <xmmintrin.h>
 #endif
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "near_threshold.hpp"

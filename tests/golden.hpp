@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "catch.hpp"
 #include "engine/attention_input.hpp"
 #include "engine/error.hpp"

@@ -1,8 +1,10 @@
 // Selection and cascade on the simulated gfx942 against the CPU backend: set, rep, counts, Gram operations.
 
 #include <sstream>
+#include <string>
 
-#include "cascada/hip/cascade.hpp"
+#include "cascada/cascada.hpp"
+#include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/simulator.hpp"
 #include "tokens.hpp"
@@ -310,9 +312,14 @@ TEST_CASE("hip cascade: what the device does not take", "[hip]") {
   cascade<bfloat16, simulator::stream> on_device;
   device_rows<bfloat16>                x(make_tokens<bfloat16>(kind::random, 10, 16, 1));
   auto                                 view = x.view();
-  CHECK(on_device.step({view.data, 10, 12, view.stride}) == status::unsupported);
-  CHECK(on_device.step({view.data, 10, 8, 20}) == status::unsupported);
-  CHECK(on_device.step({view.data + 1, 10, 8, 24}) == status::unsupported);
+  const auto said = [&](const matrix_view<const bfloat16>& rows) {
+    const status answer = on_device.step(rows);
+    return answer == status::unsupported_by_device ? std::string(message(answer)) : std::string();
+  };
+  CHECK(said({view.data, 10, 12, view.stride}) == "x.cols is no multiple of 8, as gfx942 needs it");
+  CHECK(said({view.data, 10, (1 << 18) + 8, 1 << 19}) == "x.cols is more than 2^18, too much for gfx942");
+  CHECK(said({view.data, 10, 8, 20}) == "x is not on 16-byte boundaries, row by row, as gfx942 needs it");
+  CHECK(said({view.data + 1, 10, 8, 24}) == "x is not on 16-byte boundaries, row by row, as gfx942 needs it");
   CHECK(on_device.step({nullptr, 10, 16, 24}) == status::invalid_shape);
   REQUIRE(on_device.step(view) == status::ok);
   CHECK(on_device.step({view.data, 9, 16, 24}) == status::invalid_representatives);

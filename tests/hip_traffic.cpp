@@ -10,8 +10,7 @@
 #include <string>
 
 #include "attention_data.hpp"
-#include "cascada/hip/attention.hpp"
-#include "cascada/hip/cascade.hpp"
+#include "cascada/hip.hpp"
 #include "hip/simulator.hpp"
 #include "hip/traffic_counter.hpp"
 #include "tokens.hpp"

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "attention_data.hpp"
-#include "cascada/cpu/leaf_chains.hpp"
-#include "cascada/cpu/leaves.hpp"
+#include "cascada/cpu/attention/leaf_chains.hpp"
+#include "cascada/cpu/attention/leaves.hpp"
 #include "catch.hpp"
 #include "near_threshold.hpp"
 
@@ -35,7 +35,8 @@ assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, flo
   const index_t          T = p.size.tokens;
   kernel::leaf_chains<B> chains;
   chains.reserve(T, p.size.key_dim);
-  chains.clear(T, p.size.key_dim, threshold, sinks);
+  chains.clear(p.size.key_dim, threshold, sinks);
+  chains.add_clusters(T);
   assignment_of_tokens all(static_cast<std::size_t>(T), -1), first = all;
   for (index_t begin = sinks, end = 0; begin < T; begin = end) {
     end = T - begin < piece ? T : begin + piece;

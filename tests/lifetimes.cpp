@@ -298,3 +298,48 @@ TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attent
     CHECK(n > 1);
   }
 }
+
+TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][errors][attention]") {
+  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
+  const problem<float>    p({T, 4, 2, 16, 8}, 1);
+  const selection         kept = random_selection(T, 0.3, 1);
+  const representatives   one  = kept.view();
+  head_rows<float>        expected(T, 4, 8), out(T, 4, 8);
+  attention<float>        reference(options);
+  REQUIRE(reference(p.q.view(), p.kv(), {&one, 1}, expected.view()) == status::ok);
+  const auto rows = [](auto all, index_t begin, index_t end) {
+    all.data += begin * all.token_stride, all.tokens = end - begin;
+    return all;
+  };
+  for (const index_t cut : {0, 20, 60, 131}) {
+    bool failed = true;
+    long n      = 0;
+    while (failed) {
+      attention<float>       attend(options);
+      attention_state<float> state;
+      const auto             extend = [&](index_t end) {
+        const index_t begin = state.tokens();
+        return attend.extend(state, rows(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
+                                         rows(out.view(), begin, end));
+      };
+      if (cut > 0) REQUIRE(extend(cut) == status::ok);
+      failed        = false;
+      status answer = status::unsupported;
+      fail_allocation(++n);
+      try {
+        answer = extend(T);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      fail_allocation(0);
+      CAPTURE(cut, n);
+      if (failed) {
+        CHECK(state.tokens() == cut);
+        answer = extend(T);
+      }
+      CHECK(answer == status::ok);
+      CHECK(out.packed<float>() == expected.packed<float>());
+    }
+    CHECK(n > 1);
+  }
+}

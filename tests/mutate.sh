@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Tries every mutant of the CPU core (tests/mutation): all have to be noticed. Installs what is missing (root or sudo).
+# Tries every mutant of the CPU core (tests/mutation) and of the gfx942 kernels (tests/hip/mutations.py): all have to be
+# noticed. Installs what is missing (root or sudo).
 #
-#   tests/mutate.sh [arguments of tests/mutation/mutate.py: --only WORD, --sample COUNT --seed NUMBER]
+#   tests/mutate.sh [cpu|hip] [--only WORD] [--sample COUNT --seed NUMBER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 . cmake/setup.sh
-install_packages cmake make g++ libeigen3-dev catch2 nlohmann-json3-dev python3
+install_packages cmake make g++ libeigen3-dev catch2 nlohmann-json3-dev python3 libboost-context-dev
 recent_cmake build/venv
 
 export CXX=${CXX:-g++}
@@ -16,4 +17,11 @@ if grep -q catch_main <<<"$targets"; then # version 2 of Catch2 has no library o
   cmake --build build/mutate --target catch_main
 fi
 read -ra libraries <build/mutate/tests/mutation/catch_libraries
-exec python3 tests/mutation/mutate.py build/mutate/mutants "$@" "${libraries[@]}"
+backends='cpu hip'
+case ${1:-} in cpu | hip) backends=$1 && shift ;; esac
+for backend in $backends; do
+  case $backend in
+  cpu) python3 tests/mutation/mutate.py build/mutate/mutants "$@" "${libraries[@]}" ;;
+  hip) python3 tests/hip/mutations.py build/mutate/hip_mutants "$@" "${libraries[@]}" ;;
+  esac
+done

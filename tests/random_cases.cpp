@@ -2,12 +2,16 @@
 //
 // CASCADA_RANDOM_CASES sets how many: CMake asks for 100,000 in the main build.
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/growing.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "tokens.hpp"
@@ -42,6 +46,40 @@ bool equal(const representatives& a, const reference::selection& b) {
   return to_vector(a.indices) == b.indices && to_vector(a.rep) == b.rep && to_vector(a.counts) == b.counts;
 }
 
+/// Grows in pieces, with a detour: the sequence is cut at some token, grows with other rows, and is cut there again.
+template <class Scalar>
+bool grows_to(const random_case& c, const token_rows<Scalar>& tokens, std::span<const index_t> below,
+              const reference::selection& expected) {
+  std::mt19937              random(c.seed);
+  growing_selection<Scalar> grow(c.options);
+  gram_operations           sum    = {};
+  const auto                extend = [&](const token_rows<Scalar>& from, index_t end) {
+    auto x = from.view();
+    x.data += grow.kept().tokens() * x.stride, x.rows = end - grow.kept().tokens();
+    const auto first = static_cast<std::size_t>(grow.kept().tokens()), count = static_cast<std::size_t>(x.rows);
+    if (grow.extend(x, below.empty() ? below : below.subspan(first, count)) != status::ok) return false;
+    const gram_operations& more = grow.report().gram;
+    sum.selection += more.selection, sum.inherited += more.inherited;
+    sum.validation += more.validation, sum.orphans += more.orphans;
+    return true;
+  };
+  const auto longest = static_cast<unsigned>(c.T) / (1 + random() % 4) + 1;
+  if (random() % 2 == 0) {
+    const auto half  = static_cast<index_t>(random() % static_cast<unsigned>(c.T + 1));
+    const auto other = make_tokens<Scalar>(c.tokens, c.T, c.d, c.seed + 1);
+    if (half > 0 && !extend(tokens, half)) return false;
+    const gram_operations before = sum;
+    if (half < c.T && !extend(other, c.T)) return false;
+    if (grow.truncate(half) != status::ok) return false;
+    sum = before;
+  }
+  while (grow.kept().tokens() < c.T)
+    if (!extend(tokens, std::min(c.T, grow.kept().tokens() + 1 + static_cast<index_t>(random() % longest))))
+      return false;
+  return equal(grow.kept(), expected) && grow.report().representatives == grow.kept().count() &&
+         (c.options.validate == validation::cross_gram || sum == expected.report.gram);
+}
+
 /// All paths on one case.
 template <class Scalar>
 bool every_path_agrees(const random_case& c) {
@@ -55,6 +93,7 @@ bool every_path_agrees(const random_case& c) {
   if (select(tokens.view()) != status::ok || !equal(select.kept(), full)) return false;
   if (!(select.report().gram == full.report.gram)) return false;
   if (select.literal(tokens.view()) != status::ok || !equal(select.kept(), full)) return false;
+  if (!grows_to(c, tokens, {}, full) || !grows_to(c, tokens, state.view().rep, step)) return false;
   if (walk.inherit(state.view()) != status::ok || walk.step(tokens.view()) != status::ok) return false;
   return equal(walk.kept(), step) && walk.report().gram == step.report.gram && step.indices == full.indices;
 }
@@ -71,7 +110,8 @@ TEST_CASE("random cases: every path agrees with the reference", "[select][cascad
     const bool        agrees = i % 4 == 0 ? every_path_agrees<bfloat16>(c) : every_path_agrees<float>(c);
     if (agrees) continue;
     ++disagreements;
-    CAPTURE(i, c.T, c.d, c.tokens, c.options.threshold, c.options.assign, c.options.validate, c.options.filter, c.seed, c.every);
+    CAPTURE(i, c.T, c.d, c.tokens, c.options.threshold, c.options.assign, c.options.validate, c.options.filter, c.seed,
+            c.every);
     CHECK(agrees);
   }
   CHECK(disagreements == 0);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cascada/reference/selection.hpp"
-#include "cascada/select.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "catch.hpp"
 #include "tokens.hpp"
 

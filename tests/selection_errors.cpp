@@ -6,7 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "catch.hpp"
 #include "tokens.hpp"
 

@@ -5,7 +5,8 @@
 #include <random>
 #include <utility>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "tokens.hpp"

@@ -7,7 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "fast_math.hpp"

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "cascada/cascade.hpp"
-#include "cascada/select.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "engine/error.hpp"
 #include "engine/features.hpp"
 

@@ -24,6 +24,10 @@ class decoder {
   index_t layers() const {
     return std::visit([](const auto& model) { return model.layers(); }, model_);
   }
+  /// How long a sequence may be.
+  index_t positions() const {
+    return std::visit([](const auto& model) { return model.positions(); }, model_);
+  }
 
   /// Names of the files' tensors that the model does not use.
   const std::vector<std::string>& unused() const { return unused_; }
@@ -33,11 +37,13 @@ class decoder {
     return std::visit([](const auto& model) -> const affine& { return model.output(); }, model_);
   }
 
-  /// Runs tokens at positions 0 .. T-1 through all layers and returns the final hidden states, normalised [T, hidden].
-  /// In each layer `attend(attention_input, out)` fills out [T, heads * head_dim].
+  /// Runs tokens at positions first .. first + T - 1 through all layers and returns the final hidden states, normalised
+  /// [T, hidden]. In each layer `attend(attention_input, out)` fills out [T, heads * head_dim]; it knows the tokens
+  /// before `first`. Dynamic rotary positions depend on first + T: beyond the length of training, pieces differ from
+  /// the whole, as everywhere.
   template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
-    return std::visit([&](const auto& model) { return model.forward(tokens, attend); }, model_);
+  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
+    return std::visit([&](const auto& model) { return model.forward(tokens, attend, first); }, model_);
   }
 
  private:

@@ -10,9 +10,10 @@
 
 namespace engine {
 
-/// The rows of `table` [vocabulary, hidden] for tokens at positions 0 .. T-1 of a model that has `positions` of them.
-inline matrix embed(std::span<const index_t> tokens, const stored_matrix& table, index_t positions) {
-  if (static_cast<std::int64_t>(tokens.size()) > positions)
+/// The rows of `table` [vocabulary, hidden] for tokens at positions first, first + 1, .. of a model that has
+/// `positions` of them.
+inline matrix embed(std::span<const index_t> tokens, const stored_matrix& table, index_t positions, index_t first = 0) {
+  if (first + static_cast<std::int64_t>(tokens.size()) > positions)
     throw bad_input("the model has " + std::to_string(positions) + " positions, fewer than there are tokens");
   matrix x(static_cast<index_t>(tokens.size()), table.cols());
   for (index_t t = 0; t < rows_of(x); ++t) {

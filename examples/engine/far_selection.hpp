@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
 #include "cascada/eigen.hpp"
 #include "engine/attention_input.hpp"
 #include "engine/error.hpp"

@@ -58,14 +58,14 @@ inline void make_folder(const std::string& path) {
 
 inline nlohmann::json read_json(const std::string& path) { return parse_json(mapped_file(path).text(), path); }
 
-/// The first `length` token ids of a file that holds one per line.
-inline std::vector<cascada::index_t> read_tokens(const std::string& path, cascada::index_t length) {
+/// The token ids of a file that holds one per line, but no more than `most`.
+inline std::vector<cascada::index_t> read_tokens_up_to(const std::string& path, cascada::index_t most) {
   static constexpr std::string_view space = " \t\r\n";
   const mapped_file                 file(path);
   std::string_view                  rest = file.text();
   std::vector<cascada::index_t>     tokens;
   const auto skip = [&] { rest.remove_prefix(std::min(rest.find_first_not_of(space), rest.size())); };
-  for (skip(); !rest.empty() && static_cast<cascada::index_t>(tokens.size()) < length; skip()) {
+  for (skip(); !rest.empty() && static_cast<cascada::index_t>(tokens.size()) < most; skip()) {
     const std::string_view word = rest.substr(0, rest.find_first_of(space));
     cascada::index_t       id   = 0;
     const auto             read = std::from_chars(word.data(), word.data() + word.size(), id);
@@ -75,6 +75,12 @@ inline std::vector<cascada::index_t> read_tokens(const std::string& path, cascad
     tokens.push_back(id);
     rest.remove_prefix(word.size());
   }
+  return tokens;
+}
+
+/// The first `length` of them.
+inline std::vector<cascada::index_t> read_tokens(const std::string& path, cascada::index_t length) {
+  auto tokens = read_tokens_up_to(path, length);
   if (static_cast<cascada::index_t>(tokens.size()) < length)
     throw bad_input(path + " holds " + std::to_string(tokens.size()) + " tokens; " + std::to_string(length) +
                     " were asked for");

@@ -56,16 +56,17 @@ class gpt2 {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions; }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }
 
   /// As decoder::forward.
   template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
+  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
     const gpt2_config& c = config_;
-    matrix             x = embed(tokens, embeddings_, c.positions), normalized;
-    x += positions_.topRows(x.rows());
+    matrix             x = embed(tokens, embeddings_, c.positions, first), normalized;
+    x += positions_.middleRows(first, x.rows());
     for (index_t l = 0; l < c.layers; ++l)
       layers_[static_cast<std::size_t>(l)](l, c.heads, c.norm_epsilon, norm_place::before, x, attend, where_);
     norm_(x, c.norm_epsilon, normalized, where_);

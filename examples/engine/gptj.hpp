@@ -62,18 +62,19 @@ class gptj {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions; }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }
 
   /// As decoder::forward.
   template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
+  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
     const gptj_config& c        = config_;
     const index_t      head_dim = c.hidden / c.heads;
-    matrix             x        = embed(tokens, embeddings_, c.positions), normalized, q, k, v, update;
+    matrix             x        = embed(tokens, embeddings_, c.positions, first), normalized, q, k, v, update;
     matrix             attended(x.rows(), c.hidden);
-    const rotary       positions(rows_of(x), rotary_frequencies(c.rotary_dim, gptj_config::rope_base));
+    const rotary       positions(first, rows_of(x), rotary_frequencies(c.rotary_dim, gptj_config::rope_base));
     for (index_t l = 0; l < c.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       w.norm(x, c.norm_epsilon, normalized, where_);

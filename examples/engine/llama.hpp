@@ -67,16 +67,17 @@ class llama {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions.positions(); }
 
   /// Turns final hidden states into logits: [vocabulary, hidden].
   const affine& output() const { return output_; }
 
   /// As decoder::forward.
   template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
-    matrix       x = embed(tokens, embeddings_, config_.positions.positions()), normalized, q, k, v, update;
+  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
+    matrix       x = embed(tokens, embeddings_, config_.positions.positions(), first), normalized, q, k, v, update;
     matrix       attended(x.rows(), config_.heads * config_.head_dim);
-    const rotary positions = config_.positions.angles(rows_of(x));
+    const rotary positions = config_.positions.angles(first, rows_of(x));
     for (index_t l = 0; l < config_.layers; ++l) {
       const layer& w = layers_[static_cast<std::size_t>(l)];
       rms_norm(x, w.attention_norm, config_.norm_epsilon, normalized, where_);

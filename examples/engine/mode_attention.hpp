@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "engine/attention_mode.hpp"
 #include "engine/error.hpp"
 #include "engine/far_selection.hpp"

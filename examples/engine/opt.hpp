@@ -67,17 +67,18 @@ class opt {
   }
 
   index_t layers() const { return config_.layers; }
+  index_t positions() const { return config_.positions; }
 
   /// Turns final hidden states into logits: [vocabulary, embedding_width].
   const affine& output() const { return output_; }
 
   /// As decoder::forward; final hidden states have the embeddings' width.
   template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend) const {
+  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
     const opt_config& c = config_;
-    matrix            x = embed(tokens, embeddings_, c.positions), changed;
+    matrix            x = embed(tokens, embeddings_, c.positions, first), changed;
     if (widen_) linear(x, *widen_, changed, where_), x.swap(changed);
-    x += positions_.middleRows(opt_config::first_position, x.rows());
+    x += positions_.middleRows(opt_config::first_position + first, x.rows());
     for (index_t l = 0; l < c.layers; ++l)
       layers_[static_cast<std::size_t>(l)](l, c.heads, opt_config::norm_epsilon, c.place, x, attend, where_);
     if (norm_) (*norm_)(x, opt_config::norm_epsilon, changed, where_), x.swap(changed);

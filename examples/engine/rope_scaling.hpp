@@ -46,8 +46,8 @@ class rope_scaling {
   /// How many positions the model has: where a file's max_position_embeddings is that of training, factor times it.
   index_t positions() const { return positions_; }
 
-  /// The angles of positions 0 .. T-1.
-  rotary angles(index_t tokens) const { return {tokens, frequencies(tokens), amplitude_}; }
+  /// The angles of positions first .. first + count - 1, of a sequence that ends there.
+  rotary angles(index_t first, index_t count) const { return {first, count, frequencies(first + count), amplitude_}; }
 
   /// dim / 2 of them. Only dynamic ones depend on T.
   std::vector<float> frequencies(index_t tokens) const {

@@ -17,15 +17,15 @@ inline std::vector<float> rotary_frequencies(index_t dim, float base) {
   return out;
 }
 
-/// The angles of positions 0 .. T-1: one frequency for each pair of columns of a head. Rotated columns are also
-/// multiplied by `amplitude`.
+/// The angles of positions first .. first + T - 1: one frequency for each pair of columns of a head. Rotated columns
+/// are also multiplied by `amplitude`.
 class rotary {
  public:
-  rotary(index_t tokens, const std::vector<float>& frequencies, float amplitude = 1)
+  rotary(index_t first, index_t tokens, const std::vector<float>& frequencies, float amplitude = 1)
       : cosine_(tokens, static_cast<index_t>(frequencies.size())), sine_(cosine_.rows(), cosine_.cols()) {
     for (index_t i = 0; i < cols_of(cosine_); ++i)
       for (index_t t = 0; t < tokens; ++t) {
-        const float angle = static_cast<float>(t) * frequencies[static_cast<std::size_t>(i)];
+        const float angle = static_cast<float>(first + t) * frequencies[static_cast<std::size_t>(i)];
         cosine_(t, i) = amplitude * std::cos(angle), sine_(t, i) = amplitude * std::sin(angle);
       }
   }

@@ -1,16 +1,14 @@
 #pragma once
 // Attention on selected tokens: the compressed problem, near field + far field, and dense.
+//
+// The contract; cpu/attention/attention.hpp and hip/attention/attention.hpp keep it.
 
-#include <cmath>
 #include <concepts>
-#include <cstdint>
-#include <numbers>
 #include <span>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
@@ -19,15 +17,13 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-template <row_scalar Scalar, backend B = default_backend>
-class attention;
-
 /// Softmax attention over the tokens, representatives or leaves that the options name (attention_options.hpp).
 ///
 /// - Strictly causal, with `causal`: changing token t changes no output before t.
+/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token by
+///   token, gives what one call gives.
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
-/// - A row that sees nothing, or whose logits are all -infinity, is zero. NaN in q, k or v reaches the rows that see
-/// it,
+/// - A row that sees nothing, or whose logits are all -infinity, is zero. NaN in q, k or v reaches the rows that see it,
 ///   and no others; not the other heads of its KV group.
 /// - Results do not depend on the number of threads or on the other sequences of a batch, bit for bit.
 /// - Statistics and sums are float, whatever the rows are. Where the target multiplies bfloat16 (AMX-BF16, if the
@@ -39,52 +35,42 @@ class attention;
 /// proportional attention (arXiv:2210.09461). Near field and far field are FMMformer's terms (arXiv:2108.02347). Chunks
 /// at absolute positions, leaves of just the older tokens, their correction and opening, and grouped queries are this
 /// library's.
-template <row_scalar Scalar, cpu_backend B>
-class attention<Scalar, B> {
- public:
-  explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where) {}
+///
+/// attend(q, kv, selections, out, query_offsets, key_offsets)
+///
+/// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..].
+/// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
+///
+/// selections     one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
+///                its keys. Not looked at for key_set::all and key_set::near
+/// query_offsets  n + 1 ascending offsets from 0 to q.tokens: sequence s asks with [offsets[s], offsets[s + 1]).
+///                Empty: one sequence
+/// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
+///                the queries; of one sequence, all keys
+///
+/// Queries are the last positions of their sequence. Fewer queries than keys go on from earlier calls; by mass, they
+/// begin at a multiple of options.tile, grouped, of options.chunk (a state lets them begin anywhere), and with
+/// key_set::representatives there are as many as keys (`unsupported`). Without `causal`, dense attention lets any
+/// number of queries attend to any number of keys.
+///
+/// attend.extend(state, q, kv, selections, out)
+///
+/// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
+/// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the tokens
+/// before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does not).
+/// They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal: `unsupported`.
+template <row_scalar Scalar, backend B = default_backend>
+class attention;
 
-  /// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..].
-  /// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
-  ///
-  /// selections        one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major.
-  ///                   Not looked at for key_set::all and key_set::near
-  /// sequence_offsets  n + 1 ascending offsets from 0 to tokens: sequence s is [offsets[s], offsets[s + 1]), and its
-  ///                   positions, chunks and selections count from its own first token. Empty: one sequence
-  template <kv_view KV, row_scalar Out>
-    requires std::same_as<typename KV::scalar, Scalar> &&(std::same_as<Out, Scalar> || std::same_as<Out, float>)
-        [[nodiscard]] status
-        operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
-                   heads_view<Out> out, std::span<const index_t> sequence_offsets = {}) {
-      const index_t whole[] = {0, q.tokens};
-      const auto    offsets = sequence_offsets.empty() ? std::span<const index_t>(whole) : sequence_offsets;
-      if (const status answer = check(options_); answer != status::ok) return answer;
-      if (const status answer = kernel::check_shapes<B>(q, kv, out, offsets); answer != status::ok) return answer;
-      const bool selects = options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
-      if (!selects) selections = {};
-      if (selects)
-        if (const status answer = kernel::check_selections<B>(selections, offsets, kv.kv_heads()); answer != status::ok)
-          return answer;
-      if (q.tokens == 0) return status::ok;
+/// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller.
+template <row_scalar Scalar, backend B = default_backend>
+class attention_state;
 
-      const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
-      kernel::attention_sequence<Scalar, KV, Out> sequence = {
-          q, kv, out, 0, 0, q.heads / kv.kv_heads(), static_cast<float>(scale * std::numbers::log2e)};
-      const kernel::float_environment<B> usual;
-      attention_report                   report = {};  // no constructor, which unoptimised objects would share
-      kernel::attend_batch(sequence, options_, selections, offsets, workspace_, where_, report);
-      report_ = report;
-      return status::ok;
-    }
-
-    /// What the last call that succeeded did.
-    const attention_report& report() const noexcept { return report_; }
-
-   private:
-    attention_options                                             options_;
-    B                                                             where_;
-    attention_report                                              report_ = {};
-    kernel::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
+/// What every backend's attention offers, for selections as its selector and cascade keep them.
+template <class Attention, class Scalar, class Selection>
+concept token_attention = requires(Attention attend, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
+                                   std::span<const Selection> selections, heads_view<Scalar> out) {
+  { attend(q, kv, selections, out) } -> std::same_as<status>;
 };
 
 }  // namespace cascada::inline CASCADA_ABI

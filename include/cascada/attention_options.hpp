@@ -44,6 +44,7 @@ namespace detail {
 /// Stands where an option was. Naming it does not compile, with a sentence that says what to write instead.
 struct removed_refinement {
   constexpr removed_refinement() = default;
+  CASCADA_INLINE friend constexpr bool operator==(removed_refinement, removed_refinement) noexcept { return true; }
   template <class Value>
   constexpr removed_refinement(Value) noexcept {  // NOLINT: implicit, as the option's values were
     static_assert(
@@ -54,6 +55,7 @@ struct removed_refinement {
 };
 struct removed_lookahead {
   constexpr removed_lookahead() = default;
+  CASCADA_INLINE friend constexpr bool operator==(removed_lookahead, removed_lookahead) noexcept { return true; }
   template <class Value>
   constexpr removed_lookahead(Value) noexcept {  // NOLINT
     static_assert(sizeof(Value) == 0, "attention_options: lookahead is gone; grouped queries are strictly causal");
@@ -108,7 +110,14 @@ struct attention_options {
 
   [[no_unique_address]] detail::removed_refinement budget = {}, candidates = {};
   [[no_unique_address]] detail::removed_lookahead  lookahead = {};
+
+  CASCADA_INLINE friend constexpr bool operator==(const attention_options&, const attention_options&) = default;
 };
+
+/// The edge of the chunk that begins at token `begin`: the first token that it attends to exactly, but for sinks.
+[[nodiscard]] CASCADA_INLINE constexpr index_t edge_of(index_t begin, const attention_options& options) noexcept {
+  return begin < options.window ? 0 : begin - options.window;
+}
 
 /// Leaves that do not open stay as far from their tokens as this many nats of correction say, at most.
 inline constexpr float largest_correction = 4;

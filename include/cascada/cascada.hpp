@@ -7,7 +7,8 @@
 // tokens exactly, to older ones through leaves, and to the tokens of the leaves that matter (attention). Each step tells
 // what it cost (report, attention_report). Settings that were measured on a whole model: presets.
 //
-// Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle).
+// Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle),
+// cascada/hip.hpp (the same stages on an AMD MI300X).
 
 // Vocabulary.
 #include "cascada/config.hpp"
@@ -21,12 +22,16 @@
 #include "cascada/representatives.hpp"
 #include "cascada/report.hpp"
 
-// Stages.
+// Stages: contracts, and the CPU that keeps them.
 #include "cascada/selection_options.hpp"
 #include "cascada/select.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/growing.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 #include "cascada/presets.hpp"

@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "cascada/config.hpp"
-#include "cascada/cpu/simd.hpp"  // Eigen/Core, without the false alarms of g++ 12
+#include "cascada/cpu/base/simd.hpp"  // Eigen/Core, without the false alarms of g++ 12
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI {

@@ -38,6 +38,9 @@ concept kv_view = row_scalar<typename View::scalar> && requires(const View& view
   { view.check() } -> std::same_as<status>;
 };
 
+template <class View, class Scalar>
+concept kv_view_of = kv_view<View> && std::same_as<typename View::scalar, Scalar>;
+
 namespace detail {
 
 /// What is said of rows that cannot be read, in the name of the argument.

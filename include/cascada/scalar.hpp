@@ -27,6 +27,10 @@ struct float16 {
 template <class Scalar>
 concept row_scalar = std::same_as<Scalar, float> || std::same_as<Scalar, bfloat16> || std::same_as<Scalar, float16>;
 
+/// What results of rows of `Scalar` may be stored as.
+template <class Out, class Scalar>
+concept result_of = row_scalar<Out> && (std::same_as<Out, Scalar> || std::same_as<Out, float>);
+
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr float to_float(float value) noexcept { return value; }
 
 /// Exact: every bfloat16 is a float.

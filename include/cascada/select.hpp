@@ -1,22 +1,19 @@
 #pragma once
 // Selection: the representatives of one layer, from nothing (Activation Decorrelation Attention, arXiv:2605.03110).
+//
+// The contract; cpu/select/selector.hpp and hip/select/selector.hpp keep it.
 
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <utility>
+#include <concepts>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/literal.hpp"
-#include "cascada/cpu/select.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
+#include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/status.hpp"
+#include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI {
-
-template <row_scalar Scalar, backend B = default_backend>
-class selector;
 
 /// Picks representatives with a Gram threshold.
 ///
@@ -25,81 +22,36 @@ class selector;
 /// representative at or before it with cosine >= tau; representatives are pairwise below tau; the set of the first n
 /// tokens is the set of the sequence cut at n.
 ///
-/// Verdicts are bit for bit the same for every instruction set, thread count and block shape, and the same as in
-/// `cascade`, whatever rounding, flushing of subnormals or traps the host has turned on: a call works in the usual
+/// Verdicts are bit for bit the same for every backend, instruction set, thread count and block shape, and the same as
+/// in `cascade`, whatever rounding, flushing of subnormals or traps the host has turned on: a call works in the usual
 /// arithmetic on every thread, and leaves each as it was. A row whose squared norm is below 2^-60 counts as zero: it
 /// stands for itself alone.
 ///
 /// Workspace is kept: a second call of the same shape allocates nothing. If memory runs out, or the call is refused,
-/// the selection stays as it was. A selector that was moved from is as new, with its options.
-template <row_scalar Scalar, cpu_backend B>
-class selector<Scalar, B> {
- public:
-  explicit selector(selection_options options = {}, B where = {}) : options_(options), where_(where) {}
+/// the selection stays as it was. A selector that was moved from is as new, with its options. Not for calls from
+/// several threads at once; each call works on all threads of its executor.
+template <row_scalar Scalar, backend B = default_backend>
+class selector;
 
-  selector(const selector&) = default;
-  selector(selector&& other) noexcept
-      : options_(other.options_),
-        where_(other.where_),
-        pass_(std::move(other.pass_)),
-        kept_(std::move(other.kept_)),
-        all_(std::move(other.all_)),
-        gram_(std::move(other.gram_)),
-        report_(std::exchange(other.report_, {})) {}
-  selector& operator=(selector other) noexcept {
-    options_ = other.options_, where_ = other.where_;
-    pass_ = std::move(other.pass_), kept_ = std::move(other.kept_);
-    all_ = std::move(other.all_), gram_ = std::move(other.gram_);
-    report_ = other.report_;
-    return *this;
-  }
+/// The representatives of one layer, for a sequence that grows: each call takes the next tokens. However it is cut into
+/// calls, set and rep are, bit for bit, those of one call: of a full selection where nothing is inherited, of a cascade's
+/// step from the layer below where its representatives are given.
+///
+///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives of the same tokens
+///                     in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of some dozens
+///                     costs little more. `invalid_representatives` if below names a token after its own
+///   truncate(tokens)  forgets the tokens from there on
+///
+/// Rows of representatives are copied; no other row is needed again. If a call is refused or memory runs out, the
+/// selection stays as it was.
+template <row_scalar Scalar, backend B = default_backend>
+class growing_selection;
 
-  /// Full selection of x [T, d]. O(T r d) time, O(T + r d) memory; never forms a T x T matrix.
-  [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
-    return run(x, [&] { return kernel::select_all(pass_); });
-  }
-
-  /// The same set and rep by way of the whole T x T Gram matrix: the paper's baseline. O(T^2 d) time, O(T^2) memory.
-  [[nodiscard]] status literal(matrix_view<const Scalar> x) {
-    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (std::int64_t{x.rows} * x.rows > std::numeric_limits<std::ptrdiff_t>::max() / std::int64_t{sizeof(float)})
-      return {status::too_large, "x.rows times x.rows overflows"};
-    const status answer = run(x, [&] {
-      all_.reserve(x.rows, x.cols);
-      gram_.reserve(std::int64_t{x.rows} * x.rows);
-      return kernel::select_literal(pass_, all_, gram_.data());
-    });
-    if (answer == status::ok) report_.gram = {.selection = full_gram_operations(x.rows)};
-    return answer;
-  }
-
-  /// The last selection; empty before the first. Valid until the next call.
-  [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
-
-  [[nodiscard]] const selection_report& report() const noexcept { return report_; }
-
- private:
-  template <class Select>
-  status run(matrix_view<const Scalar> x, Select select) {
-    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
-    pass_.reserve(x.rows, x.cols, options_, where_);
-    kept_.grow(x.rows, pass_.limit);  // for the next call, which then allocates nothing
-    const kernel::float_environment<B> usual;
-    pass_.start(x, nullptr);
-    if (const status answer = select(); answer != status::ok) return answer;
-    report_ = pass_.finish(nullptr);
-    std::swap(pass_.now, kept_);
-    return status::ok;
-  }
-
-  selection_options                 options_;
-  B                                 where_;
-  kernel::selection_pass<Scalar, B> pass_;
-  kernel::selection_state<B>        kept_;
-  kernel::packed_rows<B>            all_;   // literal only
-  kernel::buffer<float, B>          gram_;  // literal only
-  selection_report                  report_ = {};
+/// What every backend's selector offers: a call for x [T, d], and the set that it kept.
+template <class Selector, class Scalar>
+concept token_selector = requires(Selector select, const Selector done, matrix_view<const Scalar> x) {
+  { select(x) } -> std::same_as<status>;
+  done.kept();
 };
 
 }  // namespace cascada::inline CASCADA_ABI

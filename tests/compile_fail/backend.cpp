@@ -1,6 +1,6 @@
 // A backend that is none.
 
-#include "cascada/select.hpp"
+#include "cascada/cpu/select/selector.hpp"
 
 struct quantum {};
 

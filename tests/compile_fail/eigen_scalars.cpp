@@ -2,6 +2,6 @@
 #if SHOULD_FAIL
 #define EIGEN_DONT_VECTORIZE
 #endif
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
 
 cascada::cascade<float> walk;

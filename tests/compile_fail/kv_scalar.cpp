@@ -1,6 +1,6 @@
 // Keys and values of another scalar than the queries.
 
-#include "cascada/attention.hpp"
+#include "cascada/cpu/attention/attention.hpp"
 
 using namespace cascada;
 

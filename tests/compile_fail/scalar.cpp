@@ -1,6 +1,6 @@
 // Rows of an unsupported scalar.
 
-#include "cascada/select.hpp"
+#include "cascada/cpu/select/selector.hpp"
 
 #if SHOULD_FAIL
 cascada::selector<double> selection;

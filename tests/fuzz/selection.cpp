@@ -7,7 +7,8 @@
 #include <optional>
 #include <vector>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "input.hpp"
 #include "tokens.hpp"

@@ -1,10 +1,14 @@
 // Every kernel of the gfx942 backend, for the compiler alone: code_gates.py reads what it makes of them.
 
-#include "cascada/hip/advance.hpp"
-#include "cascada/hip/attend.hpp"
-#include "cascada/hip/count_older.hpp"
-#include "cascada/hip/groups.hpp"
-#include "cascada/hip/lift.hpp"
+#include "cascada/hip/attention/attend.hpp"
+#include "cascada/hip/attention/copy_results.hpp"
+#include "cascada/hip/attention/count_older.hpp"
+#include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/select/advance.hpp"
+#include "cascada/hip/select/begin.hpp"
+#include "cascada/hip/select/block_graph.hpp"
+#include "cascada/hip/select/cross_gram.hpp"
+#include "cascada/hip/select/finish.hpp"
 
 using namespace cascada;
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Breaks the kernels one line at a time and demands that the tests on the simulator notice.
 
-mutations.py FOLDER [--only WORD] LIBRARY...
+mutations.py FOLDER [--only WORD] [--sample COUNT --seed NUMBER] LIBRARY...
 
-Works in FOLDER with $CXX; the libraries have Catch2 and its main function. --only: mutants whose description has WORD.
+Works in FOLDER with $CXX; the libraries have Catch2 and its main function. --only: mutants whose description has WORD;
+--sample: so many of them, chosen by the seed.
 Fails if a test case fails on the kernels as they are, or if a mutant survives, does not compile, or no longer applies.
 """
 
 import argparse
 import concurrent.futures
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -182,13 +184,14 @@ def try_mutant(folder, libraries, common_header, number):
     what, line, other, case = mutations[number]
     place = folder / f"mutant{number}"
     shutil.rmtree(place, ignore_errors=True)  # of another mutant, by an earlier list
-    (place / "cascada/hip").mkdir(parents=True, exist_ok=True)
     try:
-        texts = {path: path.read_text() for path in (root / "include/cascada/hip").glob("*.hpp")}
+        texts = {path: path.read_text() for path in (root / "include/cascada/hip").rglob("*.hpp")}
         having = [path for path, text in texts.items() if line in text]
         if len(having) != 1 or texts[having[0]].count(line) != 1:
             raise Failure("its line is no longer there once")
-        (place / "cascada/hip" / having[0].name).write_text(texts[having[0]].replace(line, other))
+        changed = place / having[0].relative_to(root / "include")
+        changed.parent.mkdir(parents=True, exist_ok=True)
+        changed.write_text(texts[having[0]].replace(line, other))
         build(place, program_of(case), libraries, common_header, [place])
         if passes(place, case):
             raise Failure(f"not noticed by {case}")
@@ -200,11 +203,15 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--only", default="")
+    arguments.add_argument("--sample", type=int)
+    arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("libraries", nargs="+")
     given = arguments.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     chosen = [number for number, mutation in enumerate(mutations) if given.only in mutation[0]]
+    if given.sample and given.sample < len(chosen):
+        chosen = sorted(random.Random(given.seed).sample(chosen, given.sample))
     cases = sorted({mutations[number][3] for number in chosen})
     header = folder / "common.hpp"
     header.write_text("".join(f"#include <{name}>\n" for name in common))

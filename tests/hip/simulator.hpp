@@ -1,7 +1,7 @@
 #pragma once
 // A gfx942 block on the host: one fiber per GPU thread, waves of 64 lanes that meet at collectives.
 //
-// Speaks the vocabulary of cascada/hip/device.hpp, so that the tests run the source of the kernels. Stricter than the
+// Speaks the vocabulary of cascada/hip/base/device.hpp, so that the tests run the source of the kernels. Stricter than the
 // chip: a wave whose lanes do not all arrive at the same collective, a barrier that not all waves reach, a value called
 // uniform that is not, are faults. Shared memory starts as NaN. The seed shuffles the order of blocks, waves and lanes
 // and the order in which a matrix instruction adds, which the chip does not specify.
@@ -22,7 +22,7 @@
 #include <string>
 #include <vector>
 
-#include "cascada/hip/device.hpp"
+#include "cascada/hip/base/device.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SIMULATOR_ASAN 1

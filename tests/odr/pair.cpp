@@ -32,13 +32,15 @@ int main() {
   const bool same = !std::memcmp(first.selected, second.selected, sizeof first.selected) &&
                     !std::memcmp(first.literal, second.literal, sizeof first.literal) &&
                     !std::memcmp(first.walked, second.walked, sizeof first.walked) &&
-                    !std::memcmp(first.narrow, second.narrow, sizeof first.narrow);
+                    !std::memcmp(first.narrow, second.narrow, sizeof first.narrow) &&
+                    !std::memcmp(first.grown_set, first.selected, sizeof first.selected) &&
+                    !std::memcmp(second.grown_set, second.selected, sizeof second.selected);
   if (!same) return std::puts("the sets differ"), 1;
   std::printf("%lld leaves, %lld tokens of open ones\n", first.leaves, first.opened);
   if (first.opened == 0 || first.opened == first.computed) return std::puts("the leaves decide nothing"), 1;
   if (first.leaves != second.leaves || first.opened != second.opened || first.computed != second.computed)
     return std::puts("the leaves, or those that open, differ"), 1;
-  const bool near = close(first.attended, second.attended) & close(first.grouped, second.grouped) &
-                    close(first.compressed, second.compressed);
+  const bool near = close(first.attended, second.attended) & close(first.grown, second.grown) &
+                    close(first.grouped, second.grouped) & close(first.compressed, second.compressed);
   return near ? 0 : 1;
 }

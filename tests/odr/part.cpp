@@ -3,6 +3,7 @@
 #include "part.hpp"
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "cascada/cascada.hpp"
@@ -48,6 +49,34 @@ bool attend(attention_options options, const representatives& kept, float* out, 
   return answer == status::ok;
 }
 
+/// The sequence in two pieces: its set, and its rows of the same attention.
+bool grow(attention_options options, int* rep, float* out) {
+  std::vector<float> q(static_cast<std::size_t>(T) * heads * dim), kv(q.size() / 2);
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<float>(element(static_cast<int>(i), 1, 3)) / 8;
+  for (std::size_t i = 0; i < kv.size(); ++i) kv[i] = static_cast<float>(element(static_cast<int>(i), 2, 4)) / 8;
+  const auto               keys = packed_heads<const float>(kv.data(), T, heads / 2, dim);
+  growing_selection<float> select;
+  attention<float>         attend(options);
+  attention_state<float>   state;
+  bool                     ok = true;
+  for (index_t begin = 0, end = 70; begin < T; begin = end, end = T) {
+    auto x = rows<float>(0);
+    x.data += begin * d, x.rows = end - begin;
+    ok &= select.extend(x) == status::ok;
+    const representatives kept = select.kept();
+    ok &= attend.extend(state, packed_heads<const float>(q.data() + begin * heads * dim, end - begin, heads, dim),
+                        strided_kv<float>{keys, keys}, {&kept, 1},
+                        packed_heads(out + begin * heads * dim, end - begin, heads, dim)) == status::ok;
+  }
+  auto branch = state;
+  state       = std::move(branch);
+  auto other  = select;
+  select      = std::move(other);
+  ok &= select.truncate(T) == status::ok && state.truncate(T) == status::ok;
+  copy(select.kept(), rep);
+  return ok;
+}
+
 }  // namespace
 
 bool RUN(part_result& result) {
@@ -72,6 +101,7 @@ bool RUN(part_result& result) {
 
   ok &= attend({.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f}, select.kept(), result.attended,
                &result);
+  ok &= grow({.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f}, result.grown_set, result.grown);
   ok &= attend({.queries = query_set::grouped, .window = 16, .chunk = 32, .open = opening::none}, select.kept(),
                result.grouped);
   ok &= attend({.keys = key_set::representatives, .queries = query_set::representatives}, select.kept(),

@@ -9,6 +9,8 @@ struct part_result {
   int   walked[2][tokens];               // of the third step of a cascade, by kind of validation
   int   narrow[tokens];                  // of bfloat16 rows
   float attended[tokens * heads * dim];  // near and far field, whose leaves open
+  int   grown_set[tokens];               // of a sequence that grew
+  float grown[tokens * heads * dim];
   float grouped[tokens * heads * dim];
   float compressed[tokens * heads * dim];  // literal r x r
 

@@ -5,8 +5,7 @@
 #include <immintrin.h>
 #endif
 #include <Eigen/Core>
-#include <cascada/attention.hpp>
-#include <cascada/cascade.hpp>
+#include <cascada/cascada.hpp>
 #include <cstdio>
 #include <string>
 #include <vector>

@@ -6,7 +6,8 @@
 #endif
 #include <Eigen/Core>
 
-#include "cascada/cascade.hpp"
+#include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/selector.hpp"
 #include "cascada/eigen.hpp"
 #include "cascada/reference/selection.hpp"
 

@@ -1,0 +1,151 @@
+// A step of decoding: one query of a sequence, on one thread. Layers take turns, so that keys and values come from
+// memory.
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "bench/counters.hpp"
+#include "bench/data.hpp"
+#include "cascada/cascada.hpp"
+
+using namespace cascada;
+
+namespace {
+
+using serial = cpu<compiled_isa, serial_executor>;
+
+constexpr std::int64_t from_memory = std::int64_t{128} << 20;  // bytes: four times a last-level cache of 32 MiB
+
+/// The keys and values of layers, [tokens, kv_heads, dim] each, and queries [tokens, heads, dim]; keys in clusters.
+template <row_scalar Scalar>
+struct cache {
+  cache(index_t T, index_t query_heads, index_t key_heads, index_t head_dim)
+      : tokens(T), heads(query_heads), kv_heads(key_heads), dim(head_dim) {
+    const std::int64_t of_layer = std::int64_t{T} * kv_heads * dim * std::int64_t{2 * sizeof(Scalar)};
+    const auto         layers   = static_cast<std::size_t>(std::max<std::int64_t>(2, from_memory / of_layer));
+    k.assign(layers, rows(kv_heads, 1, T / 5)), v.assign(layers, rows(kv_heads, 2, T / 5));
+    q = rows(heads, 1, T / 5), out.resize(static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim));
+  }
+
+  strided_kv<Scalar> kv(std::size_t layer) const {
+    return {packed_heads(k[layer].data(), tokens, kv_heads, dim), packed_heads(v[layer].data(), tokens, kv_heads, dim)};
+  }
+  /// The queries of tokens [begin, end).
+  heads_view<const Scalar> queries(index_t begin, index_t end) const {
+    return packed_heads(q.data() + std::int64_t{begin} * heads * dim, end - begin, heads, dim);
+  }
+  heads_view<Scalar> results() { return packed_heads(out.data(), 1, heads, dim); }
+  double             bytes() const { return 2.0 * tokens * kv_heads * dim * sizeof(Scalar); }
+
+  index_t                          tokens, heads, kv_heads, dim;
+  std::vector<std::vector<Scalar>> k, v;
+  std::vector<Scalar>              q, out;
+
+ private:
+  std::vector<Scalar> rows(index_t count, unsigned seed, index_t clusters) const {
+    const index_t      cols = count * dim;
+    std::vector<float> all(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(cols));
+    bench::clustered_rows(tokens, cols, clusters, 0, seed, 0, all.data());
+    std::vector<Scalar> stored;
+    for (const float x : all) stored.push_back(from_float<Scalar>(x));
+    return stored;
+  }
+};
+
+void report_reads(benchmark::State& state, double bytes) {
+  const double all               = bytes * static_cast<double>(state.iterations());
+  state.counters["bytes"]        = bench::rate(all, bench::rate::kIsRate, bench::rate::kIs1024);
+  state.counters["of_bandwidth"] = bench::rate(all / bench::reading_bandwidth(), bench::rate::kIsRate);
+}
+
+/// All keys. Held back by packing: rows of keys are transposed, which costs the same for one query as for a tile.
+template <row_scalar Scalar>
+void decode_dense(benchmark::State& state) {
+  const auto                tokens = static_cast<index_t>(state.range(0)), dim = static_cast<index_t>(state.range(1));
+  cache<Scalar>             layers(tokens, dim == 64 ? 9 : 32, dim == 64 ? 3 : 8, dim);
+  attention<Scalar, serial> attend({.keys = key_set::all});
+  std::size_t               layer = 0;
+  for (auto _ : state) {
+    const status answer = attend(layers.queries(tokens - 1, tokens), layers.kv(layer), {}, layers.results());
+    if (answer != status::ok) return state.SkipWithError(message(answer));
+    layer = (layer + 1) % layers.k.size();
+  }
+  report_reads(state, layers.bytes());
+}
+BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
+BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
+BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
+
+/// The preset balanced, leaves of one cluster by keys, over the steps of two chunks up to T: a step in a hundred brings
+/// the leaves of a chunk up to date. `keys`: those read, of dense's. State and summaries are read besides.
+template <row_scalar Scalar>
+void decode_near_far(benchmark::State& state) {
+  const auto                options = presets::balanced.attention;
+  const auto                tokens = static_cast<index_t>(state.range(0)), begin = tokens - 2 * options.chunk;
+  cache<Scalar>             layers(tokens, 9, 3, 64);
+  std::vector<index_t>      rep(static_cast<std::size_t>(tokens), 0);
+  const index_t             first = 0;
+  const representatives     everything{{&first, 1}, rep, {&tokens, 1}};
+  attention<Scalar, serial> attend(options);
+  std::vector<attention_state<Scalar, serial>> states(layers.k.size());
+  std::vector<Scalar>                          prompt(layers.q.size());
+  // Queries of the prompt would only cost time: a tile of them brings its leaves in.
+  const auto start = [&](std::size_t layer) {
+    states[layer].clear(), states[layer].reserve(tokens);
+    return attend.extend(states[layer], layers.queries(0, begin), layers.kv(layer), {&everything, 1},
+                         packed_heads(prompt.data(), begin, layers.heads, layers.dim));
+  };
+  for (std::size_t layer = 0; layer < states.size(); ++layer)
+    if (const status answer = start(layer); answer != status::ok) return state.SkipWithError(message(answer));
+  std::size_t layer = 0;
+  index_t     step  = begin;
+  double      keys = 0, steps = 0;
+  for (auto _ : state) {
+    const status answer = attend.extend(states[layer], layers.queries(step, step + 1), layers.kv(layer),
+                                        {&everything, 1}, layers.results());
+    if (answer != status::ok) return state.SkipWithError(message(answer));
+    keys += attend.report().share_of_dense(), ++steps;
+    if (++layer < states.size()) continue;
+    layer = 0;
+    if (++step < tokens) continue;
+    state.PauseTiming();
+    for (auto& one : states) (void)one.truncate(begin);
+    step = begin;
+    state.ResumeTiming();
+  }
+  state.counters["keys"]     = keys / steps;
+  state.counters["layers"]   = static_cast<double>(states.size());
+  state.counters["of_cache"] = static_cast<double>(states[0].bytes()) / layers.bytes();
+}
+BENCHMARK(decode_near_far<float>)->Arg(1024)->Arg(4096)->Arg(16384);
+BENCHMARK(decode_near_far<bfloat16>)->Arg(1024)->Arg(4096)->Arg(16384);
+
+/// A prompt in pieces of 512 tokens, by the preset balanced; `pieces` 0: at once.
+template <row_scalar Scalar>
+void prefill(benchmark::State& state) {
+  const auto                      tokens = static_cast<index_t>(state.range(0));
+  const auto                      piece  = state.range(1) == 0 ? tokens : static_cast<index_t>(state.range(1));
+  cache<Scalar>                   layers(tokens, 9, 3, 64);
+  std::vector<index_t>            rep(static_cast<std::size_t>(tokens), 0);
+  const index_t                   first = 0;
+  const representatives           everything{{&first, 1}, rep, {&tokens, 1}};
+  attention<Scalar, serial>       attend(presets::balanced.attention);
+  attention_state<Scalar, serial> grown;
+  std::vector<Scalar>             out(layers.q.size());
+  grown.reserve(tokens);
+  for (auto _ : state) {
+    grown.clear();
+    for (index_t begin = 0; begin < tokens; begin += piece) {
+      const index_t end = std::min(tokens, begin + piece);
+      auto to = packed_heads(out.data() + std::int64_t{begin} * layers.heads * layers.dim, end - begin, layers.heads,
+                             layers.dim);
+      const status answer = attend.extend(grown, layers.queries(begin, end), layers.kv(0), {&everything, 1}, to);
+      if (answer != status::ok) return state.SkipWithError(message(answer));
+    }
+  }
+}
+BENCHMARK(prefill<float>)->ArgsProduct({{1024, 8192}, {0, 512}});
+BENCHMARK(prefill<bfloat16>)->ArgsProduct({{1024, 8192}, {0, 512}});
+
+}  // namespace

@@ -1,0 +1,105 @@
+#pragma once
+// Whether the arguments of a call of attention fit each other.
+
+#include <cstddef>
+#include <span>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/representatives.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/status.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI::detail {
+
+/// Where the sequences of a call lie in q and out, and where in kv: n + 1 offsets each.
+struct sequence_spans {
+  std::span<const index_t> queries, keys;
+
+  CASCADA_INLINE std::size_t count() const noexcept { return queries.size() - 1; }
+  CASCADA_INLINE index_t     asking(std::size_t s) const noexcept { return queries[s + 1] - queries[s]; }
+  CASCADA_INLINE index_t     tokens(std::size_t s) const noexcept { return keys[s + 1] - keys[s]; }
+};
+
+/// Offsets that cut the queries and the keys into as many sequences; keys may be left over. O(sequences).
+template <backend B>
+[[nodiscard]] status check_offsets(const sequence_spans& spans, index_t queries, index_t keys, bool causal) noexcept {
+  if (!spans.queries.data()) return {status::invalid_shape, "query_offsets is null"};
+  if (!spans.keys.data()) return {status::invalid_shape, "key_offsets is null"};
+  if (spans.queries.front() != 0) return {status::invalid_shape, "query_offsets does not begin at 0"};
+  if (spans.keys.front() != 0) return {status::invalid_shape, "key_offsets does not begin at 0"};
+  if (spans.queries.back() != queries) return {status::invalid_shape, "query_offsets does not end at q.tokens"};
+  if (spans.keys.size() != spans.queries.size())
+    return {status::invalid_shape, "key_offsets and query_offsets differ in length"};
+  for (std::size_t s = 0; s < spans.count(); ++s) {
+    if (spans.asking(s) < 0) return {status::invalid_shape, "query_offsets descends"};
+    if (spans.tokens(s) < 0) return {status::invalid_shape, "key_offsets descends"};
+    if (causal && spans.asking(s) > spans.tokens(s))
+      return {status::invalid_shape, "a sequence has more queries than keys, which options.causal does not allow"};
+  }
+  if (spans.keys.back() > keys) return {status::invalid_shape, "key_offsets ends beyond kv.tokens()"};
+  return status::ok;
+}
+
+/// Shapes of q, kv and out that fit each other. No queries are fine, whatever their columns and data.
+template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
+[[nodiscard]] status check_shapes(const heads_view<const Scalar>& q, const KV& kv,
+                                  const heads_view<Out>& out) noexcept {
+  if (const status answer = check_heads(q, sentences_of_q()); answer != status::ok) return answer;
+  if (const status answer = check_heads(out, sentences_of_out()); answer != status::ok) return answer;
+  if (const status answer = kv.check(); answer != status::ok) return answer;
+  if (kv.kv_heads() < 1) return {status::invalid_shape, "kv.kv_heads() is less than 1"};
+  if (q.heads % kv.kv_heads() != 0) return {status::invalid_shape, "q.heads is no multiple of kv.kv_heads()"};
+  if (out.tokens != q.tokens) return {status::invalid_shape, "out.tokens differs from q.tokens"};
+  if (out.heads != q.heads) return {status::invalid_shape, "out.heads differs from q.heads"};
+  if (q.tokens > 0 && kv.key_dim() != q.dim) return {status::invalid_shape, "kv.key_dim() differs from q.dim"};
+  if (q.tokens > 0 && out.dim != kv.value_dim()) return {status::invalid_shape, "out.dim differs from kv.value_dim()"};
+  return status::ok;
+}
+
+/// Queries that begin where a call that knows nothing of earlier ones can begin.
+template <backend B>
+[[nodiscard]] status check_beginnings(const attention_options& options, const sequence_spans& spans) noexcept {
+  const bool by_mass = options.keys == key_set::near_and_far && options.open == opening::by_mass;
+  for (std::size_t s = 0; s < spans.count(); ++s) {
+    const index_t first = spans.tokens(s) - spans.asking(s);
+    if (first == 0 || spans.asking(s) == 0) continue;
+    if (options.keys == key_set::representatives)
+      return {status::unsupported, "options.keys == representatives needs as many queries as keys"};
+    if (options.queries == query_set::grouped && first % options.chunk != 0)
+      return {status::unsupported, "queries begin inside a chunk, whose groups ask with their first tokens"};
+    if (by_mass && first % options.tile != 0)
+      return {status::unsupported, "queries begin inside a tile, whose earlier queries open leaves: use a state"};
+  }
+  return status::ok;
+}
+
+/// Modes in which a sequence can grow.
+[[nodiscard]] CASCADA_INLINE constexpr status check_growing(const attention_options& options) noexcept {
+  if (options.keys == key_set::representatives)
+    return {status::unsupported, "options.keys == representatives cannot grow: it needs all queries at once"};
+  if (options.queries == query_set::grouped)
+    return {status::unsupported, "options.queries == grouped cannot grow: groups ask with queries of earlier calls"};
+  if (!options.causal) return {status::unsupported, "options.causal == false cannot grow: old rows would change"};
+  return status::ok;
+}
+
+/// One legal selection per sequence, or per (sequence, KV head).
+template <backend B>
+[[nodiscard]] status check_selections(std::span<const representatives> selections, const sequence_spans& spans,
+                                      index_t kv_heads) noexcept {
+  const std::size_t sequences = spans.count(), count = selections.size();
+  if (count != sequences && count != sequences * static_cast<std::size_t>(kv_heads))
+    return illegal("selections has neither one for each sequence nor one for each of its KV heads");
+  for (std::size_t i = 0; i < count; ++i) {
+    const index_t tokens = spans.tokens(i / (count / sequences));
+    if (selections[i].rep.size() != static_cast<std::size_t>(tokens))
+      return illegal("selections has one that is not as long as its sequence");
+    if (const status answer = check(selections[i], tokens); answer != status::ok) return answer;
+  }
+  return status::ok;
+}
+
+}  // namespace cascada::inline CASCADA_ABI::detail

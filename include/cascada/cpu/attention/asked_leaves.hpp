@@ -1,0 +1,91 @@
+#pragma once
+// What the last tiles of a sequence asked for: a call that begins within a tile goes on from there.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Of one KV head, the leaves that the last two tiles opened, in the order in which they were asked for, and how many
+/// of them each token found open. A call that stands alone begins at a tile's edge and remembers nothing.
+template <cpu_backend B>
+class asked_leaves {
+ public:
+  /// Room for `leaves` leaves and tiles of `tile` tokens. What is remembered stays, also if memory runs out.
+  void grow(index_t leaves, index_t tile) {
+    for (record* one : {&kept_[0], &kept_[1], &start_}) {
+      one->leaves.grow(leaves, one->open());
+      one->seen.grow(tile, one->tokens);
+    }
+    tile_ = tile;
+  }
+
+  void clear() noexcept { kept_[0].tokens = kept_[1].tokens = start_.tokens = 0; }
+
+  /// Forgets the tokens from `end` on.
+  void truncate(index_t end) noexcept {
+    for (record& one : kept_)
+      if (one.tokens > 0) one.tokens = std::clamp(end - one.tile * tile_, index_t{0}, one.tokens);
+  }
+
+  /// Whether it is known what the tile of `position` asked for by then.
+  bool knows(index_t position) const noexcept {
+    return position % tile_ == 0 || kept(position / tile_).holds(position / tile_, position % tile_);
+  }
+
+  /// Turns to a call for the tokens [first, end). Its tiles may then be worked on by several threads.
+  void begin_call(index_t first, index_t end) noexcept {
+    if (tile_ == 0) return;
+    last_                = (end - 1) / tile_;
+    start_.tokens        = 0;
+    const index_t tokens = first % tile_;
+    if (tokens > 0 && kept(first / tile_).holds(first / tile_, tokens)) start_.copy(kept(first / tile_), tokens);
+  }
+
+  /// Leaves that earlier calls opened in the tile of `position`.
+  std::span<const index_t> before(index_t position) const noexcept {
+    if (tile_ == 0 || position % tile_ == 0 || !start_.holds(position / tile_, position % tile_)) return {};
+    return {start_.leaves.data(), static_cast<std::size_t>(start_.open())};
+  }
+
+  /// `count` tokens from `position` asked, up to the end of a tile at most: seen[i] of `leaves` are open for token i.
+  void remember(index_t position, index_t count, const index_t* leaves, const index_t* seen) noexcept {
+    if (tile_ == 0 || position / tile_ + 1 < last_) return;
+    record&       one     = kept_[position / tile_ % 2];
+    const index_t earlier = position % tile_;
+    if (earlier > 0) std::copy_n(start_.seen.data(), earlier, one.seen.data());
+    std::copy_n(seen, count, one.seen.data() + earlier);
+    one.tile = position / tile_, one.tokens = earlier + count;
+    std::copy_n(leaves, one.open(), one.leaves.data());
+  }
+
+ private:
+  struct record {
+    index_t            tile   = 0;
+    index_t            tokens = 0;  // of the tile, that have asked; 0: nothing is known
+    buffer<index_t, B> leaves;
+    buffer<index_t, B> seen;  // [tile]
+
+    index_t open() const noexcept { return tokens == 0 ? 0 : seen[tokens - 1]; }
+    bool    holds(index_t which, index_t first) const noexcept { return tokens >= first && tile == which; }
+    void    copy(const record& from, index_t first) noexcept {
+      tile = from.tile, tokens = first;
+      std::copy_n(from.seen.data(), first, seen.data());
+      std::copy_n(from.leaves.data(), open(), leaves.data());
+    }
+  };
+
+  const record& kept(index_t tile) const noexcept { return kept_[tile % 2]; }
+
+  record  kept_[2];   // of the last two tiles, by the tile's number
+  record  start_;     // of the tile in which the call at hand begins
+  index_t tile_ = 0;  // 0: nothing is remembered
+  index_t last_ = 0;  // the last tile of the call at hand
+};
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

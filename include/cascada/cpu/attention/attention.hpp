@@ -1,0 +1,101 @@
+#pragma once
+// attention on the CPU: the class of attention.hpp.
+
+#include <cmath>
+#include <numbers>
+#include <span>
+
+#include "cascada/attention.hpp"
+#include "cascada/attention_checks.hpp"
+#include "cascada/cpu/attention/batch.hpp"
+#include "cascada/cpu/attention/state.hpp"
+#include "cascada/cpu/base/float_environment.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+/// As attention.hpp says.
+template <row_scalar Scalar, cpu_backend B>
+class attention<Scalar, B> {
+ public:
+  explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where) {}
+
+  template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
+                                  heads_view<Out> out, std::span<const index_t> query_offsets = {},
+                                  std::span<const index_t> key_offsets = {}) {
+    if (const status answer = check(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
+    if (!query_offsets.empty() && key_offsets.empty()) {
+      if (kv.tokens() != q.tokens)
+        return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
+      key_offsets = query_offsets;
+    }
+    const detail::sequence_spans spans = {
+        query_offsets.empty() ? std::span<const index_t>(all_queries) : query_offsets,
+        key_offsets.empty() ? std::span<const index_t>(all_keys) : key_offsets,
+    };
+    if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
+        answer != status::ok)
+      return answer;
+    if (const status answer = detail::check_beginnings<B>(options_, spans); answer != status::ok) return answer;
+    if (!selects()) selections = {};
+    if (selects())
+      if (const status answer = detail::check_selections<B>(selections, spans, kv.kv_heads()); answer != status::ok)
+        return answer;
+    if (q.tokens == 0) return status::ok;
+
+    const kernel::float_environment<B> usual;
+    attention_report                   report = {};  // no constructor, which unoptimised objects would share
+    kernel::attend_batch(sequence_of(q, kv, out), options_, selections, spans, workspace_, where_, report);
+    report_ = report;
+    return status::ok;
+  }
+
+  template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
+                              std::span<const representatives> selections, heads_view<Out> out) {
+    if (const status answer = check(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (q.tokens == 0) return status::ok;
+    if (const status answer = state.check(options_, kv, q.tokens, selections); answer != status::ok) return answer;
+    auto sequence   = sequence_of(q, kv, out);
+    sequence.first  = state.tokens();
+    sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
+
+    const kernel::float_environment<B> usual;
+    attention_report                   report = {};
+    state.prepare(options_, sequence, selections, workspace_, where_);
+    kernel::attend_sequence(sequence, options_, workspace_, where_, report);
+    state.finish(sequence.tokens);
+    report_ = report;
+    return status::ok;
+  }
+
+  /// What the last call that succeeded did.
+  const attention_report& report() const noexcept { return report_; }
+
+ private:
+  bool selects() const noexcept {
+    return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
+  }
+
+  template <class KV, class Out>
+  auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out) const noexcept {
+    const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
+    kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
+    sequence.group = q.heads / kv.kv_heads();
+    sequence.scale = static_cast<float>(scale * std::numbers::log2e);
+    return sequence;
+  }
+
+  attention_options                                             options_;
+  B                                                             where_;
+  attention_report                                              report_ = {};
+  kernel::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
+};
+
+static_assert(token_attention<attention<float, default_backend>, float, representatives>);
+
+}  // namespace cascada::inline CASCADA_ABI

@@ -1,0 +1,137 @@
+#pragma once
+// Attention on the compressed problem: representatives, or the means of their clusters, instead of all tokens.
+
+#include <cmath>
+#include <cstdint>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/attention_report.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// bias [tokens, stride]: log2 of the members of clusters `first` .. that are not later than each of the asking
+/// representatives `asking` .. . A cluster that begins later has none yet; causality hides it, whatever its bias.
+template <cpu_backend B>
+void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index_t first, index_t count, float* bias,
+                    std::int64_t stride) noexcept {
+  for (index_t j = 0; j < count; ++j) {
+    const index_t  size    = lists.end(first + j) - lists.begin(first + j);
+    const index_t* members = lists.members.data() + lists.begin(first + j);
+    index_t        older   = lists.older(first + j, lists.representative(asking));
+    for (index_t i = 0; i < tokens; ++i) {
+      while (older < size && members[older] <= lists.representative(asking + i)) ++older;
+      bias[i * stride + j] = older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;
+    }
+  }
+}
+
+/// Attends to all clusters, as leaves without a bound. O(rows r d).
+template <cpu_backend B, class E>
+void attend_clusters(const query_rows<B, E>& tile, const leaf_summaries<B, E>& clusters,
+                     attention_scratch<B, E>& scratch) noexcept {
+  for (index_t first = 0; first < clusters.count(); first += step_keys<B, E>)
+    attend_block(tile, clusters.block(first), scratch.scores.data());
+}
+
+/// Representatives [first, first + count) attend to representatives' own rows. O(count r d).
+template <cpu_backend B, class E, class Sequence>
+query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_options& options, index_t kv_head,
+                                 index_t first, index_t count, const kv_head_state<B, E>& head,
+                                 attention_scratch<B, E>& scratch) noexcept {
+  const clusters& lists  = head.lists;
+  const auto      member = [&](index_t i) { return lists.representative(i); };
+  const auto      tile   = load_queries(
+             sequence, kv_head, count, [&](index_t i) { return member(first + i); }, scratch);
+  attend_rows(
+      sequence, tile, options.causal ? first + count : lists.count(), options.causal ? first + 1 : lists.count(),
+      [&](index_t i) { return sequence.key(member(i), kv_head); },
+      [&](index_t i) { return sequence.value(member(i), kv_head); },
+      [&](key_block& block, index_t from) {
+        if (!options.weighted) return;
+        block.bias_stride = step_keys<B, E>;
+        weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);
+        block.bias = scratch.bias.data();
+      },
+      scratch);
+  return tile;
+}
+
+/// Clusters [first, first + count) attend with their mean query to all clusters' means. O(T d + count r d).
+template <cpu_backend B, class E, class Sequence>
+query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t first, index_t count,
+                              const kv_head_state<B, E>& head, attention_scratch<B, E>& scratch) noexcept {
+  const auto tile = begin_queries(sequence, count, scratch.tile);
+  for (index_t i = 0; i < count; ++i) {
+    const index_t begin = head.lists.begin(first + i), end = head.lists.end(first + i);
+    mean_queries(sequence, kv_head, head.lists.members.data() + begin, end - begin, tile.part(i, 1));
+  }
+  attend_clusters(tile, head.leaves, scratch);
+  return tile;
+}
+
+/// Every token that is no representative gets the output of its own.
+template <cpu_backend B, class E, class Sequence>
+void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, const B& where) {
+  constexpr index_t step  = 64;
+  const auto        tiles = (std::int64_t{sequence.tokens} + step - 1) / step;
+  for_each_task(where, space, tiles * sequence.kv.kv_heads(), [&](index_t, std::int64_t task) {
+    const auto      kv_head = static_cast<index_t>(task / tiles);
+    const auto      first   = static_cast<index_t>(task % tiles) * step;
+    const clusters& lists   = space.head(kv_head).lists;
+    for (index_t t = first; t < sequence.tokens && t - first < step; ++t) {
+      const index_t rep = lists.representative(lists.slots.data()[t]);
+      for (index_t member = 0; rep != t && member < sequence.group; ++member) {
+        const auto* from = sequence.result(rep, kv_head, member);
+        auto*       to   = sequence.result(t, kv_head, member);
+        for (index_t c = 0; c < sequence.kv.value_dim(); ++c) to[c] = from[c];
+      }
+    }
+  });
+}
+
+/// The compressed problem: r x r, or all queries against the clusters.
+template <cpu_backend B, class E, class Sequence>
+void attend_representatives(const Sequence& sequence, const attention_options& options,
+                            attention_workspace<B, E>& space, const B& where, attention_report& report) {
+  const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const index_t step     = task_tokens(sequence, sequence.tokens, space);
+  const bool    everyone = options.queries == query_set::all, means = options.weighted && !options.causal;
+  if (means)
+    for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
+      const auto kv_head = static_cast<index_t>(task);
+      extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.head(kv_head));
+    });
+  const auto tiles = (std::int64_t{sequence.tokens} + step - 1) / step;
+  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+    auto&         scratch = space.workers.data()[worker];
+    const auto    kv_head = static_cast<index_t>(task % kv_heads);
+    const auto&   head    = space.head(kv_head);
+    const index_t first   = static_cast<index_t>(tiles - 1 - task / kv_heads) * step;
+    const index_t left    = (everyone ? sequence.tokens : head.lists.count()) - first;
+    if (left <= 0) return;
+    const index_t count = left < step ? left : step;
+    if (everyone) {
+      const auto token = [&](index_t i) { return first + i; };
+      const auto tile  = load_queries(sequence, kv_head, count, token, scratch);
+      attend_clusters(tile, head.leaves, scratch);
+      write_results(sequence, kv_head, tile, token);
+    } else {
+      const auto tile = means ? attend_means(sequence, kv_head, first, count, head, scratch)
+                              : attend_own_rows(sequence, options, kv_head, first, count, head, scratch);
+      write_results(sequence, kv_head, tile, [&](index_t i) { return head.lists.representative(first + i); });
+    }
+  });
+  if (!everyone) copy_results(sequence, space, where);
+  for (index_t h = 0; h < kv_heads; ++h) {
+    const std::int64_t T = sequence.tokens, r = space.head(h).lists.count();
+    report.rows += T;
+    report.dense_keys += options.causal ? T * (T + 1) / 2 : T * T;
+    report.leaves += everyone ? T * r : options.causal ? r * (r + 1) / 2 : r * r;
+  }
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

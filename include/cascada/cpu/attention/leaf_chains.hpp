@@ -1,0 +1,278 @@
+#pragma once
+// Chains by keys: within a cluster, which tokens have keys that one leaf may stand for.
+//
+// A chain has an anchor, the key of its first member. A member of the cluster joins the chain whose anchor is nearest
+// to its own key, of those that cover it at leaf_threshold; a tie goes to the older chain. If none does, it begins a
+// chain. The verdict is the one of a selection (cpu/base/canonical.hpp), on the keys as they are. A key that is zero, or whose square
+// is not finite, has a chain of its own.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/simd.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// The chains of one KV head. A cluster's anchors lie in panels [key_dim, vec width] of its own, so that a token meets
+/// as many anchors at a time as a vector has lanes, each by the canonical chain of sums.
+template <cpu_backend B>
+class leaf_chains {
+ public:
+  /// For `tokens` tokens, in as many clusters at most. Chains there are may go.
+  void reserve(index_t tokens, index_t key_dim) {
+    panels_ = tokens_ = clusters_ = 0;
+    make_room(tokens, key_dim);
+  }
+
+  /// The same; the chains stay, also if memory runs out.
+  void grow(index_t tokens) { make_room(tokens, key_dim_); }
+
+  /// No chains, and no clusters. The first token to come is `begin`.
+  void clear(index_t key_dim, float threshold, index_t begin) noexcept {
+    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, clusters_ = 0, tokens_ = begin;
+  }
+
+  /// From now on there are `clusters` clusters, new ones without chains.
+  void add_clusters(index_t clusters) noexcept {
+    for (; clusters_ < clusters; ++clusters_) first_[clusters_] = heads_[clusters_] = none, sizes_[clusters_] = 0;
+  }
+
+  /// Adds tokens up to `end`, the next members of their clusters. A chain's number is only a name.
+  template <class Key>
+  void extend(const index_t* clusters, index_t end, const Key& key) noexcept {
+    for (; tokens_ < end; tokens_ += std::min(end - tokens_, +batch)) {
+      const index_t begin = tokens_, count = std::min(end - begin, +batch);
+      load(begin, count, key);
+      index_t seen[batch], distinct = 0;  // clusters in the order of their first tokens
+      index_t tails[batch];
+      for (index_t i = 0; i < count; ++i) {
+        index_t& head = heads_[clusters[begin + i]];
+        following_[i] = none;
+        if (head == none)
+          seen[distinct] = clusters[begin + i], head = i;
+        else
+          following_[tails[places_[head]]] = i;
+        if (head == i) places_[i] = distinct++;
+        tails[places_[head]] = i;
+      }
+      for (index_t c = 0; c < distinct; ++c) {
+        join_all(seen[c], heads_[seen[c]], chain_of_.data() + begin);
+        heads_[seen[c]] = none;
+      }
+    }
+  }
+
+  /// Memory that the chains use.
+  std::size_t bytes() const noexcept {
+    const std::int64_t of_panels = std::int64_t{panels_} * ((key_dim_ + 2) * width + 1);
+    return static_cast<std::size_t>(of_panels + 4 * std::int64_t{clusters_} + tokens_) * sizeof(float);
+  }
+
+  /// [T]: the chain of each token so far.
+  CASCADA_INLINE const index_t* chain_of() const noexcept { return chain_of_.data(); }
+
+ private:
+  static constexpr index_t width = vec<B>::width, none = -1;
+  static constexpr index_t batch = 128;  // tokens whose anchors are looked for together
+
+  void make_room(index_t tokens, index_t key_dim) {
+    const std::int64_t panels = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
+    const std::int64_t anchors = std::int64_t{width} * key_dim;
+    anchors_.grow(panels * anchors, panels_ * anchors);
+    norms_.grow(panels * width, std::int64_t{panels_} * width);
+    chains_.grow(panels * width, std::int64_t{panels_} * width);
+    next_.grow(panels, panels_);
+    for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &heads_}) of_clusters->grow(tokens, clusters_);
+    chain_of_.grow(tokens, tokens_);
+    rows_.reserve(std::int64_t{batch} * key_dim);
+  }
+
+  struct nearest {
+    index_t chain   = none;
+    float   product = 0, norm = 0;
+  };
+
+  CASCADA_INLINE const float* row(index_t i) const noexcept { return rows_.data() + std::int64_t{i} * key_dim_; }
+  CASCADA_INLINE const float* anchors(index_t panel) const noexcept {
+    return anchors_.data() + std::int64_t{panel} * key_dim_ * width;
+  }
+
+  /// Brings the keys of tokens and their norms, 0 for those that have a chain of their own.
+  template <class Key>
+  void load(index_t begin, index_t count, const Key& key) noexcept {
+    for (index_t i = 0; i < count; ++i) {
+      const auto from = key(begin + i);
+      float*     to   = rows_.data() + std::int64_t{i} * key_dim_;
+      index_t    k    = 0;
+      for (; k + width <= key_dim_; k += width) load_lanes<B, float>(from, k, key_dim_).store(to + k);
+      for (; k < key_dim_; ++k) to[k] = from[k];
+    }
+    for (index_t first = 0; first < count; first += width) {
+      const float* rows[width];
+      float        products[width];
+      for (index_t lane = 0; lane < width; ++lane) rows[lane] = row(first + lane < count ? first + lane : count - 1);
+      squares<B>(rows, 0, key_dim_, products);
+      for (index_t i = first; i < count && i < first + width; ++i) {
+        const float square = products[i - first];
+        row_norms_[i]      = is_finite<B>(square) && square >= 0x1p-60f ? norm_of<B>(square) : 0.0f;
+      }
+    }
+  }
+
+  /// The tokens of a cluster among those loaded, from `i` on.
+  void join_all(index_t cluster, index_t i, index_t* chain) noexcept {
+    constexpr index_t at_once = 4;
+    const index_t     before  = sizes_[cluster];
+    index_t           old_end = last_[cluster];  // where the first new anchor goes, or before
+    for (; i != none;) {
+      index_t tokens[at_once], count = 0;
+      nearest best[at_once] = {};
+      for (; i != none && count < at_once; i = following_[i]) {
+        if (row_norms_[i] > 0)
+          tokens[count++] = i;
+        else
+          chain[i] = count_++;
+      }
+      switch (count) {
+        case 1: search<1, 8>(cluster, before, tokens, best); break;
+        case 2: search<2, 4>(cluster, before, tokens, best); break;
+        case 3: search<3, 2>(cluster, before, tokens, best); break;
+        case 4: search<4, 2>(cluster, before, tokens, best); break;
+        default: break;
+      }
+      for (index_t t = 0; t < count; ++t) {
+        if (sizes_[cluster] > before) search_new(cluster, before, old_end, tokens[t], best[t]);
+        chain[tokens[t]] = best[t].chain == none ? append(cluster, tokens[t]) : best[t].chain;
+      }
+    }
+  }
+
+  /// The nearest of a cluster's first `count` anchors, for each of a few tokens.
+  template <index_t Rows, index_t Panels>
+  void search(index_t cluster, index_t count, const index_t* tokens, nearest* best) const noexcept {
+    const float* rows[Rows];
+    for (index_t r = 0; r < Rows; ++r) rows[r] = row(tokens[r]);
+    for (index_t panel = first_[cluster]; count > 0; count -= Panels * width) {
+      const float* columns[Panels];
+      index_t      panels[Panels] = {};
+      for (index_t p = 0; p < Panels; ++p) {
+        const bool more = p * width < count;
+        panels[p]       = more ? panel : panels[0];
+        columns[p]      = anchors(panels[p]);
+        if (more && (p + 1) * width < count) panel = next_[panel];
+      }
+      vec<B> products[Rows][Panels];
+      multiply<Rows, Panels>(rows, columns, products);
+      for (index_t p = 0; p < Panels && p * width < count; ++p)
+        for (index_t r = 0; r < Rows; ++r)
+          choose(tokens[r], panels[p], 0, std::min(count - p * width, +width), products[r][p], best[r]);
+    }
+  }
+
+  /// The same for the anchors after the first `before`, which panel `old_end` holds in part.
+  void search_new(index_t cluster, index_t before, index_t old_end, index_t token, nearest& best) const noexcept {
+    const bool   ragged = before % width != 0;
+    index_t      panel  = ragged ? old_end : before == 0 ? first_[cluster] : next_[old_end];
+    index_t      lane   = before % width;
+    const float* rows[] = {row(token)};
+    for (index_t left = lane + sizes_[cluster] - before; left > 0; left -= width, lane = 0) {
+      const float* columns[] = {anchors(panel)};
+      vec<B>       products[1][1];
+      multiply<1, 1>(rows, columns, products);
+      choose(token, panel, lane, std::min(left, +width), products[0][0], best);
+      if (left > width) panel = next_[panel];
+    }
+  }
+
+  template <index_t Rows, index_t Panels>
+  CASCADA_INLINE void multiply(const float* const* rows, const float* const* columns,
+                               vec<B> (&products)[Rows][Panels]) const noexcept {
+    vec<B> sum[Rows][Panels];
+#pragma GCC unroll 4
+    for (index_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+      for (index_t p = 0; p < Panels; ++p) sum[r][p] = vec<B>::zero();
+    for (index_t k = 0; k < key_dim_; ++k) {
+#pragma GCC unroll 8
+      for (index_t p = 0; p < Panels; ++p) {
+        const auto column = vec<B>::load(columns[p] + k * width);
+#pragma GCC unroll 4
+        for (index_t r = 0; r < Rows; ++r) sum[r][p] = multiply_add(vec<B>::broadcast(rows[r][k]), column, sum[r][p]);
+      }
+    }
+#pragma GCC unroll 4
+    for (index_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+      for (index_t p = 0; p < Panels; ++p) products[r][p] = sum[r][p];
+  }
+
+  /// The nearest of `best` and the anchors in lanes [begin, end) of a panel.
+  CASCADA_INLINE void choose(index_t token, index_t panel, index_t begin, index_t end, vec<B> products,
+                             nearest& best) const noexcept {
+    const float  norm = row_norms_[token], scaled = opaque<B>(threshold_ * norm);
+    const float* norms = norms_.data() + std::int64_t{panel} * width;
+    auto         low   = vec<B>::broadcast(scaled) * vec<B>::load(norms);
+    if constexpr (!B::has_fma)  // products are estimates, of sums that may overflow
+      low = low - vec<B>::broadcast(sum_margin<B>(key_dim_) * norm) * vec<B>::load(norms);
+    std::uint32_t lanes = bits_less_equal(low, products);
+    if constexpr (B::has_fma)
+      lanes &= bits_less(vec<B>::zero(), products);
+    else if (norm > largest_estimated_norm)
+      lanes = ~std::uint32_t{0};
+    else
+      lanes |= bits_less(vec<B>::broadcast(largest_estimated_norm), vec<B>::load(norms));
+    lanes &= (std::uint32_t{1} << (end - 1)) * 2 - (std::uint32_t{1} << begin);
+    if (lanes == 0) return;
+    float values[width];
+    products.store(values);
+    for (; lanes != 0; lanes &= lanes - 1) {
+      const auto  lane    = static_cast<index_t>(__builtin_ctz(lanes));
+      const float product = B::has_fma ? values[lane] : canonical(token, panel, lane);
+      if (!B::has_fma && !covers<B>(product, scaled, norms[lane])) continue;
+      // Exact: in double, the product of two floats is not rounded.
+      if (best.chain == none || double{product} * double{best.norm} > double{best.product} * double{norms[lane]})
+        best = {chains_[std::int64_t{panel} * width + lane], product, norms[lane]};
+    }
+  }
+
+  float canonical(index_t token, index_t panel, index_t lane) const noexcept {
+    float sum = 0;
+    for (index_t k = 0; k < key_dim_; ++k) sum = std::fma(row(token)[k], anchors(panel)[k * width + lane], sum);
+    return sum;
+  }
+
+  /// A token's key becomes the anchor of a new chain, whose number it returns.
+  index_t append(index_t cluster, index_t token) noexcept {
+    const index_t lane = sizes_[cluster]++ % width;
+    if (lane == 0) {
+      const index_t fresh                                                 = panels_++;
+      (first_[cluster] == none ? first_[cluster] : next_[last_[cluster]]) = fresh;
+      last_[cluster]                                                      = fresh;
+      std::fill_n(anchors_.data() + std::int64_t{fresh} * key_dim_ * width, key_dim_ * width, 0.0f);
+      std::fill_n(norms_.data() + std::int64_t{fresh} * width, width, 0.0f);
+    }
+    const std::int64_t panel = last_[cluster];
+    for (index_t k = 0; k < key_dim_; ++k) anchors_[(panel * key_dim_ + k) * width + lane] = row(token)[k];
+    norms_[panel * width + lane]         = row_norms_[token];
+    return chains_[panel * width + lane] = count_++;
+  }
+
+  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, tokens_ = 0, clusters_ = 0;
+  buffer<index_t, B> chain_of_;  // [T]
+  float              threshold_ = 0;
+  buffer<float, B>   anchors_, norms_;       // [panels, key_dim, width], [panels, width]
+  buffer<index_t, B> chains_, next_;         // [panels, width], [panels]: the next panel of a cluster
+  buffer<index_t, B> first_, last_, sizes_;  // [clusters]: panels, anchors
+  buffer<float, B>   rows_;                  // [batch, key_dim]: the keys at hand
+  float              row_norms_[batch];
+  buffer<index_t, B> heads_;  // [clusters]: the first of a cluster's tokens at hand, or none
+  index_t            following_[batch], places_[batch];
+};
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

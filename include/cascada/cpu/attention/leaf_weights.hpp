@@ -1,0 +1,120 @@
+#pragma once
+// Weights of leaves: logits become weights of a row, some ask, some are taken out again. For floats and for pairs.
+//
+// A row's weights lie side by side, one leaf an element: floats, or halves of pairs.
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/pair_weights.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/simd.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Leaves whose weights fill a register.
+template <cpu_backend B, class E>
+inline constexpr index_t leaves_at_once = vec<B>::width* elements_per_lane<E>;
+
+/// The largest of `count` logits and `at_least`.
+template <cpu_backend B>
+CASCADA_INLINE float largest_logit(float* logits, index_t count, float at_least) noexcept {
+  constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
+  const index_t     padded = whole_vectors<B>(count);
+  for (index_t j = count; j < padded; ++j) logits[j] = -std::numeric_limits<float>::infinity();
+  const auto before      = vec<B>::broadcast(at_least);
+  vec<B>     top[chains] = {before, before, before, before};
+  index_t    j           = 0;
+  for (; j + chains * width <= padded; j += chains * width)
+    for (index_t c = 0; c < chains; ++c) top[c] = max(top[c], vec<B>::load(logits + j + c * width));
+  for (; j < padded; j += width) top[0] = max(top[0], vec<B>::load(logits + j));
+  const auto highest = max(max(top[0], top[1]), max(top[2], top[3]));
+  return bits_less(before, highest) != 0 ? reduce_max(highest) : at_least;
+}
+
+/// A row's logits become weights relative to `now`. Adds to `sums` those of all leaves, to `closed` those where `many`
+/// is 1; both are vectors of shares.
+template <cpu_backend B>
+CASCADA_INLINE void weigh_row(float* logits, index_t count, float now, const float* many, float* sums,
+                              float* closed) noexcept {
+  const auto below = vec<B>::broadcast(now);
+  auto       total = vec<B>::load(sums), several = vec<B>::zero();
+  for (index_t j = 0; j < count; j += vec<B>::width) {
+    const auto weight = exp2(vec<B>::load(logits + j) - below);
+    weight.store(logits + j);
+    total   = total + weight;
+    several = multiply_add(weight, vec<B>::load(many + j), several);
+  }
+  total.store(sums), several.store(closed);
+}
+
+/// The leaves from `first`, a multiple of leaves_at_once, whose weights exceed `bound`, as bits.
+template <cpu_backend B>
+CASCADA_INLINE std::uint32_t heavier(const float* weights, index_t first, float bound) noexcept {
+  return bits_less(vec<B>::broadcast(bound), vec<B>::load(weights + first));
+}
+
+/// Takes leaves out of a row. Returns what they weighed.
+template <cpu_backend B, class E>
+CASCADA_INLINE float take_out(float* weights, const index_t* leaves, index_t count) noexcept {
+  float taken = 0;
+  for (index_t i = 0; i < count; ++i) {
+    taken += element_of<E>(weights, leaves[i]);
+    if constexpr (std::same_as<E, float>)
+      weights[leaves[i]] = 0;
+    else
+      set_element(weights, leaves[i], bfloat16{0});
+  }
+  return taken;
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+
+/// As weigh_row; `many` has pairs. The weights are rounded before they are added.
+template <cpu_backend B>
+CASCADA_INLINE void weigh_row_of_pairs(float* logits, index_t count, float now, const float* many, float* sums,
+                                       float* closed) noexcept {
+  const score_row<B, false> row{logits, nullptr, _mm512_set1_ps(1)};
+  const index_t             padded = whole_weights(count);
+  const auto                before = vec<B>::load(sums);  // apart: not even 2^0 is exact there
+  float                     same   = now;
+  vec<B>::zero().store(sums);
+  absorb_scores(row, now, logits, count, padded, same, sums);
+  (before + vec<B>::load(sums)).store(sums);
+  auto several = vec<B>::zero();
+  for (index_t j = 0; j < padded / 2; j += vec<B>::width)
+    several = add_pair_products(vec<B>::load(logits + j), vec<B>::load(many + j), several);
+  several.store(closed);
+}
+
+/// As heavier, of 32 leaves.
+template <cpu_backend B>
+CASCADA_INLINE std::uint32_t heavier_of_pairs(const float* weights, index_t first, float bound) noexcept {
+  // Weights have no sign, so their bits order as they do. Truncated, the bound lets through what exceeds it.
+  const auto limit = static_cast<short>(std::bit_cast<std::uint32_t>(bound) >> 16);
+  return _mm512_cmpgt_epu16_mask(_mm512_loadu_si512(weights + first / 2), _mm512_set1_epi16(limit));
+}
+
+#endif
+
+/// Adds a row's weights to `sums`, and sets `closed` to the sum of those where `many` is 1; both are vectors of shares.
+template <cpu_backend B, class E>
+void add_weights_of_leaves(const float* weights, index_t count, const float* many, float* sums,
+                           float* closed) noexcept {
+  constexpr index_t at_once = leaves_at_once<B, E>;
+  auto              total = vec<B>::load(sums), several = vec<B>::zero();
+  for (index_t j = 0; j < count; j += at_once) {
+    const auto weight = vec<B>::load(weights + j / elements_per_lane<E>);
+    several           = add_products<E>(weight, vec<B>::load(many + j / elements_per_lane<E>), several);
+    if constexpr (std::same_as<E, float>)
+      total = total + weight;
+    else
+      total = add_pair_products(weight, vec<B>::broadcast(std::bit_cast<float>(0x3f80'3f80u)), total);  // ones
+  }
+  total.store(sums), several.store(closed);
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -1,0 +1,312 @@
+#pragma once
+// Leaves: a few tokens of one chain, with what stands for them: count, mean key, mean value, variances of the keys.
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/rows.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/simd.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/scalar.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Shapes of the leaves of a KV head.
+struct leaf_shape {
+  index_t key_dim = 0, value_dim = 0;
+  index_t size    = std::numeric_limits<index_t>::max();  // tokens of a leaf at most
+  index_t moments = 0;                                    // groups of key dimensions, 0 to key_dim
+  index_t sinks   = 0;                                    // first tokens, which belong to no leaf
+};
+
+/// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. Sums run in token
+/// order and no token is summed twice, so a leaf depends on its members alone, not on how the prefix grew.
+///
+/// Sums are float. Where that of a leaf's keys, values or squares overflows, its means and variances are made again from
+/// the members, in double: means of finite rows are finite.
+template <cpu_backend B, class E = float>
+class leaf_summaries {
+ public:
+  /// For `tokens` tokens in as many leaves. Those there are may go.
+  void reserve(index_t tokens, index_t key_dim, index_t value_dim, index_t moments) {
+    count_ = tokens_ = chains_ = 0;
+    make_room(tokens, {.key_dim = key_dim, .value_dim = value_dim, .moments = moments});
+  }
+
+  /// For `tokens` tokens in as many chains; the leaves stay, also if memory runs out.
+  void grow(index_t tokens) {
+    make_room(tokens, shape_);
+    for (; chains_ < tokens; ++chains_) growing_[chains_] = none;
+  }
+
+  /// No leaves, no tokens, and `chains` chains without any.
+  void clear(const leaf_shape& shape, index_t chains) noexcept {
+    shape_     = shape;
+    key_lanes_ = lanes_of<B, E>(shape.key_dim), value_stride_ = whole_vectors<B>(shape.value_dim);
+    count_ = 0, tokens_ = shape.sinks;
+    for (chains_ = 0; chains_ < chains; ++chains_) growing_[chains_] = none;
+  }
+
+  /// Adds tokens [tokens(), end): token t, a member of chain chains[t], has the rows key(t) and value(t).
+  template <class Key, class Value>
+  void extend(const index_t* chains, index_t end, const Key& key, const Value& value) noexcept {
+    index_t touched = 0;
+    for (; tokens_ < end; ++tokens_) {
+      const index_t t = tokens_, j = leaf_of(chains[t]);
+      append(j, t);
+      add(value(t), shape_.value_dim, sums(value_sums_, j, shape_.value_dim));
+      add(key(t), shape_.key_dim, sums(key_sums_, j, shape_.key_dim));
+      if (shape_.moments > 0 && counts_[j] > 1) add_squares(key(t), key(first_[j]), j);
+      if (updated_[j] != end) touched_[touched++] = j;
+      updated_[j] = end;
+    }
+    for (index_t i = 0; i < touched; ++i) update(touched_[i], key, value);
+  }
+
+  /// Memory that the leaves use.
+  std::size_t bytes() const noexcept {
+    const std::int64_t keys   = whole_vectors<B>(shape_.key_dim) * (shape_.moments > 0 ? 2 : 1) + key_lanes_;
+    const std::int64_t values = whole_vectors<B>(shape_.value_dim) + value_stride_ / elements_per_lane<E>;
+    const std::int64_t a_leaf = keys + values + shape_.moments + 2 + 4;
+    return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_}) * sizeof(float);
+  }
+
+  CASCADA_INLINE const leaf_shape& shape() const noexcept { return shape_; }
+  CASCADA_INLINE index_t           count() const noexcept { return count_; }
+  CASCADA_INLINE index_t           tokens() const noexcept { return tokens_; }
+  CASCADA_INLINE index_t           size(index_t leaf) const noexcept { return counts_[leaf]; }
+  CASCADA_INLINE const index_t*    sizes() const noexcept { return counts_.data(); }  // zero up to a whole block
+
+  /// Writes the tokens of a leaf, ascending, and returns how many.
+  CASCADA_INLINE index_t list(index_t leaf, index_t* tokens) const noexcept {
+    index_t t = first_[leaf];
+    for (index_t i = 0; i < counts_[leaf]; ++i, t = next_[t]) tokens[i] = t;
+    return counts_[leaf];
+  }
+
+  /// Up to step_keys leaves from `first`, a multiple of block_keys: mean keys, mean values, log2 of the counts as
+  /// bias. Beyond them, up to a whole block, keys are zero; so are values in pairs.
+  CASCADA_INLINE key_block block(index_t first) const noexcept {
+    constexpr index_t step  = step_keys<B, E>;
+    const index_t     count = count_ - first < step ? count_ - first : step;
+    return {.keys   = keys_.data() + std::int64_t{first} * key_lanes_,
+            .values = values_.data() + std::int64_t{first / elements_per_lane<E>} * value_stride_,
+            .bias   = log_counts_.data() + first,
+            .count  = count,
+            .seen   = count};
+  }
+
+  /// Group g's variances of a vector of leaves from `first`.
+  CASCADA_INLINE vec<B> variances(index_t group, index_t first) const noexcept {
+    return vec<B>::load(variances_.data() + panel_offset<B>(first, shape_.moments) + group * block_keys<B>);
+  }
+  CASCADA_INLINE const float* log_counts() const noexcept { return log_counts_.data(); }
+  /// 1 for leaves of several tokens, 0 for those of one: lanes, in whole blocks.
+  CASCADA_INLINE const float* many() const noexcept { return many_.data(); }
+
+ private:
+  static constexpr index_t width = vec<B>::width, none = -1;
+
+  void make_room(index_t tokens, const leaf_shape& shape) {
+    constexpr std::int64_t block = block_keys<B>;
+    const auto             whole = [](std::int64_t leaves) { return (leaves + block - 1) / block * block; };
+    const std::int64_t     room = whole(tokens), used = whole(count_);
+    const auto             lanes = std::int64_t{lanes_of<B, E>(shape.key_dim)};
+    const auto             keys = std::int64_t{whole_vectors<B>(shape.key_dim)};
+    const auto             values = std::int64_t{whole_vectors<B>(shape.value_dim)};
+    key_sums_.grow(room * keys, used * keys);
+    if (shape.moments > 0) square_sums_.grow(room * keys, used * keys);
+    value_sums_.grow(room * values, used * values);
+    keys_.grow(room * lanes, used * lanes);
+    values_.grow(room / elements_per_lane<E> * values, used / elements_per_lane<E> * values);
+    variances_.grow(room * shape.moments, used * shape.moments);
+    for (buffer<float, B>* of_leaves : {&log_counts_, &many_}) of_leaves->grow(room, used);
+    for (buffer<index_t, B>* of_leaves : {&counts_, &updated_, &first_, &last_}) of_leaves->grow(room, used);
+    next_.grow(tokens, tokens_);
+    growing_.grow(tokens, chains_);
+    touched_.reserve(tokens);
+    means_.reserve(keys > values ? keys : values);
+  }
+
+  CASCADA_INLINE static float* sums(buffer<float, B>& all, index_t leaf, index_t dim) noexcept {
+    return all.data() + std::int64_t{leaf} * whole_vectors<B>(dim);
+  }
+
+  /// The leaf that the next token of a chain goes to.
+  index_t leaf_of(index_t chain) noexcept {
+    index_t& leaf = growing_[chain];
+    if (leaf == none || counts_[leaf] == shape_.size) leaf = open();
+    return leaf;
+  }
+
+  index_t open() noexcept {
+    const index_t j = count_++;
+    if (j % block_keys<B> == 0) {  // what is not in use yet stays zero
+      constexpr index_t block = block_keys<B>, rows = block / elements_per_lane<E>;
+      clear(keys_.data() + std::int64_t{j} * key_lanes_, std::int64_t{key_lanes_} * block);
+      clear(values_.data() + std::int64_t{j / elements_per_lane<E>} * value_stride_,
+            std::int64_t{value_stride_} * rows);
+      clear(variances_.data() + std::int64_t{j} * shape_.moments, std::int64_t{shape_.moments} * block);
+      clear(log_counts_.data() + j, block);
+      clear(many_.data() + j / elements_per_lane<E>, rows);
+      std::memset(counts_.data() + j, 0, block_keys<B> * sizeof(index_t));
+    }
+    clear(sums(key_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
+    if (shape_.moments > 0) clear(sums(square_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
+    clear(sums(value_sums_, j, shape_.value_dim), whole_vectors<B>(shape_.value_dim));
+    updated_[j] = none;
+    return j;
+  }
+
+  static void clear(float* from, std::int64_t count) noexcept {
+    if (count > 0) std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float));
+  }
+
+  void append(index_t j, index_t t) noexcept {
+    (counts_[j] == 0 ? first_[j] : next_[last_[j]]) = t;
+    last_[j]                                        = t;
+    ++counts_[j];
+  }
+
+  template <class Row>
+  static void add(const Row& row, index_t dim, float* sums) noexcept {
+    index_t c = 0;
+    for (; c + width <= dim; c += width) (vec<B>::load(sums + c) + load_lanes<B, float>(row, c, dim)).store(sums + c);
+    for (; c < dim; ++c) sums[c] += row[c];
+  }
+
+  /// Squares of the distances to the leaf's first key: near to it, unlike squares of the keys, they lose no digits.
+  template <class Row>
+  void add_squares(const Row& row, const Row& first, index_t j) noexcept {
+    float*  squares = sums(square_sums_, j, shape_.key_dim);
+    index_t c       = 0;
+    for (; c + width <= shape_.key_dim; c += width) {
+      const auto distance =
+          load_lanes<B, float>(row, c, shape_.key_dim) - load_lanes<B, float>(first, c, shape_.key_dim);
+      multiply_add(distance, distance, vec<B>::load(squares + c)).store(squares + c);
+    }
+    for (; c < shape_.key_dim; ++c) squares[c] += (row[c] - first[c]) * (row[c] - first[c]);
+  }
+
+  /// What stands for a leaf, anew from its sums.
+  template <class Key, class Value>
+  void update(index_t j, const Key& key, const Value& value) noexcept {
+    const auto size = static_cast<float>(counts_[j]);
+    mean(j, sums(key_sums_, j, shape_.key_dim), shape_.key_dim, key);
+    float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
+    if constexpr (std::same_as<E, float>)
+      for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * block_keys<B>] = means_[k];
+    else
+      for (index_t k = 0; k < shape_.key_dim; ++k)
+        set_element(column, 2 * (std::int64_t{k / 2} * block_keys<B>)+k % 2, from_float<bfloat16>(means_[k]));
+    for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key);
+
+    mean(j, sums(value_sums_, j, shape_.value_dim), shape_.value_dim, value);
+    float* row = values_.data() + std::int64_t{j / elements_per_lane<E>} * value_stride_;
+    if constexpr (std::same_as<E, float>)
+      for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means_.data() + c).store(row + c);
+    else
+      for (index_t c = 0; c < shape_.value_dim; ++c)
+        set_element(row, 2 * std::int64_t{c} + j % 2, from_float<bfloat16>(means_[c]));
+    log_counts_[j]      = std::log2(size);
+    const float several = counts_[j] > 1 ? 1.0f : 0.0f;
+    if constexpr (std::same_as<E, float>)
+      many_[j] = several;
+    else
+      set_element(many_.data(), j, from_float<bfloat16>(several));
+  }
+
+  /// means_ = sums / count of rows row(t), zero from dim to a whole vector.
+  template <class Row>
+  void mean(index_t j, const float* sums, index_t dim, const Row& row) noexcept {
+    using words               = integers<B, std::uint32_t>;
+    typename words::lanes top = {};  // without signs, bits order as sizes do
+    const auto            size = vec<B>::broadcast(static_cast<float>(counts_[j]));
+    for (index_t c = 0; c < dim; c += width) {
+      const auto bits = words::load(sums + c) & 0x7fff'ffffu;
+      top             = bits > top ? bits : top;
+      (vec<B>::load(sums + c) / size).store(means_.data() + c);
+    }
+    bool finite = true;
+    for (index_t lane = 0; lane < width; ++lane) finite &= top[lane] < 0x7f80'0000u;
+    for (index_t c = 0; !finite && c < dim; ++c)
+      if (!is_finite<B>(sums[c])) means_[c] = static_cast<float>(mean_again(j, c, row));
+  }
+
+  /// The mean of element c of a leaf's rows, whose sum overflows or is not finite.
+  template <class Row>
+  double mean_again(index_t j, index_t c, const Row& row) const noexcept {
+    double sum = 0;
+    for_each_member(j, [&](index_t t) { sum += static_cast<double>(row(t)[c]); });
+    return sum / counts_[j];
+  }
+
+  /// The mean variance of elements [begin, end), where squares overflow or are not finite; as far as floats go.
+  template <class Row>
+  float variance_again(index_t j, index_t begin, index_t end, const Row& row) const noexcept {
+    double sum = 0;
+    for (index_t c = begin; c < end; ++c) {
+      const double mean = mean_again(j, c, row);
+      for_each_member(j, [&](index_t t) {
+        const double distance = static_cast<double>(row(t)[c]) - mean;
+        sum += distance * distance / counts_[j];
+      });
+    }
+    constexpr double largest  = std::numeric_limits<float>::max();
+    const double     variance = sum / (end - begin);
+    // By bits: -ffast-math takes NaN for any number. Its bits are larger than those of numbers from 0.
+    const bool within = std::bit_cast<std::uint64_t>(variance) < std::bit_cast<std::uint64_t>(largest);
+    return static_cast<float>(within ? variance : largest);
+  }
+
+  template <class Use>
+  void for_each_member(index_t j, const Use& use) const noexcept {
+    index_t t = first_[j];
+    for (index_t i = 0; i < counts_[j]; ++i, t = next_[t]) use(t);
+  }
+
+  /// Needs the mean key.
+  template <class Row>
+  void set_variance(index_t j, index_t g, const Row& row) noexcept {
+    const auto   size    = static_cast<float>(counts_[j]);
+    const float* squares = sums(square_sums_, j, shape_.key_dim);
+    const auto   edge    = [&](index_t i) {
+      return static_cast<index_t>(std::int64_t{i} * shape_.key_dim / shape_.moments);
+    };
+    const index_t begin = edge(g), end = edge(g + 1);
+    const auto    first = row(first_[j]);
+    float         sum   = 0;
+    for (index_t k = begin; k < end; ++k) {
+      const float shift = means_[k] - first[k];
+      sum += squares[k] / size - shift * shift;
+    }
+    float variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
+    if (counts_[j] > 1 && !is_finite<B>(sum)) variance = variance_again(j, begin, end, row);
+    variances_[panel_offset<B>(j, shape_.moments) + g * block_keys<B>] = variance;
+  }
+
+  leaf_shape         shape_     = {};
+  index_t            key_lanes_ = 0, value_stride_ = 0;
+  index_t            count_ = 0, tokens_ = 0, chains_ = 0;
+  buffer<float, B>   key_sums_, value_sums_;  // [leaves, key_dim], [leaves, value_dim], on whole vectors
+  buffer<float, B>   square_sums_;            // [leaves, key_dim]
+  buffer<float, B>   keys_;                   // means, panels [key_lanes, block_keys] of block_keys leaves
+  buffer<float, B>   values_;                 // means, [lanes of leaves, value_stride]
+  buffer<float, B>   variances_;              // panels [moments, block_keys]
+  buffer<float, B>   log_counts_, many_;      // [leaves]
+  buffer<float, B>   means_;                  // of the leaf at hand
+  buffer<index_t, B> counts_, updated_;       // [leaves]; the prefix at which a leaf was last touched
+  buffer<index_t, B> first_, last_, next_;    // a leaf's tokens as a list: [leaves], [leaves], [T]
+  buffer<index_t, B> growing_;                // [chains]: the leaf that a chain's next token goes to
+  buffer<index_t, B> touched_;                // [leaves]: of an extension
+};
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

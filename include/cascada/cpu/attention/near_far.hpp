@@ -1,0 +1,220 @@
+#pragma once
+// Attention of every token: to all tokens, or to its near field token by token and to older tokens by leaf.
+
+#include <cstdint>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/attention_report.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/far_field.hpp"
+#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Rows up to which the heads of dense attention go through the keys together.
+inline constexpr index_t few_rows = 16;
+
+/// Dense attention of few queries, as a step of decoding has them: held back by reading keys and values.
+template <cpu_backend B, class E, class Sequence>
+void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where) {
+  const index_t T = sequence.tokens, queries = sequence.queries(), kv_heads = sequence.kv.kv_heads();
+  const auto    workers = static_cast<index_t>(space.workers.size()), share = (kv_heads + workers - 1) / workers;
+  for_each_task(where, space, (kv_heads + share - 1) / share, [&](index_t worker, std::int64_t task) {
+    auto&         scratch = space.workers.data()[worker];
+    const index_t begin = static_cast<index_t>(task) * share, heads = kv_heads - begin < share ? kv_heads - begin : share;
+    const auto    token = [&](index_t i) { return sequence.first + i; };
+    const auto    tile  = begin_queries(sequence, heads * queries, scratch.tile);
+    for (index_t h = 0; h < heads; ++h)
+      load_queries(sequence, begin + h, token, tile.part(h * queries, queries));
+    attend_by_heads(sequence, begin, queries, tile, T, causal ? sequence.first + 1 : T, scratch);
+    for (index_t h = 0; h < heads; ++h) write_results(sequence, begin + h, tile.part(h * queries, queries), token);
+  });
+}
+
+/// Every query attends to tokens [0, t], or to all T. O(queries T d).
+template <cpu_backend B, class E, class Sequence>
+void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
+                  attention_report& report) {
+  const index_t T = sequence.tokens, queries = sequence.queries(), step = task_tokens(sequence, queries, space);
+  const auto    tiles = (std::int64_t{queries} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  if (queries * sequence.group <= few_rows)
+    attend_dense_by_heads(sequence, causal, space, where);
+  else
+    for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+    auto&         scratch = space.workers.data()[worker];
+    const auto    kv_head = static_cast<index_t>(task % kv_heads);
+    const index_t first = sequence.first + static_cast<index_t>(tiles - 1 - task / kv_heads) * step;  // longest first
+    const index_t count   = T - first < step ? T - first : step;
+    const auto    token   = [&](index_t i) { return first + i; };
+    const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
+    attend_tokens(
+        sequence, kv_head, tile, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
+        scratch);
+    write_results(sequence, kv_head, tile, token);
+  });
+  const auto         up_to = [](std::int64_t t) { return t * (t + 1) / 2; };
+  const std::int64_t keys  = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
+  report.rows += kv_heads * queries;
+  report.dense_keys += kv_heads * keys, report.near_keys += kv_heads * keys;
+}
+
+/// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
+/// tokens from `first` on ask.
+struct chunk {
+  index_t begin;
+  index_t end;
+  index_t edge;
+  index_t first;
+};
+
+/// The groups of a chunk: its tokens that share a representative. Listed by first token.
+template <cpu_backend B, class E>
+void list_groups(kv_head_state<B, E>& head, const chunk& now) noexcept {
+  head.groups = 0;
+  for (index_t t = now.begin; t < now.end; ++t) {
+    const index_t cluster = head.lists.slots.data()[t];
+    const index_t first   = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
+    if (head.lists.members.data()[first] != t) continue;
+    head.asks[head.groups] = cluster;
+    head.group_of[cluster] = head.groups++;
+  }
+}
+
+/// Groups [first, first + count) ask the far field with the query of their first token.
+template <cpu_backend B, class E, class Sequence>
+void attend_groups(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
+                   index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
+  kv_head_state<B, E>&   head = space.head(kv_head);
+  const query_rows<B, E> tile = head.group_rows.part(first, count);
+  clear(tile);
+  for (index_t i = 0; i < count; ++i) {
+    const index_t cluster = head.asks[first + i];
+    const index_t asking  = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
+    mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
+  }
+  attend_leaves(sequence, options, kv_head, now.begin, tile, head, space.far_fields.data()[worker],
+                space.workers.data()[worker], head.closed.data() + first * tile.group);
+}
+
+/// The far field of tokens from `first`, whose near field is done.
+template <cpu_backend B, class E, class Sequence>
+void attend_far_field(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t first,
+                      const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
+  kv_head_state<B, E>& head = space.head(kv_head);
+  if (options.queries != query_set::grouped)
+    return attend_leaves(sequence, options, kv_head, first, tile, head, space.far_fields.data()[worker],
+                         space.workers.data()[worker]);
+  if (head.leaves.count() == 0) return;
+  for (index_t row = 0; row < tile.rows; ++row) {
+    const index_t group = head.group_of[head.lists.slots.data()[first + row / tile.group]];
+    const index_t asked = group * tile.group + row % tile.group;
+    merge_row(tile, row, head.group_rows, asked);
+    const float drop = head.group_rows.maxima[asked] - tile.maxima[row];
+    space.far_fields.data()[worker].counts.mass += closed_share<B>(head.closed[asked], drop, tile.sum(row));
+  }
+}
+
+/// Tokens [first, first + count) of a chunk. Opening everything makes the rows dense: the same walk, from the
+/// sequence's first key.
+template <cpu_backend B, class E, class Sequence>
+void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
+                       index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
+  auto&         scratch = space.workers.data()[worker];
+  const auto    token   = [&](index_t i) { return first + i; };
+  const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
+  const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
+  const index_t edge  = all ? 0 : now.edge;
+  const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
+  attend_tokens(
+      sequence, kv_head, tile, sinks + first + count - edge, sinks + first + 1 - edge,
+      [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
+  if (far && !all) attend_far_field(sequence, options, kv_head, first, tile, space, worker);
+  write_results(sequence, kv_head, tile, token);
+}
+
+/// Brings the far field of a chunk up to date and, with grouped queries, asks it.
+template <cpu_backend B, class E, class Sequence>
+void prepare_far_field(const Sequence& sequence, const attention_options& options, const chunk& now,
+                       attention_workspace<B, E>& space, const B& where) {
+  const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const bool grouped  = options.queries == query_set::grouped;
+  for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
+    const auto kv_head = static_cast<index_t>(task);
+    extend_leaves(sequence, options.leaves, kv_head, now.edge, space.head(kv_head));
+    if (grouped) list_groups(space.head(kv_head), now);
+  });
+  if (!grouped) return;
+  const index_t step  = task_tokens(sequence, now.end - now.begin, space);
+  const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
+  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+    const auto    kv_head = static_cast<index_t>(task % kv_heads);
+    const index_t first = static_cast<index_t>(task / kv_heads) * step, left = space.head(kv_head).groups - first;
+    if (left > 0) attend_groups(sequence, options, kv_head, now, first, left < step ? left : step, space, worker);
+  });
+}
+
+/// What the rows of a chunk read besides opened tokens.
+template <cpu_backend B, class E, class Sequence>
+void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now,
+                 attention_workspace<B, E>& space, attention_report& report) noexcept {
+  const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.first;
+  const bool         far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
+  const std::int64_t edge = all ? 0 : now.edge, sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
+  const std::int64_t older = tokens * now.first + tokens * (tokens + 1) / 2;  // keys up to each token
+  report.rows += kv_heads * tokens;
+  report.dense_keys += kv_heads * older;
+  report.near_keys += kv_heads * (older - tokens * (edge - sinks));
+  for (index_t h = 0; far && !all && h < kv_heads; ++h) {
+    const std::int64_t leaves = space.head(h).leaves.count();
+    report.leaves += tokens * leaves;
+    report.far_rows += leaves > 0 ? tokens : 0;
+  }
+}
+
+/// The chunk of the first query. Its end and edge are left to fill in.
+template <class Sequence>
+CASCADA_INLINE chunk first_chunk(const Sequence& sequence, const attention_options& options) noexcept {
+  return {.begin = sequence.first - sequence.first % options.chunk, .end = 0, .edge = 0, .first = sequence.first};
+}
+
+/// Token t of chunk c = floor(t / C) attends to sinks and [max(0, C c - W), t]; with a far field, to the other tokens
+/// through leaves. O(T (W + C + leaves) d).
+template <cpu_backend B, class E, class Sequence>
+void attend_chunks(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
+                   const B& where, attention_report& report) {
+  const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const bool    far      = options.keys == key_set::near_and_far && options.open != opening::all;
+  const index_t multiple = far && options.open == opening::by_mass ? options.tile : 1;
+  const index_t step =
+      task_tokens(sequence, options.chunk < sequence.queries() ? options.chunk : sequence.queries(), space, multiple);
+  for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
+    now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
+    now.edge = edge_of(now.begin, options);
+    if (far) prepare_far_field(sequence, options, now, space, where);
+    const index_t from  = now.first - (now.first - now.begin) % multiple;
+    const auto    tiles = (std::int64_t{now.end} - from + step - 1) / step;
+    const index_t next  = now.end == sequence.tokens ? 0 : edge_of(now.end, options);
+    // The chains of the next chunk are found meanwhile: the longest tasks first.
+    const std::int64_t others = far ? kv_heads : 0;
+    for_each_task(where, space, others + tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+      const auto kv_head = static_cast<index_t>(task % kv_heads);
+      if (task < others) return extend_chains(sequence, options.leaves, kv_head, next, space.head(kv_head));
+      const index_t begin = from + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
+      const index_t first = begin < now.first ? now.first : begin, end = now.end - begin < step ? now.end : begin + step;
+      attend_chunk_tile(sequence, options, kv_head, now, first, end - first, space, worker);
+    });
+    count_chunk(sequence, options, now, space, report);
+  }
+  std::int64_t mass = 0;
+  for (auto& worker : space.far_fields) {
+    report.opened += worker.counts.opened;
+    report.computed += worker.counts.computed;
+    mass += worker.counts.mass;
+    worker.counts = {};
+  }
+  report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -1,0 +1,221 @@
+#pragma once
+// One sequence that grows: leaves, the clusters they lie in, and what the last tiles asked for.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "cascada/attention.hpp"
+#include "cascada/attention_checks.hpp"
+#include "cascada/cpu/attention/batch.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+namespace kernel {
+
+/// The clusters of a selection that grows, as far as leaves need them: the cluster of each token.
+template <cpu_backend B>
+struct growing_clusters {
+  buffer<index_t, B> slots;  // [tokens]
+  index_t            tokens = 0, count = 0;
+
+  /// Takes in tokens up to `end`. O(end - tokens).
+  void extend(const representatives& selection, index_t end) noexcept {
+    for (; tokens < end; ++tokens) {
+      const index_t rep = selection.rep.data()[tokens];
+      slots[tokens]     = rep == tokens ? count++ : slots[rep];
+    }
+  }
+
+  /// Forgets the tokens from `end` on.
+  void truncate(index_t end) noexcept {
+    if (end >= tokens) return;
+    tokens = end, count = 0;
+    for (index_t t = 0; t < end; ++t) count = std::max(count, slots[t] + 1);
+  }
+};
+
+}  // namespace kernel
+
+/// A sequence of one layer that attention's `extend` goes on with. It belongs to the options of its first call; with
+/// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence that
+/// branches, or a prompt that several share. After reserve(n), sequences of up to n tokens allocate nothing. If memory
+/// runs out, the state stays as it was.
+template <row_scalar Scalar, cpu_backend B>
+class attention_state<Scalar, B> {
+ public:
+  attention_state() = default;
+  attention_state(const attention_state&) = default;
+  attention_state(attention_state&& other) noexcept : attention_state() { swap(other); }
+  attention_state& operator=(attention_state other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  /// Tokens so far.
+  [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
+
+  /// Forgets the sequence; memory is kept.
+  void clear() noexcept {
+    tokens_ = 0, begun_ = false;
+    for (auto& of_selection : clusters_) of_selection.tokens = of_selection.count = 0;
+  }
+
+  /// The next growth is to `tokens` tokens at once.
+  void reserve(index_t tokens) noexcept { wanted_ = std::max(wanted_, tokens); }
+
+  /// Forgets the tokens from `tokens` on. By mass, that is a multiple of options.tile, or lies in one of the two tiles
+  /// that were attended to last (`unsupported`): what earlier ones opened is no longer known. Leaves beyond its edge are
+  /// made again by the next call.
+  [[nodiscard]] status truncate(index_t tokens) noexcept {
+    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
+    if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
+    if (tokens == tokens_) return status::ok;
+    if (tokens == 0) return clear(), status::ok;
+    if (!has_far_field(options_)) return tokens_ = tokens, status::ok;
+    const index_t edge = edge_of(tokens - tokens % options_.chunk, options_);
+    for (auto& head : heads_)
+      if (edge > options_.sink_tokens && options_.open == opening::by_mass && !head.asked.knows(tokens))
+        return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
+    for (auto& of_selection : clusters_) of_selection.truncate(edge);
+    for (auto& head : heads_) {
+      head.asked.truncate(tokens);
+      if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());
+    }
+    tokens_ = tokens;
+    return status::ok;
+  }
+
+  /// Memory in use, beside K and V: grows with the leaves.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    std::size_t all = 0;
+    for (const auto& of_selection : clusters_) all += static_cast<std::size_t>(of_selection.tokens) * sizeof(index_t);
+    if (has_far_field(options_))
+      for (const auto& head : heads_) all += head.leaves.bytes() + head.chains.bytes();
+    return all;
+  }
+
+ private:
+  friend class attention<Scalar, B>;
+  using element   = kernel::operand_of<Scalar, B>;
+  using head_state = kernel::kv_head_state<B, element>;
+
+  static bool has_far_field(const attention_options& options) noexcept {
+    return options.keys == key_set::near_and_far && options.open != opening::all;
+  }
+
+  /// Tokens whose clusters are known.
+  index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
+
+  static index_t last_edge(const attention_options& options, index_t tokens) noexcept {
+    return edge_of((tokens - 1) / options.chunk * options.chunk, options);
+  }
+
+  /// Whether `count` more tokens may follow.
+  template <class KV>
+  status check(const attention_options& options, const KV& kv, index_t count,
+               std::span<const representatives> selections) const noexcept {
+    if (begun_ && !(options == options_))
+      return {status::unsupported, "state belongs to attention with other options"};
+    if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
+      return {status::invalid_shape, "state belongs to keys and values of another shape"};
+    if (kv.tokens() - tokens_ < count)
+      return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
+    const index_t edge = last_edge(options, tokens_ + count);
+    if (!has_far_field(options) || edge <= selected()) return status::ok;
+    if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
+      return detail::illegal("selections has neither one nor one for each KV head");
+    if (selected() > 0 && selections.size() != clusters_.size())
+      return detail::illegal("selections has another number than before");
+    for (std::size_t s = 0; s < selections.size(); ++s) {
+      const representatives& selection = selections[s];
+      if (selection.tokens() < edge) return detail::illegal("selections has one that ends before the last chunk's edge");
+      if (const status answer = cascada::check(selection, selection.tokens()); answer != status::ok) return answer;
+    }
+    return status::ok;
+  }
+
+  /// Memory for a call whose last token is T - 1, and the clusters up to its last edge.
+  template <class Sequence, class Workspace>
+  void prepare(const attention_options& options, const Sequence& sequence, std::span<const representatives> selections,
+               Workspace& space, const B& where) {
+    const index_t T = sequence.tokens, edge = last_edge(options, T);
+    const bool    far  = has_far_field(options);
+    const index_t room = T <= room_ ? room_ : std::max({T, wanted_, room_ + room_ / 2});
+    kernel::prepare_workers(sequence, options, room, space, where);
+    const auto shape = kernel::shape_of_leaves(sequence, options);
+    if (far) make_room(options, shape, sequence.kv.kv_heads(), room);
+    if (far && edge > selected()) {
+      clusters_.resize(selections.size());
+      for (auto& of_selection : clusters_) of_selection.slots.grow(room, of_selection.tokens);
+    }
+    // From here on, nothing fails.
+    room_ = room;
+    if (!begun_) begin(options, sequence, shape);
+    if (!far) return;
+    for (std::size_t s = 0; s < clusters_.size() && edge > clusters_[s].tokens; ++s)
+      clusters_[s].extend(selections[s], edge);
+    for (std::size_t h = 0; h < heads_.size() && !clusters_.empty(); ++h) {
+      const auto& own = clusters_[clusters_.size() == 1 ? 0 : h];
+      heads_[h].lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
+      heads_[h].chains.add_clusters(own.count);
+    }
+    for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
+    space.in_use = heads_.data();
+  }
+
+  /// Memory for `room` tokens. What there is stays, unless the state has not begun.
+  void make_room(const attention_options& options, const kernel::leaf_shape& shape, index_t kv_heads, index_t room) {
+    if (!begun_) heads_.resize(static_cast<std::size_t>(kv_heads));
+    for (auto& head : heads_) {
+      if (!begun_) {
+        head.chains.reserve(room, shape.key_dim);
+        head.leaves.reserve(room, shape.key_dim, shape.value_dim, shape.moments);
+        head.asked.clear();
+      } else if (room > room_) {
+        head.chains.grow(room);
+        head.leaves.grow(room);
+      }
+      head.asked.grow(room, options.open == opening::by_mass ? options.tile : 0);
+    }
+  }
+
+  template <class Sequence>
+  void begin(const attention_options& options, const Sequence& sequence, const kernel::leaf_shape& shape) noexcept {
+    options_  = options;
+    kv_heads_ = sequence.kv.kv_heads(), key_dim_ = sequence.q.dim, value_dim_ = sequence.kv.value_dim();
+    begun_    = true;
+    if (has_far_field(options))
+      for (auto& head : heads_) begin_leaves(head, shape);
+  }
+
+  /// No leaves yet.
+  void begin_leaves(head_state& head, const kernel::leaf_shape& shape) noexcept {
+    head.chains.clear(shape.key_dim, options_.leaf_threshold, shape.sinks);
+    head.leaves.clear(shape, room_);
+  }
+
+  void finish(index_t tokens) noexcept { tokens_ = tokens; }
+
+  void swap(attention_state& other) noexcept {
+    const attention_options mine = options_;  // no std::swap, which unoptimised objects would share
+    options_ = other.options_, other.options_ = mine;
+    std::swap(tokens_, other.tokens_), std::swap(room_, other.room_), std::swap(wanted_, other.wanted_);
+    std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
+    std::swap(value_dim_, other.value_dim_), std::swap(begun_, other.begun_);
+    heads_.swap(other.heads_), clusters_.swap(other.clusters_);
+  }
+
+  attention_options                        options_ = {};
+  index_t                                  tokens_  = 0, room_ = 0, wanted_ = 0;
+  index_t                                  kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0;
+  std::vector<head_state>                  heads_;
+  std::vector<kernel::growing_clusters<B>> clusters_ = {};  // one, or one per KV head
+  bool                                     begun_    = false;
+};
+
+}  // namespace cascada::inline CASCADA_ABI

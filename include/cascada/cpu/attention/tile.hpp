@@ -1,0 +1,190 @@
+#pragma once
+// Softmax attention of a few query rows over blocks of keys: the one kernel behind every mode.
+//
+//   scores [rows, n]   = bias + queries [rows, d] x keys [d, n]        score_tile
+//   weights            = 2^(scores - running maximum)                  absorb_scores
+//   values [rows, d_v] = values x old / new + weights x V [n, d_v]     value_tile
+//
+// Logits are in base 2: queries carry scale x log2 e, and a cluster's bias is log2 of its size. A row's result is a
+// chain of operations over its keys in order, cut into blocks from its first key; which rows share a tile, and on which
+// thread, changes no bit of it. What a lane of an operand holds, a float or a pair of bfloat16, is the parameter E;
+// with pairs, the softmax is that of pair_tile.hpp.
+
+#include <cstdint>
+#include <limits>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/rows.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/simd.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
+template <cpu_backend B, class E, index_t Rows, index_t Vectors>
+CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const float* panels, index_t first,
+                                const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
+  const float* keys = panels + panel_offset<B>(first, key_lanes);
+  vec<B>       sum[Rows][Vectors];
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v)
+      sum[i][v] = bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
+  for (index_t k = 0; k < key_lanes; ++k) {
+    vec<B> key[Vectors];
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v)
+      key[v] = vec<B>::load(keys + std::int64_t{k} * block_keys<B> + v * vec<B>::width);
+#pragma GCC unroll 8
+    for (index_t i = 0; i < Rows; ++i) {
+      const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
+#pragma GCC unroll 4
+      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = add_products<E>(element, key[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v) sum[i][v].store(scores + i * score_stride + first + v * vec<B>::width);
+}
+
+/// scores [Rows, count] = bias + queries x keys; scores are written up to whole vectors.
+template <cpu_backend B, class E, index_t Rows>
+void score_tile(const float* queries, index_t key_lanes, const key_block& block, index_t count,
+                const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
+  constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
+  index_t           first = 0;
+  for (; first + strip <= count; first += strip)
+    score_strip<B, E, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+  for (; first < count; first += vec<B>::width)
+    score_strip<B, E, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+}
+
+/// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys. A
+/// row's bias may lie where its scores go.
+template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows>
+void score_biased_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
+                       const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
+  if constexpr (Rows > 1)
+    if (rows < Rows)
+      return score_biased_rows<B, E, Rows - 1>(tile, row, rows, block, count, bias, scores, score_stride);
+  score_tile<B, E, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count, bias, scores,
+                         score_stride);
+}
+
+/// The same with the block's bias, of floats.
+template <cpu_backend B, class E>
+void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
+                float* scores, std::int64_t score_stride) noexcept {
+  const float* bias[attention_tuning<B>.rows];
+  for (index_t i = 0; i < rows; ++i) bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
+  score_biased_rows(tile, row, rows, block, count, bias, scores, score_stride);
+}
+
+/// values [Rows, Vectors] = values x factor + weights [Rows, begin .. end) x V [begin .. end, Vectors], columns from
+/// `first`, in lanes. V has the stride of the values.
+template <cpu_backend B, class E, index_t Rows, index_t Vectors>
+CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, const float* rows_of_v, index_t begin,
+                               index_t end, const float* factors, float* values, std::int64_t value_stride,
+                               index_t first) noexcept {
+  values += first;
+  vec<B> sum[Rows][Vectors];
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v)
+      sum[i][v] = vec<B>::load(values + i * value_stride + v * vec<B>::width) * vec<B>::broadcast(factors[i]);
+  for (index_t j = begin; j < end; ++j) {
+    const float* row = rows_of_v + j * value_stride + first;
+    vec<B>       value[Vectors];
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v) value[v] = vec<B>::load(row + v * vec<B>::width);
+#pragma GCC unroll 8
+    for (index_t i = 0; i < Rows; ++i) {
+      const auto weight = vec<B>::broadcast(weights[i * weight_stride + j]);
+#pragma GCC unroll 4
+      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = add_products<E>(weight, value[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v) sum[i][v].store(values + i * value_stride + v * vec<B>::width);
+}
+
+/// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block.
+template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows>
+void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const float* weights,
+                std::int64_t weight_stride, const float* rows_of_v, index_t begin, index_t end,
+                const float* factors) noexcept {
+  if constexpr (Rows > 1)
+    if (rows < Rows)
+      return value_rows<B, E, Rows - 1>(tile, row, rows, weights, weight_stride, rows_of_v, begin, end, factors);
+  constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
+  float*            values = tile.values_of(row);
+  index_t           c      = 0;
+  for (; c + strip <= tile.value_stride; c += strip)
+    value_tile<B, E, Rows, vectors>(weights, weight_stride, rows_of_v, begin, end, factors, values, tile.value_stride,
+                                    c);
+  for (; c < tile.value_stride; c += vec<B>::width)
+    value_tile<B, E, Rows, 1>(weights, weight_stride, rows_of_v, begin, end, factors, values, tile.value_stride, c);
+}
+
+/// Turns a row's first `count` scores into weights and takes them into its softmax. Returns the factor by which
+/// everything before shrinks. A NaN score makes its weight, so the whole row, NaN.
+template <cpu_backend B>
+CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum, float* sums) noexcept {
+  constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
+  const index_t     padded = whole_vectors<B>(count);
+  for (index_t j = count; j < padded; ++j) scores[j] = -std::numeric_limits<float>::infinity();
+  const auto before      = vec<B>::broadcast(maximum);
+  vec<B>     top[chains] = {before, before, before, before};
+  index_t    j           = 0;
+  for (; j + chains * width <= padded; j += chains * width)
+    for (index_t c = 0; c < chains; ++c) top[c] = max(top[c], vec<B>::load(scores + j + c * width));
+  for (; j < padded; j += width) top[0] = max(top[0], vec<B>::load(scores + j));
+  const auto highest = max(max(top[0], top[1]), max(top[2], top[3]));
+  if (bits_less(before, highest) != 0) maximum = reduce_max(highest);  // seldom, after the first keys
+  const auto now   = vec<B>::broadcast(maximum);
+  auto       total = vec<B>::zero();
+  for (j = 0; j < padded; j += width) {
+    const vec<B> weight = exp2(vec<B>::load(scores + j) - now);
+    weight.store(scores + j);
+    total = total + weight;
+  }
+  const vec<B> shrink = exp2(before - now);
+  multiply_add(vec<B>::load(sums), shrink, total).store(sums);
+  float lanes[width];
+  shrink.store(lanes);
+  return lanes[0];
+}
+
+/// Takes a block of keys into every row of the tile. `scores` is room for [attention_tuning.rows, step_keys].
+template <cpu_backend B>
+void attend_block(const query_rows<B>& tile, const key_block& block, float* scores) noexcept {
+  constexpr index_t step    = attention_tuning<B>.rows;
+  const auto        visible = [&](index_t row) { return block.visible(row / tile.group); };
+  for (index_t row = 0; row < tile.rows; row += step) {
+    const index_t rows  = tile.rows - row < step ? tile.rows - row : step;
+    const index_t least = visible(row), most = visible(row + rows - 1);
+    if (most == 0) continue;
+    score_rows(tile, row, rows, block, most, scores, step_keys<B>);
+    float   factors[step];
+    index_t seen[step];
+    for (index_t i = 0; i < rows; ++i) {
+      seen[i]    = visible(row + i);
+      factors[i] = seen[i] == 0 ? 1.0f
+                                : absorb_scores<B>(scores + i * step_keys<B>, seen[i], tile.maxima[row + i],
+                                                   tile.sums + (row + i) * vec<B>::width);
+    }
+    value_rows(tile, row, rows, scores, step_keys<B>, block.values, 0, least, factors);
+    const float same = 1.0f;
+    for (index_t i = 0; i < rows; ++i)
+      if (seen[i] > least)
+        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, block.values, least, seen[i],
+                                &same);
+  }
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -1,0 +1,119 @@
+#pragma once
+// Pairs of bfloat16: what one lane of a bfloat16 product instruction takes.
+//
+// A lane is 32 bits, a float or a pair, so operands of both kinds lie in buffers of floats, and kernels that only
+// multiply and add are one source: E, float or bf16_pair, says what a lane holds.
+
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/base/simd.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/scalar.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// The first in the lower half.
+struct bf16_pair {
+  bfloat16 first, second;
+};
+
+/// Whether the target multiplies pairs: AVX512_BF16, and AVX512DQ for the softmax around the products.
+template <cpu_backend B>
+inline constexpr bool multiplies_pairs = contains(B::instructions, isa::avx512f | isa::avx512dq | isa::avx512_bf16);
+
+/// What attention over rows of a type multiplies.
+template <row_scalar Scalar, cpu_backend B>
+using operand_of = std::conditional_t<std::same_as<Scalar, bfloat16> && multiplies_pairs<B>, bf16_pair, float>;
+
+template <class E>
+inline constexpr index_t elements_per_lane = sizeof(E) / sizeof(E::first);
+template <>
+inline constexpr index_t elements_per_lane<float> = 1;
+
+/// Lanes of a key of `dim` elements: of pairs, whole vectors, zero beyond `dim`.
+template <cpu_backend B, class E>
+CASCADA_INLINE index_t lanes_of(index_t dim) noexcept {
+  constexpr index_t elements = vec<B>::width * elements_per_lane<E>;
+  return std::same_as<E, float> ? dim : (dim + elements - 1) / elements * vec<B>::width;
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+template <cpu_backend B>
+CASCADA_INLINE vec<B> add_pair_products(vec<B> a, vec<B> b, vec<B> c) noexcept {
+  return {_mm512_dpbf16_ps(c.value, reinterpret_cast<__m512bh>(a.value), reinterpret_cast<__m512bh>(b.value))};
+}
+#endif
+
+/// a x b + c: in lanes of floats a product, in lanes of pairs two, exact before they are added. Subnormal pairs, and
+/// subnormal sums of theirs, count as zero.
+template <class E, cpu_backend B>
+CASCADA_INLINE vec<B> add_products(vec<B> a, vec<B> b, vec<B> c) noexcept {
+  if constexpr (std::same_as<E, float>) {
+    return multiply_add(a, b, c);
+  } else {
+    return add_pair_products(a, b, c);
+  }
+}
+
+/// Lanes [first, first + width) of a row: floats, or pairs of elements, zero from element `dim` and without a row.
+template <cpu_backend B, class E, row_scalar Scalar>
+CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe_unused]] index_t dim) noexcept {
+  constexpr index_t width = vec<B>::width;
+  float             lanes[extent(width)];
+  if constexpr (std::same_as<E, float>) {
+    if (row.step == 1) return load_floats<B>(row.data + first);
+    for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
+  } else {
+    // A vector load may alias anything.
+    if (row.step == 1 && 2 * (first + width) <= dim)
+      return vec<B>::load(reinterpret_cast<const float*>(row.data + 2 * first));
+    bfloat16 elements[extent(2 * width)] = {};
+    for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
+    std::memcpy(lanes, elements, sizeof lanes);
+  }
+  return vec<B>::load(lanes);
+}
+
+/// Writes a vector as elements of a row, rounded as from_float does.
+template <cpu_backend B, row_scalar Out>
+CASCADA_INLINE void store_elements(vec<B> value, Out* to) noexcept {
+  if constexpr (std::same_as<Out, float>) {
+    value.store(to);
+  } else if constexpr (std::same_as<Out, bfloat16>) {
+    using words = integers<B, std::uint32_t>;
+    float lanes[vec<B>::width];
+    value.store(lanes);
+    const auto bits    = words::load(lanes);
+    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
+    const auto halves = (bits & 0x7fff'ffffu) > 0x7f80'0000u ? quiet : rounded;
+    const auto stored = __builtin_convertvector(halves, typename integers<B, std::uint16_t>::lanes);
+    std::memcpy(static_cast<void*>(to), &stored, sizeof stored);
+  } else {
+    float lanes[vec<B>::width];
+    value.store(lanes);
+    for (index_t lane = 0; lane < vec<B>::width; ++lane) to[lane] = from_float<Out>(lanes[lane]);
+  }
+}
+
+/// Element k of lanes.
+template <class E>
+CASCADA_INLINE float element_of(const float* lanes, std::int64_t k) noexcept {
+  if constexpr (std::same_as<E, float>) {
+    return lanes[k];
+  } else {
+    bfloat16 value;
+    std::memcpy(&value, reinterpret_cast<const char*>(lanes) + k * std::int64_t{sizeof value}, sizeof value);
+    return to_float(value);
+  }
+}
+
+/// Writes one element of lanes.
+CASCADA_INLINE void set_element(float* lanes, std::int64_t element, bfloat16 value) noexcept {
+  std::memcpy(reinterpret_cast<char*>(lanes) + element * std::int64_t{sizeof value}, &value, sizeof value);
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -1,0 +1,75 @@
+#pragma once
+// Workspace of the CPU stages: memory that is made once for a shape and kept.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "cascada/backend.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Growable array of plain values on a cache-line boundary; contents are undefined until written. Empty once moved
+/// from, and after memory ran out. Its parameter B keeps differently compiled instances apart.
+template <class Value, cpu_backend B>
+class buffer {
+  static_assert(std::is_trivially_copyable_v<Value>, "a workspace holds plain values");
+
+ public:
+  buffer() = default;
+  ~buffer() { release(); }
+
+  buffer(buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)) {}
+  buffer& operator=(buffer&& other) noexcept {
+    buffer taken(std::move(other));
+    std::swap(data_, taken.data_), std::swap(capacity_, taken.capacity_);
+    return *this;
+  }
+  buffer(const buffer& other) : buffer() {
+    reserve(other.capacity_);
+    if (capacity_ > 0) std::memcpy(data_, other.data_, static_cast<std::size_t>(capacity_) * sizeof(Value));
+  }
+  buffer& operator=(const buffer& other) { return *this = buffer(other); }
+
+  /// Room for `count` values. Never shrinks; growing forgets the contents.
+  void reserve(std::int64_t count) {
+    if (count <= capacity_) return;
+    release();
+    data_     = static_cast<Value*>(::operator new(static_cast<std::size_t>(count) * sizeof(Value), alignment));
+    capacity_ = count;
+  }
+
+  /// Room for `count` values; the first `used` stay, also if memory runs out.
+  void grow(std::int64_t count, std::int64_t used) {
+    if (count <= capacity_) return;
+    buffer larger;
+    larger.reserve(count);
+    if (used > capacity_) used = capacity_;
+    if (used > 0) std::memcpy(larger.data_, data_, static_cast<std::size_t>(used) * sizeof(Value));
+    *this = std::move(larger);
+  }
+
+  CASCADA_INLINE Value*       data() noexcept { return data_; }
+  CASCADA_INLINE const Value* data() const noexcept { return data_; }
+  CASCADA_INLINE std::int64_t capacity() const noexcept { return capacity_; }
+  CASCADA_INLINE Value&       operator[](std::int64_t i) noexcept { return data_[i]; }
+  CASCADA_INLINE const Value& operator[](std::int64_t i) const noexcept { return data_[i]; }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+
+  void release() noexcept {
+    if (data_) ::operator delete(data_, alignment);
+    data_     = nullptr;
+    capacity_ = 0;
+  }
+
+  Value*       data_     = nullptr;
+  std::int64_t capacity_ = 0;
+};
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

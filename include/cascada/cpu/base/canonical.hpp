@@ -1,0 +1,122 @@
+#pragma once
+// The canonical product of two rows, their norms, and the verdict that every path, block shape and thread count gives.
+//
+// The product of a pair is the chain s = fma(x_i[k], x_j[k], s), k ascending, in float. A vector lane that holds one
+// accumulator per pair and walks k in order is that chain bit for bit, so tiles of any shape agree (gram/panels.hpp).
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/base/simd.hpp"
+#include "cascada/scalar.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Hides a value's origin from the compiler, so that -ffast-math cannot regroup (tau n_i) n_j.
+template <cpu_backend B>
+CASCADA_INLINE float opaque(float value) noexcept {
+  asm("" : "+m"(value));
+  return value;
+}
+
+/// `width` elements of a row as floats.
+template <cpu_backend B, row_scalar Scalar>
+CASCADA_INLINE vec<B> load_row(const Scalar* from) noexcept {
+  if constexpr (std::same_as<Scalar, float>) {
+    return vec<B>::load(from);
+  } else {
+    float widened[vec<B>::width];
+    for (index_t lane = 0; lane < vec<B>::width; ++lane) widened[lane] = to_float(from[lane]);
+    return vec<B>::load(widened);
+  }
+}
+
+/// The canonical products of as many rows as a vector has lanes, each with itself. Squares of elements are transposed,
+/// so that a lane walks along its row; a chain alone would wait for every sum. `ahead`: where the rows read next lie.
+/// Flat, as transpositions are elsewhere: g++ would pass Eigen's registers through memory.
+template <cpu_backend B, row_scalar Scalar>
+[[gnu::flatten]] void squares(const Scalar* const* rows, std::int64_t ahead, index_t cols, float* products) noexcept {
+  constexpr index_t lanes = vec<B>::width;
+  auto              sum   = vec<B>::zero();
+  index_t           k     = 0;
+  for (; B::has_fma && k + lanes <= cols; k += lanes) {
+    vec<B> elements[extent(lanes)];
+    for (index_t lane = 0; lane < lanes; ++lane) {
+      __builtin_prefetch(rows[lane] + ahead + k);
+      elements[lane] = load_row<B>(rows[lane] + k);
+    }
+    transpose(elements);
+    for (index_t step = 0; step < lanes; ++step) sum = multiply_add(elements[step], elements[step], sum);
+  }
+  sum.store(products);
+  for (index_t lane = 0; lane < lanes; ++lane)
+    for (index_t rest = k; rest < cols; ++rest)
+      products[lane] = std::fma(to_float(rows[lane][rest]), to_float(rows[lane][rest]), products[lane]);
+}
+
+/// The canonical product of one pair.
+template <cpu_backend B, row_scalar Scalar>
+CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {
+  float sum = 0;
+  for (index_t k = 0; k < cols; ++k) sum = std::fma(to_float(a[k]), to_float(b[k]), sum);
+  return sum;
+}
+
+/// Stand for the norm n of a zero row, and for tau n, so that the verdict needs to know nothing of it. Its product with
+/// a row of norm m is below 2^-29 m in size; what that is compared with is 2^63 m, or tau m 2^64 with tau at least
+/// 2^-90, so it covers nothing and nothing covers it. No other row has such a norm: the largest is 2^64 (1 - 2^-24),
+/// and so neither these products overflow, nor those of zero rows with each other.
+inline constexpr float zero_row_norm = 0x1p64f, zero_row_scaled_norm = 0x1p63f;
+
+/// Norm of a row whose product with itself is `square`, which is finite: the largest float with norm^2 <= square, so
+/// that a row covers its duplicates even at tau = 1. In double the square of a float is exact, so neither the accuracy
+/// of sqrt nor -ffast-math matters.
+///
+/// A zero row (square < 2^-60) gets zero_row_norm.
+template <cpu_backend B>
+CASCADA_INLINE float norm_of(float square) noexcept {
+  if (square < 0x1p-60f) return zero_row_norm;
+  const auto fits = [&](float norm) {
+    return static_cast<double>(norm) * static_cast<double>(norm) <= static_cast<double>(square);
+  };
+  const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
+  auto       norm = static_cast<float>(std::sqrt(static_cast<double>(square)));
+  while (!fits(norm)) norm = step(norm, -1);
+  while (fits(step(norm, 1))) norm = step(norm, 1);
+  return norm;
+}
+
+/// False for NaN and infinity, by bits: -ffast-math deletes std::isfinite.
+template <cpu_backend B>
+CASCADA_INLINE bool is_finite(float value) noexcept {
+  return (std::bit_cast<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
+}
+
+/// The verdict: a token covers a later one iff their product is positive and at least (tau n_i) n_j.
+template <cpu_backend B>
+CASCADA_INLINE bool covers(float product, float scaled_norm, float norm) noexcept {
+  return product > 0 && product >= scaled_norm * norm;
+}
+
+/// How far a product that was summed in any order, with FMA or without, may lie from the canonical one, in units of
+/// n_i n_j: the margin outside of which it gives the verdict.
+///
+/// With u = 2^-24 and S = sum |x_i[k] x_j[k]| <= |x_i| |x_j|: whatever the order, a term passes through at most d
+/// roundings, and one more where products are rounded before they are added, so the sum lies within (d + 1) u S of the
+/// exact product, to first order, and the chain within d u S. |x_i| exceeds n_i by a factor of at most
+/// 1 + (d + 2) u / 2. Comparing adds a few u. Together below (2 d + 40) u with much to spare; twice that covers the
+/// higher orders while d < 2^20, and what is lost where results fall below the normal range, because norms are at least
+/// 2^-30: d results of at most 2^-126 each are below d 2^-66 n_i n_j, also where such results become zero. From
+/// d = 2^20 on the margin decides nothing: no sum is as far from tau n_i n_j as 4 n_i n_j.
+template <cpu_backend B>
+CASCADA_INLINE float sum_margin(index_t cols) noexcept {
+  return cols < (1 << 20) ? static_cast<float>(cols + 20) * 0x1p-22f : 4.0f;
+}
+
+/// Beyond this norm, sums of a product's terms might overflow before they cancel: only the chain decides. Nor are zero
+/// rows estimated.
+inline constexpr float largest_estimated_norm = 0x1p62f;
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

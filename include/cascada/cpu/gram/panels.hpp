@@ -1,0 +1,243 @@
+#pragma once
+// Tiles: rows against panels of packed columns, the products of many pairs at once.
+//
+// A panel is a few strips of columns side by side, starting at any strip. A tile walks along k in blocks, so that a
+// panel's block stays in the nearest cache while all rows pass; between two blocks its sums are in memory, as they
+// were.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/simd.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Rows per tile, and strips per panel: accumulators fill the register file and leave room for the operands.
+struct gram_shape {
+  index_t rows   = 6;
+  index_t strips = 2;
+};
+
+template <cpu_backend B>
+inline constexpr gram_shape gram_tuning = contains(B::instructions, isa::avx512f) ? gram_shape{8, 3} : gram_shape{};
+
+/// Columns of a strip.
+template <cpu_backend B>
+inline constexpr index_t strip_width = vec<B>::width;
+
+/// Columns of the widest panel.
+template <cpu_backend B>
+inline constexpr index_t panel_width = strip_width<B>* gram_tuning<B>.strips;
+
+/// Steps of k in a block for `count` rows: of the widest panel, 28 KiB. Where the rows exceed half of an L2 cache of
+/// 2 MiB, four times that: they come from afar, and in longer runs faster.
+template <cpu_backend B>
+CASCADA_INLINE constexpr index_t block_depth(index_t count, index_t depth) noexcept {
+  constexpr index_t near = (28 << 10) / (4 * panel_width<B>) / 16 * 16;
+  return std::int64_t{count} * depth * 4 > (1 << 20) ? 4 * near : near;
+}
+
+/// Strips of the next panel where `left` are to come: no single one is left over for the last.
+CASCADA_INLINE constexpr index_t next_strips(index_t most, index_t left) noexcept {
+  return left == most + 1 && most > 2 ? most - 1 : std::min(most, left);
+}
+
+/// What estimates of a token's products decide. The product with a column of norm n_j and spread w_j is below the
+/// threshold where its estimate is below low n_j - spread w_j, and above it where it exceeds high n_j + spread w_j.
+template <cpu_backend B>
+struct product_bounds {
+  float low = 0, high = 0, spread = 0;
+};
+
+/// Norms and spreads of a panel's columns.
+struct column_bounds {
+  const float* norms;
+  const float* spreads;
+};
+
+/// One row's products with the columns of a panel of `strips` strips.
+template <cpu_backend B>
+struct tile_row {
+  const float* products;
+  index_t      strips;
+
+  /// Columns whose product is at least `scale` times their norm, as bits: the verdict of canonical products (but that a
+  /// product of zero is not told apart from a threshold that underflowed to zero).
+  CASCADA_INLINE std::uint64_t reached(float scale, const float* norms) const noexcept {
+    return bits([&](index_t c, vec<B> product) {
+      return bits_less_equal(vec<B>::broadcast(scale) * vec<B>::load(norms + c), product);
+    });
+  }
+
+  /// Columns that may cover the row, and those that surely do.
+  CASCADA_INLINE std::uint64_t open(const product_bounds<B>& row, column_bounds columns) const noexcept {
+    return bits(
+        [&](index_t c, vec<B> product) { return bits_less_equal(edge(row.low, -row.spread, columns, c), product); });
+  }
+  CASCADA_INLINE std::uint64_t sure(const product_bounds<B>& row, column_bounds columns) const noexcept {
+    return bits([&](index_t c, vec<B> product) { return bits_less(edge(row.high, row.spread, columns, c), product); });
+  }
+
+ private:
+  template <class Compare>
+  CASCADA_INLINE std::uint64_t bits(const Compare& compare) const noexcept {
+    std::uint64_t all = 0;
+    for (index_t c = 0; c < strips * strip_width<B>; c += strip_width<B>)
+      all |= std::uint64_t{compare(c, vec<B>::load(products + c))} << c;
+    return all;
+  }
+
+  CASCADA_INLINE static vec<B> edge(float scale, float spread, column_bounds columns, index_t c) noexcept {
+    return multiply_add(vec<B>::broadcast(spread), vec<B>::load(columns.spreads + c),
+                        vec<B>::broadcast(scale) * vec<B>::load(columns.norms + c));
+  }
+};
+
+/// Rows as columns, in the order they were appended, in strips [depth, strip_width], depth-major: of 32-bit elements,
+/// floats or the bits of something else. Unused columns of the last strip are zero.
+template <cpu_backend B>
+class packed_rows {
+ public:
+  void reserve(index_t rows, index_t depth) {
+    const std::int64_t columns = (std::int64_t{rows} + lanes - 1) / lanes * lanes;
+    data_.reserve(columns * depth);
+    norms_.reserve(columns);
+    spreads_.reserve(columns);
+  }
+
+  void clear(index_t depth) noexcept {
+    count_ = 0;
+    depth_ = depth;
+  }
+
+  /// Packs rows. Squares of elements are transposed in registers.
+  void append(const float* const* rows, const float* norms, const float* spreads, index_t count) noexcept {
+    for (index_t i = 0; i < count;) {
+      const index_t column = count_ % lanes, taken = std::min(count - i, lanes - column);
+      float*        strip = data_.data() + std::int64_t{count_ / lanes} * lanes * depth_;
+      if (column == 0) {
+        std::fill_n(norms_.data() + count_, lanes, 0.0f);
+        std::fill_n(spreads_.data() + count_, lanes, 0.0f);
+        transpose_into<true>(strip, 0, rows + i, taken);
+      } else {
+        transpose_into<false>(strip, column, rows + i, taken);
+      }
+      std::copy_n(norms + i, taken, norms_.data() + count_);
+      std::copy_n(spreads + i, taken, spreads_.data() + count_);
+      count_ += taken;
+      i += taken;
+    }
+  }
+
+  CASCADA_INLINE index_t      count() const noexcept { return count_; }
+  CASCADA_INLINE index_t      depth() const noexcept { return depth_; }
+  CASCADA_INLINE index_t      strips() const noexcept { return (count_ + lanes - 1) / lanes; }
+  CASCADA_INLINE const float* strip(index_t s) const noexcept {
+    return data_.data() + std::int64_t{s} * lanes * depth_;
+  }
+
+  CASCADA_INLINE column_bounds bounds(index_t s) const noexcept {
+    return {norms_.data() + s * lanes, spreads_.data() + s * lanes};
+  }
+
+ private:
+  static constexpr index_t lanes = strip_width<B>;
+
+  /// Rows become the columns of a strip from `column` on: of one that is new, or zero there.
+  template <bool New>
+  [[gnu::flatten]] void transpose_into(float* strip, index_t column, const float* const* rows, index_t count) noexcept {
+    using words = integers<B, std::uint32_t>;
+    index_t k   = 0;
+    for (; k + lanes <= depth_; k += lanes) {
+      vec<B> tile[extent(lanes)];
+      for (index_t lane = 0; lane < lanes; ++lane)
+        tile[lane] = lane >= column && lane < column + count ? vec<B>::load(rows[lane - column] + k) : vec<B>::zero();
+      transpose(tile);
+      for (index_t lane = 0; lane < lanes; ++lane) {
+        float* line = strip + std::int64_t{k + lane} * lanes;
+        if constexpr (!New) {
+          const auto both = words::load(line) | words::load(&tile[lane]);
+          std::memcpy(&tile[lane], &both, sizeof both);
+        }
+        tile[lane].store(line);
+      }
+    }
+    for (; k < depth_; ++k) {
+      float* line = strip + std::int64_t{k} * lanes;
+      if constexpr (New) std::fill_n(line, lanes, 0.0f);
+      for (index_t i = 0; i < count; ++i) line[column + i] = rows[i][k];
+    }
+  }
+
+  buffer<float, B> data_, norms_, spreads_;
+  index_t          count_ = 0;
+  index_t          depth_ = 0;
+};
+
+/// Steps [first, last) of the products of `Rows` rows with the columns of `Strips` strips, `depth` lanes of E each:
+/// sums [Rows, panel_width] start at zero where `first` is 0, and go on from where they are else. Of floats, all steps
+/// in turn are the canonical chain where the target has FMA, and within sum_margin of it elsewhere.
+template <cpu_backend B, class E, index_t Rows, index_t Strips>
+void gram_tile(const float* const* rows, const float* panel, index_t depth, index_t first, index_t last,
+               float* sums) noexcept {
+  constexpr index_t  width = strip_width<B>, stride = panel_width<B>;
+  const std::int64_t strip = std::int64_t{depth} * width;
+  const float*       row[extent(Rows)];
+  vec<B>             sum[extent(Rows)][extent(Strips)];
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i) {
+    row[i] = rows[i];
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Strips; ++v)
+      sum[i][v] = first == 0 ? vec<B>::zero() : vec<B>::load(sums + i * stride + v * width);
+  }
+  panel += std::int64_t{first} * width;
+#pragma GCC unroll 2
+  for (index_t k = first; k < last; ++k, panel += width) {
+    vec<B> column[extent(Strips)];
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Strips; ++v) column[v] = vec<B>::load(panel + v * strip);
+#pragma GCC unroll 8
+    for (index_t i = 0; i < Rows; ++i) {
+      const auto element = vec<B>::broadcast(row[i][k]);
+#pragma GCC unroll 4
+      for (index_t v = 0; v < Strips; ++v) sum[i][v] = add_products<E>(element, column[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Rows; ++i)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Strips; ++v) sum[i][v].store(sums + i * stride + v * width);
+}
+
+/// gram_tile for `count` rows and `strips` strips, from 1 to what gram_tuning has.
+template <cpu_backend B, class E, index_t Rows = gram_tuning<B>.rows, index_t Strips = gram_tuning<B>.strips>
+void gram_tile_of(index_t count, index_t strips, const float* const* rows, const float* panel, index_t depth,
+                  index_t first, index_t last, float* sums) noexcept {
+  if constexpr (Strips > 1)
+    if (strips < Strips)
+      return gram_tile_of<B, E, Rows, Strips - 1>(count, strips, rows, panel, depth, first, last, sums);
+  if constexpr (Rows > 1)
+    if (count < Rows) return gram_tile_of<B, E, Rows - 1, Strips>(count, strips, rows, panel, depth, first, last, sums);
+  gram_tile<B, E, Rows, Strips>(rows, panel, depth, first, last, sums);
+}
+
+/// Products of `count` rows with `strips` strips, [count, panel_width].
+template <cpu_backend B, class E>
+void multiply_rows(index_t count, index_t strips, const float* const* rows, const float* panel, index_t depth,
+                   float* products) noexcept {
+  constexpr index_t height = gram_tuning<B>.rows;
+  const index_t     most = block_depth<B>(count, depth), blocks = (depth + most - 1) / most;
+  for (index_t block = 0; block < blocks; ++block) {
+    const auto first = static_cast<index_t>(std::int64_t{depth} * block / blocks),
+               last  = static_cast<index_t>(std::int64_t{depth} * (block + 1) / blocks);
+    for (index_t i = 0; i < count; i += height)
+      gram_tile_of<B, E>(std::min(height, count - i), strips, rows + i, panel, depth, first, last,
+                         products + i * panel_width<B>);
+  }
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

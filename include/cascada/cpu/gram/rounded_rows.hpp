@@ -1,0 +1,75 @@
+#pragma once
+// Rows rounded to bfloat16 and held as pairs.
+//
+// A pair is two neighbours of a row in 32 bits, the earlier one in the lower half: what the instructions multiply at
+// once. Where a kernel wants columns, strips [pairs, 16] of packed_rows are what both take as their right operand: a
+// vector instruction one line of it with a broadcast pair, a matrix instruction 16 lines. Pairs travel as floats whose
+// bits they are; only loads, stores and shuffles touch them.
+
+#include <cstdint>
+
+#include "cascada/cpu/base/amx.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/gram/verdict.hpp"
+#include "cascada/cpu/gram/panels.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+template <cpu_backend B>
+inline constexpr bool has_bf16_tiles = contains(B::instructions, isa::amx_bf16) && multiplies_pairs<B>;
+
+/// Pairs of a row of `cols` elements, filled up with zeros to whole vectors of pairs: to whole tiles.
+template <cpu_backend B>
+CASCADA_INLINE constexpr index_t pairs_of(index_t cols) noexcept {
+  return (cols + 31) / 32 * 16;
+}
+
+#ifdef __AVX512BF16__
+
+/// Two vectors of floats as 16 pairs, rounded to nearest. What is below the normal range becomes zero, as the
+/// instructions take it.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> round_to_pairs(vec<B> first, vec<B> second) noexcept {
+  return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
+}
+
+// Again the undefined registers of g++ 12 (simd.hpp): here if somebody included its intrinsics first.
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+/// Rounds a row to pairs_of(cols) pairs and returns the sum of the squares of what rounding took away, as a float sum
+/// has it: in some order, less what squares lose below the normal range, at most cols 2^-149.
+template <cpu_backend B, row_scalar Scalar>
+float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
+  const auto error = [](vec<B> x, __m256i rounded, vec<B> sum) {
+    const __m512i back = _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+    const vec<B>  lost = x - vec<B>{_mm512_castsi512_ps(back)};
+    return multiply_add(lost, lost, sum);
+  };
+  vec<B> sums[2] = {vec<B>::zero(), vec<B>::zero()};
+  for (index_t k = 0; k < cols; k += 32, pairs += 16) {
+    vec<B> x[2];
+    if (k + 32 <= cols) {
+      x[0] = load_row<B>(row + k), x[1] = load_row<B>(row + k + 16);
+    } else {
+      float rest[32] = {};
+      for (index_t c = k; c < cols; ++c) rest[c - k] = to_float(row[c]);
+      x[0] = vec<B>::load(rest), x[1] = vec<B>::load(rest + 16);
+    }
+    const vec<B> rounded = round_to_pairs(x[0], x[1]);
+    rounded.store(pairs);
+    const auto bits = _mm512_castps_si512(rounded.value);
+    sums[0]         = error(x[0], _mm512_castsi512_si256(bits), sums[0]);
+    sums[1]         = error(x[1], _mm512_extracti64x4_epi64(bits, 1), sums[1]);
+  }
+  return reduce_sum(sums[0] + sums[1]);
+}
+
+#pragma GCC diagnostic pop
+
+#endif
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

@@ -1,0 +1,123 @@
+#pragma once
+// Verdicts on pairs of tokens: estimates decide what lies outside a margin, the canonical product decides the rest.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/simd.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/status.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Token rows with their norms n_i and scaled norms tau n_i, all [T].
+template <row_scalar Scalar>
+struct gram_rows {
+  matrix_view<const Scalar> x            = {};
+  const float*              norms        = nullptr;
+  const float*              scaled_norms = nullptr;
+  float                     margin       = 0;  // sum_margin of x.cols
+};
+
+/// The product of a pair, in the order that is fastest for one pair.
+template <cpu_backend B, row_scalar Scalar>
+CASCADA_INLINE float any_order_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {
+  constexpr index_t chains = 4, width = vec<B>::width;  // a sum waits for the one before it, so several take turns
+  vec<B>            sums[chains] = {vec<B>::zero(), vec<B>::zero(), vec<B>::zero(), vec<B>::zero()};
+  index_t           k            = 0;
+  for (; k + chains * width <= cols; k += chains * width)
+#pragma GCC unroll 4
+    for (index_t c = 0; c < chains; ++c)
+      sums[c] = multiply_add(load_row<B>(a + k + c * width), load_row<B>(b + k + c * width), sums[c]);
+  for (; k + width <= cols; k += width) sums[0] = multiply_add(load_row<B>(a + k), load_row<B>(b + k), sums[0]);
+  float sum = reduce_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (; k < cols; ++k) sum += to_float(a[k]) * to_float(b[k]);
+  return sum;
+}
+
+/// A product, and whether it is the canonical one or one within the margin.
+template <cpu_backend B>
+struct pair_value {
+  float product   = 0;
+  bool  canonical = false;
+};
+
+/// The verdict on token i and the earlier token j, asked of this pair alone.
+template <cpu_backend B, row_scalar Scalar>
+bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value<B>& value) noexcept {
+  const float norm_i = rows.norms[i], norm_j = rows.norms[j];
+  if (norm_i == zero_row_norm || norm_j == zero_row_norm) return false;
+  if (norm_i <= largest_estimated_norm && norm_j <= largest_estimated_norm) {
+    value             = {any_order_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), false};
+    const float bound = rows.scaled_norms[i] * norm_j, slack = rows.margin * norm_i * norm_j;
+    if (value.product < bound - slack) return false;
+    if (value.product > bound + slack) return true;
+  }
+  value = {pair_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), true};
+  return covers<B>(value.product, rows.scaled_norms[i], norm_j);
+}
+
+/// The same, given the product as a tile has it: the canonical one where the target has FMA.
+template <cpu_backend B, row_scalar Scalar>
+CASCADA_INLINE bool tile_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, float product,
+                                pair_value<B>& value) noexcept {
+  value = {product, true};
+  if constexpr (B::has_fma) return covers<B>(product, rows.scaled_norms[i], rows.norms[j]);
+  // Most pairs are far from being covered.
+  const float norm_i = rows.norms[i], norm_j = rows.norms[j];
+  if (norm_i <= largest_estimated_norm && norm_j <= largest_estimated_norm)
+    if (product < rows.scaled_norms[i] * norm_j - rows.margin * norm_i * norm_j) return false;
+  return pair_covers<B>(rows, i, j, value);
+}
+
+/// Whether token i is nearer to token a than to token b, both of which cover it.
+template <cpu_backend B, row_scalar Scalar>
+bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& of_a, index_t b,
+            pair_value<B>& of_b) noexcept {
+  const auto norm_a = static_cast<double>(rows.norms[a]), norm_b = static_cast<double>(rows.norms[b]);
+  if (!of_a.canonical || !of_b.canonical) {
+    const double difference = static_cast<double>(of_a.product) * norm_b - static_cast<double>(of_b.product) * norm_a;
+    const double slack = 2.0 * static_cast<double>(rows.margin) * static_cast<double>(rows.norms[i]) * norm_a * norm_b;
+    if (difference > slack || difference < -slack) return difference > 0;
+    if (!of_a.canonical) of_a = {pair_product<B>(rows.x.row(i), rows.x.row(a), rows.x.cols), true};
+    if (!of_b.canonical) of_b = {pair_product<B>(rows.x.row(i), rows.x.row(b), rows.x.cols), true};
+  }
+  // Exact: in double, the product of two floats is not rounded.
+  return static_cast<double>(of_a.product) * norm_b > static_cast<double>(of_b.product) * norm_a;
+}
+
+/// Why some row has no norm. O(T d), after the fact.
+template <cpu_backend B, row_scalar Scalar>
+status why_no_norm(matrix_view<const Scalar> x) noexcept {
+  for (index_t i = 0; i < x.rows; ++i)
+    for (index_t k = 0; k < x.cols; ++k)
+      if (!is_finite<B>(to_float(x.row(i)[k]))) return {status::non_finite_token, "x has NaN or Inf"};
+  return {status::non_finite_token, "x has a row whose squared norm overflows"};
+}
+
+/// Norms of rows [begin, end). False if one has NaN or Inf, or its square overflows: each of them shows in the square.
+template <cpu_backend B, row_scalar Scalar>
+bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_t end, float* norms,
+                   float* scaled_norms) noexcept {
+  constexpr index_t lanes = vec<B>::width;
+  for (index_t first = begin; first < end; first += lanes) {
+    const Scalar* rows[extent(lanes)];
+    float         products[extent(lanes)];
+    for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = x.row(first + lane < end ? first + lane : end - 1);
+    // Only rows that are there: the stride may say anything where there are no more.
+    const bool more = first + 2 * lanes <= x.rows;
+    squares<B>(rows, more ? std::int64_t{lanes} * x.stride : 0, x.cols, products);
+    for (index_t i = first; i < end && i < first + lanes; ++i) {
+      const float square = products[i - first];
+      if (!is_finite<B>(square)) return false;
+      norms[i]        = norm_of<B>(square);
+      scaled_norms[i] = norms[i] == zero_row_norm ? zero_row_scaled_norm : opaque<B>(tau * norms[i]);
+    }
+  }
+  return true;
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

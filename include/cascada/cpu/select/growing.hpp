@@ -1,0 +1,140 @@
+#pragma once
+// growing_selection on the CPU: the class of select.hpp.
+//
+// New tokens are selected behind the representatives so far, as if those were the whole sequence: what no representative
+// was stands for nothing. A token's place among these rows is that of its row.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "cascada/cpu/select/walk.hpp"
+#include "cascada/select.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+/// As select.hpp says.
+template <row_scalar Scalar, cpu_backend B>
+class growing_selection<Scalar, B> {
+ public:
+  explicit growing_selection(selection_options options = {}, B where = {}) : options_(options), where_(where) {}
+
+  [[nodiscard]] status extend(matrix_view<const Scalar> x, std::span<const index_t> below = {}) {
+    if (const status answer = check(x, below); answer != status::ok) return answer;
+    if (x.rows == 0) return status::ok;
+    const index_t known = kept_.count, before = kept_.tokens, places = known + x.rows;
+    reserve(x);
+    for (index_t i = 0; i < x.rows; ++i) std::copy_n(x.row(i), x.cols, row(known + i));
+    for (index_t i = 0; i < known; ++i) below_[i] = i;
+    for (std::size_t i = 0; i < below.size(); ++i) below_[known + static_cast<index_t>(i)] = place_of(below[i]);
+
+    const kernel::float_environment<B> usual;
+    pass_.start({rows_.data(), places, x.cols, x.cols}, below.empty() ? nullptr : below_.data());
+    for (index_t i = 0; i < known; ++i) pass_.add(i);
+    if (const status answer = pass_.take_norms(known); answer != status::ok) return answer;
+    if (const status answer = kernel::select_all(pass_, known); answer != status::ok) return answer;
+    report_ = kernel::count_growth<B>(pass_.now.view(), known, below.empty() ? nullptr : below_.data(), options_,
+                                      pass_.position.data(), pass_.additions.data());
+    report_.tokens          = before + x.rows;
+    report_.pairs_evaluated = pass_.pairs.evaluated, report_.pairs_rechecked = pass_.pairs.rechecked;
+    adopt(x.rows, x.cols);
+    return status::ok;
+  }
+
+  /// `invalid_shape` if there are not as many.
+  [[nodiscard]] status truncate(index_t tokens) noexcept {
+    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
+    if (tokens > kept_.tokens) return {status::invalid_shape, "tokens is more than the selection has"};
+    for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[place_[kept_.rep[t]]];
+    kept_.tokens = tokens;
+    while (kept_.count > 0 && kept_.indices[kept_.count - 1] >= tokens) --kept_.count;
+    return status::ok;
+  }
+
+  /// Forgets the sequence; memory is kept.
+  void clear() noexcept { kept_.tokens = kept_.count = 0; }
+
+  /// The set so far. Valid until the next call that changes it.
+  [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
+
+  /// Of the last extension: Gram operations, additions and removals of its tokens; tokens and representatives in all.
+  [[nodiscard]] const selection_report& report() const noexcept { return report_; }
+
+  /// Memory that the sequence uses: rows of representatives, and three numbers a token.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return static_cast<std::size_t>(kept_.count) * static_cast<std::size_t>(cols_) * sizeof(Scalar) +
+           static_cast<std::size_t>(kept_.tokens + kept_.count) * 2 * sizeof(index_t);
+  }
+
+ private:
+  Scalar* row(index_t place) noexcept { return rows_.data() + std::int64_t{place} * cols_; }
+
+  /// Where the row lies that stands for a token of the layer below, among those of this call: its own if it is new, else
+  /// that of its representative here.
+  index_t place_of(index_t token) const noexcept {
+    return token < kept_.tokens ? place_[kept_.rep[token]] : kept_.count + token - kept_.tokens;
+  }
+
+  status check(matrix_view<const Scalar> x, std::span<const index_t> below) const noexcept {
+    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
+    if (x.rows == 0) return status::ok;
+    if (kept_.tokens > 0 && x.cols != cols_) return {status::invalid_shape, "x.cols differs from that of earlier calls"};
+    if (std::int64_t{kept_.tokens} + x.rows > detail::largest_size)
+      return {status::too_large, "x makes the sequence longer than 2^31 - 4097 tokens"};
+    if (below.empty()) return status::ok;
+    if (below.size() != static_cast<std::size_t>(x.rows))
+      return detail::illegal("below has not one entry for each row of x");
+    for (std::size_t i = 0; i < below.size(); ++i) {
+      if (below[i] < 0) return detail::illegal("below has a negative entry");
+      if (below[i] > kept_.tokens + static_cast<index_t>(i))
+        return detail::illegal("below names a token after the one it stands for");
+    }
+    return status::ok;
+  }
+
+  /// Room for a call; everything stays.
+  void reserve(matrix_view<const Scalar> x) {
+    const index_t      T = kept_.tokens + x.rows, places = kept_.count + x.rows;
+    const std::int64_t room = places > room_ ? std::max(places, room_ + room_ / 2) : room_;
+    if (kept_.tokens == 0) cols_ = x.cols;
+    rows_.grow(room * cols_, std::int64_t{kept_.count} * cols_);
+    below_.reserve(room);
+    pass_.reserve(static_cast<index_t>(room), x.cols, options_, where_);
+    pass_.limit = detail::room(options_, T);
+    if (T > kept_.rep.capacity()) kept_.grow(T + T / 2, T + T / 2);
+    place_.grow(kept_.rep.capacity(), kept_.tokens);
+    room_ = static_cast<index_t>(room);
+  }
+
+  /// Takes in the result of the pass: sets that grew at their ends.
+  void adopt(index_t count, index_t cols) noexcept {
+    const index_t known = kept_.count, before = kept_.tokens;
+    for (index_t m = known; m < pass_.now.count; ++m) {
+      const index_t place = pass_.now.indices[m], token = before + place - known;
+      if (place != m) std::copy_n(row(place), cols, row(m));
+      kept_.indices[m] = token, kept_.counts[m] = 0;
+      place_[token] = m;
+    }
+    for (index_t i = 0; i < count; ++i) {
+      const index_t rep      = pass_.now.rep[known + i];
+      const index_t token    = rep < known ? kept_.indices[rep] : before + rep - known;
+      kept_.rep[before + i] = token;
+      ++kept_.counts[place_[token]];
+    }
+    kept_.tokens = before + count, kept_.count = pass_.now.count;
+  }
+
+  selection_options                 options_;
+  B                                 where_;
+  kernel::selection_pass<Scalar, B> pass_;
+  kernel::selection_state<B>        kept_;
+  kernel::buffer<index_t, B>        place_;  // [T]: place in R of each representative
+  kernel::buffer<Scalar, B>         rows_;   // [room, d]: of representatives, then of the call's tokens
+  kernel::buffer<index_t, B>        below_;  // [room]: what the rows inherit, as places
+  index_t                           cols_ = 0, room_ = 0;
+  selection_report                  report_ = {};
+};
+
+}  // namespace cascada::inline CASCADA_ABI

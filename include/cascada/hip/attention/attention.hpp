@@ -1,0 +1,148 @@
+#pragma once
+// attention on gfx942: the class of attention.hpp for rows in device memory.
+
+#include <algorithm>
+#include <span>
+
+#include "cascada/attention.hpp"
+#include "cascada/attention_checks.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/hip/attention/sequence.hpp"
+#include "cascada/hip/base/memory.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+/// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
+/// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
+/// all; key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
+/// between tokens less than 2^26. Means are rounded to Scalar, and so are the softmax's weights before they meet the
+/// values. A NaN in v can reach rows up to 31 tokens before it. There is no report.
+///
+/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
+///              one has failed, nothing is written. KV heads with selections of their own run one after the other
+template <row_scalar Scalar, gfx942_backend B>
+class attention<Scalar, B> {
+ public:
+  explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where), memory_(where) {}
+
+  template <result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
+                                  std::span<const hip::selection_layer> selections, heads_view<Out> out,
+                                  std::span<const index_t> query_offsets = {}) {
+    const index_t whole[] = {0, q.tokens};
+    const auto    offsets = query_offsets.empty() ? std::span<const index_t>(whole) : query_offsets;
+    if (const status answer = cascada::check(options_); answer != status::ok) return answer;
+    if (const status answer = check_leaves(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (kv.tokens() != q.tokens)
+      return {status::unsupported_by_device, "kv.tokens() differs from q.tokens: on gfx942 every token asks"};
+    if (const status answer = detail::check_offsets<B>({offsets, offsets}, q.tokens, kv.tokens(), options_.causal);
+        answer != status::ok)
+      return answer;
+    if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
+    const std::size_t sequences = offsets.size() - 1, all = sequences * static_cast<std::size_t>(kv.kv_heads());
+    if (!selects()) selections = {};
+    if (selects() && selections.size() != sequences && selections.size() != all)
+      return detail::illegal("selections has neither one for each sequence nor one for each of its KV heads");
+
+    const index_t parts   = selects() && selections.size() > sequences ? kv.kv_heads() : 1;  // that run on their own
+    index_t       longest = 0;
+    for (std::size_t s = 1; s < offsets.size(); ++s) longest = std::max(longest, offsets[s] - offsets[s - 1]);
+    if (const status answer = reserve({longest, q.heads / parts, kv.kv_heads() / parts, q.dim}); answer != status::ok)
+      return answer;
+    for (std::size_t s = 0; s < sequences; ++s) {
+      const index_t begin = offsets[s], tokens = offsets[s + 1] - begin;
+      for (index_t p = 0; p < parts && tokens > 0; ++p) {
+        const auto   own    = [&](const auto& heads) { return part(heads, begin, tokens, p, heads.heads / parts); };
+        const auto   layer  = selects() ? selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)]
+                                        : hip::selection_layer{};
+        const status answer = run(own(q), {own(kv.keys), own(kv.values)}, layer, own(out));
+        if (answer != status::ok) return answer;
+      }
+    }
+    return status::ok;
+  }
+
+ private:
+  /// Tokens [begin, begin + tokens), heads [p heads, (p + 1) heads).
+  template <class Row>
+  static heads_view<Row> part(heads_view<Row> all, index_t begin, index_t tokens, index_t p, index_t heads) noexcept {
+    all.data += begin * all.token_stride + p * heads * all.head_stride;
+    all.tokens = tokens, all.heads = heads;
+    return all;
+  }
+
+  bool selects() const noexcept {
+    return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
+  }
+
+  /// Which leaves the kernels make. Where all of them open, none are made.
+  static status check_leaves(const attention_options& options) noexcept {
+    if (options.keys != key_set::near_and_far || options.open == opening::all) return status::ok;
+    if (options.open == opening::by_mass)
+      return {status::unsupported_by_device, "options.open is by_mass: on gfx942 none or all of the leaves open"};
+    if (options.leaves == leaf_formation::by_keys)
+      return {status::unsupported_by_device, "options.leaves is by_keys: on gfx942 leaves form by order"};
+    const index_t groups = options.moments.value_or(1);
+    if (groups > hip::most_groups || (groups & (groups - 1)) != 0)
+      return {status::unsupported_by_device, "options.moments is not 1, 2, 4 or none, as gfx942 needs it"};
+    return status::ok;
+  }
+
+  template <class Out>
+  static status check_device(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
+                             const heads_view<Out>& out) noexcept {
+    if (q.dim != out.dim)
+      return {status::unsupported_by_device, "values are not as wide as keys, as gfx942 needs them"};
+    if (q.dim != 64 && q.dim != 128 && q.dim != 256)
+      return {status::unsupported_by_device, "q.dim is not 64, 128 or 256, as gfx942 needs it"};
+    status answer = check_rows(q, "q is not on 16-byte boundaries, row by row, as gfx942 needs it",
+                               "q.token_stride is 2^26 or more, too much for gfx942");
+    if (answer == status::ok)
+      answer = check_rows(kv.keys, "keys are not on 16-byte boundaries, row by row, as gfx942 needs them",
+                          "keys.token_stride is 2^26 or more, too much for gfx942");
+    if (answer == status::ok)
+      answer = check_rows(kv.values, "values are not on 16-byte boundaries, row by row, as gfx942 needs them",
+                          "values.token_stride is 2^26 or more, too much for gfx942");
+    return answer;
+  }
+
+  static status check_rows(const heads_view<const Scalar>& rows, const char* misaligned, const char* far) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(rows.data);
+    if (address % 16 != 0 || rows.token_stride % 8 != 0 || rows.head_stride % 8 != 0)
+      return {status::unsupported_by_device, misaligned};
+    if (rows.token_stride >= std::int64_t{1} << 26)  // 32 rows are within reach of 32 bits
+      return {status::unsupported_by_device, far};
+    return status::ok;
+  }
+
+  status reserve(const hip::attention_shape& shape) {
+    hip::carver size;
+    arrays_ = {};
+    arrays_.cut(size, options_, shape);
+    if (const status answer = memory_.reserve(size.bytes()); answer != status::ok) return answer;
+    hip::carver arrays(memory_.data());
+    arrays_.cut(arrays, options_, shape);
+    return status::ok;
+  }
+
+  template <class Out>
+  status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const hip::selection_layer& layer,
+             const heads_view<Out>& out) {
+    const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
+      return hip::attention_sequence<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_).run();
+    };
+    return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
+           : q.dim == 128 ? attend(std::integral_constant<index_t, 128>{})
+                          : attend(std::integral_constant<index_t, 256>{});
+  }
+
+  attention_options                options_;
+  B                                where_;
+  hip::device_memory<B>            memory_;
+  hip::attention_memory<Scalar, B> arrays_;
+};
+
+static_assert(token_attention<attention<bfloat16, hip_gfx942>, bfloat16, hip::selection_layer>);
+
+}  // namespace cascada::inline CASCADA_ABI

@@ -1,0 +1,98 @@
+#pragma once
+// Clusters on the device: members in token order.
+
+#include <cstdint>
+
+#include "cascada/hip/base/device.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// Clusters of T tokens (cluster.hpp gives the shapes).
+struct cluster_memory {
+  index_t* offsets;  // [r + 1]
+  index_t* members;  // [T]
+
+  /// The first of places [begin, end) of a cluster whose member is not before `token`.
+  CASCADA_DEVICE CASCADA_INLINE index_t place_from(index_t begin, index_t end, index_t token) const {
+    while (begin < end) {
+      const index_t middle = begin + (end - begin) / 2;
+      if (members[middle] < token)
+        begin = middle + 1;
+      else
+        end = middle;
+    }
+    return begin;
+  }
+};
+
+/// Offsets of the clusters: a running sum of their sizes. One block.
+struct cluster_offsets {
+  static constexpr index_t threads = 256;
+  static constexpr index_t waves   = 1;
+
+  struct shared {
+    std::uint32_t total[threads / gfx942::wave];
+  };
+
+  selection_layer layer;
+  cluster_memory  memory;
+
+  index_t grid() const { return 1; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    auto&         totals = gpu.template shared<shared>();
+    const index_t count  = gpu.uniform(*layer.count);
+    std::uint32_t before = 0;
+    for (index_t base = 0; base < count; base += threads) {
+      const index_t       j    = base + gpu.thread();
+      const std::uint32_t size = j < count ? static_cast<std::uint32_t>(layer.counts[j]) : 0;
+      std::uint32_t       sum  = size;
+#pragma GCC unroll 6
+      for (index_t step = 1; step < gfx942::wave; step *= 2) {
+        const std::uint32_t lower = gpu.shuffle(sum, gpu.lane() < step ? gpu.lane() : gpu.lane() - step);
+        if (gpu.lane() >= step) sum += lower;
+      }
+      if (gpu.lane() == gfx942::wave - 1) totals.total[gpu.wave()] = sum;
+      gpu.barrier();
+      std::uint32_t own = before + sum - size;
+      for (index_t w = 0; w < threads / gfx942::wave; ++w) {
+        if (w < gpu.wave()) own += totals.total[w];
+        before += totals.total[w];
+      }
+      if (j < count) memory.offsets[j] = static_cast<index_t>(own);
+      gpu.barrier();
+    }
+    if (gpu.thread() == 0 && count >= 0) memory.offsets[count] = static_cast<index_t>(before);
+  }
+};
+
+/// Members of each cluster, by one wave.
+struct cluster_members {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+
+  selection_layer layer;
+  cluster_memory  memory;
+  index_t         tokens;
+
+  index_t grid() const { return tokens; }  // r is known to the device only
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (gpu.block() >= *layer.count) return;
+    const index_t own = layer.indices[gpu.block()], end = gpu.uniform(memory.offsets[gpu.block() + 1]);
+    index_t       next = gpu.uniform(memory.offsets[gpu.block()]);
+    for (index_t base = gpu.uniform(own); next < end; base += gfx942::wave) {
+      const index_t       i      = base + gpu.lane();
+      const bool          member = i < tokens && layer.rep[i] == own;
+      const std::uint64_t mask   = gpu.ballot(member);
+      if (member) memory.members[next + __builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1))] = i;
+      next += __builtin_popcountll(mask);
+    }
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,85 @@
+#pragma once
+// What the logits of leaves need besides mean keys and sizes, on the matrix units: min(4, correction),
+//
+//   C^T [keys, queries] = variances [keys, groups] (scale |q_g|^2 / 2) [groups, queries]
+//
+// in the units of the logits, which are over their scale. Each number has two parts of bfloat16: first and second ones
+// of the variances are k = 0..3 and 4..7 of an instruction, of the queries' operand those of two instructions.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/operands.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+template <matrix_scalar Scalar, index_t Dim>
+struct leaf_correction {
+  /// A query's operand, of all groups.
+  struct alignas(16) operand {
+    fragment part[2];
+
+    CASCADA_DEVICE CASCADA_INLINE void set(index_t group, float value) {
+      part[0][group] = part_of(value, 0);
+      part[1][group] = part_of(value, 1);
+    }
+  };
+
+  struct shared {
+    operand queries[256];  // of each thread, kept here for want of registers
+    alignas(16) std::uint16_t variances[32 * variance_parts];
+  };
+
+  const leaf_variances& of;
+
+  /// Squares are added up by eights, those by a product with rows that take the groups in turn: either half of the wave
+  /// gets all.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE operand measure(Gpu& gpu, const vector8 (&query)[Dim / 16]) const {
+    const auto one     = from_float<bfloat16>(1.0f).bits;
+    sums_16    squares = {};
+#pragma GCC unroll 4
+    for (index_t j = 0; j < Dim / 64; ++j) {
+      operand  sums;
+      fragment inside;
+#pragma GCC unroll 4
+      for (index_t i = 0; i < 4; ++i) {
+        const index_t eight = 2 * (4 * j + i) + gpu.lane() / 32;
+        sums.set(i, __builtin_fminf(sum_of_squares(query[4 * j + i]), largest_operand));
+        inside[i] = eight * of.groups / (Dim / 8) == gpu.lane() % most_groups ? one : std::uint16_t{0};
+      }
+      squares = gpu.template mfma_32x32x8<bfloat16>(inside, sums.part[0], squares);
+      squares = gpu.template mfma_32x32x8<bfloat16>(inside, sums.part[1], squares);
+    }
+    operand result;
+#pragma GCC unroll 4
+    for (index_t i = 0; i < 4; ++i) result.set(i, __builtin_fminf(squares[i] * of.half_scale, largest_operand));
+    return result;
+  }
+
+  /// Of the 32 leaves whose variances are staged, and the query of this lane.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE sums_16 correct(Gpu& gpu, const shared& memory, index_t thread) const {
+    const index_t  lane       = thread % gfx942::wave;
+    const fragment variances  = load_4(memory.variances + lane % 32 * variance_parts + lane / 32 * most_groups);
+    const operand  query      = memory.queries[thread];
+    sums_16        correction = {};
+    correction                = gpu.template mfma_32x32x8<bfloat16>(variances, query.part[0], correction);
+    correction                = gpu.template mfma_32x32x8<bfloat16>(variances, query.part[1], correction);
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) correction[v] = gpu.clamp(correction[v], of.most);
+    return correction;
+  }
+
+ private:
+  CASCADA_DEVICE CASCADA_INLINE static float sum_of_squares(vector8 elements) {
+    float sum = 0;
+#pragma GCC unroll 8
+    for (index_t e = 0; e < 8; ++e) {
+      const float x = to_float(Scalar{elements[e]});
+      sum           = __builtin_fmaf(x, x, sum);
+    }
+    return sum;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

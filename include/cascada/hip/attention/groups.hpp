@@ -1,0 +1,77 @@
+#pragma once
+// Grouped queries: the tokens of a chunk that share a representative ask the far field once.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/clusters.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// The groups of all chunks.
+struct group_memory {
+  index_t* asker;  // [T]: the first token of each token's group, which asks for it
+  index_t* asks;   // [T]: those of chunk c, ascending, from c chunk on
+  index_t* count;  // [chunks]
+};
+
+/// Who asks for whom: one wave walks through the members of a cluster.
+struct chunk_groups {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+
+  selection_layer layer;
+  cluster_memory  clusters;
+  group_memory    groups;
+  index_t         tokens, chunk;
+
+  index_t grid() const { return tokens; }  // r is known to the device only
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (gpu.block() >= *layer.count) return;
+    const index_t begin = gpu.uniform(clusters.offsets[gpu.block()]);
+    const index_t end   = gpu.uniform(clusters.offsets[gpu.block() + 1]);
+    index_t       asker = 0;  // of the last token so far
+    for (index_t base = begin; base < end; base += gfx942::wave) {
+      const index_t       place   = base + gpu.lane();
+      const index_t       token   = clusters.members[place < end ? place : end - 1];
+      const index_t       before  = clusters.members[place > begin && place < end ? place - 1 : begin];
+      const bool          opens   = place < end && (place == begin || before / chunk != token / chunk);
+      const std::uint64_t openers = gpu.ballot(opens), below = openers & ((std::uint64_t{2} << gpu.lane()) - 1);
+      if (place < end) groups.asker[token] = below != 0 ? clusters.members[base + 63 - __builtin_clzll(below)] : asker;
+      if (openers != 0) asker = clusters.members[base + 63 - __builtin_clzll(openers)];
+    }
+  }
+};
+
+/// The askers of one chunk, in order, by one wave.
+struct list_askers {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+
+  selection_layer layer;
+  group_memory    groups;
+  index_t         tokens, chunk;
+
+  index_t grid() const { return (tokens + chunk - 1) / chunk; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t begin = gpu.block() * chunk, end = tokens - begin < chunk ? tokens : begin + chunk;
+    index_t       listed = 0;
+    if (*layer.count >= 0)
+      for (index_t base = begin; base < end; base += gfx942::wave) {
+        const index_t       token = base + gpu.lane();
+        const bool          asks  = token < end && groups.asker[token] == token;
+        const std::uint64_t mask  = gpu.ballot(asks);
+        const std::uint64_t lower = mask & ((std::uint64_t{1} << gpu.lane()) - 1);
+        if (asks) groups.asks[begin + listed + __builtin_popcountll(lower)] = token;
+        listed += __builtin_popcountll(mask);
+      }
+    if (gpu.lane() == 0) groups.count[gpu.block()] = listed;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

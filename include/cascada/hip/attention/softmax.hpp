@@ -1,0 +1,89 @@
+#pragma once
+// Softmax on the fly: each lane's query takes in 16 of 32 logits, its other half of the wave the rest.
+//
+// Weights are relative to a logit that was the largest when it was last looked for. Any other does as well, while no
+// weight is too large, which their sum tells: once the first keys are in, a turn hardly ever looks for a maximum,
+// exchanges it between lanes, or scales what was summed.
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+#include "cascada/hip/base/device.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// One query's softmax so far: O^T, and of this half's keys the sum of weights.
+template <matrix_scalar Scalar, index_t Dim>
+struct softmax {
+  sums_16 out[Dim / 32] = {};
+  float   top           = -std::numeric_limits<float>::infinity();  // what exponents are relative to
+  float   sum           = 0;
+
+  static constexpr float highest_sum = 1024;  // of 16 weights: far from the largest float16
+
+  /// Takes in logits / scale. Weights come out as the operand of the second product.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void take_in(Gpu& gpu, const sums_16& logits, float scale, fragment (&weights)[4]) {
+    float part = weigh(gpu, logits, scale, top, weights);
+    // Not before the first keys: relative to minus infinity the sum is infinite, or NaN.
+    if (const std::uint64_t high = gpu.ballot(!(part <= highest_sum)); high != 0) [[unlikely]] {
+      raise(gpu, logits, scale, high);
+      part = weigh(gpu, logits, scale, reference(), weights);
+    }
+    sum += part;
+  }
+
+ private:
+  using two = float __attribute__((vector_size(8)));  // to an instruction
+
+  /// Also while the query has seen no key yet.
+  CASCADA_DEVICE CASCADA_INLINE float reference() const {
+    return top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
+  }
+
+  /// Weights, exp2 of logits relative to `from`, and the sum of what they are as Scalar, by the matrix unit: so a key
+  /// that outweighs all others gives its very value, although it is not the reference.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static float weigh(Gpu& gpu, const sums_16& logits, float scale, float from,
+                                                   fragment (&weights)[4]) {
+    const auto power = [&](index_t v) { return two{logits[v], logits[v + 1]} * scale - from; };
+    const auto one   = from_float<Scalar>(1.0f).bits;
+    sums_4     sums  = {};
+#pragma GCC unroll 4
+    for (index_t s = 0; s < 4; ++s) {
+      const two a = power(4 * s), b = power(4 * s + 2);
+      weights[s] =
+          fragment{narrow(gpu.exp2(a[0])), narrow(gpu.exp2(a[1])), narrow(gpu.exp2(b[0])), narrow(gpu.exp2(b[1]))};
+      sums = gpu.template mfma_4x4x4<Scalar>(fragment{one, one, one, one}, weights[s], sums);
+      if (Dim > 128) gpu.schedule_barrier();  // few at a time, for want of registers
+    }
+    return sums[0];  // as all rows: those of ones
+  }
+
+  /// Where a half's sum is `high`, the query's largest logit so far becomes `top`; what was summed shrinks.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void raise(Gpu& gpu, const sums_16& logits, float scale, std::uint64_t high) {
+    float largest = logits[0];
+#pragma GCC unroll 15
+    for (index_t v = 1; v < 16; ++v) largest = __builtin_fmaxf(largest, logits[v]);
+    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, gpu.lane() ^ 32)) * scale;
+    const float before = top;
+    // Others stay as they are: what a query gets must not depend on who shares its wave.
+    if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
+    const float shrink = gpu.exp2(before - reference());
+    sum *= shrink;
+#pragma GCC unroll 8
+    for (index_t t = 0; t < Dim / 32; ++t) out[t] *= shrink;
+  }
+
+  /// The nearest Scalar of a weight, ties upwards; NaN stays.
+  CASCADA_DEVICE CASCADA_INLINE static std::uint16_t narrow(float weight) {
+    if constexpr (std::same_as<Scalar, bfloat16>)
+      return static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(weight) + 0x8000u) >> 16);
+    else
+      return from_float<float16>(weight).bits;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

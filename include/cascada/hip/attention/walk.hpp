@@ -1,0 +1,103 @@
+#pragma once
+// Which keys a tile of queries reads, 32 at a time: those that all of them see, near and of the list, then the others:
+// the rest of the list, sinks, and the rest of the near keys.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/operands.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// 32 keys of one kind.
+struct key_tile {
+  bool    listed;
+  index_t first, count;  // places of its keys: from `first` on, below `count`
+};
+
+/// What a leaf's logits need besides its mean key: log2 of its size, over the scale of the logits, and its variances.
+struct leaf_terms {
+  float   bias;
+  vector8 variances;
+};
+
+template <matrix_scalar Scalar>
+struct key_walk {
+  static constexpr index_t keys = 32;
+
+  const listed_keys<Scalar>& far;
+  const near_keys<Scalar>&   near;
+  index_t                    kv_head, chunk;
+  index_t                    from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
+  index_t                    sinks      = 0;
+  index_t                    near_whole = 0, far_whole = 0;  // tiles without masks
+
+  /// For queries at places `earliest` to `latest` of a chunk that opens at `opens`.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t opens, index_t earliest, index_t latest, index_t tokens) {
+    from                 = near.unlimited || opens < near.window ? 0 : opens - near.window;
+    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? chunk : 0]) : 0;
+    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
+    sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
+    const index_t by_all = near.causal ? earliest + 1 - from : near_count;
+    const index_t listed = far.causal && earliest < far_count ? earliest + 1 : far_count;
+    near_whole           = gpu.uniform(near.exists && by_all > 0 ? by_all / keys : 0);
+    far_whole            = gpu.uniform(listed / keys);
+  }
+
+  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * chunk; }
+
+  /// Tiles with masks: first those of the list.
+  CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + (near_masked() + keys - 1) / keys; }
+  CASCADA_DEVICE CASCADA_INLINE key_tile tile_at(index_t i) const {
+    const index_t listed = far_masked();
+    return i < listed ? key_tile{true, keys * (i + far_whole), far_count}
+                      : key_tile{false, keys * (i - listed), near_masked()};
+  }
+
+  /// How many keys of a tile the query at `position` sees.
+  CASCADA_DEVICE CASCADA_INLINE index_t seen(const key_tile& own, index_t position) const {
+    const bool    causal = own.listed ? far.causal : near.causal;
+    const index_t limit  = !causal ? own.count : position - (own.listed ? 0 : ahead()) + 1;
+    return (limit < own.count ? limit : own.count) - own.first;
+  }
+
+  /// Row numbers of places first + k of a tile for `Count` k, `step` apart; beyond the last key the last one again,
+  /// whose logits nobody looks at.
+  template <index_t Count>
+  CASCADA_DEVICE CASCADA_INLINE void rows_of(const key_tile& own, index_t k, index_t step,
+                                             index_t (&row)[Count]) const {
+#pragma GCC unroll 8
+    for (index_t i = 0; i < Count; ++i) {
+      const index_t place = own.first + k + step * i;
+      row[i]              = place < own.count ? place : own.count - 1;
+    }
+    if (own.listed) {
+#pragma GCC unroll 8
+      for (index_t i = 0; i < Count; ++i) row[i] = list()[row[i]];
+    } else {
+#pragma GCC unroll 8
+      for (index_t i = 0; i < Count; ++i) row[i] += row[i] < sinks ? 0 : ahead();
+    }
+  }
+
+  /// Of a tile's leaf `k`; zeros where keys are no leaves.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const key_tile& own, index_t k) const {
+    leaf_terms terms = {};
+    if (!own.listed || !far.leaves) return terms;
+    const index_t place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
+    terms.bias = gpu.log2(static_cast<float>(row - far.leaves[place].begin + 1)) * far.unit;
+    if (far.variances.rows)
+      terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
+    return terms;
+  }
+
+ private:
+  CASCADA_DEVICE CASCADA_INLINE index_t far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
+
+  /// Places of near keys in tiles with masks: sinks, then tokens from ahead() + sinks on.
+  CASCADA_DEVICE CASCADA_INLINE index_t near_masked() const { return sinks + near_count - keys * near_whole; }
+  CASCADA_DEVICE CASCADA_INLINE index_t ahead() const { return from + keys * near_whole - sinks; }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

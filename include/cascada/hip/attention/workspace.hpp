@@ -1,0 +1,74 @@
+#pragma once
+// The workspace of attention on the device: what a sequence of a given shape needs, cut from one allocation.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/operands.hpp"
+#include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/base/memory.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// Words that a slice of representatives may have in a table with a column for each of them. The longer the sequence,
+/// the fewer in a slice: nothing is T x T. A backend may say otherwise.
+template <class B>
+inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
+
+/// Shapes of a call: its longest sequence.
+struct attention_shape {
+  index_t tokens, heads, kv_heads, dim;
+};
+
+/// Whether keys are means: of leaves, or of whole clusters.
+constexpr bool averages(const attention_options& options) noexcept {
+  const bool far = options.keys == key_set::near_and_far && options.open != opening::all;
+  return far || (options.keys == key_set::representatives && options.weighted && !options.causal);
+}
+
+template <class Scalar, class B>
+struct attention_memory {
+  cluster_memory clusters     = {};
+  leaf_memory    leaves       = {};
+  Scalar*        mean_keys    = nullptr;  // [kv_heads, T, dim]
+  Scalar*        mean_values  = nullptr;
+  Scalar*        mean_queries = nullptr;  // [heads, T, dim]
+  std::uint16_t* variances    = nullptr;  // [kv_heads, T, variance_parts]
+  group_memory   groups       = {};
+  float*         other_out    = nullptr;  // [T, heads, dim]: the softmax to be merged
+  float*         other_sums   = nullptr;  // [T, heads]
+  pair_counts    counts       = {};       // of a slice of representatives
+  index_t        slice        = 0;        // representatives in it
+
+  /// Cuts the arrays that the options need off `from`.
+  void cut(carver& from, const attention_options& options, const attention_shape& shape) {
+    const std::int64_t tokens = shape.tokens, rows = tokens * shape.heads, means = tokens * shape.kv_heads * shape.dim;
+    const bool         average = averages(options), counted = options.weighted && options.causal;
+    if (average || counted) from.cut(clusters.offsets, tokens + 1), from.cut(clusters.members, tokens);
+    if (average) {
+      const bool         far    = options.keys == key_set::near_and_far;
+      const std::int64_t fields = far ? (tokens + options.chunk - 1) / options.chunk : 1;
+      from.cut(leaves.opened, tokens), from.cut(leaves.ranges, tokens), from.cut(leaves.count, 1);
+      from.cut(leaves.far_rows, fields * tokens), from.cut(leaves.far_count, fields);
+      from.cut(mean_keys, means), from.cut(mean_values, means);
+      if (far && options.moments) from.cut(variances, tokens * shape.kv_heads * variance_parts);
+      if (options.queries == query_set::representatives) from.cut(mean_queries, rows * shape.dim);
+      if (options.queries == query_set::grouped) {
+        from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, fields);
+        from.cut(other_out, rows * shape.dim), from.cut(other_sums, rows);
+      }
+    }
+    if (counted) cut_counts(from, tokens);
+  }
+
+ private:
+  void cut_counts(carver& from, std::int64_t tokens) {
+    counts.stride   = (tokens + 31) / 32 * 32;
+    const auto room = std::max<std::int64_t>(tokens, 32);
+    slice           = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / counts.stride, 32, room));
+    from.cut(counts.logs, slice * counts.stride);
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,69 @@
+#pragma once
+// Device memory: one allocation that is cut into arrays, made once for a shape and kept.
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "cascada/hip/base/backend.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// Cuts arrays off a range of memory; without memory it only counts the bytes.
+class carver {
+ public:
+  explicit carver(void* memory = nullptr) : next_(static_cast<std::byte*>(memory)) {}
+
+  template <class Value>
+  void cut(Value*& array, std::int64_t count) noexcept {
+    if (next_) array = reinterpret_cast<Value*>(next_ + bytes_);
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(Value);
+    bytes_ += (bytes + line - 1) / line * line;
+  }
+
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  static constexpr std::size_t line = 128;  // a cache line of the chip
+
+  std::byte*  next_;
+  std::size_t bytes_ = 0;
+};
+
+/// Memory on a stream. Growing forgets the contents.
+template <gfx942_stream B>
+class device_memory {
+ public:
+  explicit device_memory(B where) : where_(where) {}
+  ~device_memory() { release(); }
+
+  device_memory(device_memory&& other) noexcept
+      : where_(other.where_), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  device_memory& operator=(device_memory&& other) noexcept {
+    std::swap(where_, other.where_), std::swap(data_, other.data_), std::swap(size_, other.size_);
+    return *this;
+  }
+
+  [[nodiscard]] status reserve(std::size_t bytes) {
+    if (bytes <= size_) return status::ok;
+    release();
+    data_ = where_.allocate(bytes);
+    size_ = data_ ? bytes : 0;
+    return data_ ? status::ok : status::device_error;
+  }
+
+  void*       data() const noexcept { return data_; }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  void release() noexcept {
+    if (data_) where_.release(data_);
+    data_ = nullptr, size_ = 0;
+  }
+
+  B           where_;
+  void*       data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,92 @@
+#pragma once
+// Inner products of token rows on the matrix units, a tile of the Gram matrix at a time.
+
+#include <cstdint>
+
+#include "cascada/hip/base/device.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// A block's tile of the Gram matrix: its 4 waves take 32 rows each, and all of them up to 64 columns of tokens.
+struct gram_tile {
+  static constexpr index_t threads = 256;
+  static constexpr index_t waves   = threads / gfx942::wave;
+  static constexpr index_t columns = 64;
+  static constexpr index_t slab    = 64;        // k at a time
+  static constexpr index_t pitch   = slab + 8;  // rows 36 banks apart: 16-byte reads of 8 lanes meet no bank twice
+
+  /// Columns of two slabs: one is read while the next is written.
+  struct shared {
+    alignas(16) std::uint16_t slabs[2][columns * pitch];
+  };
+};
+
+/// sums [Tiles] of 32 x 32: rows x columns, over all of d (a multiple of 8).
+///
+/// row      this lane's row of A, lane % 32 of its wave
+/// token    [64] tokens of the columns in shared memory, of which those below 32 first_tile + 32 Tiles are read by this
+///          wave and those below `staged` (a multiple of 32) by the block
+template <index_t Tiles, class Gpu, matrix_scalar Scalar>
+CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, const matrix_view<const Scalar>& x,
+                                            const Scalar* row, const index_t* token, index_t staged,
+                                            index_t first_tile, sums_16 (&sums)[Tiles]) {
+  constexpr index_t slab = gram_tile::slab, pitch = gram_tile::pitch, steps = slab / 16, loads = 2;
+  const index_t     cols = x.cols, half = gpu.lane() / 32 * 8;
+  // Thread t stages vectors t and t + 256: row t / 8 (and 32 more), 8 elements from 8 (t % 8).
+  const index_t stage_row = gpu.thread() / 8, stage_k = gpu.thread() % 8 * 8;
+  const Scalar* column[loads];
+#pragma GCC unroll 2
+  for (index_t l = 0; l < loads; ++l) column[l] = x.row(token[(stage_row + 32 * l) % staged]);
+
+  vector8    next_column[loads], next_row[steps];
+  const auto fetch = [&](index_t k, auto load) {
+#pragma GCC unroll 2
+    for (index_t l = 0; l < loads; ++l) next_column[l] = load(column[l], k + stage_k);
+#pragma GCC unroll 4
+    for (index_t s = 0; s < steps; ++s) next_row[s] = load(row, k + 16 * s + half);
+  };
+  const auto within = [](const Scalar* from, index_t k) { return load_8(from + k); };
+  const auto at_end = [&](const Scalar* from, index_t k) { return k < cols ? load_8(from + k) : vector8{}; };
+  const auto stage  = [&](index_t buffer) {
+#pragma GCC unroll 2
+    for (index_t l = 0; l < loads; ++l)
+      store_8(shared.slabs[buffer] + (stage_row + 32 * l) * pitch + stage_k, next_column[l]);
+  };
+  // Multiplies the slab in `buffer` while `load` brings the one at k.
+  const auto turn = [&](index_t buffer, index_t k, auto load) {
+    vector8 a[steps], b[Tiles][steps];
+#pragma GCC unroll 4
+    for (index_t s = 0; s < steps; ++s) a[s] = next_row[s];
+#pragma GCC unroll 2
+    for (index_t t = 0; t < Tiles; ++t)
+#pragma GCC unroll 4
+      for (index_t s = 0; s < steps; ++s)
+        b[t][s] = load_8(shared.slabs[buffer] + (32 * (first_tile + t) + gpu.lane() % 32) * pitch + 16 * s + half);
+    fetch(k, load);
+    gpu.schedule_barrier();
+#pragma GCC unroll 4
+    for (index_t s = 0; s < steps; ++s)
+#pragma GCC unroll 2
+      for (index_t t = 0; t < Tiles; ++t) {
+        sums[t] = gpu.template mfma_32x32x8<Scalar>(low(a[s]), low(b[t][s]), sums[t]);
+        sums[t] = gpu.template mfma_32x32x8<Scalar>(high(a[s]), high(b[t][s]), sums[t]);
+      }
+    gpu.schedule_barrier();
+    stage(buffer ^ 1);
+    gpu.barrier();
+  };
+
+#pragma GCC unroll 2
+  for (index_t t = 0; t < Tiles; ++t) sums[t] = sums_16{};
+  fetch(0, at_end);
+  stage(0);
+  gpu.barrier();
+  index_t k = slab, buffer = 0;
+#pragma GCC unroll 1
+  for (; k + slab <= cols; k += slab, buffer ^= 1) turn(buffer, k, within);
+#pragma GCC unroll 1
+  for (; k < cols + slab; k += slab, buffer ^= 1) turn(buffer, k, at_end);
+}
+
+}  // namespace cascada::inline CASCADA_ABI::hip

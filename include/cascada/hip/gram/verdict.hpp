@@ -1,0 +1,122 @@
+#pragma once
+// Verdicts on pairs of tokens that equal the CPU's, from inexact products by the matrix units.
+//
+// The canonical product of a pair is the chain s = fma(x_i[k], x_j[k], s), k ascending, in float (cpu/base/canonical.hpp). The
+// matrix units add in an order that is not specified, so their sums decide only outside a margin; pairs inside it go to
+// the chain, on the device.
+//
+// The margin. Products of two bfloat16 or float16 are exact in float, so both sums differ from the true one by rounding
+// of additions alone: the chain by at most g(2^-24) S, where S = sum |x_i[k]| |x_j[k]| <= |x_i| |x_j| and g(u) =
+// d u / (1 - d u). For the matrix units we assume a unit roundoff of 2^-22 (four times float's; truncation would be
+// 2^-23): g(2^-22) S. With d <= 2^18 the two together stay below (1.25 d 2^-22) / (1 - 1 / 16) |x_i| |x_j| <
+// 1.34 d 2^-22 |x_i| |x_j|. The rest of 1.75 pays for n_i being a float at or below |x_i| and for the rounding of the
+// bounds, d >= 8. Should the units flush subnormal operands or sums, each of the 2 d steps loses less than
+// 2^-126 (|x_i| + |x_j| + 1).
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+#include "cascada/hip/base/device.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+inline constexpr index_t max_columns = index_t{1} << 18;
+
+/// Token rows with their norms n_i [T], in device memory.
+template <matrix_scalar Scalar>
+struct gram_rows {
+  matrix_view<const Scalar> x;
+  float                     threshold = 1;  // tau
+  float*                    norms     = nullptr;
+};
+
+/// The canonical product. d is a multiple of 8.
+template <matrix_scalar Scalar>
+CASCADA_DEVICE CASCADA_INLINE float chain(const Scalar* a, const Scalar* b, index_t cols) {
+  float sum = 0;
+  for (index_t k = 0; k < cols; k += 8) {
+    const vector8 of_a = load_8(a + k), of_b = load_8(b + k);
+#pragma GCC unroll 8
+    for (index_t e = 0; e < 8; ++e) sum = __builtin_fmaf(to_float(Scalar{of_a[e]}), to_float(Scalar{of_b[e]}), sum);
+  }
+  return sum;
+}
+
+/// The norm of a zero row, as on the CPU: it covers nothing and nothing covers it.
+inline constexpr float zero_row = std::numeric_limits<float>::max();
+
+/// Largest float with norm^2 <= square, which is finite; zero_row where square < 2^-60.
+CASCADA_DEVICE CASCADA_INLINE float norm_of(float square) {
+  if (square < 0x1p-60f) return zero_row;
+  const auto fits = [&](float norm) { return double{norm} * double{norm} <= double{square}; };
+  const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
+  auto       norm = static_cast<float>(__builtin_sqrt(double{square}));
+  while (!fits(norm)) norm = step(norm, -1);
+  while (fits(step(norm, 1))) norm = step(norm, 1);
+  return norm;
+}
+
+CASCADA_DEVICE CASCADA_INLINE bool is_finite(float value) {
+  return (std::bit_cast<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
+}
+
+/// The canonical verdict on a canonical product.
+CASCADA_DEVICE CASCADA_INLINE bool covers(float product, float scaled_norm, float norm) {
+  return (product > 0) & (product >= scaled_norm * norm);
+}
+
+/// Whether product_a / norm_a > product_b / norm_b, for canonical products: exact in double.
+CASCADA_DEVICE CASCADA_INLINE bool nearer(float product_a, float norm_a, float product_b, float norm_b) {
+  return double{product_a} * double{norm_b} > double{product_b} * double{norm_a};
+}
+
+/// What a sum of the matrix units tells about a pair: at most one of the two. Neither: ask the chain.
+struct gram_evidence {
+  bool covered, apart;
+};
+
+/// The margin of token i, for products with rows of any norm n_j. A zero row's norm puts all its pairs below.
+class gram_margin {
+ public:
+  CASCADA_DEVICE CASCADA_INLINE gram_margin(index_t cols, float threshold, float norm)
+      : slope_(static_cast<float>(cols) * (1.75f * 0x1p-22f * norm + 0x1p-125f)),
+        offset_(static_cast<float>(cols) * 0x1p-125f * (norm + 1.0f)),
+        high_(threshold * norm + slope_),
+        low_(threshold * norm - slope_) {}
+
+  CASCADA_DEVICE CASCADA_INLINE gram_evidence judge(float sum, float norm_j) const {
+    return {sum > __builtin_fmaf(norm_j, high_, offset_), sum < __builtin_fmaf(norm_j, low_, -offset_)};
+  }
+
+  /// How far a sum may lie from the chain.
+  CASCADA_DEVICE CASCADA_INLINE float error(float norm_j) const { return __builtin_fmaf(norm_j, slope_, offset_); }
+
+ private:
+  float slope_, offset_, high_, low_;
+};
+
+/// The canonical verdict on one pair, by a whole wave. The product is summed over lanes; inside the margin the lanes run
+/// the chain side by side, all the same one. `rechecks` counts chains.
+template <class Gpu, matrix_scalar Scalar>
+CASCADA_DEVICE CASCADA_INLINE bool wave_covers(Gpu& gpu, const gram_rows<Scalar>& rows, index_t i, index_t j,
+                                               index_t& rechecks) {
+  const Scalar* const of_i = rows.x.row(i);
+  const Scalar* const of_j = rows.x.row(j);
+  float               sum  = 0;
+  for (index_t k = gpu.lane() * 8; k < rows.x.cols; k += gfx942::wave * 8) {
+    const vector8 a = load_8(of_i + k), b = load_8(of_j + k);
+#pragma GCC unroll 8
+    for (index_t e = 0; e < 8; ++e) sum = __builtin_fmaf(to_float(Scalar{a[e]}), to_float(Scalar{b[e]}), sum);
+  }
+#pragma GCC unroll 6
+  for (index_t step = 1; step < gfx942::wave; step *= 2) sum += gpu.shuffle(sum, gpu.lane() ^ step);
+  const float norm_i = rows.norms[i], norm_j = rows.norms[j], scaled = rows.threshold * norm_i;
+  const auto  seen = gram_margin(rows.x.cols, rows.threshold, norm_i).judge(sum, norm_j);
+  if (seen.covered | seen.apart) return seen.covered;
+  rechecks += gpu.lane() == 0;
+  return covers(chain(of_i, of_j, rows.x.cols), scaled, norm_j);
+}
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,33 @@
+#pragma once
+// A selection's begin: norms of all tokens, and what each inherits.
+
+#include "cascada/hip/select/arguments.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+template <matrix_scalar Scalar>
+struct selection_begin {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 2;
+
+  selection_arguments<Scalar> args;
+
+  index_t grid() const { return args.blocks() > 0 ? args.blocks() : 1; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const selection_memory& memory = args.memory;
+    const index_t           i      = gpu.block() * threads + gpu.thread();
+    if (i == 0) memory.known[0] = {0, 0};
+    if (i < args.tokens()) args.now.counts[i] = 0;
+    if (i >= args.tokens()) return;
+
+    const float square = chain(args.rows.x.row(i), args.rows.x.row(i), args.rows.x.cols);
+    if (!is_finite(square)) memory.counters->answer = status::non_finite_token;
+    args.rows.norms[i]        = is_finite(square) ? norm_of(square) : zero_row;
+    memory.progress[i]        = {args.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,109 @@
+#pragma once
+// A selection's end: counts and the report; or, where the step has failed, the old state once more.
+
+#include <cstdint>
+
+#include "cascada/hip/select/arguments.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// Counts and the report (cpu/select/count.hpp says how they follow from the result). One block.
+template <matrix_scalar Scalar>
+struct selection_finish {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 256;
+  static constexpr index_t waves   = 2;
+
+  selection_arguments<Scalar> args;
+
+  index_t grid() const { return 1; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t known = args.memory.known[args.blocks()].members;
+    if (known < 0 || args.memory.counters->answer != status::ok) {
+      keep_old(gpu);
+      return;
+    }
+    selection_counters sums;
+    const bool         inherits = args.before.rep && *args.before.count >= 0;
+    for (index_t i = gpu.thread(); i < args.tokens(); i += threads) {
+      gpu.atomic_add(args.now.counts + args.memory.before[args.now.rep[i]].members, index_t{1});
+      if (inherits)
+        count_inherited(i, sums);
+      else
+        sums.selection += scan_of(i).members;
+    }
+    add(gpu, sums);
+    if (gpu.thread() != 0) return;
+    *args.now.count                               = known;
+    args.memory.counters->representatives        = known;
+    args.memory.counters->representatives_before = inherits ? *args.before.count : -1;
+  }
+
+ private:
+  struct scan_length {
+    index_t members, added;  // representatives compared with; those of them that are additions
+  };
+
+  CASCADA_DEVICE CASCADA_INLINE scan_length scan_of(index_t i) const {
+    const selection_memory& memory = args.memory;
+    const index_t           rep    = args.now.rep[i];
+    if (rep == i || args.assign == assignment::nearest) return {memory.before[i].members, memory.before[i].added};
+    return {memory.before[rep].members + 1, memory.before[rep].added + (args.old_rep(rep) != rep)};
+  }
+
+  CASCADA_DEVICE CASCADA_INLINE void count_inherited(index_t i, selection_counters& sums) const {
+    const index_t old = args.old_rep(i), rep = args.now.rep[i];
+    const auto    length = scan_of(i);
+    const bool    cross = args.memory.cross != nullptr;
+    if (old == i) {
+      sums.validation += length.members;
+      sums.removals += rep != i;
+      sums.common += rep == i;
+      return;
+    }
+    const index_t candidate = args.now.rep[old];
+    const bool    new_one = args.old_rep(candidate) != candidate;
+    const bool    within  = args.memory.before[candidate].members < length.members;
+    sums.inherited += !cross || new_one;
+    if (rep == candidate) {
+      ++sums.inherited_tokens;
+    } else {
+      ++sums.orphan_tokens;
+      // The pair with the candidate is known by then, and in paper mode every pair with a former representative is.
+      sums.orphans += cross ? length.added - (new_one && within) : length.members - within;
+    }
+    sums.additions += rep == i;
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void add(Gpu& gpu, const selection_counters& sums) const {
+    selection_counters& total = *args.memory.counters;
+    gpu.atomic_add(&total.selection, sums.selection);
+    gpu.atomic_add(&total.inherited, sums.inherited);
+    gpu.atomic_add(&total.validation, sums.validation);
+    gpu.atomic_add(&total.orphans, sums.orphans);
+    gpu.atomic_add(&total.additions, sums.additions);
+    gpu.atomic_add(&total.removals, sums.removals);
+    gpu.atomic_add(&total.inherited_tokens, sums.inherited_tokens);
+    gpu.atomic_add(&total.orphan_tokens, sums.orphan_tokens);
+    gpu.atomic_add(&total.common, sums.common);
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void keep_old(Gpu& gpu) const {
+    const selection_layer& before = args.before;
+    const index_t          count  = before.rep ? *before.count : -1;
+    for (index_t i = gpu.thread(); i < args.tokens(); i += threads) args.now.rep[i] = args.old_rep(i);
+    for (index_t k = gpu.thread(); k < count; k += threads)
+      args.now.indices[k] = before.indices[k], args.now.counts[k] = before.counts[k];
+    gpu.barrier();
+    if (gpu.thread() != 0) return;
+    *args.now.count = count;
+    // Too many representatives leave no other trace.
+    if (args.memory.counters->answer == status::ok) args.memory.counters->answer = status::too_many_representatives;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,125 @@
+#pragma once
+// The advance's end: one wave walks the 64 tokens of block b, which have met all before it, in order.
+
+#include "cascada/hip/select/scan.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+template <matrix_scalar Scalar, assignment Assign>
+struct block_resolution {
+  using shared = search_shared;
+
+  const selection_arguments<Scalar>& args;
+  index_t                            step;  // b
+
+  /// Whether the candidate, of an earlier block, covers token i: by the cross-Gram verdict where there is one.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE bool inherits(Gpu& gpu, index_t i, index_t candidate, index_t& pairs) const {
+    if (args.memory.cross && args.old_rep(candidate) == candidate) return cross_covers(args, i, candidate);
+    pairs += gpu.lane() == 0;
+    return wave_covers(gpu, args.rows, i, candidate, pairs);
+  }
+
+  /// Walks the 64 tokens of block b in order; lane l has token l. One wave, ballots and lane reads.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
+    const index_t       i      = begin + gpu.lane();
+    const bool          exists = i < args.tokens();
+    constexpr bool      lowest = Assign == assignment::lowest_index;
+    index_t* const      reps   = args.now.rep;
+    const index_t* const indices = args.now.indices;
+    const std::uint64_t graph  = exists ? args.memory.graph[i] : 0;
+    const index_t       stage  = static_cast<index_t>(memory.stage[gpu.lane()]);
+    const index_t       old    = exists ? args.old_rep(i) : i;
+    const index_t       place  = memory.match[gpu.lane()].place;
+    index_t             rep    = exists && stage == settled ? reps[i] : -1;
+
+    std::uint64_t members = 0;
+    for (std::uint64_t todo = gpu.ballot(stage != settled); todo != 0;) {
+      const auto          local = static_cast<index_t>(__builtin_ctzll(todo));
+      const std::uint64_t row   = gpu.read_lane(graph, local);
+      todo &= todo - 1;
+      index_t found = -1;
+      if (gpu.read_lane(stage, local) == awaiting) {
+        const index_t candidate = gpu.read_lane(rep, gpu.read_lane(old, local) - begin);
+        const bool    covered   = candidate >= begin ? (row >> (candidate - begin) & 1) != 0
+                                                     : inherits(gpu, begin + local, candidate, pairs);
+        if (covered) found = candidate;
+      }
+      if (found < 0) {
+        const index_t known = gpu.read_lane(place, local);
+        if constexpr (!lowest)
+          found = nearest_of(gpu, memory, begin, local, row & members, pairs);
+        else if (known >= 0)
+          found = indices[known];
+        else if ((row & members) != 0)
+          found = begin + __builtin_ctzll(row & members);
+      }
+      if (found < 0) {
+        found = begin + local;
+        members |= std::uint64_t{1} << local;
+        // Searching tokens that nothing covered so far leave together: this is their lowest representative.
+        const bool leaves =
+            lowest && stage == searching && rep < 0 && place < 0 && gpu.lane() > local && (graph >> local & 1) != 0;
+        if (leaves) rep = found;
+        todo &= ~gpu.ballot(leaves);
+      }
+      if (gpu.lane() == local) rep = found;
+    }
+    append(gpu, begin, members, old != i, rep);
+    memory.stage[gpu.lane()] = token_stage::settled;
+  }
+
+ private:
+  /// The nearest of the representatives that cover token begin + local: the match of the search, and `row` within the
+  /// block, each by a lane of its own. -1: none.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, shared& memory, index_t begin, index_t local,
+                                                   std::uint64_t row, index_t& pairs) const {
+    const device_match known = memory.match[local];
+    index_t            best  = known.place < 0 ? -1 : args.now.indices[known.place];
+    float              product = known.product, norm = known.norm;
+    if (row == 0) return best;
+    const index_t mine = begin + gpu.lane();
+    float         mine_product = 0, mine_norm = 1;
+    if ((row >> gpu.lane() & 1) != 0) {
+      mine_product = chain(args.rows.x.row(begin + local), args.rows.x.row(mine), args.rows.x.cols);
+      mine_norm    = args.rows.norms[mine];
+      ++pairs;
+    }
+    for (; row != 0; row &= row - 1) {
+      const auto  source        = static_cast<index_t>(__builtin_ctzll(row));
+      const float other_product = gpu.shuffle(mine_product, source), other_norm = gpu.shuffle(mine_norm, source);
+      if (best >= 0 && !nearer(other_product, other_norm, product, norm)) continue;
+      best = begin + source, product = other_product, norm = other_norm;
+    }
+    return best;
+  }
+
+  /// Writes what block b has become.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, index_t begin, std::uint64_t members, bool addition,
+                                            index_t rep) const {
+    const selection_memory& state  = args.memory;
+    const index_t           i      = begin + gpu.lane();
+    const std::uint64_t     before = (std::uint64_t{1} << gpu.lane()) - 1;
+    const bool              member = (members >> gpu.lane() & 1) != 0;
+    const std::uint64_t     added  = gpu.ballot(member && addition);
+    const set_prefix        known  = state.known[step];
+    const index_t           place  = known.members + __builtin_popcountll(members & before);
+    if (i < args.tokens()) {
+      args.now.rep[i] = rep;
+      state.before[i] = {place, known.added + __builtin_popcountll(added & before)};
+      if (member && place < args.limit) args.now.indices[place] = i;
+    }
+    if (gpu.lane() != 0) return;
+    const index_t all     = known.members + __builtin_popcountll(members);
+    state.known[step + 1] = {all > args.limit ? -1 : all, known.added + __builtin_popcountll(added)};
+  }
+
+  static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);
+  static constexpr auto searching = static_cast<index_t>(token_stage::searching);
+  static constexpr auto settled   = static_cast<index_t>(token_stage::settled);
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,35 @@
+#pragma once
+// selector on gfx942: the class of select.hpp for rows in device memory.
+
+#include "cascada/hip/select/steps.hpp"
+#include "cascada/select.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+/// Full selection on gfx942. As select.hpp says, set and rep bit for bit, but x is in device memory, 16-byte aligned,
+/// with stride and d multiples of 8, and the call returns before the stream has done it: r, the report and a status
+/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download().
+template <row_scalar Scalar, gfx942_backend B>
+class selector<Scalar, B> {
+ public:
+  explicit selector(selection_options options = {}, B where = {}) : steps_(options, where) {}
+
+  [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
+    if (const status answer = steps_.check(x); answer != status::ok) return answer;
+    if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
+    return steps_.run(x, 0, false);
+  }
+
+  /// Device memory of the last selection, for what follows on the same stream.
+  const hip::selection_layer& kept() const noexcept { return steps_.layer(0); }
+
+  /// Waits for the stream. The answer is that of the last selection.
+  [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, 0); }
+
+ private:
+  hip::selection_steps<Scalar, B> steps_;
+};
+
+static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16>);
+
+}  // namespace cascada::inline CASCADA_ABI

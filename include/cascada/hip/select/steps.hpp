@@ -1,0 +1,163 @@
+#pragma once
+// What selector and cascade share on gfx942: device memory for one shape, and the launches of a step.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "cascada/hip/base/memory.hpp"
+#include "cascada/hip/select/advance.hpp"
+#include "cascada/hip/select/begin.hpp"
+#include "cascada/hip/select/block_graph.hpp"
+#include "cascada/hip/select/cross_gram.hpp"
+#include "cascada/hip/select/finish.hpp"
+#include "cascada/report.hpp"
+#include "cascada/representatives.hpp"
+#include "cascada/selection_options.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+/// A selection copied to the host.
+struct downloaded_selection {
+  std::vector<index_t> indices, rep, counts;
+  selection_report     report;
+
+  representatives view() const noexcept { return {indices, rep, counts}; }
+};
+
+/// What selector and cascade share: memory for one shape, and a step's launches.
+template <matrix_scalar Scalar, gfx942_stream B>
+class selection_steps {
+ public:
+  selection_steps(const selection_options& options, B where) : options_(options), where_(where), memory_(where) {}
+
+  /// What the arguments alone tell.
+  [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept {
+    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
+    if (x.rows == 0) return status::ok;
+    if (x.cols % 8 != 0) return {status::unsupported_by_device, "x.cols is no multiple of 8, as gfx942 needs it"};
+    if (x.cols > max_columns) return {status::unsupported_by_device, "x.cols is more than 2^18, too much for gfx942"};
+    if (reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0 || x.stride % 8 != 0)
+      return {status::unsupported_by_device, "x is not on 16-byte boundaries, row by row, as gfx942 needs it"};
+    return status::ok;
+  }
+
+  /// Memory for T tokens; other T forgets both layers.
+  [[nodiscard]] status reserve(index_t T) {
+    if (T == tokens_ && memory_.data()) return status::ok;
+    carver size;
+    cut(size, T);
+    if (const status answer = memory_.reserve(size.bytes()); answer != status::ok) return answer;
+    carver arrays(memory_.data());
+    cut(arrays, T);
+    tokens_ = T;
+    return status::ok;
+  }
+
+  /// Puts one step on the stream: layers[now] from x and, if `inherits`, from the other layer.
+  [[nodiscard]] status run(matrix_view<const Scalar> x, int now, bool inherits) {
+    const selection_arguments<Scalar> args = {.rows   = {x, options_.threshold, norms_},
+                                              .memory = arrays_,
+                                              .now    = layers_[now],
+                                              .before = inherits ? layers_[now ^ 1] : selection_layer{},
+                                              .assign = options_.assign,
+                                              .limit  = detail::room(options_, x.rows)};
+    status answer = where_.clear(arrays_.counters, sizeof(selection_counters));
+    if (answer == status::ok) answer = where_.launch(selection_begin<Scalar>{args});
+    if (answer == status::ok && x.rows > 0) answer = where_.launch(selection_graph<Scalar>{args});
+    if (answer == status::ok && inherits && arrays_.cross && x.rows > 0)
+      answer = where_.launch(selection_cross_gram<Scalar>{args});
+    for (index_t b = 0; b < args.blocks() && answer == status::ok; ++b)
+      answer = options_.assign == assignment::nearest
+                   ? where_.launch(selection_advance<Scalar, assignment::nearest>{args, b})
+                   : where_.launch(selection_advance<Scalar, assignment::lowest_index>{args, b});
+    return answer == status::ok ? where_.launch(selection_finish<Scalar>{args}) : answer;
+  }
+
+  /// Waits for the stream and copies a layer and the last step's report. The answer is the step's own.
+  [[nodiscard]] status download(downloaded_selection& to, int now) const {
+    if (!memory_.data()) return to = {}, status::ok;
+    const selection_layer& layer = layers_[now];
+    selection_counters     counters;
+    index_t                count  = -1;
+    status                 answer = where_.download(&counters, arrays_.counters, sizeof(counters));
+    if (answer == status::ok) answer = where_.download(&count, layer.count, sizeof(count));
+    if (answer != status::ok) return answer;
+    const auto r = static_cast<std::size_t>(count < 0 ? 0 : count);
+    const auto T = static_cast<std::size_t>(count < 0 ? 0 : tokens_);
+    to.indices.resize(r), to.counts.resize(r), to.rep.resize(T);
+    answer = where_.download(to.indices.data(), layer.indices, r * sizeof(index_t));
+    if (answer == status::ok) answer = where_.download(to.counts.data(), layer.counts, r * sizeof(index_t));
+    if (answer == status::ok) answer = where_.download(to.rep.data(), layer.rep, T * sizeof(index_t));
+    if (answer == status::ok && counters.answer == status::ok) to.report = report_of(counters);
+    return answer == status::ok ? counters.answer : answer;
+  }
+
+  /// Adopts a state of the host.
+  [[nodiscard]] status upload(const representatives& state, int to) {
+    if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
+    const selection_layer& layer = layers_[to];
+    const index_t          count = state.count();
+    status answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
+    if (answer == status::ok) answer = where_.upload(layer.rep, state.rep.data(), state.rep.size_bytes());
+    if (answer == status::ok) answer = where_.upload(layer.counts, state.counts.data(), state.counts.size_bytes());
+    return answer == status::ok ? where_.upload(layer.count, &count, sizeof(count)) : answer;
+  }
+
+  /// Copies all of `from`, on the stream.
+  [[nodiscard]] status copy(const selection_steps& from) {
+    if (!from.memory_.data()) return status::ok;
+    if (const status answer = reserve(from.tokens_); answer != status::ok) return answer;
+    carver size;
+    cut(size, tokens_);
+    return where_.copy(memory_.data(), from.memory_.data(), size.bytes());
+  }
+
+  index_t                   tokens() const noexcept { return tokens_; }
+  const selection_layer&    layer(int l) const noexcept { return layers_[l]; }
+
+ private:
+  void cut(carver& from, index_t T) noexcept {
+    const index_t blocks = (T + selection_block - 1) / selection_block;
+    for (selection_layer& layer : layers_) {
+      from.cut(layer.indices, T), from.cut(layer.rep, T), from.cut(layer.counts, T);
+      from.cut(layer.count, 1);
+    }
+    from.cut(norms_, T);
+    from.cut(arrays_.counters, 1), from.cut(arrays_.progress, T), from.cut(arrays_.before, T);
+    from.cut(arrays_.graph, T), from.cut(arrays_.known, blocks + 1);
+    if (options_.validate == validation::cross_gram) from.cut(arrays_.cross, T * cross_words(T));
+  }
+
+  selection_report report_of(const selection_counters& counters) const {
+    selection_report report = {.tokens          = tokens_,
+                               .representatives = counters.representatives,
+                               .gram            = {.selection  = counters.selection,
+                                                   .inherited  = counters.inherited,
+                                                   .validation = counters.validation,
+                                                   .orphans    = counters.orphans},
+                               .pairs_evaluated = counters.pairs_evaluated,
+                               .jaccard         = {},
+                               .additions       = counters.additions,
+                               .removals        = counters.removals,
+                               .inherited       = counters.inherited_tokens,
+                               .orphans         = counters.orphan_tokens};
+    if (counters.representatives_before < 0) return report;
+    if (options_.validate == validation::cross_gram)
+      report.gram.cross_gram =
+          std::int64_t{tokens_ - counters.representatives_before} * counters.representatives_before;
+    const index_t together = counters.representatives + counters.representatives_before - counters.common;
+    report.jaccard         = together == 0 ? 1.0 : static_cast<double>(counters.common) / together;
+    return report;
+  }
+
+  selection_options options_;
+  B                 where_;
+  device_memory<B>  memory_;
+  index_t           tokens_ = 0;
+  selection_layer   layers_[2];
+  selection_memory  arrays_ = {};
+  float*            norms_ = nullptr;
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip

@@ -1,0 +1,324 @@
+// Sequences that grow: however a sequence is cut into calls, its rows are those of one call, bit for bit.
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "attention_data.hpp"
+
+#include "cascada/cascada.hpp"
+#include "catch.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+std::vector<mode> growing_modes() {
+  std::vector<mode> some;
+  for (const mode& m : modes)
+    if (m.options.causal && m.options.keys != key_set::representatives && m.options.queries == query_set::all)
+      some.push_back(m);
+  some.push_back({"opened, tiles of a chunk",
+                  {.window = 16, .chunk = 32, .leaf_threshold = 0.2f, .open_above = 0.03f, .tile = 32}});
+  some.push_back(
+      {"opened, tiles of one, more sinks than a chunk",
+       {.window = 4, .chunk = 8, .sink_tokens = 11, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 1}});
+  return some;
+}
+
+/// The selection of the first n tokens.
+selection first_of(const selection& all, index_t n) {
+  return selection(std::vector<index_t>(all.rep.begin(), all.rep.begin() + n));
+}
+
+template <class Scalar>
+heads_view<Scalar> rows_of(heads_view<Scalar> all, index_t begin, index_t end) {
+  all.data += std::int64_t{begin} * all.token_stride;
+  all.tokens = end - begin;
+  return all;
+}
+
+/// Sequence and attention, cut into calls.
+template <class Scalar, cpu_backend B = serial_backend>
+struct growing {
+  const problem<Scalar>&        p;
+  const std::vector<selection>& selections;
+  attention<Scalar, B>          attend;
+  attention_state<Scalar, B>    state = {};
+  head_rows<Scalar>             out{p.size.tokens, p.size.heads, p.size.value_dim};
+  attention_report              sum = {};
+
+  /// The next tokens, up to `end`. Beyond them, K and V are there but unread; the selection ends with them.
+  status extend(index_t end) {
+    std::vector<selection> prefixes;
+    for (const selection& s : selections) prefixes.push_back(first_of(s, end));
+    const index_t begin  = state.tokens();
+    const status  answer = attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), views(prefixes),
+                                         rows_of(out.view(), begin, end));
+    add(attend.report());
+    return answer;
+  }
+
+  void add(const attention_report& more) {
+    sum.rows += more.rows, sum.dense_keys += more.dense_keys, sum.near_keys += more.near_keys;
+    sum.leaves += more.leaves, sum.opened += more.opened, sum.far_rows += more.far_rows;
+  }
+
+  std::vector<float> results() const { return out.template packed<float>(); }
+};
+
+/// `computed` counts whole tiles, and the mass is summed in another order.
+bool same_counts(const attention_report& a, const attention_report& b) {
+  return a.rows == b.rows && a.dense_keys == b.dense_keys && a.near_keys == b.near_keys && a.leaves == b.leaves &&
+         a.opened == b.opened && a.far_rows == b.far_rows;
+}
+
+/// Cuts of T tokens: all at once, one by one, and at random.
+std::vector<std::vector<index_t>> cuts(index_t T, unsigned seed) {
+  std::vector<std::vector<index_t>> all = {{T}, {1, T}, {T / 2, T}, {}};
+  for (index_t t = 1; t <= T; ++t) all[3].push_back(t);
+  std::mt19937 random(seed);
+  for (const index_t longest : {7, 90}) {
+    all.push_back({});
+    for (index_t t = 0; t < T;) {
+      t = std::min(T, t + 1 + static_cast<index_t>(random() % static_cast<unsigned>(longest)));
+      all.back().push_back(t);
+    }
+  }
+  return all;
+}
+
+const shape size = {230, 6, 2, 20, 12};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("growing: however a sequence is cut into calls, its rows are the same", "[attention]", float,
+                   bfloat16, float16) {
+  const auto all = growing_modes();
+  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const bool own = GENERATE(false, true);  // selections of each KV head's own
+  CAPTURE(m, own);
+  const problem<TestType> p(size, 3);
+  std::vector<selection>  s = {random_selection(size.tokens, 0.15, 4)};
+  if (own) s.push_back(random_selection(size.tokens, 0.4, 5));
+  const attended expected = attend_and_report<TestType>(m.options, p, p.kv(), s);
+  for (const auto& cut : cuts(size.tokens, 6)) {
+    growing<TestType> one{p, s, attention<TestType, serial_backend>(m.options)};
+    for (const index_t end : cut) REQUIRE(one.extend(end) == status::ok);
+    CAPTURE(cut);
+    CHECK(one.state.tokens() == size.tokens);
+    CHECK(same_bits(one.results(), expected.out));
+    CHECK(same_counts(one.sum, expected.report));
+  }
+}
+
+TEST_CASE("growing: on several threads as on one", "[attention][threads]") {
+  const auto all = growing_modes();
+  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(m);
+  using threads = cpu<compiled_isa, pool_executor<compiled_isa>>;
+  thread_pool<compiled_isa>    pool(3);
+  const problem<float>         p(size, 3);
+  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const auto                   expected = attend<float>(m.options, p, s);
+  for (const auto& cut : cuts(size.tokens, 7)) {
+    growing<float, threads> one{p, s, attention<float, threads>(m.options, {{&pool}})};
+    for (const index_t end : cut) REQUIRE(one.extend(end) == status::ok);
+    CHECK(same_bits(one.results(), expected));
+  }
+}
+
+TEST_CASE("growing: after truncating, it goes on as if nothing had been there", "[attention]") {
+  const auto all = growing_modes();
+  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(m);
+  const problem<float>         p(size, 3);
+  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const auto                   expected = attend<float>(m.options, p, s);
+  // Rows and a selection that differ from token 60 on.
+  problem<float> other = p;
+  other.randomise(99, 60);
+  std::vector<selection> others = {random_selection(size.tokens, 0.3, 14)};
+  std::copy_n(s[0].rep.begin(), 60, others[0].rep.begin());
+  for (std::size_t t = 60; t < others[0].rep.size(); ++t)
+    if (const index_t rep = others[0].rep[t]; others[0].rep[static_cast<std::size_t>(rep)] != rep)
+      others[0].rep[t] = static_cast<index_t>(t);
+  others[0] = selection(others[0].rep);
+
+  const bool by_mass = m.options.keys == key_set::near_and_far && m.options.open == opening::by_mass;
+  for (const index_t reached : {61, 97, 130, 230})
+    for (const index_t back : {0, 1, 31, 48, 59, 60}) {
+      CAPTURE(reached, back);
+      growing<float> branch{other, others, attention<float, serial_backend>(m.options)};
+      for (index_t t = 7; t < reached; t += 7) REQUIRE(branch.extend(t) == status::ok);
+      REQUIRE(branch.extend(reached) == status::ok);
+      const status answer = branch.state.truncate(back);
+      if (answer != status::ok) {
+        // Only within a tile of long ago.
+        CHECK(answer == status::unsupported);
+        CHECK(by_mass);
+        CHECK(back % m.options.tile != 0);
+        CHECK(back / m.options.tile + 1 < (reached - 1) / m.options.tile);
+        CHECK(branch.state.tokens() == reached);
+        continue;
+      }
+      CHECK(branch.state.tokens() == back);
+      growing<float> one{p, s, attention<float, serial_backend>(m.options), std::move(branch.state)};
+      for (index_t t = back + 9; t < size.tokens; t += 9) REQUIRE(one.extend(t) == status::ok);
+      REQUIRE(one.extend(size.tokens) == status::ok);
+      CHECK(same_bits(one.results(), expected, row_of(size, back), expected.size()));
+    }
+}
+
+TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
+  const attention_options      options = growing_modes()[5].options;
+  const problem<float>         p(size, 3);
+  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const auto                   expected = attend<float>(options, p, s);
+  growing<float>               first{p, s, attention<float, serial_backend>(options)};
+  REQUIRE(first.extend(101) == status::ok);
+  problem<float> other = p;
+  other.randomise(98, 101);
+  growing<float> branch{other, s, attention<float, serial_backend>(options), first.state};
+  REQUIRE(branch.extend(200) == status::ok);
+  REQUIRE(first.extend(150) == status::ok);
+  REQUIRE(first.extend(size.tokens) == status::ok);
+  CHECK(same_bits(first.results(), expected));
+  CHECK(branch.state.tokens() == 200);
+  CHECK(branch.state.bytes() > 0);
+
+  attention_state<float, serial_backend> moved = std::move(branch.state);
+  CHECK(moved.tokens() == 200);
+  CHECK(branch.state.tokens() == 0);
+  moved.clear();
+  CHECK(moved.tokens() == 0);
+  growing<float> again{p, s, attention<float, serial_backend>(options), std::move(moved)};
+  REQUIRE(again.extend(size.tokens) == status::ok);
+  CHECK(same_bits(again.results(), expected));
+}
+
+TEMPLATE_TEST_CASE("growing: the last queries alone, without a state", "[attention]", float, bfloat16) {
+  const auto all = growing_modes();
+  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(m);
+  const problem<TestType>      p(size, 3);
+  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const auto                   expected = attend<TestType>(m.options, p, s);
+  const bool                   by_mass  = m.options.keys == key_set::near_and_far && m.options.open == opening::by_mass;
+  for (const index_t first : {0, 1, 24, 96, 100, 192, 229}) {
+    CAPTURE(first);
+    head_rows<TestType>                 out(size.tokens, size.heads, size.value_dim);
+    attention<TestType, serial_backend> attend(m.options);
+    const status answer = attend(rows_of(std::as_const(p.q).view(), first, size.tokens), p.kv(), views(s),
+                                 rows_of(out.view(), first, size.tokens));
+    if (by_mass && first % m.options.tile != 0) {
+      CHECK(answer == status::unsupported);
+      continue;
+    }
+    REQUIRE(answer == status::ok);
+    CHECK(same_bits(out.template packed<float>(), expected, row_of(size, first), expected.size()));
+  }
+}
+
+TEST_CASE("growing: ragged queries and keys", "[attention]") {
+  const auto all = growing_modes();
+  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(m);
+  const problem<float> p(size, 3);
+  // Keys: three sequences, and rows behind them that nobody reads. Queries: the last of the first two, none, all.
+  const std::vector<index_t> keys = {0, 110, 140, 210}, firsts = {96, 30, 0};
+  std::vector<index_t>       queries = {0};
+  std::vector<selection>     s;
+  head_rows<float>   q(110 - 96 + 0 + 70, size.heads, size.key_dim), out(q.view().tokens, size.heads, size.value_dim);
+  std::vector<float> expected;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const index_t T = keys[i + 1] - keys[i];
+    s.push_back(random_selection(T, 0.2, static_cast<unsigned>(i)));
+    for (index_t t = firsts[i]; t < T; ++t)
+      for (index_t h = 0; h < size.heads; ++h)
+        std::copy_n(std::as_const(p.q).view().row(keys[i] + t, h), size.key_dim,
+                    q.view().row(queries.back() + t - firsts[i], h));
+    queries.push_back(queries.back() + T - firsts[i]);
+    head_rows<float>                 alone(T, size.heads, size.value_dim);
+    attention<float, serial_backend> attend(m.options);
+    const strided_kv<float> kv = {rows_of(p.k.view(), keys[i], keys[i + 1]), rows_of(p.v.view(), keys[i], keys[i + 1])};
+    REQUIRE(attend(rows_of(std::as_const(p.q).view(), keys[i], keys[i + 1]), kv, views({s.back()}), alone.view()) ==
+            status::ok);
+    const auto rows = alone.packed<float>();
+    expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(size, firsts[i])), rows.end());
+  }
+  attention<float, serial_backend> attend(m.options);
+  REQUIRE(attend(std::as_const(q).view(), p.kv(), views(s), out.view(), queries, keys) == status::ok);
+  CHECK(same_bits(out.packed<float>(), expected));
+}
+
+TEST_CASE("growing: dense attention without causality takes any number of queries and keys", "[attention]") {
+  const index_t        queries = GENERATE(1, 7, 300);
+  const shape          other   = {queries, 6, 2, 20, 12};
+  const problem<float> of_queries(other, 8), of_keys(size, 9);
+  head_rows<float>     out(queries, other.heads, other.value_dim);
+  attention<float>     attend({.keys = key_set::all, .causal = false});
+  REQUIRE(attend(std::as_const(of_queries.q).view(), of_keys.kv(), {}, out.view()) == status::ok);
+  for (const index_t t : {0, queries / 2, queries - 1})
+    for (index_t h = 0; h < other.heads; ++h) {
+      std::vector<double> weights;
+      double              sum = 0;
+      for (index_t j = 0; j < size.tokens; ++j) {
+        double product = 0;
+        for (index_t c = 0; c < other.key_dim; ++c)
+          product +=
+              double{std::as_const(of_queries.q).view().row(t, h)[c]} * double{of_keys.k.view().row(j, h / 3)[c]};
+        weights.push_back(std::exp(product / std::sqrt(20.0)));
+        sum += weights.back();
+      }
+      for (index_t c = 0; c < other.value_dim; ++c) {
+        double value = 0;
+        for (index_t j = 0; j < size.tokens; ++j)
+          value += weights[static_cast<std::size_t>(j)] / sum * double{of_keys.v.view().row(j, h / 3)[c]};
+        CHECK(double{out.view().row(t, h)[c]} == Approx(value).margin(1e-5));
+      }
+    }
+}
+
+TEST_CASE("growing: what is refused leaves the state as it was", "[attention][errors]") {
+  const attention_options      options = growing_modes()[4].options;
+  const problem<float>         p(size, 3);
+  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const auto                   expected = attend<float>(options, p, s);
+  growing<float>               one{p, s, attention<float, serial_backend>(options)};
+  REQUIRE(one.extend(101) == status::ok);
+
+  const auto extend = [&](attention_options with, const std::vector<selection>& given, index_t kv_tokens = size.tokens,
+                          index_t count = 99) {
+    attention<float, serial_backend> attend(with);
+    strided_kv<float>                kv = p.kv();
+    kv.keys.tokens = kv.values.tokens = kv_tokens;
+    head_rows<float> out(count, size.heads, size.value_dim);
+    return std::string(message(
+        attend.extend(one.state, rows_of(std::as_const(p.q).view(), 101, 101 + count), kv, views(given), out.view())));
+  };
+  attention_options changed = options;
+  changed.open_above        = 0.3f;
+  CHECK(extend(changed, s) == "state belongs to attention with other options");
+  CHECK(extend(options, s, 150) == "kv.tokens() is less than the state's tokens and those of q");
+  CHECK(extend(options, {}) == "selections has neither one nor one for each KV head");
+  CHECK(extend(options, {s[0], s[0]}) == "selections has another number than before");
+  CHECK(extend(options, {first_of(s[0], 120)}) == "selections has one that ends before the last chunk's edge");
+  CHECK(extend({.keys = key_set::representatives, .queries = query_set::representatives}, s) ==
+        "options.keys == representatives cannot grow: it needs all queries at once");
+  CHECK(extend({.queries = query_set::grouped, .open = opening::none}, s) ==
+        "options.queries == grouped cannot grow: groups ask with queries of earlier calls");
+  CHECK(extend({.keys = key_set::all, .causal = false}, s) ==
+        "options.causal == false cannot grow: old rows would change");
+  CHECK(std::string(message(one.state.truncate(-1))) == "tokens is negative");
+  CHECK(std::string(message(one.state.truncate(102))) == "tokens is more than the state has");
+  CHECK(std::string(message(one.state.truncate(66))) ==
+        "tokens lies inside a tile of long ago: only its edges are left");
+
+  CHECK(one.state.tokens() == 101);
+  REQUIRE(one.extend(size.tokens) == status::ok);
+  CHECK(same_bits(one.results(), expected));
+}

@@ -1,0 +1,144 @@
+// Sequences that grow in the example engine: pieces of a text give what the whole text gives.
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "engine/decoder.hpp"
+#include "engine/growing_attention.hpp"
+#include "engine/mode_attention.hpp"
+#include "golden.hpp"
+
+using namespace engine;
+using namespace tests;
+
+namespace {
+
+matrix rows(const matrix& all, index_t begin, index_t end) { return all.middleRows(begin, end - begin); }
+
+/// What a model's layers hand to attention, over a whole text.
+struct layer_rows {
+  index_t heads, kv_heads;
+  matrix  residual, normalized, queries, keys, values, attended;
+};
+
+/// Runs tokens [begin, end) of a recorded text through all layers.
+std::vector<matrix> feed(growing_attention& attend, const std::vector<layer_rows>& layers, index_t begin, index_t end) {
+  std::vector<matrix> out;
+  for (const layer_rows& l : layers) {
+    const matrix residual = rows(l.residual, begin, end), normalized = rows(l.normalized, begin, end);
+    const matrix queries = rows(l.queries, begin, end), keys = rows(l.keys, begin, end);
+    const matrix values = rows(l.values, begin, end);
+    out.push_back(matrix::Zero(end - begin, l.attended.cols()));
+    attend(attention_input{static_cast<index_t>(out.size()) - 1, l.heads, l.kv_heads, residual, normalized, queries,
+                           keys, values},
+           out.back());
+  }
+  return out;
+}
+
+void check_rows(const std::vector<matrix>& got, const std::vector<layer_rows>& layers, index_t begin, index_t end) {
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    CAPTURE(l, begin, end);
+    CHECK(got[l] == rows(layers[l].attended, begin, end));
+  }
+}
+
+/// Small enough for a text of 128 tokens to have a far field.
+attention_mode small_mode(const nlohmann::json& settings) {
+  nlohmann::json all = {{"name", "small"}, {"threshold", 0.3},      {"window", 16},       {"chunk", 16},
+                        {"tile", 8},       {"leaf_threshold", 0.3}, {"open_above", 0.05}, {"leaf", 4}};
+  all.update(settings);
+  return mode_of(all, command_line);
+}
+
+}  // namespace
+
+TEST_CASE("growing: a prompt in pieces gives the logits of one piece", "[golden]") {
+  const std::string name   = GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial",
+                                      "gptj-sharded", "opt-tied", "opt-untied", "opt-post-norm", "llama-linear",
+                                      "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2", "qwen2-yarn");
+  const std::string folder = TEST_FOLDER "/golden/" + name;
+  CAPTURE(name);
+  auto ids = token_ids(safetensors(folder + "/golden.safetensors"));
+  // Beyond the length of training, the angles of dynamic positions change with the length.
+  if (name == "llama-dynamic") ids.resize(read_json(folder + "/config.json")["max_position_embeddings"]);
+  const auto           count = static_cast<index_t>(ids.size());
+  threads              pool(2);
+  const decoder        model(folder, pool.where());
+  const attention_mode dense = mode_named("dense", decoder_modes, nlohmann::json::object());
+  matrix               expected, logits;
+  model.output()(run_dense(model, ids, dense.options, pool.where()).final, expected, pool.where());
+  for (const index_t piece : {1, 7, count / 2, count}) {
+    CAPTURE(piece);
+    growing_attention attend(dense, pool.where());
+    matrix            all(expected.rows(), expected.cols());
+    for (index_t begin = 0; begin < count; begin += piece) {
+      const index_t length = std::min(piece, count - begin);
+      const matrix  hidden = model.forward(
+           std::span(ids).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length)), attend, begin);
+      model.output()(hidden, logits, pool.where());
+      all.middleRows(begin, length) = logits;
+    }
+    CHECK(relative_error(all, expected) <= 2 * tolerance);  // both are off by as much
+    CHECK(attend.tokens() == count);
+    CHECK(attend.costs().bytes == attend.costs().dense_bytes);
+  }
+}
+
+TEST_CASE("growing: positions end where the model's do", "[errors]") {
+  const decoder              model(TEST_FOLDER "/golden");
+  const std::vector<index_t> ids(8, 1);
+  const auto                 ignore = [](const attention_input&, matrix& out) { out.setZero(); };
+  CHECK(model.forward(ids, ignore, 120).rows() == 8);
+  CHECK_THROWS_AS(model.forward(ids, ignore, 121), bad_input);
+}
+
+TEST_CASE("growing: every mode's attention of pieces is that of the whole, bit for bit", "[golden]") {
+  const nlohmann::json settings =
+      GENERATE(as<nlohmann::json>{}, nlohmann::json{{"keys", "all"}}, nlohmann::json{{"keys", "near"}},
+               nlohmann::json::object(), nlohmann::json{{"open", "none"}}, nlohmann::json{{"window", 0}, {"sinks", 3}});
+  const auto mode = small_mode(settings);
+  CAPTURE(settings.dump());
+  threads              pool(2);
+  const decoder        model(TEST_FOLDER "/golden", pool.where());
+  std::vector<index_t> ids;
+  for (index_t t = 0; t < 128; ++t) ids.push_back(t * t % 89);
+  std::vector<layer_rows> layers;
+  mode_attention          whole(mode, 0, pool.where());
+  model.forward(ids, [&](const attention_input& l, matrix& out) {
+    whole(l, out);
+    layers.push_back({l.heads, l.kv_heads, l.residual, l.normalized, l.queries, l.keys, l.values, out});
+  });
+  CHECK((whole.mean_share_of_dense() == 1) == (mode.options.keys == cascada::key_set::all));
+  CHECK(whole.selection().mean_share() < 0.9);
+
+  for (const index_t piece : {1, 13, 50, 128}) {
+    growing_attention attend(mode, pool.where());
+    for (index_t begin = 0; begin < 128; begin += piece)
+      check_rows(feed(attend, layers, begin, std::min(128, begin + piece)), layers, begin,
+                 std::min(128, begin + piece));
+  }
+
+  // Back to any token, and on from what is left.
+  growing_attention attend(mode, pool.where());
+  feed(attend, layers, 0, 128);
+  for (const index_t end : {128, 117, 85, 64, 33, 5, 0}) {
+    const index_t left = attend.truncate(end);
+    CAPTURE(end, left);
+    CHECK(left <= end);
+    CHECK(end - left < mode.options.tile);
+    CHECK(attend.tokens() == left);
+    if (left < 128) check_rows(feed(attend, layers, left, 128), layers, left, 128);
+  }
+}
+
+TEST_CASE("growing: modes that cannot grow are refused", "[errors]") {
+  const auto refused = [](const nlohmann::json& settings) {
+    CHECK_THROWS_AS(growing_attention(small_mode(settings), {}), bad_input);
+  };
+  refused({{"source", "random"}});
+  refused({{"source", "positions"}});
+  refused({{"features", "keys"}});
+}

@@ -1,0 +1,165 @@
+// Selections that grow: what is refused, what fails, and layers whose sets follow each other. That pieces give what one
+// call gives is also held by random_cases.cpp.
+
+#include <limits>
+#include <new>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "allocation_counter.hpp"
+
+#include "cascada/cascada.hpp"
+#include "catch.hpp"
+#include "tokens.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+constexpr index_t T = 330, d = 24;
+
+template <class Scalar>
+matrix_view<const Scalar> rows(const token_rows<Scalar>& all, index_t begin, index_t end) {
+  auto x = all.view();
+  x.data += begin * x.stride, x.rows = end - begin;
+  return x;
+}
+
+bool same(const representatives& a, const representatives& b) {
+  return to_vector(a.indices) == to_vector(b.indices) && to_vector(a.rep) == to_vector(b.rep) &&
+         to_vector(a.counts) == to_vector(b.counts);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[property]", float, bfloat16) {
+  const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const auto kind   = GENERATE(kind::clustered, kind::random, kind::duplicates, kind::zero_rows, kind::tiny_and_huge);
+  const auto piece  = GENERATE(1, 7, 100, 300);
+  CAPTURE(assign, kind, piece);
+  constexpr unsigned                       depth = 4;
+  std::vector<token_rows<TestType>>        layers;
+  std::vector<growing_selection<TestType>> sets;
+  for (unsigned l = 0; l < depth; ++l) {
+    layers.push_back(make_tokens<TestType>(kind, T, d, 3, l));
+    sets.emplace_back(selection_options{.threshold = 0.6f, .assign = assign});
+  }
+  // Pieces pass through all layers one after the other, as an engine's do.
+  for (index_t begin = 0; begin < T; begin += piece) {
+    const index_t            end   = std::min(T, begin + piece);
+    std::span<const index_t> below = {};
+    for (unsigned l = 0; l < depth; ++l) {
+      REQUIRE(sets[l].extend(rows(layers[l], begin, end), below) == status::ok);
+      below = sets[l].kept().rep.subspan(static_cast<std::size_t>(begin));
+    }
+  }
+  cascade<TestType> walk({.threshold = 0.6f, .assign = assign});
+  for (unsigned l = 0; l < depth; ++l) {
+    CAPTURE(l);
+    REQUIRE(walk.step(layers[l].view()) == status::ok);
+    CHECK(same(sets[l].kept(), walk.kept()));
+    CHECK(sets[l].report().tokens == T);
+    CHECK(sets[l].report().representatives == walk.report().representatives);
+    CHECK(sets[l].bytes() > 0);
+  }
+}
+
+TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") {
+  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  growing_selection<float> grow({.threshold = 0.6f});
+  REQUIRE(grow.extend(rows(tokens, 0, 100)) == status::ok);
+  const auto refused = [&](matrix_view<const float> x, std::span<const index_t> below = {}) {
+    return std::string(message(grow.extend(x, below)));
+  };
+  auto narrow = rows(tokens, 100, 110);
+  narrow.cols = d - 1;
+  CHECK(refused(narrow) == "x.cols differs from that of earlier calls");
+  const std::vector<index_t> short_one(9, 0), negative = {0, -1}, late = {100, 102};
+  CHECK(refused(rows(tokens, 100, 110), short_one) == "below has not one entry for each row of x");
+  CHECK(refused(rows(tokens, 100, 102), negative) == "below has a negative entry");
+  CHECK(refused(rows(tokens, 100, 102), late) == "below names a token after the one it stands for");
+  CHECK(std::string(message(grow.truncate(-1))) == "tokens is negative");
+  CHECK(std::string(message(grow.truncate(101))) == "tokens is more than the selection has");
+  auto wild = make_tokens<float>(kind::clustered, T, d, 1);
+  wild.set(120, 3, std::numeric_limits<float>::infinity());
+  CHECK(grow.extend(rows(wild, 100, T)) == status::non_finite_token);
+  CHECK(grow.extend({}) == status::ok);
+
+  CHECK(grow.kept().tokens() == 100);
+  REQUIRE(grow.extend(rows(tokens, 100, T)) == status::ok);
+  selector<float> select({.threshold = 0.6f});
+  REQUIRE(select(tokens.view()) == status::ok);
+  CHECK(same(grow.kept(), select.kept()));
+
+  growing_selection<float> capped({.threshold = 0.6f, .max_representatives = select.kept().count() - 1});
+  REQUIRE(capped.extend(rows(tokens, 0, 50)) == status::ok);
+  CHECK(capped.extend(rows(tokens, 50, T)) == status::too_many_representatives);
+  CHECK(capped.kept().tokens() == 50);
+}
+
+TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
+  const auto      tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  selector<float> select({.threshold = 0.6f});
+  REQUIRE(select(tokens.view()) == status::ok);
+  for (const index_t before : {0, 40}) {
+    bool failed = true;
+    long n      = 0;
+    while (failed) {
+      growing_selection<float> grow({.threshold = 0.6f});
+      if (before > 0) REQUIRE(grow.extend(rows(tokens, 0, before)) == status::ok);
+      failed        = false;
+      status answer = status::unsupported;
+      fail_allocation(++n);
+      try {
+        answer = grow.extend(rows(tokens, before, T));
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      fail_allocation(0);
+      CAPTURE(before, n);
+      if (failed) {
+        CHECK(grow.kept().tokens() == before);
+        answer = grow.extend(rows(tokens, before, T));
+      }
+      CHECK(answer == status::ok);
+      CHECK(same(grow.kept(), select.kept()));
+    }
+    CHECK(n > 1);
+  }
+}
+
+TEST_CASE("growing selection: copies are independent, and what was moved from is as new", "[lifetimes]") {
+  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto               other  = make_tokens<float>(kind::random, T, d, 9);
+  growing_selection<float> first({.threshold = 0.6f});
+  REQUIRE(first.extend(rows(tokens, 0, 200)) == status::ok);
+  growing_selection<float> branch = first;
+  REQUIRE(branch.extend(rows(other, 200, T)) == status::ok);
+  growing_selection<float> moved = std::move(first);
+  CHECK(first.kept().tokens() == 0);
+  REQUIRE(first.extend(rows(other, 0, T)) == status::ok);
+  REQUIRE(moved.extend(rows(tokens, 200, T)) == status::ok);
+  selector<float> select({.threshold = 0.6f});
+  REQUIRE(select(tokens.view()) == status::ok);
+  CHECK(same(moved.kept(), select.kept()));
+  moved.clear();
+  REQUIRE(moved.extend(rows(tokens, 0, T)) == status::ok);
+  CHECK(same(moved.kept(), select.kept()));
+}
+
+TEST_CASE("growing selection: small pieces allocate nothing once there is room", "[allocations]") {
+  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  growing_selection<float> grow({.threshold = 0.6f});
+  REQUIRE(grow.extend(rows(tokens, 0, T)) == status::ok);
+  REQUIRE(grow.truncate(10) == status::ok);
+  bool ok = true;
+  CHECK(allocations_of([&] {
+          while (ok && grow.kept().tokens() < T)
+            ok = grow.extend(rows(tokens, grow.kept().tokens(), grow.kept().tokens() + 1)) == status::ok;
+        }) == 0);
+  CHECK(ok);
+}
