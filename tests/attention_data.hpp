@@ -162,6 +162,51 @@ struct problem {
   }
 };
 
+/// V with tokens side by side, NaN between rows.
+template <cascada::row_scalar Scalar>
+struct transposed_copy {
+  std::vector<Scalar>                  storage;
+  cascada::transposed_value_kv<Scalar> view;
+
+  explicit transposed_copy(const problem<Scalar>& p) {
+    const shape&       s      = p.size;
+    const std::int64_t stride = s.tokens + 2, head = stride * s.value_dim + 1;
+    storage.assign(static_cast<std::size_t>(head * s.kv_heads),
+                   cascada::from_float<Scalar>(std::numeric_limits<float>::quiet_NaN()));
+    for (index_t t = 0; t < s.tokens; ++t)
+      for (index_t h = 0; h < s.kv_heads; ++h)
+        for (index_t c = 0; c < s.value_dim; ++c)
+          storage[static_cast<std::size_t>(h * head + c * stride + t)] = p.v.view().row(t, h)[c];
+    view = {p.k.view(), storage.data(), s.value_dim, head, stride};
+  }
+};
+
+/// K and V in shuffled blocks of a pool that is larger than needed, NaN where nothing lies.
+template <cascada::row_scalar Scalar>
+struct paged_copy {
+  head_rows<Scalar>         keys, values;
+  std::vector<index_t>      table;
+  cascada::paged_kv<Scalar> view;
+
+  paged_copy(const problem<Scalar>& p, index_t block_tokens)
+      : keys(pool_tokens(p, block_tokens), p.size.kv_heads, p.size.key_dim),
+        values(pool_tokens(p, block_tokens), p.size.kv_heads, p.size.value_dim) {
+    for (index_t b = 0; b * block_tokens < p.size.tokens; ++b) table.push_back(b + 1);
+    std::shuffle(table.begin(), table.end(), std::mt19937(3));
+    for (index_t t = 0; t < p.size.tokens; ++t)
+      for (index_t h = 0; h < p.size.kv_heads; ++h) {
+        const index_t slot = table[static_cast<std::size_t>(t / block_tokens)] * block_tokens + t % block_tokens;
+        std::copy_n(p.k.view().row(t, h), p.size.key_dim, keys.view().row(slot, h));
+        std::copy_n(p.v.view().row(t, h), p.size.value_dim, values.view().row(slot, h));
+      }
+    view = {std::as_const(keys).view(), std::as_const(values).view(), table, block_tokens, p.size.tokens};
+  }
+
+  static index_t pool_tokens(const problem<Scalar>& p, index_t block_tokens) {
+    return (p.size.tokens / block_tokens + 3) * block_tokens;
+  }
+};
+
 struct mode {
   const char*       name;
   attention_options options;

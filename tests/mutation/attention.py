@@ -13,6 +13,8 @@ last_digit, overflow = "leaves: *last digit*", "leaves: leaves: where sums*"
 chains, ties = "leaves: chains: keys of every type*", "leaves: chains: of equal cosines*"
 same, odd_keys, narrow = "leaves: chains: a duplicate*", "leaves: chains: keys that are zero*", "leaves: *few ulps*"
 picked, no_number = "attention_odd_values: odd values: logits up to 1e30*", "attention_odd_values: odd values: rows of NaN*"
+growing, last = "attention_growing: growing: however*", "attention_growing: growing: the last queries*"
+truncating = "attention_growing: growing: after truncating*"
 lengths = "attention_odd_values: odd values: variances and lengths*"
 pairs_causal = "attention_pairs: *later tokens*"
 pairs_means = "attention_pairs: *equal logits*"
@@ -45,8 +47,8 @@ mutants = [
 
     ("leaves: one member too many", "counts_[leaf] == shape_.size) leaf", "counts_[leaf] > shape_.size) leaf", members),
     ("leaves: sinks are members", "count_ = 0, tokens_ = shape.sinks;", "count_ = 0, tokens_ = 0;", members),
-    ("leaves: means by a reciprocal", "(vec<B>::load(sums + c) / size)",
-     "(vec<B>::load(sums + c) * (vec<B>::broadcast(1) / size))", members),
+    ("leaves: means by a reciprocal", "(vec<B>::load(sums + c) / size).store(",
+     "(vec<B>::load(sums + c) * (vec<B>::broadcast(1) / size)).store(", members),
     ("leaves: variances around the first key", "sum += squares[k] / size - shift * shift;", "sum += squares[k] / size;",
      members),
     ("leaves: negative variances", "counts_[j] > 1 && sum > 0 ?", "counts_[j] > 1 ?", last_digit),
@@ -61,7 +63,7 @@ mutants = [
     ("leaves: natural logarithms", "= std::log2(size);", "= std::log(size);", members),
     ("leaves: counts of leaves that are gone stay", "clear(log_counts_.data() + j, block);", "", beyond),
 
-    ("near field: begins a token late", ": begin - options.window;", ": begin - options.window + 1;", anything),
+    ("near field: begins a token late", "? 0 : begin - options.window;", "? 0 : begin - options.window + 1;", anything),
     ("near field: sinks beyond the edge count twice", "const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;",
      "const index_t sinks = options.sink_tokens;", anything),
     ("near field: the next token is seen", "sinks + first + 1 - edge,", "sinks + first + 2 - edge,", causal),
@@ -133,6 +135,18 @@ mutants = [
     ("views: a page's end may lie outside", "(block + 1) * block_tokens > keys.tokens", "block * block_tokens >= keys.tokens", views),
     ("views: V not transposed", "values + kv_head * head_stride + token, dim_stride}", "values + kv_head * head_stride + token, 1}", views),
     ("options: everything opens above 1", "|| options.open_above == 1)", ")", "attention_errors: attention: options"),
+
+    ("growing: queries lie at the beginning", "= sequence.tokens - spans.asking(s);", "= 0;", last),
+    ("growing: what earlier calls opened is closed", "{start_.leaves.data(), static_cast<std::size_t>(start_.open())};", "{};",
+     growing),
+    ("growing: tiles begin with the call", "from  = now.first - (now.first - now.begin) % multiple;", "from  = now.first;",
+     growing),
+    ("growing: few queries see the next token", "causal ? sequence.first + 1 : T, scratch", "causal ? sequence.first + 2 : T, scratch",
+     growing),
+    ("growing: a tile is remembered as far as its last call went", "one.tokens = earlier + count;", "one.tokens = count;", growing),
+    ("truncating: leaves stay", "if (head.leaves.tokens() > edge) begin_leaves", "if (false) begin_leaves", truncating),
+    ("truncating: open leaves stay", "head.asked.truncate(tokens);", "", truncating),
+    ("truncating: clusters are numbered from 0 again", "count = std::max(count, slots[t] + 1);", ";", truncating),
 
     ("pairs: lengths of queries are halved", "to), sequence.scale);", "to), 0.5f * sequence.scale);", pairs_means, "bf16"),
     ("pairs: lengths of keys are halved", "const float length = length_of<B>(squares[i]);",
