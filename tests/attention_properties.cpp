@@ -14,8 +14,6 @@ using namespace tests;
 
 namespace {
 
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-
 const attention_options dense         = {.keys = key_set::all};
 const attention_options bidirectional = {.keys = key_set::all, .causal = false};
 

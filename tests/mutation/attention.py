@@ -145,7 +145,6 @@ mutants = [
      growing),
     ("growing: a tile is remembered as far as its last call went", "one.tokens = earlier + count;", "one.tokens = count;", growing),
     ("truncating: leaves stay", "if (head.leaves.tokens() > edge) begin_leaves", "if (false) begin_leaves", truncating),
-    ("truncating: open leaves stay", "head.asked.truncate(tokens);", "", truncating),
     ("truncating: clusters are numbered from 0 again", "count = std::max(count, slots[t] + 1);", ";", truncating),
 
     ("pairs: lengths of queries are halved", "to), sequence.scale);", "to), 0.5f * sequence.scale);", pairs_means, "bf16"),
