@@ -167,7 +167,7 @@ struct leaf_means {
       }
     }
     CASCADA_DEVICE CASCADA_INLINE vector8 mean(float size) const {
-      vector8 all;
+      vector8 all = {};
 #pragma GCC unroll 8
       for (index_t e = 0; e < 8; ++e) all[e] = from_float<Scalar>(sum[e] / size).bits;
       return all;
