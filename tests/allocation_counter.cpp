@@ -8,11 +8,12 @@
 
 namespace {
 
-std::atomic<long> count{0};
-std::atomic<long> until_failure{0};
+std::atomic<long>      count{0};
+std::atomic<long>      until_failure{0};
+std::atomic<long long> bytes{0};
 
 void* allocate(std::size_t size, std::size_t alignment) {
-  ++count;
+  ++count, bytes += static_cast<long long>(size);
   if (until_failure > 0 && --until_failure == 0) throw std::bad_alloc();
   void* memory = nullptr;
   if (posix_memalign(&memory, std::max(alignment, sizeof(void*)), size) != 0) std::abort();
@@ -21,7 +22,8 @@ void* allocate(std::size_t size, std::size_t alignment) {
 
 }  // namespace
 
-long tests::allocations() noexcept { return count; }
+long      tests::allocations() noexcept { return count; }
+long long tests::allocated_bytes() noexcept { return bytes; }
 
 void tests::fail_allocation(long n) noexcept { until_failure = n; }
 

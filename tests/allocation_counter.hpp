@@ -6,6 +6,9 @@ namespace tests {
 /// Allocations since the start, by all threads.
 long allocations() noexcept;
 
+/// Bytes of all of them, those given back as well.
+long long allocated_bytes() noexcept;
+
 /// Allocations of all threads during `function()`.
 template <class Function>
 long allocations_of(Function&& function) {

@@ -1,5 +1,6 @@
 // After the first call of a shape nothing is allocated, by any thread.
 
+#include <limits>
 #include <new>
 #include <utility>
 #include <vector>
@@ -104,6 +105,25 @@ TEMPLATE_TEST_CASE("allocations: attention", "[allocations]", float, bfloat16) {
   bool ok = true;
   CHECK(allocations_of([&] { ok = run(more) && run(all) && run(few); }) == 0);
   CHECK(ok);
+}
+
+TEST_CASE("allocations: sizes beyond the sequence take no memory", "[allocations]") {
+  static constexpr index_t most = std::numeric_limits<index_t>::max();
+  const problem<float>     p({T, 2, 1, 16, 8}, 1);
+  head_rows<float>         out(T, 2, 8);
+  const selection          kept = random_selection(T, 0.3, 1);
+  const representatives    one  = kept.view();
+  const attention_options  options =
+      GENERATE(attention_options{.window = most, .chunk = most, .sink_tokens = most, .leaf = most, .tile = most},
+               attention_options{.window = 0, .chunk = 16, .sink_tokens = most, .leaf = most, .moments = most});
+  attention<float>       attend(options), growing(options);
+  attention_state<float> state;
+  const long long        before = allocated_bytes();
+  CHECK(attend(p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
+  CHECK(growing.extend(state, p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
+  const attention_state<float> copied = state;
+  CHECK(copied.tokens() == T);
+  CHECK(allocated_bytes() - before < 1 << 28);
 }
 
 TEST_CASE("allocations: a sequence that grows, once there is room", "[allocations]") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -281,6 +282,25 @@ TEST_CASE("growing: dense attention without causality takes any number of querie
         CHECK(double{out.view().row(t, h)[c]} == Approx(value).margin(1e-5));
       }
     }
+}
+
+TEST_CASE("growing: an option that the mode does not look at may be no number", "[attention]") {
+  const attention_options options = {.window         = 16,
+                                     .chunk          = 32,
+                                     .leaves         = leaf_formation::by_order,
+                                     .leaf_threshold = std::numeric_limits<float>::quiet_NaN(),
+                                     .open           = opening::none,
+                                     .open_above     = -std::numeric_limits<float>::quiet_NaN()};
+  const problem<float>         p(size, 3);
+  const std::vector<selection> s = {random_selection(size.tokens, 0.15, 4)};
+  growing<float>               one{p, s, attention<float, serial_backend>(options)};
+  for (const index_t end : {1, 2, 100, 230}) REQUIRE(one.extend(end) == status::ok);
+  CHECK(same_bits(one.results(), attend<float>(options, p, s)));
+  attention_options other = options;
+  other.leaf_threshold    = 0.5f;
+  one.attend              = attention<float, serial_backend>(other);
+  CHECK(one.state.truncate(100) == status::ok);
+  CHECK(one.extend(150) == status::unsupported);
 }
 
 TEST_CASE("growing: what is refused leaves the state as it was", "[attention][errors]") {

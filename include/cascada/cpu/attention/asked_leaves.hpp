@@ -16,11 +16,12 @@ namespace cascada::inline CASCADA_ABI::kernel {
 template <cpu_backend B>
 class asked_leaves {
  public:
-  /// Room for `leaves` leaves and tiles of `tile` tokens. What is remembered stays, also if memory runs out.
-  void grow(index_t leaves, index_t tile) {
+  /// Room for `tokens` tokens, and so for as many leaves, in tiles of `tile` tokens. What is remembered stays, also if
+  /// memory runs out.
+  void grow(index_t tokens, index_t tile) {
     for (record* one : {&kept_[0], &kept_[1], &start_}) {
-      one->leaves.grow(leaves, one->open());
-      one->seen.grow(tile, one->tokens);
+      one->leaves.grow(tokens, one->open());
+      one->seen.grow(tile < tokens ? tile : tokens, one->tokens);
     }
     tile_ = tile;
   }
@@ -63,7 +64,7 @@ class asked_leaves {
     index_t            tile   = 0;
     index_t            tokens = 0;  // of the tile, that have asked; 0: nothing is known
     buffer<index_t, B> leaves;
-    buffer<index_t, B> seen;  // [tile]
+    buffer<index_t, B> seen;  // [tile], as far as there is room for tokens
 
     index_t open() const noexcept { return tokens == 0 ? 0 : seen[tokens - 1]; }
     bool    holds(index_t which, index_t first) const noexcept { return tokens >= first && tile == which; }

@@ -2,6 +2,7 @@
 // One sequence that grows: leaves, the clusters they lie in, and what the last tiles asked for.
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -106,6 +107,14 @@ class attention_state<Scalar, B> {
     return options.keys == key_set::near_and_far && options.open != opening::all;
   }
 
+  /// Thresholds by their bits: one that the mode does not look at may be NaN.
+  static bool same(attention_options a, attention_options b) noexcept {
+    const auto bits       = [](float threshold) { return std::bit_cast<std::uint32_t>(threshold); };
+    const bool thresholds = bits(a.leaf_threshold) == bits(b.leaf_threshold) && bits(a.open_above) == bits(b.open_above);
+    a.leaf_threshold = b.leaf_threshold = a.open_above = b.open_above = 0;
+    return thresholds && a == b;
+  }
+
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
 
@@ -117,7 +126,7 @@ class attention_state<Scalar, B> {
   template <class KV>
   status check(const attention_options& options, const KV& kv, index_t count,
                std::span<const representatives> selections) const noexcept {
-    if (begun_ && !(options == options_))
+    if (begun_ && !same(options, options_))
       return {status::unsupported, "state belongs to attention with other options"};
     if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
       return {status::invalid_shape, "state belongs to keys and values of another shape"};
