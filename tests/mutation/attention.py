@@ -75,7 +75,7 @@ mutants = [
     ("correction: without a cap", "min(biases[i], most) + log_count;", "biases[i] + log_count;", far_apart),
     ("correction: a cap of 5", "largest_correction = 4;", "largest_correction = 5;", "attention: attention: a correction counts*"),
     ("correction: twice of it", "0.5 / std::numbers::log2e", "1.0 / std::numbers::log2e", anything),
-    ("correction: infinite lengths of queries", "*spreads++ = square < largest ? square : largest;", "*spreads++ = square;", lengths),
+    ("correction: infinite lengths of queries", "finite ? square : largest;", "square;", lengths),
     ("correction: groups of as many dimensions each", "std::int64_t{i} * shape.key_dim / shape.moments",
      "std::int64_t{i} * (shape.key_dim / shape.moments)", "attention: *head dimensions*"),
     ("leaf logits: counts are forgotten", "min(biases[i], most) + log_count;", "min(biases[i], most);", anything),

@@ -81,7 +81,9 @@ void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, floa
       }
       if constexpr (!std::same_as<E, float>) square = square * tile.scale * tile.scale;
       square *= static_cast<float>(0.5 / std::numbers::log2e);
-      *spreads++ = square < largest ? square : largest;
+      // By bits: -ffast-math takes no number for infinite, and each for less than the largest.
+      const bool finite = std::bit_cast<std::uint32_t>(square) < std::bit_cast<std::uint32_t>(largest);
+      *spreads++        = finite ? square : largest;
     }
   }
 }
