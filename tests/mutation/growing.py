@@ -2,6 +2,7 @@
 
 cuts, back = "attention_growing: growing: however a sequence*", "attention_growing: growing: after truncating*"
 last_queries, ragged = "attention_growing: growing: the last queries*", "attention_growing: growing: ragged*"
+steps = "attention_in_place: in place: steps of a few tokens*"
 anything = "random_cases: random cases: every path agrees with the reference"
 
 mutants = [
@@ -32,4 +33,16 @@ mutants = [
     ("selection: rows of new representatives stay where they were", "if (place != m) std::copy_n(row(place), cols, row(m));", "",
      anything),
     ("selection: old representatives are found again", "for (index_t i = 0; i < known; ++i) scans.add(i, false);", "", anything),
+    ("in place: of the first head", "now[i]   = item(h, first + i < count ? first + i : count - 1).data;",
+     "now[i]   = item(0, first + i < count ? first + i : count - 1).data;", steps),
+    ("in place: old values shrink again and again", "for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;", "",
+     steps),
+    ("in place: what later tokens of a call see", "return seen <= begin ? 0 : seen - begin < stretch_keys ? seen - begin : stretch_keys;",
+     "return seen <= begin ? 0 : stretch_keys;", steps),
+    ("in place: keys that the first token does not see", "if (const index_t seen = within(row / tile.group); seen > least)",
+     "if (const index_t seen = within(row / tile.group); false)", steps),
+    ("in place: large values are multiplied unseen", "if (watch.ordinary()) return true;", "return true;", steps, "bf16"),
+    ("in place: large values enter twice", "copy_softmax(before, tile);", "", steps, "bf16"),
+    ("in place: no lengths of keys", "lengths_so_far<B>(most, reach(h, 0)), block.reach = reach(h, 0);",
+     "block.reach = nullptr;", steps, "bf16"),
 ]

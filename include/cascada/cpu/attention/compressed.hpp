@@ -9,6 +9,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/operands.hpp"
 #include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {

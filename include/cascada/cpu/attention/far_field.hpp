@@ -25,6 +25,7 @@
 #include "cascada/cpu/attention/pair_tile.hpp"
 #include "cascada/cpu/attention/products.hpp"
 #include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
 #include "cascada/cpu/base/simd.hpp"
@@ -293,10 +294,10 @@ template <cpu_backend B, class E, class Sequence>
 void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t opened,
                    const far_field_scratch<B>& far, attention_scratch<B, E>& scratch) noexcept {
   const index_t* tokens = far.opened.data();
-  attend_rows(
-      sequence, tile, opened, 0, [&](index_t i) { return sequence.key(tokens[i], kv_head); },
-      [&](index_t i) { return sequence.value(tokens[i], kv_head); },
-      [&](key_block& block, index_t) { block.seen_by = far.seen.data(); }, scratch);
+  attend_few_rows(
+      sequence, tile, 1, opened, 0, far.seen.data(),
+      [&](index_t, index_t i) { return sequence.key(tokens[i], kv_head); },
+      [&](index_t, index_t i) { return sequence.value(tokens[i], kv_head); }, scratch);
 }
 
 /// The share of a row's softmax, `sum` in all, that weights `closed` relative to 2^drop have; times 2^32, so that sums

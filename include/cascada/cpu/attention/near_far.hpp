@@ -9,6 +9,7 @@
 #include "cascada/cpu/attention/far_field.hpp"
 #include "cascada/cpu/attention/operands.hpp"
 #include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
@@ -16,11 +17,14 @@ namespace cascada::inline CASCADA_ABI::kernel {
 /// Rows up to which the heads of dense attention go through the keys together.
 inline constexpr index_t few_rows = 16;
 
-/// Dense attention of few queries, as a step of decoding has them: held back by reading keys and values.
+/// Dense attention of few queries, as a step of decoding has them: held back by reading keys and values, so the heads,
+/// whose rows lie side by side, are read together.
 template <cpu_backend B, class E, class Sequence>
 void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where) {
   const index_t T = sequence.tokens, queries = sequence.queries(), kv_heads = sequence.kv.kv_heads();
-  const auto    workers = static_cast<index_t>(space.workers.size()), share = (kv_heads + workers - 1) / workers;
+  const auto    workers = static_cast<index_t>(space.workers.size());
+  const index_t at_once = rows_of_heads / (queries * sequence.group), of_worker = (kv_heads + workers - 1) / workers;
+  const index_t share   = of_worker < at_once ? of_worker : at_once;
   for_each_task(where, space, (kv_heads + share - 1) / share, [&](index_t worker, std::int64_t task) {
     auto&         scratch = space.workers.data()[worker];
     const index_t begin = static_cast<index_t>(task) * share, heads = kv_heads - begin < share ? kv_heads - begin : share;
@@ -28,7 +32,10 @@ void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_work
     const auto    tile  = begin_queries(sequence, heads * queries, scratch.tile);
     for (index_t h = 0; h < heads; ++h)
       load_queries(sequence, begin + h, token, tile.part(h * queries, queries));
-    attend_by_heads(sequence, begin, queries, tile, T, causal ? sequence.first + 1 : T, scratch);
+    attend_few_rows(
+        sequence, tile, heads, T, causal ? sequence.first + 1 : T, nullptr,
+        [&](index_t h, index_t i) { return sequence.key(i, begin + h); },
+        [&](index_t h, index_t i) { return sequence.value(i, begin + h); }, scratch);
     for (index_t h = 0; h < heads; ++h) write_results(sequence, begin + h, tile.part(h * queries, queries), token);
   });
 }
@@ -49,9 +56,10 @@ void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, 
     const index_t count   = T - first < step ? T - first : step;
     const auto    token   = [&](index_t i) { return first + i; };
     const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
-    attend_tokens(
-        sequence, kv_head, tile, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
-        scratch);
+    attend_rows(
+        sequence, tile, causal ? first + count : T, causal ? first + 1 : T,
+        [&](index_t i) { return sequence.key(i, kv_head); }, [&](index_t i) { return sequence.value(i, kv_head); },
+        [](key_block&, index_t) {}, scratch);
     write_results(sequence, kv_head, tile, token);
   });
   const auto         up_to = [](std::int64_t t) { return t * (t + 1) / 2; };
@@ -127,9 +135,11 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
   const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
   const index_t edge  = all ? 0 : now.edge;
   const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
-  attend_tokens(
-      sequence, kv_head, tile, sinks + first + count - edge, sinks + first + 1 - edge,
-      [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
+  const auto near = [&](index_t i) { return i < sinks ? i : edge - sinks + i; };
+  attend_few_rows(
+      sequence, tile, 1, sinks + first + count - edge, sinks + first + 1 - edge, nullptr,
+      [&](index_t, index_t i) { return sequence.key(near(i), kv_head); },
+      [&](index_t, index_t i) { return sequence.value(near(i), kv_head); }, scratch);
   if (far && !all) attend_far_field(sequence, options, kv_head, first, tile, space, worker);
   write_results(sequence, kv_head, tile, token);
 }

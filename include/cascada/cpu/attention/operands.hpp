@@ -97,6 +97,9 @@ struct attention_sequence {
   }
 };
 
+/// Rows of all KV heads that share the keys' way through memory, where nothing is packed (in_place.hpp).
+inline constexpr index_t rows_of_heads = 32;
+
 /// Query rows with the memory behind them.
 template <cpu_backend B, class E = float>
 class query_tile {
@@ -146,8 +149,8 @@ struct attention_scratch {
     tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
     keys.reserve(lanes_of<B, E>(key_dim) * step);
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
-    if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(step);
-    scores.reserve(std::int64_t{score_rows_at_once<B, E>} * (score_stride<B, E> + weight_stride<B, E>));
+    if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(rows_of_heads * step);
+    scores.reserve(std::int64_t{rows_of_heads} * (score_stride<B, E> + weight_stride<B, E>));
   }
 };
 
@@ -287,49 +290,6 @@ void pack_block(const Key& key, const Value& value, index_t first, index_t count
     lengths_so_far<B>(block.count, reach);
     block.reach = reach;
   }
-}
-
-/// Attends to rows key(i), value(i), i < count, of which the tile's first token sees `seen`. `weigh(block, first)` may
-/// set the bias of the block of keys from `first`.
-template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
-void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t count, index_t seen, const Key& key,
-                 const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch) noexcept {
-  constexpr index_t step = step_keys<B, E>;
-  for (index_t first = 0; first < count; first += step) {
-    key_block block = {.keys = scratch.keys.data(), .values = scratch.values.data(), .seen = seen - first};
-    block.count     = count - first < step ? count - first : step;
-    pack_block(key, value, first, count, tile, sequence.q.dim, sequence.kv.value_dim(), scratch, block);
-    weigh(block, first);
-    attend_block(tile, block, scratch.scores.data());
-  }
-}
-
-/// Attends to tokens token(i), i < count, of which the tile's first token sees `seen`.
-template <cpu_backend B, class E, class Sequence, class Token>
-void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t count, index_t seen,
-                   const Token& token, attention_scratch<B, E>& scratch) noexcept {
-  attend_rows(
-      sequence, tile, count, seen, [&](index_t i) { return sequence.key(token(i), kv_head); },
-      [&](index_t i) { return sequence.value(token(i), kv_head); }, [](key_block&, index_t) {}, scratch);
-}
-
-/// Tokens [0, count), of which the first query sees `seen`, for the KV heads from kv_head on, one for each part of the
-/// tile of `queries` tokens. Their rows lie side by side in memory: block by block they are read as they lie.
-template <cpu_backend B, class E, class Sequence>
-void attend_by_heads(const Sequence& sequence, index_t kv_head, index_t queries, const query_rows<B, E>& tile,
-                     index_t count, index_t seen, attention_scratch<B, E>& scratch) noexcept {
-  constexpr index_t step  = step_keys<B, E>;
-  const index_t     heads = tile.rows / (tile.group * queries);
-  for (index_t first = 0; first < count; first += step)
-    for (index_t h = 0; h < heads; ++h) {
-      key_block block = {.keys = scratch.keys.data(), .values = scratch.values.data(), .seen = seen - first};
-      block.count     = count - first < step ? count - first : step;
-      const auto part = tile.part(h * queries, queries);
-      pack_block([&](index_t i) { return sequence.key(i, kv_head + h); },
-                 [&](index_t i) { return sequence.value(i, kv_head + h); }, first, count, part, sequence.q.dim,
-                 sequence.kv.value_dim(), scratch, block);
-      attend_block(part, block, scratch.scores.data());
-    }
 }
 
 /// The results of tokens token(0) .. of a tile.

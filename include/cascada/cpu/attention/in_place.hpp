@@ -1,0 +1,339 @@
+#pragma once
+// Blocks of keys for few query rows, as a step of decoding has them: keys and values are multiplied where they lie.
+//
+// Packing costs as much for one query as for a whole tile. Here keys are transposed in registers, a vector of them at a
+// time, and values are not moved at all, while the rows that follow are on their way. Every sum is the same chain as in
+// tile.hpp and pair_tile.hpp: a row's result is, bit for bit, what a whole tile would give it.
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/pair_tile.hpp"
+#include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/base/amx.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/simd.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Rows of a KV group up to which nothing is packed: with more, moving the operands once is cheaper.
+inline constexpr index_t rows_in_place = 8;
+
+/// Rows whose sums are under way together: beside a square of keys, they fit into the registers.
+inline constexpr index_t rows_at_a_time = 4;
+
+/// A stretch: keys of one KV head that are read together. Those of the other heads, which lie beside them, come next.
+inline constexpr index_t stretch_keys = 64;
+
+/// Stretches between a row's being asked for and its being read.
+inline constexpr index_t stretches_ahead = 2;
+
+/// Rows of a stretch, and of the one that comes stretches_ahead later.
+template <row_scalar Scalar>
+struct stretch_rows {
+  const Scalar* now[stretch_keys];
+  const Scalar* later[stretch_keys];
+
+  /// Rows item(h, i) from i = first; the last of `count` stands for those beyond, later that of `left`.
+  template <class Item>
+  CASCADA_INLINE stretch_rows(const Item& item, index_t h, index_t heads, index_t first, index_t count,
+                              index_t left) noexcept {
+    const index_t next = (h + stretches_ahead) % heads, after = first + (h + stretches_ahead) / heads * stretch_keys;
+    for (index_t i = 0; i < stretch_keys; ++i) {
+      now[i]   = item(h, first + i < count ? first + i : count - 1).data;
+      later[i] = item(next, after + i < left ? after + i : left - 1).data;
+    }
+  }
+};
+
+/// Lanes [first, first + width) of a row whose lanes are whole vectors.
+template <cpu_backend B, class E, row_scalar Scalar>
+CASCADA_INLINE vec<B> whole_lanes(const Scalar* row, index_t first) noexcept {
+  if constexpr (std::same_as<E, float>)
+    return load_floats<B>(row + first);
+  else
+    return vec<B>::load(reinterpret_cast<const float*>(row + 2 * first));  // a vector load may alias anything
+}
+
+/// scores [Rows, width] of queries x keys, for a vector of keys from `first`; of pairs, also the sums of the keys'
+/// squares.
+template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
+CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const stretch_rows<Scalar>& keys, index_t first,
+                               float* scores, std::int64_t stride, [[maybe_unused]] float* squares) noexcept {
+  constexpr index_t       width = vec<B>::width;
+  vec<B>                  sum[Rows];
+  [[maybe_unused]] vec<B> square = vec<B>::zero();
+#pragma GCC unroll 8
+  for (index_t r = 0; r < Rows; ++r) sum[r] = vec<B>::zero();
+  for (index_t k = 0; k < key_lanes; k += width) {
+    vec<B> tile[width];
+#pragma GCC unroll 16
+    for (index_t i = 0; i < width; ++i) {
+      tile[i] = whole_lanes<B, E>(keys.now[first + i], k);
+      __builtin_prefetch(keys.later[first + i] + k * elements_per_lane<E>);
+    }
+    transpose(tile);
+#pragma GCC unroll 16
+    for (index_t i = 0; i < width; ++i) {
+      if constexpr (!std::same_as<E, float>) square = add_products<E>(tile[i], tile[i], square);
+#pragma GCC unroll 8
+      for (index_t r = 0; r < Rows; ++r)
+        sum[r] = add_products<E>(vec<B>::broadcast(queries[std::int64_t{r} * key_lanes + k + i]), tile[i], sum[r]);
+    }
+  }
+  if constexpr (!std::same_as<E, float>) square.store(squares + first);
+#pragma GCC unroll 8
+  for (index_t r = 0; r < Rows; ++r) sum[r].store(scores + r * stride + first);
+}
+
+/// The same for a stretch and `count` rows of a tile from `row`, 1 to rows_at_a_time. Flat, as pack_keys.
+template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
+[[gnu::flatten]] void score_stretch(const query_rows<B, E>& tile, index_t row, index_t count,
+                                    const stretch_rows<Scalar>& keys, float* scores, std::int64_t stride,
+                                    float* squares) noexcept {
+  if constexpr (Rows > 1)
+    if (count < Rows) return score_stretch<B, E, Scalar, Rows - 1>(tile, row, count, keys, scores, stride, squares);
+  const float* queries = tile.queries + std::int64_t{row} * tile.key_lanes;
+  for (index_t first = 0; first < stretch_keys; first += vec<B>::width)
+    score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
+}
+
+/// use(row, count) for the rows of a tile, a few at a time.
+template <class Use>
+CASCADA_INLINE void by_few_rows(index_t rows, const Use& use) noexcept {
+  for (index_t row = 0; row < rows; row += rows_at_a_time)
+    use(row, rows - row < rows_at_a_time ? rows - row : rows_at_a_time);
+}
+
+/// Watches the sizes of values on their way: floats need no watch.
+template <cpu_backend B, class E>
+struct value_watch {
+  CASCADA_INLINE bool ordinary() const noexcept { return true; }
+};
+
+/// Lanes of the values of one key, or of two as pairs, for columns from c.
+template <cpu_backend B, index_t Vectors, row_scalar Scalar>
+CASCADA_INLINE void load_values(const Scalar* const* rows, index_t c, vec<B> (&lanes)[Vectors],
+                                value_watch<B, float>&) noexcept {
+#pragma GCC unroll 8
+  for (index_t v = 0; v < Vectors; ++v) lanes[v] = load_floats<B>(rows[0] + c + v * vec<B>::width);
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+/// Whether all elements so far are below 2^40 in size, so that they may be multiplied with any weight.
+template <cpu_backend B>
+struct value_watch<B, bf16_pair> {
+  __m512i most = _mm512_setzero_si512();  // without signs, times 2
+
+  CASCADA_INLINE void see(__m512i elements) noexcept { most = _mm512_max_epu16(most, _mm512_slli_epi16(elements, 1)); }
+  CASCADA_INLINE bool ordinary() const noexcept {
+    return _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(static_cast<short>(large_bits << 1))) == 0;
+  }
+};
+
+template <cpu_backend B, index_t Vectors>
+CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (&lanes)[Vectors],
+                                value_watch<B, bf16_pair>& watch) noexcept {
+  const __m512i lower = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,  //
+                                         39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16));
+#pragma GCC unroll 4
+  for (index_t v = 0; v < Vectors; v += 2) {
+    const __m512i first  = _mm512_loadu_si512(rows[0] + c + v * 16);
+    const __m512i second = _mm512_loadu_si512(rows[1] + c + v * 16);
+    watch.see(first), watch.see(second);
+    lanes[v].value     = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, lower, second));
+    lanes[v + 1].value = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, upper, second));
+  }
+}
+#endif
+
+/// values [Rows, Vectors] = values x factor + weights [Rows, `lanes` lanes of keys] x V, columns from c.
+template <cpu_backend B, class E, index_t Rows, index_t Vectors, row_scalar Scalar>
+CASCADA_INLINE void add_columns(float* values, std::int64_t value_stride, const float* weights, std::int64_t stride,
+                                const stretch_rows<Scalar>& rows, index_t first, index_t lanes, const float* factors,
+                                index_t c, value_watch<B, E>& watch) noexcept {
+  constexpr index_t width = vec<B>::width, elements = elements_per_lane<E>;
+  value_watch<B, E> seen  = watch;
+  vec<B>            sum[Rows][Vectors];
+  values += c;
+#pragma GCC unroll 8
+  for (index_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v)
+      sum[r][v] = vec<B>::load(values + r * value_stride + v * width) * vec<B>::broadcast(factors[r]);
+  for (index_t j = 0; j < lanes; ++j) {
+    vec<B> value[Vectors];
+    load_values<B>(rows.now + first + j * elements, c, value, seen);
+#pragma GCC unroll 2
+    for (index_t e = 0; e < elements; ++e) {
+      const Scalar* later = rows.later[first + j * elements + e] + c;
+      for (index_t x = 0; x < Vectors * width; x += 64 / static_cast<index_t>(sizeof(Scalar)))
+        __builtin_prefetch(later + x);
+    }
+#pragma GCC unroll 8
+    for (index_t r = 0; r < Rows; ++r) {
+      const auto weight = vec<B>::broadcast(weights[r * stride + j]);
+#pragma GCC unroll 4
+      for (index_t v = 0; v < Vectors; ++v) sum[r][v] = add_products<E>(weight, value[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (index_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < Vectors; ++v) sum[r][v].store(values + r * value_stride + v * width);
+  watch = seen;
+}
+
+/// The same for `count` rows of a tile from `row`, 1 to rows_at_a_time, all columns, and `lanes` lanes of keys from
+/// `first` of a stretch.
+template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
+[[gnu::flatten]] void add_stretch(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights,
+                                  std::int64_t stride, const stretch_rows<Scalar>& rows, index_t first, index_t lanes,
+                                  const float* factors, value_watch<B, E>& watch) noexcept {
+  if constexpr (Rows > 1)
+    if (count < Rows)
+      return add_stretch<B, E, Scalar, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
+  constexpr index_t least = elements_per_lane<E>, width = vec<B>::width;
+  constexpr index_t most  = width < 16 ? least : 4;  // vectors, as registers allow
+  float*            values = tile.values_of(row);
+  index_t           c      = 0;
+  for (; c + most * width <= tile.value_stride; c += most * width)
+    add_columns<B, E, Rows, most>(values, tile.value_stride, weights, stride, rows, first, lanes, factors, c, watch);
+  for (; most > least && c < tile.value_stride; c += least * width)
+    add_columns<B, E, Rows, least>(values, tile.value_stride, weights, stride, rows, first, lanes, factors, c, watch);
+}
+
+/// Scores of a block's keys become weights: of floats in their place, of pairs in `weights`. What a row has seen so far
+/// shrinks by its factor.
+template <cpu_backend B>
+CASCADA_INLINE void weigh_in_place(const query_rows<B>& tile, const key_block& block, float* scores, float*,
+                                   float* factors) noexcept {
+  for (index_t row = 0; row < tile.rows; ++row) {
+    const index_t seen = block.visible(row / tile.group);
+    factors[row]       = seen == 0 ? 1.0f
+                                   : absorb_scores<B>(scores + row * score_stride<B, float>, seen, tile.maxima[row],
+                                                      tile.sums + row * vec<B>::width);
+  }
+}
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+template <cpu_backend B>
+CASCADA_INLINE void weigh_in_place(const query_rows<B, bf16_pair>& tile, const key_block& block, float* scores,
+                                   float* weights, float* factors) noexcept {
+  const rows_at_once<B> rows(tile, 0, tile.rows, block);
+  for (index_t row = 0; row < tile.rows; ++row) factors[row] = 1;
+  absorb_rows<B, false>(rows, block, scores, weights, factors);
+  for (index_t row = 0; row < tile.rows; ++row)
+    if (rows.small[row] && rows.seen[row] > 0) tile.maxima[row] = 0;
+}
+#endif
+
+/// values = values x factors + weights x V for the stretch of a block that begins at key `begin`, as far as rows see.
+template <cpu_backend B, class E, row_scalar Scalar>
+CASCADA_INLINE void add_visible(const query_rows<B, E>& tile, const key_block& block, index_t begin,
+                                const stretch_rows<Scalar>& rows, const float* weights, std::int64_t stride,
+                                const float* factors, value_watch<B, E>& watch) noexcept {
+  const auto within = [&](index_t token) {
+    const index_t seen = block.visible(token);
+    return seen <= begin ? 0 : seen - begin < stretch_keys ? seen - begin : stretch_keys;
+  };
+  const index_t last = tile.rows / tile.group - 1, most = within(last);
+  if constexpr (std::same_as<E, float>) {
+    const index_t least = within(0);
+    weights += begin;
+    by_few_rows(tile.rows, [&](index_t row, index_t count) {
+      add_stretch(tile, row, count, weights + row * stride, stride, rows, 0, least, factors + row, watch);
+    });
+    const float same = 1;
+    for (index_t row = 0; least < most && row < tile.rows; ++row)
+      if (const index_t seen = within(row / tile.group); seen > least)
+        add_stretch(tile, row, 1, weights + row * stride + least, stride, rows, least, seen - least, &same,
+                    watch);
+  } else {  // weights of keys that a row does not see are zero
+    by_few_rows(tile.rows, [&](index_t row, index_t count) {
+      add_stretch(tile, row, count, weights + row * stride + begin / 2, stride, rows, 0, (most + 1) / 2, factors + row,
+                  watch);
+    });
+  }
+}
+
+/// Room for what the rows of a tile have seen so far, where packed operands would lie.
+template <cpu_backend B, class E>
+CASCADA_INLINE query_rows<B, E> softmax_before(query_rows<B, E> tile, attention_scratch<B, E>& scratch) noexcept {
+  tile.values = scratch.values.data();
+  tile.sums   = scratch.keys.data();
+  tile.maxima = scratch.keys.data() + tile.rows * vec<B>::width;
+  return tile;
+}
+
+/// Copies what rows have seen so far.
+template <cpu_backend B, class E>
+CASCADA_INLINE void copy_softmax(const query_rows<B, E>& from, const query_rows<B, E>& to) noexcept {
+  std::copy_n(from.maxima, from.rows, to.maxima);
+  std::copy_n(from.sums, from.rows * vec<B>::width, to.sums);
+  std::copy_n(from.values, std::int64_t{from.rows} * from.value_stride, to.values);
+}
+
+/// Whether rows like these can stay where they lie, for the KV heads of a tile.
+template <cpu_backend B, class E, row_scalar Scalar>
+bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const strided_row<Scalar>& key,
+                    const strided_row<Scalar>& value, index_t key_dim, index_t value_dim) noexcept {
+  constexpr index_t whole = vec<B>::width * elements_per_lane<E>;
+#ifdef __AMX_BF16__
+  // Matrix tiles add in another order.
+  if constexpr (!std::same_as<E, float> && contains(B::instructions, isa::amx_bf16))
+    if (tiles_permitted<B>()) return false;
+#endif
+  return tile.rows <= rows_in_place * heads && tile.rows <= rows_of_heads && key.step == 1 && value.step == 1 &&
+         key_dim % whole == 0 && value_dim % whole == 0;
+}
+
+/// Takes a block of keys key(h, i) and values value(h, i), i < block.count, into the rows of the KV heads h of a tile,
+/// which lie one head after the other. `left` rows may be asked for. False, and nothing is done, if values are so large
+/// that weights depend on them (pair_tile.hpp).
+template <cpu_backend B, class E, class Key, class Value>
+bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t left,
+                     index_t value_dim, key_block block, attention_scratch<B, E>& scratch) noexcept {
+  using rows_of                  = stretch_rows<std::remove_cvref_t<decltype(*key(0, 0).data)>>;
+  constexpr std::int64_t stride  = score_stride<B, E>;
+  constexpr std::int64_t across  = std::same_as<E, float> ? stride : weight_stride<B, E>;
+  const index_t          queries = tile.rows / (tile.group * heads), rows = tile.rows / heads;
+  const index_t          most    = block.visible(queries - 1);  // by the last token
+  float* const           scores  = scratch.scores.data();
+  float* const           weights = std::same_as<E, float> ? scores : scores + tile.rows * stride;
+  float                  factors[rows_of_heads];
+  const auto             part    = [&](index_t h) { return tile.part(h * queries, queries); };
+  const auto             reach   = [&](index_t h, index_t i) {
+    return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * step_keys<B, E> + i;
+  };
+  for (index_t begin = 0; begin < most; begin += stretch_keys)
+    for (index_t h = 0; h < heads; ++h) {
+      const rows_of keys(key, h, heads, begin, block.count, left);
+      by_few_rows(rows, [&](index_t row, index_t count) {
+        score_stretch(part(h), row, count, keys, scores + h * rows * stride + begin, stride, reach(h, begin));
+      });
+    }
+  for (index_t h = 0; h < heads && h < stretches_ahead; ++h)  // on their way while scores become weights
+    for (index_t i = 0; i < most && i < stretch_keys; ++i) prefetch_row(value(h, i), value_dim);
+  value_watch<B, E> watch;
+  const auto        before = softmax_before(tile, scratch);
+  if constexpr (!std::same_as<E, float>) copy_softmax(tile, before);
+  for (index_t h = 0; h < heads; ++h) {
+    if constexpr (!std::same_as<E, float>) lengths_so_far<B>(most, reach(h, 0)), block.reach = reach(h, 0);
+    weigh_in_place(part(h), block, scores + h * rows * stride, weights + h * rows * across, factors + h * rows);
+  }
+  for (index_t begin = 0; begin < most; begin += stretch_keys)
+    for (index_t h = 0; h < heads; ++h) {
+      add_visible(part(h), block, begin, rows_of(value, h, heads, begin, block.count, left),
+                  weights + h * rows * across, across, factors + h * rows, watch);
+      for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;
+    }
+  if (watch.ordinary()) return true;
+  copy_softmax(before, tile);
+  return false;
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel

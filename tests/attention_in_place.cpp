@@ -1,0 +1,120 @@
+// Few query rows, whose keys and values are multiplied where they lie: bit for bit what a call of all queries gives,
+// which packs them.
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "attention_data.hpp"
+
+#include "cascada/cascada.hpp"
+#include "catch.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+/// Rows of whole vectors, and keys of more than one step.
+const shape size = {560, 6, 2, 64, 96};
+
+const std::vector<mode> with_few_rows = {
+    {"dense", {.keys = key_set::all}},
+    {"window", {.keys = key_set::near, .window = 300, .chunk = 256, .sink_tokens = 2}},
+    {"closed", {.window = 64, .chunk = 64, .leaves = leaf_formation::by_order, .open = opening::none}},
+    {"opened", {.window = 64, .chunk = 64, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 16}},
+    {"all opened", {.window = 64, .chunk = 64, .open = opening::all}},
+};
+
+/// What rows may hold.
+struct odd_rows {
+  const char* name;
+  float       keys, values;  // times ordinary ones
+  bool        nan;
+};
+
+inline std::ostream& operator<<(std::ostream& out, const odd_rows& o) { return out << o.name; }
+
+const std::vector<odd_rows> contents = {
+    {"ordinary", 1, 1, false},
+    {"large logits", 1e3f, 1, false},
+    {"huge logits", 1e12f, 1, false},
+    {"large values", 1, 1e20f, false},
+    {"NaN and infinity in some", 1, 1, true},
+};
+
+template <class Scalar>
+problem<Scalar> filled(const shape& s, const odd_rows& odd) {
+  problem<Scalar> p(s, 11);
+  const auto      stretch = [](head_rows<Scalar>& rows, float factor) {
+    const auto all = rows.view();
+    for (index_t t = 0; t < all.tokens; ++t)
+      for (index_t h = 0; h < all.heads; ++h)
+        for (index_t c = 0; c < all.dim; ++c)
+          all.row(t, h)[c] = from_float<Scalar>(std::min(6e4f, to_float(all.row(t, h)[c]) * factor));
+  };
+  if (odd.keys != 1) stretch(p.k, std::is_same_v<Scalar, float16> ? std::min(odd.keys, 1e3f) : odd.keys);
+  if (odd.values != 1)  // in one block, so that others are multiplied in place beside it
+    for (index_t t = 515; t < s.tokens && t < 525; ++t)
+      for (index_t c = 0; c < s.value_dim; ++c) p.v.view().row(t, 1)[c] = from_float<Scalar>(odd.values);
+  if (!odd.nan) return p;
+  p.k.view().row(s.tokens - 55, 0)[3] = from_float<Scalar>(std::numeric_limits<float>::quiet_NaN());
+  p.v.view().row(s.tokens - 40, 1)[5] = from_float<Scalar>(std::numeric_limits<float>::quiet_NaN());
+  p.v.view().row(s.tokens - 20, 1)[6] = from_float<Scalar>(-std::numeric_limits<float>::infinity());
+  return p;
+}
+
+template <class Scalar>
+heads_view<Scalar> rows_of(heads_view<Scalar> all, index_t begin, index_t end) {
+  all.data += std::int64_t{begin} * all.token_stride;
+  all.tokens = end - begin;
+  return all;
+}
+
+/// The first tokens at once, then `step` at a time: the results of those.
+template <class Scalar, cpu_backend B, kv_view KV>
+std::vector<float> step_by_step(const attention_options& options, const problem<Scalar>& p, const KV& kv,
+                                const selection& s, index_t first, index_t step) {
+  attention<Scalar, B>       attend(options);
+  attention_state<Scalar, B> state;
+  head_rows<Scalar>          out(p.size.tokens, p.size.heads, p.size.value_dim);
+  const std::vector          selections = {s.view()};
+  for (index_t begin = 0, end = first; begin < p.size.tokens; begin = end, end = std::min(p.size.tokens, end + step))
+    REQUIRE(attend.extend(state, rows_of(p.q.view(), begin, end), kv, selections, rows_of(out.view(), begin, end)) ==
+            status::ok);
+  return out.template packed<float>();
+}
+
+template <class Scalar, cpu_backend B>
+void check_steps(const shape& s, const mode& m, const odd_rows& odd) {
+  CAPTURE(s, m, odd);
+  const problem<Scalar> p        = filled<Scalar>(s, odd);
+  const selection       chosen   = random_selection(s.tokens, 0.15, 4);
+  const auto            expected = attend<Scalar, Scalar, strided_kv<Scalar>, B>(m.options, p, p.kv(), {chosen});
+  const paged_copy<Scalar> paged(p, 16);
+  for (const index_t step : {1, 2, 5}) {
+    CAPTURE(step);
+    CHECK(same_bits(step_by_step<Scalar, B>(m.options, p, p.kv(), chosen, 500, step), expected));
+  }
+  CHECK(same_bits(step_by_step<Scalar, B>(m.options, p, paged.view, chosen, 500, 1), expected));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("in place: steps of a few tokens give what one call gives", "[attention]", float, bfloat16, float16) {
+  for (const mode& m : with_few_rows) check_steps<TestType, serial_backend>(size, m, contents[0]);
+  for (const odd_rows& odd : contents) check_steps<TestType, serial_backend>(size, with_few_rows[3], odd);
+}
+
+TEMPLATE_LIST_TEST_CASE("in place: by every kind of products", "[attention]", product_backends) {
+  const odd_rows odd = GENERATE(from_range(contents.begin(), contents.end()));
+  check_steps<bfloat16, TestType>(size, with_few_rows[0], odd);
+}
+
+TEMPLATE_TEST_CASE("in place: any number of heads, and dimensions of whole and of broken vectors", "[attention]", float,
+                   bfloat16) {
+  const shape s = GENERATE(shape{520, 1, 1, 32, 32}, shape{520, 8, 8, 32, 64}, shape{520, 8, 1, 128, 128},
+                           shape{520, 40, 8, 64, 64}, shape{520, 5, 5, 72, 40}, shape{520, 9, 1, 32, 32});
+  check_steps<TestType, serial_backend>(s, with_few_rows[0], contents[0]);
+}
