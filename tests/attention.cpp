@@ -14,6 +14,7 @@ namespace {
 
 struct comparison {
   double ours = 0, plain = 0, largest = 0;
+  double sums = 0, plain_sums = 0, largest_sum = 0;  // of log-sum-exps
   int    rows = 0, skipped = 0;
 };
 
@@ -22,7 +23,7 @@ struct comparison {
 /// may decide otherwise, rightly.
 template <class Out, class Operand = float, row_scalar Scalar>
 comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                   const std::vector<float>& result, double narrow) {
+                   const std::vector<float>& result, double narrow, const std::vector<float>& sums = {}) {
   const auto exact = reference::attention(p.template input<double>(), assignments(selections), options);
   const auto plain = reference::attention<float, Operand>(p.template input<float>(), assignments(selections), options);
   REQUIRE(result.size() == exact.out.size());
@@ -33,6 +34,11 @@ comparison compare(const attention_options& options, const problem<Scalar>& p, c
       const index_t kv_head = h / (p.size.heads / p.size.kv_heads);
       const bool    skip    = exact.margins[static_cast<std::size_t>(t * p.size.kv_heads + kv_head)] < narrow;
       ++found.rows, found.skipped += skip;
+      if (const auto row = static_cast<std::size_t>(t * p.size.heads + h); !skip && !sums.empty()) {
+        found.sums        = larger(found.sums, std::fabs(sums[row] - exact.log_sum_exp[row]));
+        found.plain_sums  = std::max(found.plain_sums, std::fabs(plain.log_sum_exp[row] - exact.log_sum_exp[row]));
+        found.largest_sum = std::max(found.largest_sum, std::fabs(exact.log_sum_exp[row]));
+      }
       for (index_t c = 0; c < p.size.value_dim; ++c, ++i) {
         if (skip) continue;
         const double rounded = to_float(from_float<Out>(plain.out[i]));
@@ -52,9 +58,15 @@ template <class Out, row_scalar Scalar, cpu_backend B = serial_backend,
           bool pairs = !std::same_as<kernel::operand_of<Scalar, B>, float>>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                  B where = {}, double narrow = pairs ? 0.01 : 1e-4) {
-  const auto result = attend<Out>(options, p, p.kv(), selections, {}, where);
-  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
+  const auto result = attend_and_report<Out>(options, p, p.kv(), selections, {}, where);
+  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result.out, narrow,
+                                                                              result.log_sum_exp);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
+  CAPTURE(found.sums, found.plain_sums, found.largest_sum);
+  REQUIRE(result.log_sum_exp.size() == static_cast<std::size_t>(found.rows));
+  // Weights count as they are rounded: of bfloat16, as the contract says.
+  const double rounding = pairs ? 0x1p-7 : 4 * std::numeric_limits<float>::epsilon() * std::max(1.0, found.largest_sum);
+  CHECK(found.sums <= 2 * found.plain_sums + rounding);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   // 16-bit factors leave many answers open, and one of them a whole tile: three quarters of the rows are compared.
   CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);

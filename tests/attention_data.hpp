@@ -271,10 +271,26 @@ using product_backends =
                        std::conditional_t<cascada::kernel::multiplies_pairs<serial_backend>,
                                           std::tuple<pairs_backend, floats_backend>, std::tuple<floats_backend>>>;
 
-/// A call's results as floats, packed, whatever Out is, and its report. A failed call gives nothing.
+/// A call's results as floats, packed, whatever Out is, its log-sum-exps [tokens, heads], and its report. A failed call
+/// gives nothing.
 struct attended {
-  std::vector<float>        out;
+  std::vector<float>        out, log_sum_exp;
   cascada::attention_report report;
+};
+
+/// Room for the log-sum-exps of a call, with NaN between its rows.
+struct sum_rows {
+  index_t            tokens, heads;
+  std::vector<float> storage = std::vector<float>(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(heads + 1),
+                                                  std::numeric_limits<float>::quiet_NaN());
+
+  cascada::matrix_view<float> view() { return {storage.data(), tokens, heads, heads + 1}; }
+
+  std::vector<float> packed() {
+    std::vector<float> all;
+    for (index_t t = 0; t < tokens; ++t) all.insert(all.end(), view().row(t), view().row(t) + heads);
+    return all;
+  }
 };
 
 template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
@@ -282,9 +298,12 @@ attended attend_and_report(const attention_options& options, const problem<Scala
                            const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                            B where = {}) {
   head_rows<Out>                out(p.size.tokens, p.size.heads, p.size.value_dim);
+  sum_rows                      sums{p.size.tokens, p.size.heads};
   cascada::attention<Scalar, B> attention(options, where);
-  if (attention(p.q.view(), kv, views(selections), out.view(), offsets) != cascada::status::ok) return {};
-  return {out.template packed<float>(), attention.report()};
+  if (attention(p.q.view(), kv, views(selections), out.view(), {.query_offsets = offsets, .log_sum_exp = sums.view()}) !=
+      cascada::status::ok)
+    return {};
+  return {out.template packed<float>(), sums.packed(), attention.report()};
 }
 
 template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>

@@ -50,13 +50,18 @@ struct call {
   std::vector<representatives> views_     = views(selections);
   std::vector<index_t>         memory = {}, key_memory = {};
   std::span<const index_t>     offsets = {}, key_offsets = {};
+  std::vector<float>           sums_data = std::vector<float>(T * heads, 42.0f);
+  matrix_view<float>           sums      = {sums_data.data(), T, heads, heads};
 
   call()            = default;
   call(const call&) = delete;
 
   status run() {
     attention<float> attention(options);
-    const auto       with = [&](const auto& kv) { return attention(q, kv, views_, out, offsets, key_offsets); };
+    const auto       with = [&](const auto& kv) {
+      return attention(q, kv, views_, out,
+                             {.query_offsets = offsets, .key_offsets = key_offsets, .log_sum_exp = sums});
+    };
     transposed.keys = paged.keys = own.keys = k;
     paged.values = own.values = v;
     switch (used) {
@@ -75,7 +80,11 @@ struct call {
   void cut_keys(Offset... at) {
     key_offsets = key_memory = {at...};
   }
-  bool untouched() const { return result == std::vector<float>(result.size(), 42.0f); }
+  /// All of the outputs, or none.
+  bool untouched() const {
+    const auto full = [](const std::vector<float>& of) { return of == std::vector<float>(of.size(), 42.0f); };
+    return full(result) && full(sums_data);
+  }
 };
 
 /// One cause of refusal: `answer` has the sentence that no other cause has.
@@ -177,18 +186,26 @@ inline const cause of_beginnings[] = {
     {switches("options.keys == representatives needs as many queries as keys"),
      [](call& c) {
        c.options  = {.keys = key_set::representatives, .queries = query_set::representatives};
-       c.q.tokens = c.out.tokens = T - 1;
+       c.q.tokens = c.out.tokens = c.sums.rows = T - 1;
      }},
     {switches("queries begin inside a chunk, whose groups ask with their first tokens"),
      [](call& c) {
        c.options  = {.queries = query_set::grouped, .chunk = 4, .open = opening::none};
-       c.q.tokens = c.out.tokens = T - 2;
+       c.q.tokens = c.out.tokens = c.sums.rows = T - 2;
      }},
     {switches("queries begin inside a tile, whose earlier queries open leaves: use a state"),
      [](call& c) {
        c.options  = {.chunk = 4, .tile = 4};
-       c.q.tokens = c.out.tokens = T - 2;
+       c.q.tokens = c.out.tokens = c.sums.rows = T - 2;
      }},
+};
+
+inline const cause of_calls[] = {
+    {shape_of("log_sum_exp.rows differs from q.tokens"), [](call& c) { c.sums.rows = T - 1; }},
+    {shape_of("log_sum_exp.cols differs from q.heads"), [](call& c) { c.sums.cols = heads - 1; }},
+    {shape_of("log_sum_exp.data is null"), [](call& c) { c.sums.data = nullptr; }},
+    {shape_of("log_sum_exp.stride is less than log_sum_exp.cols"), [](call& c) { c.sums.stride = heads - 1; }},
+    {{status::too_large, "log_sum_exp.rows times log_sum_exp.stride overflows"}, [](call& c) { c.sums.stride = far; }},
 };
 
 inline const cause of_selections[] = {

@@ -75,7 +75,7 @@ std::vector<float> attend_on_device(const attention_options& options, const prob
   for (auto& one : kept) layers.push_back(one.layer());
   attention<Scalar, simulator::stream> attention(options, simulator::seeded(seed));
   const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view(), offsets) == status::ok);
+  REQUIRE(attention(q.view(), kv, layers, out.view(), {.query_offsets = offsets}) == status::ok);
   return out.packed();
 }
 
@@ -674,6 +674,14 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   without([](operands& given, auto&) { given.first.token_stride = 1 << 26; });
   without([](operands& given, auto&) { given.second.keys.token_stride = 1 << 26; });
   without([](operands& given, auto&) { given.second.values.token_stride = 1 << 26; });
+  const auto calling = [&](const attention_call& call) {
+    attention<bfloat16, simulator::stream> attention(closed());
+    answers.push_back(attention(q.view(), kv, {&layer, 1}, out.view(), call));
+  };
+  const index_t whole[] = {0, 20};
+  float         sums[20] = {};
+  calling({.key_offsets = whole});
+  calling({.log_sum_exp = {sums, 20, 1, 1}});
   std::set<std::string> sentences;
   for (const status answer : answers) {
     CHECK(answer == status::unsupported_by_device);

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <span>
 
+#include "cascada/attention_call.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
@@ -36,24 +37,21 @@ namespace cascada::inline CASCADA_ABI {
 /// at absolute positions, leaves of just the older tokens, their correction and opening, and grouped queries are this
 /// library's.
 ///
-/// attend(q, kv, selections, out, query_offsets, key_offsets)
+/// attend(q, kv, selections, out, call)
 ///
 /// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..].
 /// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
 ///
-/// selections     one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
-///                its keys. Not looked at for key_set::all and key_set::near
-/// query_offsets  n + 1 ascending offsets from 0 to q.tokens: sequence s asks with [offsets[s], offsets[s + 1]).
-///                Empty: one sequence
-/// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
-///                the queries; of one sequence, all keys
+/// selections   one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
+///              its keys. Not looked at for key_set::all and key_set::near
+/// call         what is optional, by name: several sequences, log-sum-exps, and more (attention_call.hpp)
 ///
 /// Queries are the last positions of their sequence. Fewer queries than keys go on from earlier calls; by mass, they
 /// begin at a multiple of options.tile, grouped, of options.chunk (a state lets them begin anywhere), and with
 /// key_set::representatives there are as many as keys (`unsupported`). Without `causal`, dense attention lets any
 /// number of queries attend to any number of keys.
 ///
-/// attend.extend(state, q, kv, selections, out)
+/// attend.extend(state, q, kv, selections, out, extension)
 ///
 /// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
 /// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the tokens

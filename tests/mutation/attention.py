@@ -127,7 +127,7 @@ mutants = [
      anything),
     ("tiles: sums do not shrink", "multiply_add(vec<B>::load(sums), shrink, total).store(sums);",
      "(vec<B>::load(sums) + total).store(sums);", far_apart),
-    ("results: a row that sees nothing is NaN", "blind = (std::bit_cast<std::uint32_t>(sum) << 1) == 0;", "blind = false;",
+    ("results: a row that sees nothing is NaN", "return (std::bit_cast<std::uint32_t>(sum) << 1) == 0;", "return false;",
      "attention: attention: a row that sees nothing*"),
     ("results: ties to odd", "rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "rounded = (bits + 0x8000u) >> 16", "attention_pairs: *vectors of results*"),
 

@@ -208,6 +208,7 @@ std::vector<Real> softmax(const std::vector<Real>& logits) {
 template <class Real>
 struct attention_output {
   std::vector<Real> out;             // [tokens, heads, value_dim]
+  std::vector<Real> log_sum_exp;     // [tokens, heads]: -infinity for a row that attends to nothing
   std::vector<Real> margins;         // [tokens, kv_heads]: of each leaf, the largest logit so far in the token's tile
                                      // opens it or not; nats from the threshold to the nearest of those, or infinity
   std::vector<index_t> near_keys;    // [tokens, kv_heads]: sinks included
@@ -284,8 +285,21 @@ class attention_head {
     for (index_t h = g_ * in_.group(); h < (g_ + 1) * in_.group(); ++h) function(h);
   }
 
+  /// The whole of a row: one softmax over what it attends to. Returns the weights.
+  std::vector<Real> attend(index_t t, index_t h, const Real* query, const sources& from) const {
+    const auto all     = logits(query, from);
+    const auto weights = softmax(all);
+    add(t, h, weights, from, 1);
+    log_sum_exp_of(t, h) = log_sum_exp(all);
+    return weights;
+  }
+
   void attend_alone(index_t t, const sources& from) const {
-    for_each_head([&](index_t h) { add(t, h, softmax(logits(in_.query(t, h), from)), from, 1); });
+    for_each_head([&](index_t h) { attend(t, h, in_.query(t, h), from); });
+  }
+
+  Real& log_sum_exp_of(index_t t, index_t h) const {
+    return result_.log_sum_exp[static_cast<std::size_t>(t * in_.heads + h)];
   }
 
   std::size_t row(index_t t) const { return static_cast<std::size_t>(t * in_.kv_heads + g_); }
@@ -332,8 +346,7 @@ class attention_head {
     for (const index_t i : opened) all.push_back(token(i));
     result_.opened[row(t)] = static_cast<index_t>(opened.size());
     for_each_head([&](index_t h) {
-      const auto weights = softmax(logits(in_.query(t, h), all));
-      add(t, h, weights, all, 1);
+      const auto weights = attend(t, h, in_.query(t, h), all);
       for (std::size_t j = 0; j < closed.size(); ++j) count_closed(t, closed[j], weights[near.size() + j]);
     });
   }
@@ -351,7 +364,9 @@ class attention_head {
     for_each_head([&](index_t h) {
       const auto far_logits = logits(in_.query(asking, h), far_field), near_logits = logits(in_.query(t, h), near);
       const auto far_weights = softmax(far_logits), near_weights = softmax(near_logits);
-      const auto shares = softmax(std::vector<Real>{log_sum_exp(near_logits), log_sum_exp(far_logits)});
+      const std::vector<Real> both = {log_sum_exp(near_logits), log_sum_exp(far_logits)};
+      const auto              shares = softmax(both);
+      log_sum_exp_of(t, h)           = log_sum_exp(both);
       add(t, h, near_weights, near, shares[0]);
       add(t, h, far_weights, far_field, shares[1]);
       for (std::size_t j = 0; j < far_field.size(); ++j) count_closed(t, far_field[j], shares[1] * far_weights[j]);
@@ -381,7 +396,7 @@ class attention_head {
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      add(t, h, softmax(logits(mean<Real, Operand>(queries, in_.key_dim).data(), from)), from, 1);
+      attend(t, h, mean<Real, Operand>(queries, in_.key_dim).data(), from);
     });
   }
 
@@ -404,6 +419,7 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
   const auto             T = static_cast<std::size_t>(in.tokens), rows = T * static_cast<std::size_t>(in.kv_heads);
   attention_output<Real> result;
   result.out.assign(T * static_cast<std::size_t>(in.heads * in.value_dim), Real(0));
+  result.log_sum_exp.assign(T * static_cast<std::size_t>(in.heads), -std::numeric_limits<Real>::infinity());
   result.margins.assign(rows, std::numeric_limits<Real>::infinity());
   result.near_keys.assign(rows, 0), result.leaves.assign(rows, 0), result.opened.assign(rows, 0);
   result.closed_mass.assign(rows, Real(0));
@@ -413,6 +429,19 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
     attention_head<Real, Operand>(in, g, reps.empty() ? none : reps[own], options, result).run();
   }
   return result;
+}
+
+/// Rows [rows, dim] for two sets of keys as those for both: weighed by exp of their log-sum-exps [rows].
+template <class Real>
+void merge(const std::vector<Real>& first, const std::vector<Real>& first_lse, const std::vector<Real>& second,
+           const std::vector<Real>& second_lse, index_t dim, std::vector<Real>& out, std::vector<Real>& lse) {
+  for (std::size_t row = 0; row < first_lse.size(); ++row) {
+    const std::vector<Real> both   = {first_lse[row], second_lse[row]};
+    const auto              shares = softmax(both);
+    for (std::size_t i = row * static_cast<std::size_t>(dim); i < (row + 1) * static_cast<std::size_t>(dim); ++i)
+      out[i] = shares[0] * first[i] + shares[1] * second[i];
+    lse[row] = log_sum_exp(both);
+  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::reference

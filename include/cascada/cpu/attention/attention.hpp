@@ -21,11 +21,14 @@ class attention<Scalar, B> {
 
   template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
-                                  heads_view<Out> out, std::span<const index_t> query_offsets = {},
-                                  std::span<const index_t> key_offsets = {}) {
+                                  heads_view<Out> out, const attention_call& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_log_sum_exp(call.log_sum_exp, q.tokens, q.heads); answer != status::ok)
+      return answer;
     const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
+    const auto    query_offsets = call.query_offsets;
+    auto          key_offsets   = call.key_offsets;
     if (!query_offsets.empty() && key_offsets.empty()) {
       if (kv.tokens() != q.tokens)
         return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
@@ -47,20 +50,24 @@ class attention<Scalar, B> {
 
     const kernel::float_environment<B> usual;
     attention_report                   report = {};  // no constructor, which unoptimised objects would share
-    kernel::attend_batch(sequence_of(q, kv, out), options_, selections, spans, workspace_, where_, report);
+    kernel::attend_batch(sequence_of(q, kv, out, call.log_sum_exp), options_, selections, spans, workspace_, where_,
+                         report);
     report_ = report;
     return status::ok;
   }
 
   template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
-                              std::span<const representatives> selections, heads_view<Out> out) {
+                              std::span<const representatives> selections, heads_view<Out> out,
+                              const attention_extension& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_log_sum_exp(call.log_sum_exp, q.tokens, q.heads); answer != status::ok)
+      return answer;
     if (q.tokens == 0) return status::ok;
     if (const status answer = state.check(options_, kv, q.tokens, selections); answer != status::ok) return answer;
-    auto sequence   = sequence_of(q, kv, out);
+    auto sequence   = sequence_of(q, kv, out, call.log_sum_exp);
     sequence.first  = state.tokens();
     sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
 
@@ -82,9 +89,11 @@ class attention<Scalar, B> {
   }
 
   template <class KV, class Out>
-  auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out) const noexcept {
+  auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
+                   const matrix_view<float>& log_sum_exp) const noexcept {
     const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
-    kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
+    kernel::attention_sequence<Scalar, KV, Out> sequence = {
+        .q = q, .kv = kv, .out = out, .log_sum_exp = log_sum_exp};
     sequence.group = q.heads / kv.kv_heads();
     sequence.scale = static_cast<float>(scale * std::numbers::log2e);
     return sequence;

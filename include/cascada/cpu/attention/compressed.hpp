@@ -88,6 +88,8 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
         const auto* from = sequence.result(rep, kv_head, member);
         auto*       to   = sequence.result(t, kv_head, member);
         for (index_t c = 0; c < sequence.kv.value_dim(); ++c) to[c] = from[c];
+        if (float* of_token = sequence.log_sum_exp_of(t, kv_head, member))
+          *of_token = *sequence.log_sum_exp_of(rep, kv_head, member);
       }
     }
   });

@@ -79,6 +79,7 @@ struct attention_sequence {
   heads_view<const Scalar> q;
   const KV&                kv;
   heads_view<Out>          out;
+  matrix_view<float>       log_sum_exp = {};
   index_t                  base       = 0;  // of the keys: where the sequence begins in kv
   index_t                  query_base = 0;  // where position 0 would lie in q and out
   index_t                  first      = 0;  // position of the first query; below 0 where queries outnumber keys
@@ -94,6 +95,10 @@ struct attention_sequence {
   CASCADA_INLINE auto value(index_t token, index_t kv_head) const noexcept { return kv.value(base + token, kv_head); }
   CASCADA_INLINE Out* result(index_t token, index_t kv_head, index_t member) const noexcept {
     return out.row(query_base + token, kv_head * group + member);
+  }
+  /// Null if nobody asks.
+  CASCADA_INLINE float* log_sum_exp_of(index_t token, index_t kv_head, index_t member) const noexcept {
+    return log_sum_exp.data ? log_sum_exp.row(query_base + token) + kv_head * group + member : nullptr;
   }
 };
 
@@ -342,6 +347,8 @@ void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B
       if (i + rows_ahead < tile.rows / tile.group)
         prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, member), value_dim);
       write_row(tile, i * tile.group + member, value_dim, sequence.result(token(i), kv_head, member));
+      if (float* to = sequence.log_sum_exp_of(token(i), kv_head, member))
+        *to = log_sum_exp(tile, i * tile.group + member);
     }
 }
 

@@ -3,7 +3,9 @@
 
 #include <bit>
 #include <cstdint>
+#include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
@@ -136,11 +138,26 @@ void merge_row(const query_rows<B, E>& tile, index_t row, const query_rows<B, E>
     merge(tile.values_of(row) + c, other.values_of(other_row) + c);
 }
 
+/// Whether a row saw nothing, by the sum of its weights; by bits: -ffast-math may take NaN for 0.
+template <cpu_backend B>
+CASCADA_INLINE bool saw_nothing(float sum) noexcept {
+  return (std::bit_cast<std::uint32_t>(sum) << 1) == 0;
+}
+
+/// The natural logarithm of the sum of a row's weights.
+template <cpu_backend B, class E>
+float log_sum_exp(const query_rows<B, E>& tile, index_t row) noexcept {
+  const float sum = tile.sum(row);
+  if (saw_nothing<B>(sum)) return -std::numeric_limits<float>::infinity();
+  const double base_2 = static_cast<double>(tile.maxima[row]) + std::log2(static_cast<double>(sum));
+  return static_cast<float>(base_2 * std::numbers::ln2);
+}
+
 /// out [value_dim] = values / sum of the weights; zeros for a row that saw nothing.
 template <cpu_backend B, class E, row_scalar Out>
 void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out* out) noexcept {
   const float sum   = tile.sum(row);
-  const bool  blind = (std::bit_cast<std::uint32_t>(sum) << 1) == 0;  // by bits: -ffast-math may take NaN for 0
+  const bool  blind = saw_nothing<B>(sum);
   for (index_t c = 0; c < value_dim; c += vec<B>::width) {
     auto quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
     // Values that a row does not see, times 0, may have turned its -0 into 0: make it 0 always.

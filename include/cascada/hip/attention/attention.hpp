@@ -15,7 +15,7 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
 /// all; key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
-/// between tokens less than 2^26. Means are rounded to Scalar, and so are the softmax's weights before they meet the
+/// between tokens less than 2^26; of a call's options, several sequences. Means are rounded to Scalar, and so are the softmax's weights before they meet the
 /// values. A NaN in v can reach rows up to 31 tokens before it. There is no report.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
@@ -28,11 +28,12 @@ class attention<Scalar, B> {
   template <result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
-                                  std::span<const index_t> query_offsets = {}) {
+                                  const attention_call& call = {}) {
     const index_t whole[] = {0, q.tokens};
-    const auto    offsets = query_offsets.empty() ? std::span<const index_t>(whole) : query_offsets;
+    const auto    offsets = call.query_offsets.empty() ? std::span<const index_t>(whole) : call.query_offsets;
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
+    if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (kv.tokens() != q.tokens)
       return {status::unsupported_by_device, "kv.tokens() differs from q.tokens: on gfx942 every token asks"};
@@ -86,6 +87,15 @@ class attention<Scalar, B> {
     const index_t groups = options.moments.value_or(1);
     if (groups > hip::most_groups || (groups & (groups - 1)) != 0)
       return {status::unsupported_by_device, "options.moments is not 1, 2, 4 or none, as gfx942 needs it"};
+    return status::ok;
+  }
+
+  /// What a call may bring along.
+  static status check_call(const attention_call& call) noexcept {
+    if (!call.key_offsets.empty())
+      return {status::unsupported_by_device, "key_offsets is not empty: on gfx942 every token asks"};
+    if (!detail::is_nothing(call.log_sum_exp))
+      return {status::unsupported_by_device, "log_sum_exp is not empty: gfx942's kernels do not write it"};
     return status::ok;
   }
 

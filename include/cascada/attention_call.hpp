@@ -1,0 +1,81 @@
+#pragma once
+// What a call of attention may bring along, or ask for, beside its rows.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "cascada/config.hpp"
+#include "cascada/status.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+/// Everything is optional: attend(q, kv, selections, out, {.query_offsets = ends, .log_sum_exp = lse}).
+///
+/// query_offsets  n + 1 ascending offsets from 0 to q.tokens: sequence s asks with [offsets[s], offsets[s + 1]).
+///                Empty: one sequence
+/// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
+///                the queries; of one sequence, all keys
+/// log_sum_exp    [q.tokens, q.heads], written: the natural logarithm of the sum over what a row attends to of
+///                exp(logit), as its softmax has it; -infinity for a row that sees nothing, NaN for a row of NaN.
+///                Weights that are rounded to bfloat16 count as rounded, so that merge() gives what one call gives:
+///                within 2^-7 of the exact one. A row that copies its representative's output copies this as well
+struct attention_call {
+  std::span<const index_t> query_offsets = {};
+  std::span<const index_t> key_offsets   = {};
+  matrix_view<float>       log_sum_exp   = {};
+};
+
+/// The same for a sequence that grows, attend.extend(state, q, kv, selections, out, {.log_sum_exp = lse}), whose rows
+/// are those of the new tokens.
+struct attention_extension {
+  matrix_view<float> log_sum_exp = {};
+};
+
+namespace detail {
+
+/// What is said of numbers for each (token, head) that do not fit.
+struct sums_sentences {
+  const char* rows;
+  const char* cols;
+  const char* null;
+  const char* stride;
+  const char* overflow;
+};
+
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_log_sum_exp() noexcept {
+  return {"log_sum_exp.rows differs from q.tokens", "log_sum_exp.cols differs from q.heads", "log_sum_exp.data is null",
+          "log_sum_exp.stride is less than log_sum_exp.cols", "log_sum_exp.rows times log_sum_exp.stride overflows"};
+}
+
+/// A number for each (token, head). O(1).
+template <class Number>
+[[nodiscard]] CASCADA_INLINE constexpr status check_sums(const matrix_view<Number>& sums, index_t tokens, index_t heads,
+                                                         const sums_sentences& say) noexcept {
+  if (sums.rows != tokens) return {status::invalid_shape, say.rows};
+  if (sums.cols != heads) return {status::invalid_shape, say.cols};
+  if (sums.rows == 0) return status::ok;
+  if (!sums.data) return {status::invalid_shape, say.null};
+  if (sums.stride < sums.cols) return {status::invalid_shape, say.stride};
+  std::int64_t extent = 0;
+  if (__builtin_mul_overflow(std::int64_t{sums.rows}, sums.stride, &extent) ||
+      __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Number)), &extent))
+    return {status::too_large, say.overflow};
+  return status::ok;
+}
+
+/// A view that nobody filled in.
+[[nodiscard]] CASCADA_INLINE constexpr bool is_nothing(const matrix_view<float>& view) noexcept {
+  return !view.data && view.rows == 0 && view.cols == 0;
+}
+
+/// What a call of q asks for and brings along.
+[[nodiscard]] CASCADA_INLINE constexpr status check_log_sum_exp(const matrix_view<float>& to, index_t tokens,
+                                                                index_t heads) noexcept {
+  return is_nothing(to) ? status(status::ok) : check_sums(to, tokens, heads, sentences_of_log_sum_exp());
+}
+
+}  // namespace detail
+
+}  // namespace cascada::inline CASCADA_ABI
