@@ -157,6 +157,12 @@ TEST_CASE("attention: options out of range", "[errors]") {
   for (const float scale : {-0.5f, 0.0f, infinity, nan}) CHECK(of({.scale = scale}) == status::invalid_shape);
   CHECK(of({.scale = 3e38f}) == status::too_large);  // in base 2 it overflows
   CHECK(of({.scale = 2e38f}) == status::ok);
+  for (const float cap : {-0.5f, 0.0f, infinity, nan}) CHECK(of({.softcap = cap}) == status::invalid_shape);
+  CHECK(of({.softcap = 3e38f}) == status::too_large);
+  CHECK(of({.softcap = 2e38f}) == status::ok);
+  for (const index_t window : {0, -1})
+    CHECK(of({.keys = key_set::all, .sliding_window = window}) == status::invalid_shape);
+  for (const index_t window : {1, huge}) CHECK(of({.keys = key_set::all, .sliding_window = window}) == status::ok);
   for (const float outside : {0.0f, -0.1f, 1.5f, infinity, nan})
     CHECK(of({.leaf_threshold = outside}) == status::invalid_threshold);
   for (const float outside : {0.0f, -0.1f, 1.0f, infinity, nan})

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/config.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
@@ -17,6 +18,16 @@ namespace cascada::inline CASCADA_ABI {
 ///                Empty: one sequence
 /// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
 ///                the queries; of one sequence, all keys
+/// sink_logits    [q.heads], a learned logit for each query head: the softmax's denominator has a term
+/// exp(sink_logits[h])
+///                that belongs to no key and has no value (gpt-oss; these are not the sink tokens of the options, which
+///                are keys). The scale, the cap and the slopes do not touch it. It counts in log_sum_exp and where
+///                leaves open by mass. -infinity: none; infinity counts as the largest float; NaN makes the head's rows
+///                NaN. Empty: no head has one
+/// slopes         [q.heads], ALiBi (arXiv:2108.12409): query i's logit for key j gets - slopes[h] |i - j|, after the
+/// cap.
+///                Positions are those of attention.hpp, queries the last ones. For keys == all and near, and where
+///                every leaf opens; else `unsupported`: leaves and clusters have no position of their own. Empty: none
 /// log_sum_exp    [q.tokens, q.heads], written: the natural logarithm of the sum over what a row attends to of
 ///                exp(logit), as its softmax has it; -infinity for a row that sees nothing, NaN for a row of NaN.
 ///                Weights that are rounded to bfloat16 count as rounded, so that merge() gives what one call gives:
@@ -24,13 +35,17 @@ namespace cascada::inline CASCADA_ABI {
 struct attention_call {
   std::span<const index_t> query_offsets = {};
   std::span<const index_t> key_offsets   = {};
+  std::span<const float>   sink_logits   = {};
+  std::span<const float>   slopes        = {};
   matrix_view<float>       log_sum_exp   = {};
 };
 
 /// The same for a sequence that grows, attend.extend(state, q, kv, selections, out, {.log_sum_exp = lse}), whose rows
 /// are those of the new tokens.
 struct attention_extension {
-  matrix_view<float> log_sum_exp = {};
+  std::span<const float> sink_logits = {};
+  std::span<const float> slopes      = {};
+  matrix_view<float>     log_sum_exp = {};
 };
 
 namespace detail {
@@ -70,10 +85,25 @@ template <class Number>
   return !view.data && view.rows == 0 && view.cols == 0;
 }
 
-/// What a call of q asks for and brings along.
-[[nodiscard]] CASCADA_INLINE constexpr status check_log_sum_exp(const matrix_view<float>& to, index_t tokens,
-                                                                index_t heads) noexcept {
-  return is_nothing(to) ? status(status::ok) : check_sums(to, tokens, heads, sentences_of_log_sum_exp());
+/// What a call, or an extension, of q [tokens, heads] asks for and brings along. O(1).
+template <class Call>
+[[nodiscard]] CASCADA_INLINE constexpr status check_wishes(const Call& call, const attention_options& options,
+                                                           index_t tokens, index_t heads) noexcept {
+  const auto count = static_cast<std::size_t>(heads);
+  if (!call.sink_logits.empty() && call.sink_logits.size() != count)
+    return {status::invalid_shape, "sink_logits has not one entry for each of q.heads"};
+  if (!call.sink_logits.empty() && !call.sink_logits.data()) return {status::invalid_shape, "sink_logits is null"};
+  if (!call.slopes.empty() && call.slopes.size() != count)
+    return {status::invalid_shape, "slopes has not one entry for each of q.heads"};
+  if (!call.slopes.empty() && !call.slopes.data()) return {status::invalid_shape, "slopes is null"};
+  if (!call.slopes.empty() && options.keys == key_set::representatives)
+    return {status::unsupported, "slopes is not empty with options.keys == representatives: clusters have no position"};
+  if (!call.slopes.empty() && options.keys == key_set::near_and_far && options.open != opening::all)
+    return {
+        status::unsupported,
+        "slopes is not empty with options.keys == near_and_far: leaves have no position unless options.open == all"};
+  if (is_nothing(call.log_sum_exp)) return status::ok;
+  return check_sums(call.log_sum_exp, tokens, heads, sentences_of_log_sum_exp());
 }
 
 }  // namespace detail

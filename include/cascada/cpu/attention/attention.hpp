@@ -19,12 +19,12 @@ class attention<Scalar, B> {
  public:
   explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where) {}
 
-  template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
+  template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
                                   heads_view<Out> out, const attention_call& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
-    if (const status answer = detail::check_log_sum_exp(call.log_sum_exp, q.tokens, q.heads); answer != status::ok)
+    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
       return answer;
     const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
     const auto    query_offsets = call.query_offsets;
@@ -50,24 +50,23 @@ class attention<Scalar, B> {
 
     const kernel::float_environment<B> usual;
     attention_report                   report = {};  // no constructor, which unoptimised objects would share
-    kernel::attend_batch(sequence_of(q, kv, out, call.log_sum_exp), options_, selections, spans, workspace_, where_,
-                         report);
+    kernel::attend_batch(sequence_of(q, kv, out, call), options_, selections, spans, workspace_, where_, report);
     report_ = report;
     return status::ok;
   }
 
-  template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
+  template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const representatives> selections, heads_view<Out> out,
                               const attention_extension& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
-    if (const status answer = detail::check_log_sum_exp(call.log_sum_exp, q.tokens, q.heads); answer != status::ok)
+    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
       return answer;
     if (q.tokens == 0) return status::ok;
     if (const status answer = state.check(options_, kv, q.tokens, selections); answer != status::ok) return answer;
-    auto sequence   = sequence_of(q, kv, out, call.log_sum_exp);
+    auto sequence   = sequence_of(q, kv, out, call);
     sequence.first  = state.tokens();
     sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
 
@@ -88,12 +87,18 @@ class attention<Scalar, B> {
     return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
   }
 
-  template <class KV, class Out>
+  template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
-                   const matrix_view<float>& log_sum_exp) const noexcept {
+                   const Call& call) const noexcept {
     const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
-    kernel::attention_sequence<Scalar, KV, Out> sequence = {
-        .q = q, .kv = kv, .out = out, .log_sum_exp = log_sum_exp};
+    kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
+    sequence.log_sum_exp                                 = call.log_sum_exp;
+    sequence.sink_logits                                 = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
+    sequence.terms                                       = {
+                                              .cap    = options_.softcap ? static_cast<float>(double{*options_.softcap} * std::numbers::log2e) : 0.0f,
+                                              .window = options_.sliding_window.value_or(0),
+                                              .slopes = call.slopes.empty() ? nullptr : call.slopes.data(),
+    };
     sequence.group = q.heads / kv.kv_heads();
     sequence.scale = static_cast<float>(scale * std::numbers::log2e);
     return sequence;

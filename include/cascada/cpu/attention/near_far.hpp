@@ -33,13 +33,13 @@ void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_work
   });
 }
 
-/// Every query attends to tokens [0, t], or to all T. O(queries T d).
+/// Every query attends to tokens [0, t], or to all T: O(queries T d); or to those in its sliding window.
 template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const index_t T = sequence.tokens, queries = sequence.queries(), step = task_tokens(sequence, queries, space);
   const auto    tiles = (std::int64_t{queries} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  if (queries * sequence.group <= few_rows)
+  if (queries * sequence.group <= few_rows && !sequence.terms.any())
     attend_dense_by_heads(sequence, causal, space, where);
   else
     for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
@@ -50,14 +50,17 @@ void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, 
     const auto    token   = [&](index_t i) { return first + i; };
     const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
     attend_tokens(
-        sequence, kv_head, tile, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
+        sequence, kv_head, tile, first, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
         scratch);
     write_results(sequence, kv_head, tile, token);
   });
-  const auto         up_to = [](std::int64_t t) { return t * (t + 1) / 2; };
-  const std::int64_t keys  = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
+  const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
+  const std::int64_t window = sequence.terms.window,
+                     keys   = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
+  const auto passed         = [&](std::int64_t t) { return window > 0 && t > window ? up_to(t - window) : 0; };
   report.rows += kv_heads * queries;
-  report.dense_keys += kv_heads * keys, report.near_keys += kv_heads * keys;
+  report.dense_keys += kv_heads * keys;
+  report.near_keys += kv_heads * (keys - passed(T) + passed(sequence.first));
 }
 
 /// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
@@ -128,7 +131,7 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
   const index_t edge  = all ? 0 : now.edge;
   const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
   attend_tokens(
-      sequence, kv_head, tile, sinks + first + count - edge, sinks + first + 1 - edge,
+      sequence, kv_head, tile, first, sinks + first + count - edge, sinks + first + 1 - edge,
       [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
   if (far && !all) attend_far_field(sequence, options, kv_head, first, tile, space, worker);
   write_results(sequence, kv_head, tile, token);

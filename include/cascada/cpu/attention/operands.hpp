@@ -80,6 +80,8 @@ struct attention_sequence {
   const KV&                kv;
   heads_view<Out>          out;
   matrix_view<float>       log_sum_exp = {};
+  const float*             sink_logits = nullptr;  // [heads], or null
+  score_terms              terms       = {};
   index_t                  base       = 0;  // of the keys: where the sequence begins in kv
   index_t                  query_base = 0;  // where position 0 would lie in q and out
   index_t                  first      = 0;  // position of the first query; below 0 where queries outnumber keys
@@ -146,12 +148,15 @@ struct attention_scratch {
   buffer<float, B> scores;  // rows of score_stride, and of weight_stride
   buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only: prepare reserves it
 
+  buffer<index_t, B> positions;  // of the keys of a block, with slopes
+
   void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
     constexpr std::int64_t step = step_keys<B, E>;
     tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
     keys.reserve(lanes_of<B, E>(key_dim) * step);
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
     if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(step);
+    positions.reserve(step);
     scores.reserve(std::int64_t{score_rows_at_once<B, E>} * (score_stride<B, E> + weight_stride<B, E>));
   }
 };
@@ -237,7 +242,38 @@ CASCADA_INLINE void lengths_so_far(index_t count, float* squares) noexcept {
   }
 }
 
-/// Fills in the queries of tokens token(0), ...
+/// A row that has seen nothing sees a logit without a value.
+template <cpu_backend B, class E>
+CASCADA_INLINE void see_sink(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
+  constexpr double largest = std::numeric_limits<float>::max();
+  const auto       bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
+  float*           sum = tile.sums + row * vec<B>::width;
+  if (bits == std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity())) return;
+  if (size > 0x7f80'0000u) {  // by bits, whatever -ffast-math assumes
+    *sum = logit;
+    return;
+  }
+  const double base_2 = static_cast<double>(logit) * std::numbers::log2e;
+  const double within = base_2 > largest ? largest : base_2 < -largest ? -largest : base_2;
+  if (!std::same_as<E, float> &&
+      std::fabs(within) <= static_cast<double>(small_logit)) {  // as rows of small logits are
+    tile.maxima[row] = 0;
+    *sum             = static_cast<float>(std::exp2(within));
+  } else {
+    tile.maxima[row] = static_cast<float>(within);
+    *sum             = 1;
+  }
+}
+
+/// The same for the rows of a KV head, if the call has sink logits.
+template <cpu_backend B, class E, class Sequence>
+CASCADA_INLINE void see_sinks(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile) noexcept {
+  if (!sequence.sink_logits) return;
+  for (index_t row = 0; row < tile.rows; ++row)
+    see_sink(tile, row, sequence.sink_logits[kv_head * tile.group + row % tile.group]);
+}
+
+/// Fills in the queries of tokens token(0), ..., which have seen nothing but their sinks' logits.
 template <cpu_backend B, class E, class Sequence, class Token>
 void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
                   const query_rows<B, E>& tile) noexcept {
@@ -253,6 +289,7 @@ void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
         tile.lengths[i * sequence.group + member] =
             length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
     }
+  see_sinks(sequence, kv_head, tile);
 }
 
 /// The queries of tokens token(0) .. token(count - 1).
@@ -295,12 +332,12 @@ void pack_block(const Key& key, const Value& value, index_t first, index_t count
 }
 
 /// Attends to rows key(i), value(i), i < count, of which the tile's first token sees `seen`. `weigh(block, first)` may
-/// set the bias of the block of keys from `first`.
+/// set the bias of the block of keys from `first`. Nobody sees keys before `begin`, a multiple of step_keys.
 template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
 void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t count, index_t seen, const Key& key,
-                 const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch) noexcept {
+                 const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch, index_t begin = 0) noexcept {
   constexpr index_t step = step_keys<B, E>;
-  for (index_t first = 0; first < count; first += step) {
+  for (index_t first = begin; first < count; first += step) {
     key_block block = {.keys = scratch.keys.data(), .values = scratch.values.data(), .seen = seen - first};
     block.count     = count - first < step ? count - first : step;
     pack_block(key, value, first, count, tile, sequence.q.dim, sequence.kv.value_dim(), scratch, block);
@@ -309,13 +346,26 @@ void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t
   }
 }
 
-/// Attends to tokens token(i), i < count, of which the tile's first token sees `seen`.
+/// Attends to tokens token(i), i < count, of which the tile's first token, at `position`, sees `seen`. With a sliding
+/// window, token(i) is i: blocks that lie before it are skipped.
 template <cpu_backend B, class E, class Sequence, class Token>
-void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t count, index_t seen,
-                   const Token& token, attention_scratch<B, E>& scratch) noexcept {
+void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t position,
+                   index_t count, index_t seen, const Token& token, attention_scratch<B, E>& scratch) noexcept {
+  const score_terms& terms  = sequence.terms;
+  score_adjustment   adjust = {.cap = terms.cap, .token = position};
+  if (terms.slopes) adjust.slopes = terms.slopes + kv_head * tile.group, adjust.positions = scratch.positions.data();
+  const index_t passed = terms.window > 0 && position >= terms.window ? position - terms.window + 1 : 0;
+  const auto    weigh  = [&](key_block& block, index_t first) {
+    if (!terms.any()) return;
+    if (terms.window > 0) adjust.hidden = std::int64_t{position} - terms.window + 1 - first;
+    for (index_t i = 0; terms.slopes && i < whole_vectors<B>(block.count); ++i)
+      scratch.positions[i] = i < block.count ? token(first + i) : position;
+    const bool passes = adjust.hidden + tile.rows / tile.group > 1;  // the last token no longer sees the first key
+    if (adjust.changes_logits() || passes) block.adjust = &adjust;
+  };
   attend_rows(
       sequence, tile, count, seen, [&](index_t i) { return sequence.key(token(i), kv_head); },
-      [&](index_t i) { return sequence.value(token(i), kv_head); }, [](key_block&, index_t) {}, scratch);
+      [&](index_t i) { return sequence.value(token(i), kv_head); }, weigh, scratch, passed - passed % step_keys<B, E>);
 }
 
 /// Tokens [0, count), of which the first query sees `seen`, for the KV heads from kv_head on, one for each part of the
