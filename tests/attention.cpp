@@ -61,8 +61,8 @@ template <class Out, row_scalar Scalar, cpu_backend B = serial_backend,
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                  B where = {}, double narrow = pairs ? 0.01 : 1e-4) {
   const auto result = attend_and_report<Out>(options, p, p.kv(), selections, {}, where);
-  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result.out, narrow,
-                                                                              result.log_sum_exp);
+  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result.out,
+                                                                              narrow, result.log_sum_exp);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
   CAPTURE(found.sums, found.plain_sums, found.largest_sum);
   REQUIRE(result.log_sum_exp.size() == static_cast<std::size_t>(found.rows));

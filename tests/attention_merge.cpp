@@ -20,7 +20,8 @@ using namespace tests;
 
 namespace {
 
-constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number = std::numeric_limits<float>::quiet_NaN();
+constexpr float infinity     = std::numeric_limits<float>::infinity(),
+                not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 /// Results of the same queries for some of the keys.
 template <class Out>
@@ -74,7 +75,7 @@ TEMPLATE_LIST_TEST_CASE("merge: attention to 2 to 4 parts of the keys is attenti
       for (index_t h = 0; h < size.heads; ++h)
         std::copy_n(p.q.view().row(size.tokens - asking + t, h), size.key_dim, last.q.view().row(t, h));
     const index_t before = size.tokens - asking, end = causal ? before : size.tokens;  // of the parts; the tail apart
-    auto          sum    = attend_part<float>(last, p, 0, end / parts, false, TestType());
+    auto          sum = attend_part<float>(last, p, 0, end / parts, false, TestType());
     for (index_t i = 1; i < parts; ++i)
       merge_into(sum, attend_part<float>(last, p, end / parts * i, i + 1 == parts ? end : end / parts * (i + 1), false,
                                          TestType()));
@@ -83,7 +84,7 @@ TEMPLATE_LIST_TEST_CASE("merge: attention to 2 to 4 parts of the keys is attenti
     const auto   whole = attend_part<float>(last, p, 0, size.tokens, causal, TestType());
     const auto   exact = reference::attention(p.template input<double>(), {}, {.keys = key_set::all, .causal = causal});
     const auto   ours = sum.out.template packed<float>(), at_once = whole.out.template packed<float>();
-    const double eps = std::numeric_limits<float>::epsilon();
+    const double eps   = std::numeric_limits<float>::epsilon();
     double       worst = 0, of_whole = 0, largest = 0, of_sums = 0, of_whole_sums = 0;
     for (std::size_t i = 0, from = row_of(size, before); i < ours.size(); ++i) {
       worst    = larger(worst, std::fabs(ours[i] - exact.out[from + i]));
@@ -120,7 +121,7 @@ TEST_CASE("merge: as the reference does, for every width of row and type", "[att
       for (index_t t = 0; t < T; ++t)
         for (index_t h = 0; h < heads; ++h) sums[side].view().row(t)[h] = 10 * normal(random) + 300;
     REQUIRE(merge(first.view(), sums[0].view(), second.view(), sums[1].view(), out.view(), sums[2].view()) ==
-            status::ok);
+                                 status::ok);
     const auto as_double = [](const std::vector<float>& all) { return std::vector<double>(all.begin(), all.end()); };
     std::vector<double> expected(static_cast<std::size_t>(T * heads * dim)), lse(static_cast<std::size_t>(T * heads));
     reference::merge(first.template packed<double>(), as_double(sums[0].packed()), second.template packed<double>(),
@@ -139,7 +140,7 @@ TEST_CASE("merge: as the reference does, for every width of row and type", "[att
 }
 
 TEST_CASE("merge: a side that saw nothing, and NaN", "[attention]") {
-  const auto merge_by = GENERATE(&fast_math_merge, &strict_merge<default_backend>);
+  const auto  merge_by = GENERATE(&fast_math_merge, &strict_merge<default_backend>);
   const float a = 1.5f, b = -2.25f;
   // out, log-sum-exp of both sides; what comes of it
   const struct {
@@ -173,18 +174,21 @@ TEST_CASE("merge: a side that saw nothing, and NaN", "[attention]") {
 TEST_CASE("merge: every refusal has a sentence of its own, and nothing is written", "[errors]") {
   const index_t T = 3, heads = 2, dim = 4;
   struct arguments {
-    std::vector<float>      rows = std::vector<float>(3 * 2 * 4, 1.0f), more = rows, to = std::vector<float>(3 * 2 * 4, 42.0f);
-    std::vector<float>      lse = std::vector<float>(3 * 2, 0.0f), other = lse, merged = std::vector<float>(3 * 2, 42.0f);
-    heads_view<const float> first = packed_heads<const float>(rows.data(), 3, 2, 4);
-    heads_view<const float> second = packed_heads<const float>(more.data(), 3, 2, 4);
-    heads_view<float>       out = packed_heads(to.data(), 3, 2, 4);
+    std::vector<float> rows = std::vector<float>(3 * 2 * 4, 1.0f), more = rows,
+                       to  = std::vector<float>(3 * 2 * 4, 42.0f);
+    std::vector<float> lse = std::vector<float>(3 * 2, 0.0f), other = lse, merged = std::vector<float>(3 * 2, 42.0f);
+    heads_view<const float>  first     = packed_heads<const float>(rows.data(), 3, 2, 4);
+    heads_view<const float>  second    = packed_heads<const float>(more.data(), 3, 2, 4);
+    heads_view<float>        out       = packed_heads(to.data(), 3, 2, 4);
     matrix_view<const float> first_lse = {lse.data(), 3, 2, 2}, second_lse = {other.data(), 3, 2, 2};
-    matrix_view<float>      log_sum_exp = {merged.data(), 3, 2, 2};
+    matrix_view<float>       log_sum_exp = {merged.data(), 3, 2, 2};
 
-    arguments() = default;
+    arguments()                 = default;
     arguments(const arguments&) = delete;
     status run() { return merge(first, first_lse, second, second_lse, out, log_sum_exp); }
-    bool untouched() const { return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f); }
+    bool   untouched() const {
+        return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f);
+    }
   };
   constexpr std::int64_t far = std::numeric_limits<std::int64_t>::max() / 2;
   const struct {
@@ -255,18 +259,18 @@ TEST_CASE("log-sum-exp: a growing sequence, a batch and a row that sees nothing"
       },
       from_range(modes.begin(), modes.end())));
   CAPTURE(m);
-  const problem<float>         p({150, 4, 2, 16, 12}, 6);
-  const std::vector<selection> s        = {random_selection(150, 0.2, 7)};
-  const auto                   expected = attend_and_report<float>(m.options, p, p.kv(), s);
+  const problem<float>                   p({150, 4, 2, 16, 12}, 6);
+  const std::vector<selection>           s        = {random_selection(150, 0.2, 7)};
+  const auto                             expected = attend_and_report<float>(m.options, p, p.kv(), s);
   attention<float, serial_backend>       attend(m.options);
   attention_state<float, serial_backend> state;
   sum_rows                               sums{150, 4};
   head_rows<float>                       out(150, 4, 12);
   for (index_t begin = 0, end = 0; begin < 150; begin = end) {
-    end             = std::min(150, begin + 1 + begin / 2);
-    auto q          = std::as_const(p.q).view();
-    auto to         = out.view();
-    auto to_sums    = sums.view();
+    end          = std::min(150, begin + 1 + begin / 2);
+    auto q       = std::as_const(p.q).view();
+    auto to      = out.view();
+    auto to_sums = sums.view();
     q.data += begin * q.token_stride, to.data += begin * to.token_stride, to_sums.data += begin * to_sums.stride;
     q.tokens = to.tokens = to_sums.rows = end - begin;
     REQUIRE(attend.extend(state, q, p.kv(), views(s), to, {.log_sum_exp = to_sums}) == status::ok);

@@ -21,20 +21,16 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention over the tokens, representatives or leaves that the options name (attention_options.hpp).
 ///
 /// - Strictly causal, with `causal`: changing token t changes no output before t.
-/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token
-/// by
+/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token by
 ///   token, gives what one call gives.
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
-/// - A row that sees nothing, or whose logits are all -infinity, is zero. NaN in q, k or v reaches the rows that see
-/// it,
-///   and no others; not the other heads of its KV group.
+/// - A row that sees nothing, or whose logits are all -infinity (which a cap makes finite), is zero. NaN in q, k or v
+///   reaches the rows that see it, and no others; not the other heads of its KV group.
 /// - Results do not depend on the number of threads or on the other sequences of a batch, bit for bit.
 /// - Statistics and sums are float, whatever the rows are. Where the target multiplies bfloat16 (AMX-BF16, if the
 ///   process gets it, else AVX512_BF16), rows of it are multiplied so, and with them weights and means rounded to it.
-/// - Softcap, sliding window, scale (attention_options), sink logits and slopes (attention_call) do what they say to a
-/// row's
-///   softmax, in every mode that does not refuse them. Results for parts of the keys become one by merge()
-///   (cpu/attention/merge.hpp).
+/// - Softcap and sliding window (attention_options), sink logits and slopes (attention_call) do what they say in every
+///   mode that does not refuse them. Results for parts of the keys become one by merge() (cpu/attention/merge.hpp).
 /// - Workspace is kept: a second call of the same shape allocates nothing, whatever its selections. For each KV head it
 ///   reserves O(T d), never T x T, and uses O(T + leaves d) of it.
 ///

@@ -18,16 +18,14 @@ namespace cascada::inline CASCADA_ABI {
 ///                Empty: one sequence
 /// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
 ///                the queries; of one sequence, all keys
-/// sink_logits    [q.heads], a learned logit for each query head: the softmax's denominator has a term
-/// exp(sink_logits[h])
-///                that belongs to no key and has no value (gpt-oss; these are not the sink tokens of the options, which
-///                are keys). The scale, the cap and the slopes do not touch it. It counts in log_sum_exp and where
+/// sink_logits    [q.heads], a learned logit for each query head (gpt-oss): the softmax's denominator has one term more,
+///                exp(sink_logits[h]), which belongs to no key and has no value. These are not the sink tokens of the
+///                options, which are keys. Scale, cap and slopes do not touch it. It counts in log_sum_exp, and where
 ///                leaves open by mass. -infinity: none; infinity counts as the largest float; NaN makes the head's rows
 ///                NaN. Empty: no head has one
-/// slopes         [q.heads], ALiBi (arXiv:2108.12409): query i's logit for key j gets - slopes[h] |i - j|, after the
-/// cap.
-///                Positions are those of attention.hpp, queries the last ones. For keys == all and near, and where
-///                every leaf opens; else `unsupported`: leaves and clusters have no position of their own. Empty: none
+/// slopes         [q.heads], ALiBi (arXiv:2108.12409): after the cap, query i's logit for key j gets
+///                - slopes[h] |i - j|, by positions in the sequence. For keys == all and near, and where every leaf
+///                opens; else `unsupported`: leaves and clusters have no position of their own. Empty: none
 /// log_sum_exp    [q.tokens, q.heads], written: the natural logarithm of the sum over what a row attends to of
 ///                exp(logit), as its softmax has it; -infinity for a row that sees nothing, NaN for a row of NaN.
 ///                Weights that are rounded to bfloat16 count as rounded, so that merge() gives what one call gives:

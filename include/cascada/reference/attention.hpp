@@ -181,8 +181,10 @@ Real logit(const Real* query, const source<Real>& from, Real scale, std::optiona
   }
   Real exact = scale * dot;
   if (cap) {
-    const Real part = std::tanh(exact / *cap), steep = 1 - part * part;
-    exact = *cap * part, correction = std::min(correction, std::numeric_limits<Real>::max()) * steep * steep;
+    constexpr Real largest = std::numeric_limits<Real>::max();
+    const Real     part = std::tanh(exact / *cap), steep = 1 - part * part;
+    exact      = *cap * part;
+    correction = (correction < largest ? correction : largest) * steep * steep;  // at infinity, nothing
   }
   return exact + std::log(from.count) + std::min(Real(largest_correction), correction);
 }

@@ -94,11 +94,10 @@ class attention<Scalar, B> {
     kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
     sequence.log_sum_exp                                 = call.log_sum_exp;
     sequence.sink_logits                                 = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
-    sequence.terms                                       = {
-                                              .cap    = options_.softcap ? static_cast<float>(double{*options_.softcap} * std::numbers::log2e) : 0.0f,
-                                              .window = options_.sliding_window.value_or(0),
-                                              .slopes = call.slopes.empty() ? nullptr : call.slopes.data(),
-    };
+    const double cap      = options_.softcap ? *options_.softcap * std::numbers::log2e : 0.0;
+    sequence.terms.cap    = static_cast<float>(cap);
+    sequence.terms.window = options_.sliding_window.value_or(0);
+    sequence.terms.slopes = call.slopes.empty() ? nullptr : call.slopes.data();
     sequence.group = q.heads / kv.kv_heads();
     sequence.scale = static_cast<float>(scale * std::numbers::log2e);
     return sequence;

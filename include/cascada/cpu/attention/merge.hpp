@@ -61,11 +61,12 @@ void merge_rows(const First* first, const Second* second, const merged_shares& s
 namespace detail {
 
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_first() noexcept {
-  return {"first.tokens is negative",
-          "first.heads is less than 1",
-          "first.dim is less than 1",
-          {"first.data is null", "first.token_stride is less than first.dim", "first.head_stride is less than first.dim",
-           "first.tokens times first.token_stride plus first.heads times first.head_stride overflows"}};
+  return {
+      "first.tokens is negative",
+      "first.heads is less than 1",
+      "first.dim is less than 1",
+      {"first.data is null", "first.token_stride is less than first.dim", "first.head_stride is less than first.dim",
+       "first.tokens times first.token_stride plus first.heads times first.head_stride overflows"}};
 }
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_second() noexcept {
   return {"second.tokens is negative",
@@ -76,8 +77,9 @@ namespace detail {
            "second.tokens times second.token_stride plus second.heads times second.head_stride overflows"}};
 }
 [[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_first_sums() noexcept {
-  return {"first_lse.rows differs from first.tokens", "first_lse.cols differs from first.heads", "first_lse.data is null",
-          "first_lse.stride is less than first_lse.cols", "first_lse.rows times first_lse.stride overflows"};
+  return {"first_lse.rows differs from first.tokens", "first_lse.cols differs from first.heads",
+          "first_lse.data is null", "first_lse.stride is less than first_lse.cols",
+          "first_lse.rows times first_lse.stride overflows"};
 }
 [[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_second_sums() noexcept {
   return {"second_lse.rows differs from first.tokens", "second_lse.cols differs from first.heads",
@@ -92,9 +94,9 @@ namespace detail {
 
 /// Rows of the shape of `first`.
 template <class First, class Other>
-[[nodiscard]] CASCADA_INLINE constexpr status check_alike(const heads_view<First>& first, const heads_view<Other>& other,
-                                                          const char* tokens, const char* heads,
-                                                          const char* dim) noexcept {
+[[nodiscard]] CASCADA_INLINE constexpr status check_alike(const heads_view<First>& first,
+                                                          const heads_view<Other>& other, const char* tokens,
+                                                          const char* heads, const char* dim) noexcept {
   if (other.tokens != first.tokens) return {status::invalid_shape, tokens};
   if (other.heads != first.heads) return {status::invalid_shape, heads};
   if (first.tokens > 0 && other.dim != first.dim) return {status::invalid_shape, dim};
@@ -105,8 +107,8 @@ template <class First, class Other>
 
 /// Results of the same queries for two sets of keys that share none, as those for all of these keys: rows weigh
 /// exp(log-sum-exp). A row that saw nothing on one side (-infinity there) is the other side's, one that saw nothing on
-/// either side is zero; NaN stays. Order matters only in the last digits, so any number of sets merge in any order. Needs
-/// no attention object: the parts may come from other processes or other machines.
+/// either side is zero; NaN stays. Order matters only in the last digits, so any number of sets merge in any order.
+/// Needs no attention object: the parts may come from other processes or other machines.
 ///
 /// first, second           [tokens, heads, dim], float, bfloat16 or float16: `out` of attention
 /// first_lse, second_lse   [tokens, heads], natural logarithms: `log_sum_exp` of attention
@@ -117,7 +119,7 @@ template <class First, class Other>
 /// sentence of its own; nothing is written. O(tokens heads dim), no allocation. The formula is that of FlashAttention's
 /// splits (arXiv:2205.14135, section 3.1).
 template <cpu_backend B = default_backend, class First, class Second, row_scalar Out>
-requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_t<Second>>
+  requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_t<Second>>
 [[nodiscard]] status merge(heads_view<First> first, matrix_view<const float> first_lse, heads_view<Second> second,
                            matrix_view<const float> second_lse, heads_view<Out> out,
                            matrix_view<float> log_sum_exp = {}) noexcept {
@@ -126,18 +128,16 @@ requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_
   if (const status answer = detail::check_heads(second, detail::sentences_of_second()); answer != status::ok)
     return answer;
   if (const status answer = detail::check_heads(out, detail::sentences_of_out()); answer != status::ok) return answer;
-  if (const status answer = detail::check_alike(first, second, "second.tokens differs from first.tokens",
-                                                "second.heads differs from first.heads",
-                                                "second.dim differs from first.dim");
+  if (const status answer =
+          detail::check_alike(first, second, "second.tokens differs from first.tokens",
+                              "second.heads differs from first.heads", "second.dim differs from first.dim");
       answer != status::ok)
     return answer;
-  if (const status answer =
-          detail::check_alike(first, out, "out.tokens differs from first.tokens", "out.heads differs from first.heads",
-                              "out.dim differs from first.dim");
+  if (const status answer = detail::check_alike(first, out, "out.tokens differs from first.tokens",
+                                                "out.heads differs from first.heads", "out.dim differs from first.dim");
       answer != status::ok)
     return answer;
-  if (const status answer =
-          detail::check_sums(first_lse, first.tokens, first.heads, detail::sentences_of_first_sums());
+  if (const status answer = detail::check_sums(first_lse, first.tokens, first.heads, detail::sentences_of_first_sums());
       answer != status::ok)
     return answer;
   if (const status answer =
