@@ -19,7 +19,7 @@ namespace {
 std::string any_model() {
   const std::string name = GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial",
                                     "gptj-sharded", "opt-tied", "opt-untied", "opt-post-norm", "llama-linear",
-                                    "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2", "qwen2-yarn");
+                                    "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2", "qwen2-yarn", "mistral");
   return TEST_FOLDER "/golden/" + name;
 }
 

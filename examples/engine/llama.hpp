@@ -1,7 +1,8 @@
 #pragma once
 // Decoders of the Llama family: RMSNorm, rotary positions, grouped queries, gated MLP. Qwen2 is a Llama whose queries,
-// keys and values have biases.
+// keys and values have biases; Mistral one that attends within a sliding window.
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,22 +27,31 @@ struct llama_config {
   rope_scaling positions;
   bool         tied_embeddings, biases;
 
+  std::optional<index_t> sliding_window;  // of every layer
+
   static llama_config read(const config& file) {
     require_usual_mathematics(file);
     for (const char* bias : {"attention_bias", "mlp_bias"}) file.require_usual(bias);
-    const bool qwen = file.get<std::string>("model_type") == "qwen2";
+    const auto type = file.get<std::string>("model_type");
+    const bool qwen = type == "qwen2", mistral = type == "mistral";
 
     llama_config c{};
     c.hidden          = file.size("hidden_size");
     c.intermediate    = file.size("intermediate_size");
     c.layers          = file.size("num_hidden_layers");
     c.heads           = file.size("num_attention_heads");
-    c.kv_heads        = file.size("num_key_value_heads", qwen && !file.contains("num_key_value_heads") ? 32 : c.heads);
+    c.kv_heads        = file.size("num_key_value_heads", file.contains("num_key_value_heads") ? c.heads
+                                                         : qwen                               ? 32
+                                                         : mistral                            ? 8
+                                                                                              : c.heads);
     c.head_dim        = file.size("head_dim", std::max(1, c.hidden / c.heads));
     c.vocabulary      = file.size("vocab_size");
     c.norm_epsilon    = file.positive("rms_norm_eps", 1e-6f);
     c.function        = read_activation(file, "hidden_act", "silu");
-    c.positions       = rope_scaling::read(file, file.size("max_position_embeddings", qwen ? 32768 : 2048), c.head_dim);
+    const int longest = file.size("max_position_embeddings", qwen ? 32768 : mistral ? 131072 : 2048);
+    c.positions       = rope_scaling::read(file, longest, c.head_dim);
+    if (mistral && (file.has("sliding_window") || !file.contains("sliding_window")))  // null: none
+      c.sliding_window = file.size("sliding_window", 4096);
     c.tied_embeddings = file.get<bool>("tie_word_embeddings", false);
     c.biases          = qwen;
     if (c.heads % c.kv_heads != 0) throw bad_input(file.path() + ": the KV heads do not divide the query heads");
@@ -86,7 +96,8 @@ class llama {
       w.value(normalized, v, where_);
       positions.apply(q, where_);
       positions.apply(k, where_);
-      attend(attention_input{l, config_.heads, config_.kv_heads, x, normalized, q, k, v}, attended);
+      attend(attention_input{l, config_.heads, config_.kv_heads, x, normalized, q, k, v, config_.sliding_window},
+             attended);
       linear(attended, w.output, update, where_);
       x += update;
 

@@ -1,4 +1,4 @@
-"""Makes the golden GPT-2, GPT-J, OPT and Qwen2 checkpoints, and Llamas with scaled rotary positions: tiny random
+"""Makes the golden GPT-2, GPT-J, OPT, Qwen2 and Mistral checkpoints, and Llamas with scaled rotary positions: tiny random
 models, and what `transformers` computes with them.
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
@@ -14,7 +14,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM,
-                          OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM)
+                          MistralConfig, MistralForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM)
 
 TOKENS = 61  # odd, and longer than one block of any kernel's rows
 
@@ -67,6 +67,9 @@ MODELS = {  # folder: (class, config, type of the weights)
         64, {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 48, "beta_fast": 4.0,
              "beta_slow": 0.5, "mscale": 1.5, "mscale_all_dim": 0.7, "truncate": False},
         tie_word_embeddings=True)), torch.bfloat16),
+    # The text is several windows long.
+    "mistral": (MistralForCausalLM, MistralConfig(**llama(61, {"rope_type": "default"}, num_attention_heads=6,
+                                                          num_key_value_heads=2, sliding_window=13)), torch.bfloat16),
 }
 
 OLDER = ["llama-linear", "llama-dynamic"]  # config.json as it was before rope_parameters
