@@ -16,7 +16,7 @@ picked, no_number = "attention_odd_values: odd values: logits up to 1e30*", "att
 growing, last = "attention_growing: growing: however*", "attention_growing: growing: the last queries*"
 truncating = "attention_growing: growing: after truncating*"
 lengths = "attention_odd_values: odd values: variances and lengths*"
-sides, sinks = "attention_merge: merge: a side*", "attention: attention: every mode, with sink logits*"
+sides, sinks = "attention_merge: merge: a side*", "attention: *with sink logits*"
 window, before_window = "attention: attention: a sliding window*", "attention_terms: sliding window: what lies before*"
 slopes, slopes_and_window = "attention: attention: slopes*", "attention_terms: terms: however*"
 pairs_causal = "attention_pairs: *later tokens*"
@@ -143,7 +143,7 @@ mutants = [
     ("sliding window: a token longer", "adjust.hidden = std::int64_t{position} - terms.window + 1 - first;",
      "adjust.hidden = std::int64_t{position} - terms.window - first;", window),
     ("sliding window: keys before it are seen", "hidden < end[i] ? hidden : end[i];", "hidden < end[i] ? 0 : end[i];", before_window),
-    ("softcap: before the scale of means", "steep * steep, most)", "steep, most)", anything),
+    ("softcap: before the scale of means", "corrections[0] * steep * steep, most)", "corrections[0] * steep, most)", anything),
     ("slopes: signed distances", "between < 0 ? -between : between", "between", slopes),
     ("slopes: of the block's first keys", "adjust.positions + block.begin + j", "adjust.positions + j", slopes_and_window),
 

@@ -118,14 +118,20 @@ CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float*
 template <cpu_backend B, class E>
 CASCADA_INLINE void cap_leaf_logits(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
                                     float scale, float cap, float* logits) noexcept {
-  const auto one = vec<B>::broadcast(1), limit = vec<B>::broadcast(cap);
-  const auto most   = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
-  const auto finite = vec<B>::broadcast(std::numeric_limits<float>::max());
+  using words      = integers<B, std::uint32_t>;
+  const auto limit = vec<B>::broadcast(cap);
+  const auto most  = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
   vec<B>     corrections[1];
   leaf_corrections(leaves, spreads, first, corrections);
-  const auto part  = tanh(vec<B>::load(logits) * vec<B>::broadcast(scale) / limit);
-  const auto steep = one - part * part;
-  const auto left  = min(min(corrections[0], finite) * steep * steep, most);  // of an infinite one and 0, nothing
+  // The derivative as 4 e^(-2 |x|) / (1 + e^(-2 |x|))^2, which has all its digits: 1 - tanh^2 loses them near 0.
+  const auto ratio = vec<B>::load(logits) * vec<B>::broadcast(scale) / limit, part = tanh(ratio);
+  const auto power = exp2(abs(ratio) * vec<B>::broadcast(-2.88539008f)), both = vec<B>::broadcast(1) + power;
+  const auto steep = vec<B>::broadcast(4) * power / (both * both);
+  vec<B>     left  = min(corrections[0] * steep * steep, most);
+  // Of an infinite correction and 0 nothing is left. By bits, whatever -ffast-math assumes.
+  const auto size = words::load(&steep.value) & 0x7fff'ffffu, bits = words::load(&left.value);
+  const auto finite = size == 0u ? size : bits;
+  __builtin_memcpy(&left.value, &finite, sizeof finite);
   (limit * part + left + vec<B>::load(leaves.log_counts() + first)).store(logits);
 }
 
