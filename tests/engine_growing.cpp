@@ -56,9 +56,10 @@ attention_mode small_mode(const nlohmann::json& settings) {
 }  // namespace
 
 TEST_CASE("growing: a prompt in pieces gives the logits of one piece", "[golden]") {
-  const std::string name   = GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial",
-                                      "gptj-sharded", "opt-tied", "opt-untied", "opt-post-norm", "llama-linear",
-                                      "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2", "qwen2-yarn", "mistral");
+  const std::string name =
+      GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial", "gptj-sharded", "opt-tied",
+               "opt-untied", "opt-post-norm", "llama-linear", "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2",
+               "qwen2-yarn", "mistral", "gemma2");
   const std::string folder = TEST_FOLDER "/golden/" + name;
   CAPTURE(name);
   auto ids = token_ids(safetensors(folder + "/golden.safetensors"));
@@ -83,7 +84,8 @@ TEST_CASE("growing: a prompt in pieces gives the logits of one piece", "[golden]
     }
     CHECK(relative_error(all, expected) <= 2 * tolerance);  // both are off by as much
     CHECK(attend.tokens() == count);
-    CHECK((attend.costs().bytes == attend.costs().dense_bytes) == (name != "mistral"));  // in whose window is less
+    CHECK((attend.costs().bytes == attend.costs().dense_bytes) ==
+          (name != "mistral" && name != "gemma2"));  // their windows are less
   }
 }
 

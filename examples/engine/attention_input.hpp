@@ -18,6 +18,7 @@ struct attention_input {
   const matrix& values;      // [T, kv_heads * head_dim]
 
   std::optional<index_t> sliding_window = std::nullopt;  // tokens that a token of this layer sees, itself the last
+  std::optional<float>   scale = std::nullopt, softcap = std::nullopt;  // of its logits, as attention_options say
 
   cascada::strided_kv<float> kv() const { return {engine::heads(keys, kv_heads), engine::heads(values, kv_heads)}; }
 };
