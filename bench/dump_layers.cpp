@@ -5,10 +5,10 @@
 #include <map>
 #include <string>
 
-#include "cascada/cpu/attention/attention.hpp"
 #include "engine/arguments.hpp"
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"
+#include "engine/layer_attention.hpp"
 
 using namespace engine;
 
@@ -38,7 +38,7 @@ int dump(int count, char** values) {
   const decoder model(given.text("--model"));
 
   std::map<std::string, matrix> dumped;
-  cascada::attention<float>     dense({.keys = cascada::key_set::all});
+  layer_attention               dense({.keys = cascada::key_set::all}, {});
   model.forward(tokens, [&](const attention_input& layer, matrix& out) {
     dumped.emplace(numbered("residual", layer.layer), layer.residual);
     if (std::find(with_heads.begin(), with_heads.end(), layer.layer) != with_heads.end()) {
@@ -46,7 +46,9 @@ int dump(int count, char** values) {
       dumped.emplace(numbered("k", layer.layer), layer.keys);
       dumped.emplace(numbered("v", layer.layer), layer.values);
     }
-    require_ok(dense(heads(layer.queries, layer.heads), layer.kv(), {}, heads(out, layer.heads)), "attention");
+    require_ok(dense.of(layer, rows_of(layer.queries))(heads(layer.queries, layer.heads), layer.kv(), {},
+                                                       heads(out, layer.heads)),
+               "attention");
   });
   write_safetensors_bf16(given.text("--output"), dumped);
   return 0;

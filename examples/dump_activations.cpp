@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "cascada/cpu/attention/attention.hpp"
 #include "engine/arguments.hpp"
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"
+#include "engine/layer_attention.hpp"
 
 using namespace engine;
 
@@ -37,14 +37,16 @@ int dump(int count, char** values) {
     if (layer < 0 || layer >= model.layers()) throw bad_input("the model has no layer " + std::to_string(layer));
 
   std::map<std::string, matrix> dumped;
-  cascada::attention<float>     dense({.keys = cascada::key_set::all});
+  layer_attention               dense({.keys = cascada::key_set::all}, {});
   model.forward(tokens, [&](const attention_input& layer, matrix& out) {
     if (std::find(wanted.begin(), wanted.end(), layer.layer) != wanted.end()) {
       char name[24];
       std::snprintf(name, sizeof name, "layer_%02d", layer.layer);
       dumped.emplace(name, layer.residual);
     }
-    require_ok(dense(heads(layer.queries, layer.heads), layer.kv(), {}, heads(out, layer.heads)), "attention");
+    require_ok(dense.of(layer, rows_of(layer.queries))(heads(layer.queries, layer.heads), layer.kv(), {},
+                                                       heads(out, layer.heads)),
+               "attention");
   });
   write_safetensors_bf16(output, dumped);
   return 0;

@@ -12,8 +12,11 @@ using namespace tests;
 
 namespace {
 
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
 struct comparison {
   double ours = 0, plain = 0, largest = 0;
+  double sums = 0, plain_sums = 0, largest_sum = 0;  // of log-sum-exps
   int    rows = 0, skipped = 0;
 };
 
@@ -22,7 +25,7 @@ struct comparison {
 /// may decide otherwise, rightly.
 template <class Out, class Operand = float, row_scalar Scalar>
 comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                   const std::vector<float>& result, double narrow) {
+                   const std::vector<float>& result, double narrow, const std::vector<float>& sums = {}) {
   const auto exact = reference::attention(p.template input<double>(), assignments(selections), options);
   const auto plain = reference::attention<float, Operand>(p.template input<float>(), assignments(selections), options);
   REQUIRE(result.size() == exact.out.size());
@@ -33,6 +36,11 @@ comparison compare(const attention_options& options, const problem<Scalar>& p, c
       const index_t kv_head = h / (p.size.heads / p.size.kv_heads);
       const bool    skip    = exact.margins[static_cast<std::size_t>(t * p.size.kv_heads + kv_head)] < narrow;
       ++found.rows, found.skipped += skip;
+      if (const auto row = static_cast<std::size_t>(t * p.size.heads + h); !skip && !sums.empty()) {
+        found.sums        = larger(found.sums, std::fabs(sums[row] - exact.log_sum_exp[row]));
+        found.plain_sums  = std::max(found.plain_sums, std::fabs(plain.log_sum_exp[row] - exact.log_sum_exp[row]));
+        found.largest_sum = std::max(found.largest_sum, std::fabs(exact.log_sum_exp[row]));
+      }
       for (index_t c = 0; c < p.size.value_dim; ++c, ++i) {
         if (skip) continue;
         const double rounded = to_float(from_float<Out>(plain.out[i]));
@@ -52,9 +60,15 @@ template <class Out, row_scalar Scalar, cpu_backend B = serial_backend,
           bool pairs = !std::same_as<kernel::operand_of<Scalar, B>, float>>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                  B where = {}, double narrow = pairs ? 0.01 : 1e-4) {
-  const auto result = attend<Out>(options, p, p.kv(), selections, {}, where);
-  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result, narrow);
+  const auto result = attend_and_report<Out>(options, p, p.kv(), selections, {}, where);
+  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result.out,
+                                                                              narrow, result.log_sum_exp);
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
+  CAPTURE(found.sums, found.plain_sums, found.largest_sum);
+  REQUIRE(result.log_sum_exp.size() == static_cast<std::size_t>(found.rows));
+  // Weights count as they are rounded: of bfloat16, as the contract says.
+  const double rounding = pairs ? 0x1p-7 : 4 * std::numeric_limits<float>::epsilon() * std::max(1.0, found.largest_sum);
+  CHECK(found.sums <= 2 * found.plain_sums + rounding);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   // 16-bit factors leave many answers open, and one of them a whole tile: three quarters of the rows are compared.
   CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);
@@ -135,6 +149,111 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, logits and values of every size", 
   check_close<bfloat16>({.keys = key_set::all}, p, {}, TestType());
   p.v.fill([] { return 0x1p42f; }, 100);  // too large for weights that are not relative to their maximum
   check_close<float>({.keys = key_set::all}, p, {}, TestType());
+}
+
+TEST_CASE("attention: every mode, with sink logits", "[attention]") {
+  const mode  m              = any_mode();
+  const float size_of_logits = GENERATE(1.0f, 30.0f);  // beside keys, and far above or below all of them
+  const shape size           = {130, 6, 2, 16, 24};
+  CAPTURE(m, size_of_logits);
+  problem<float> p(size, 51);
+  for (const float x : {0.3f, -2.0f, 1.0f, -infinity, 0.0f, 2.5f}) p.sink_logits.push_back(x * size_of_logits);
+  check_close<float>(m.options, p, {random_selection(130, 0.25, 5)});
+}
+
+TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 with sink logits", "[attention]", product_backends) {
+  const mode  m    = any_mode();
+  const shape size = {kernel::step_keys<TestType> + 40, 4, 2, 16, 24};
+  CAPTURE(m);
+  problem<bfloat16> p(size, 52);
+  p.sink_logits = {0.7f, 70.0f, -70.0f, -infinity};  // of rows of small logits, and not
+  check_close<float>(m.options, p, {random_selection(size.tokens, 0.25, 5)}, TestType());
+}
+
+namespace {
+
+/// Modes in which keys have positions.
+const std::vector<mode> modes_of_tokens = {
+    {"dense", {.keys = key_set::all}},
+    {"dense, bidirectional", {.keys = key_set::all, .causal = false}},
+    {"dense, softcap", {.keys = key_set::all, .softcap = 2.0f}},
+    {"sliding window", {.keys = key_set::all, .sliding_window = 40}},
+    {"window", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 3}},
+    {"all opened", {.window = 16, .chunk = 32, .open = opening::all}},
+};
+
+}  // namespace
+
+TEST_CASE("attention: slopes, wherever keys have positions", "[attention]") {
+  const mode    m = GENERATE(from_range(modes_of_tokens.begin(), modes_of_tokens.end()));
+  const index_t T = GENERATE(1, 65, kernel::step_keys<default_backend> + 131);
+  CAPTURE(m, T);
+  problem<float> p({T, 4, 2, 8, 12}, 53);
+  p.slopes = {0.5f, 0.004f, 0.0f, 1.0f};
+  check_close<float>(m.options, p, {random_selection(T, 0.25, 5)});
+  p.sink_logits = {1.0f, 3.0f, -1.0f, 0.0f};
+  check_close<float>(m.options, p, {random_selection(T, 0.25, 5)});
+}
+
+TEMPLATE_LIST_TEST_CASE("attention: bfloat16 with slopes and sink logits", "[attention]", product_backends) {
+  const mode  m    = GENERATE(from_range(modes_of_tokens.begin(), modes_of_tokens.end()));
+  const shape size = {kernel::step_keys<TestType> + 131, 4, 2, 8, 12};
+  CAPTURE(m);
+  problem<bfloat16> p(size, 54);
+  p.slopes      = {0.5f, 0.004f, 0.0f, 1.0f};
+  p.sink_logits = {1.0f, 3.0f, -1.0f, 0.0f};
+  check_close<bfloat16>(m.options, p, {random_selection(size.tokens, 0.25, 5)}, TestType());
+}
+
+TEST_CASE("attention: a sliding window, around the edges of blocks of keys", "[attention]") {
+  const index_t window = GENERATE(1, 63, 64, 65, 128, 511, 512, 513, 700);
+  const index_t T      = kernel::step_keys<default_backend> + 260;
+  CAPTURE(window);
+  const attention_options options = {.keys = key_set::all, .sliding_window = window};
+  check_close<float>(options, problem<float>({T, 2, 1, 8, 8}, 55), {});
+  check_close<bfloat16>(options, problem<bfloat16>({T, 2, 1, 8, 8}, 56), {});
+}
+
+TEMPLATE_TEST_CASE("attention: the shapes of multi-head latent attention", "[attention]", float, bfloat16, float16) {
+  const auto [key_dim, value_dim] = GENERATE(std::pair{192, 128}, std::pair{576, 512});
+  const bool  absorbed            = key_dim == 576;  // one KV head for all, whose values are the keys' first columns
+  const shape size                = {100, 8, absorbed ? 1 : 8, key_dim, value_dim};
+  CAPTURE(size);
+  problem<TestType> p(size, 57);
+  for (index_t t = 0; absorbed && t < size.tokens; ++t)
+    std::copy_n(p.k.view().row(t, 0), value_dim, p.v.view().row(t, 0));
+  const std::vector<selection> s = {random_selection(size.tokens, 0.25, 5)};
+  for (const attention_options& options :
+       {attention_options{.keys = key_set::all}, attention_options{.keys = key_set::all, .sliding_window = 33},
+        attention_options{.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8}}) {
+    CAPTURE(options.keys, options.sliding_window.has_value());
+    check_close<TestType>(options, p, s);
+    if (!absorbed) continue;
+    auto values                        = std::as_const(p.k).view();
+    values.dim                         = value_dim;
+    const strided_kv<TestType> aliased = {std::as_const(p.k).view(), values};
+    CHECK(same_bits(attend<TestType>(options, p, p.kv(), s), attend<TestType>(options, p, aliased, s)));
+  }
+}
+
+TEST_CASE("attention: tanh is within four ulp, odd, and keeps NaN", "[attention]") {
+  using B         = default_backend;
+  using V         = kernel::vec<B>;
+  const auto ours = [](float x) {
+    float lanes[V::width];
+    tanh(V::broadcast(x)).store(lanes);
+    return lanes[V::width - 1];
+  };
+  double worst = 0;
+  for (float x = 0x1p-120f; x < 20; x = x < 0.01f ? 3 * x : x + 0.00173f)
+    worst = larger(worst, std::fabs(ours(x) / std::tanh(static_cast<double>(x)) - 1));
+  CHECK(worst <= 4 * std::numeric_limits<float>::epsilon());
+  CHECK(ours(0) == 0);
+  CHECK(ours(-0.3f) == -ours(0.3f));
+  CHECK(ours(-3.0f) == -ours(3.0f));
+  CHECK(ours(1e30f) == 1);
+  CHECK(ours(-infinity) == -1);
+  CHECK(std::isnan(ours(std::numeric_limits<float>::quiet_NaN())));
 }
 
 TEST_CASE("attention: a selection per KV head", "[attention]") {

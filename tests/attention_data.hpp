@@ -126,8 +126,9 @@ inline std::ostream& operator<<(std::ostream& out, const shape& s) {
 
 template <cascada::row_scalar Scalar>
 struct problem {
-  shape             size;
-  head_rows<Scalar> q, k, v;
+  shape              size;
+  head_rows<Scalar>  q, k, v;
+  std::vector<float> sink_logits = {}, slopes = {};  // what calls bring along
 
   problem(shape s, unsigned seed, index_t padding = 3)
       : size(s),
@@ -158,7 +159,9 @@ struct problem {
             size.value_dim,
             q.template packed<Real>(),
             k.template packed<Real>(),
-            v.template packed<Real>()};
+            v.template packed<Real>(),
+            {sink_logits.begin(), sink_logits.end()},
+            {slopes.begin(), slopes.end()}};
   }
 };
 
@@ -252,6 +255,17 @@ inline const std::vector<mode> modes = {
     {"weighted r x r, bidirectional",
      {.keys = key_set::representatives, .queries = query_set::representatives, .causal = false, .weighted = true}},
     {"T x r, bidirectional", {.keys = key_set::representatives, .causal = false, .weighted = true}},
+    {"sliding window", {.keys = key_set::all, .sliding_window = 23}},
+    {"dense, softcap", {.keys = key_set::all, .softcap = 1.5f}},
+    {"sliding window, softcap", {.keys = key_set::all, .softcap = 3.0f, .sliding_window = 70}},
+    {"closed, softcap",
+     {.window = 16, .chunk = 32, .leaves = leaf_formation::by_order, .open = opening::none, .softcap = 1.5f}},
+    {"opened, softcap",
+     {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8, .softcap = 2.0f}},
+    {"weighted r x r, softcap",
+     {.keys = key_set::representatives, .queries = query_set::representatives, .weighted = true, .softcap = 1.5f}},
+    {"T x r, bidirectional, softcap",
+     {.keys = key_set::representatives, .causal = false, .weighted = true, .softcap = 1.5f}},
 };
 
 using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>;
@@ -271,10 +285,26 @@ using product_backends =
                        std::conditional_t<cascada::kernel::multiplies_pairs<serial_backend>,
                                           std::tuple<pairs_backend, floats_backend>, std::tuple<floats_backend>>>;
 
-/// A call's results as floats, packed, whatever Out is, and its report. A failed call gives nothing.
+/// A call's results as floats, packed, whatever Out is, its log-sum-exps [tokens, heads], and its report. A failed call
+/// gives nothing.
 struct attended {
-  std::vector<float>        out;
+  std::vector<float>        out, log_sum_exp;
   cascada::attention_report report;
+};
+
+/// Room for the log-sum-exps of a call, with NaN between its rows.
+struct sum_rows {
+  index_t            tokens, heads;
+  std::vector<float> storage = std::vector<float>(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(heads + 1),
+                                                  std::numeric_limits<float>::quiet_NaN());
+
+  cascada::matrix_view<float> view() { return {storage.data(), tokens, heads, heads + 1}; }
+
+  std::vector<float> packed() {
+    std::vector<float> all;
+    for (index_t t = 0; t < tokens; ++t) all.insert(all.end(), view().row(t), view().row(t) + heads);
+    return all;
+  }
 };
 
 template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
@@ -282,9 +312,14 @@ attended attend_and_report(const attention_options& options, const problem<Scala
                            const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                            B where = {}) {
   head_rows<Out>                out(p.size.tokens, p.size.heads, p.size.value_dim);
+  sum_rows                      sums{p.size.tokens, p.size.heads};
   cascada::attention<Scalar, B> attention(options, where);
-  if (attention(p.q.view(), kv, views(selections), out.view(), offsets) != cascada::status::ok) return {};
-  return {out.template packed<float>(), attention.report()};
+  if (attention(
+          p.q.view(), kv, views(selections), out.view(),
+          {.query_offsets = offsets, .sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = sums.view()}) !=
+      cascada::status::ok)
+    return {};
+  return {out.template packed<float>(), sums.packed(), attention.report()};
 }
 
 template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>

@@ -52,6 +52,8 @@ TEST_CASE("attention: the calls that are spoilt below are right", "[errors]") {
 TEST_CASE("attention: q and out", "[errors]") { check_refused(of_q_and_out); }
 TEST_CASE("attention: keys and values", "[errors]") { check_refused(of_kv); }
 TEST_CASE("attention: shapes that do not fit each other", "[errors]") { check_refused(of_shapes); }
+TEST_CASE("attention: queries that begin where they cannot", "[errors]") { check_refused(of_beginnings); }
+TEST_CASE("attention: what a call asks for and brings along", "[errors]") { check_refused(of_calls); }
 TEST_CASE("attention: selections", "[errors]") { check_refused(of_selections); }
 TEST_CASE("attention: options", "[errors]") { check_refused(of_options); }
 
@@ -64,7 +66,8 @@ TEST_CASE("attention: no two causes of refusal share a sentence, and none has th
       sentences.emplace_back(message(c.run()));
     }
   };
-  collect(of_q_and_out), collect(of_kv), collect(of_shapes), collect(of_beginnings), collect(of_selections), collect(of_options);
+  collect(of_q_and_out), collect(of_kv), collect(of_shapes), collect(of_beginnings), collect(of_calls);
+  collect(of_selections), collect(of_options);
   for (int code = 0; code <= static_cast<int>(status::device_error); ++code)
     sentences.emplace_back(message(static_cast<status::code>(code)));
   for (std::size_t a = 0; a < sentences.size(); ++a)
@@ -106,7 +109,7 @@ TEST_CASE("attention: the sentence of a caller's own view is passed on", "[error
 }
 
 TEST_CASE("attention: offsets of no sequences and of no tokens", "[errors]") {
-  const auto    none   = [](call& c) { c.q.tokens = c.k.tokens = c.v.tokens = c.out.tokens = 0; };
+  const auto    none   = [](call& c) { c.q.tokens = c.k.tokens = c.v.tokens = c.out.tokens = c.sums.rows = 0; };
   const index_t zero[] = {0, 0, 0}, one[] = {1};
   for (const std::size_t count : {0u, 1u, 2u, 3u}) {
     CAPTURE(count);
@@ -154,6 +157,12 @@ TEST_CASE("attention: options out of range", "[errors]") {
   for (const float scale : {-0.5f, 0.0f, infinity, nan}) CHECK(of({.scale = scale}) == status::invalid_shape);
   CHECK(of({.scale = 3e38f}) == status::too_large);  // in base 2 it overflows
   CHECK(of({.scale = 2e38f}) == status::ok);
+  for (const float cap : {-0.5f, 0.0f, infinity, nan}) CHECK(of({.softcap = cap}) == status::invalid_shape);
+  CHECK(of({.softcap = 3e38f}) == status::too_large);
+  CHECK(of({.softcap = 2e38f}) == status::ok);
+  for (const index_t window : {0, -1})
+    CHECK(of({.keys = key_set::all, .sliding_window = window}) == status::invalid_shape);
+  for (const index_t window : {1, huge}) CHECK(of({.keys = key_set::all, .sliding_window = window}) == status::ok);
   for (const float outside : {0.0f, -0.1f, 1.5f, infinity, nan})
     CHECK(of({.leaf_threshold = outside}) == status::invalid_threshold);
   for (const float outside : {0.0f, -0.1f, 1.0f, infinity, nan})

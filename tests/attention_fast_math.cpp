@@ -26,6 +26,11 @@ attended fast_math_attend_by_floats(const attention_options& options, const prob
                                   backend_without<isa::amx_bf16 | isa::avx512_bf16>());
 }
 
+void fast_math_merge(const std::vector<float>& first, float first_lse, const std::vector<float>& second,
+                     float second_lse, std::vector<float>& out, float& lse) {
+  strict_merge(first, first_lse, second, second_lse, out, lse);
+}
+
 status fast_math_check(const attention_options& options) {
   head_rows<float>       q(1, 1, 1), out(1, 1, 1);
   const head_rows<float> kv(1, 1, 1);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "attention_data.hpp"
+#include "cascada/cpu/attention/merge.hpp"
 
 namespace tests {
 
@@ -15,6 +16,19 @@ attended fast_math_attend(const attention_options& options, const problem<cascad
                           const std::vector<selection>& selections);
 attended fast_math_attend_by_floats(const attention_options& options, const problem<cascada::bfloat16>& p,
                                     const std::vector<selection>& selections);
+
+/// merge() of one row.
+void fast_math_merge(const std::vector<float>& first, float first_lse, const std::vector<float>& second,
+                     float second_lse, std::vector<float>& out, float& lse);
+template <cascada::cpu_backend B = cascada::default_backend>
+void strict_merge(const std::vector<float>& first, float first_lse, const std::vector<float>& second, float second_lse,
+                  std::vector<float>& out, float& lse) {
+  const auto dim = static_cast<index_t>(first.size());
+  const auto row = [&](const auto& of) { return cascada::packed_heads(of.data(), 1, 1, dim); };
+  if (cascada::merge<B>(row(first), {&first_lse, 1, 1, 1}, row(second), {&second_lse, 1, 1, 1},
+                        cascada::packed_heads(out.data(), 1, 1, dim), {&lse, 1, 1, 1}) != cascada::status::ok)
+    out.clear();
+}
 
 cascada::status fast_math_check(const attention_options& options);
 

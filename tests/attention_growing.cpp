@@ -252,7 +252,8 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
     expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(size, firsts[i])), rows.end());
   }
   attention<float, serial_backend> attend(m.options);
-  REQUIRE(attend(std::as_const(q).view(), p.kv(), views(s), out.view(), queries, keys) == status::ok);
+  REQUIRE(attend(std::as_const(q).view(), p.kv(), views(s), out.view(),
+                 {.query_offsets = queries, .key_offsets = keys}) == status::ok);
   CHECK(same_bits(out.packed<float>(), expected));
 }
 

@@ -50,13 +50,24 @@ struct call {
   std::vector<representatives> views_     = views(selections);
   std::vector<index_t>         memory = {}, key_memory = {};
   std::span<const index_t>     offsets = {}, key_offsets = {};
+  std::vector<float>           sums_data = std::vector<float>(T * heads, 42.0f);
+  std::vector<float>           of_heads    = std::vector<float>(heads, 0.5f);
+  std::span<const float>       sink_logits = of_heads, slopes = {};
+  matrix_view<float>           sums      = {sums_data.data(), T, heads, heads};
 
   call()            = default;
   call(const call&) = delete;
 
   status run() {
     attention<float> attention(options);
-    const auto       with = [&](const auto& kv) { return attention(q, kv, views_, out, offsets, key_offsets); };
+    const auto       with = [&](const auto& kv) {
+      return attention(q, kv, views_, out,
+                             {.query_offsets = offsets,
+                              .key_offsets   = key_offsets,
+                              .sink_logits   = sink_logits,
+                              .slopes        = slopes,
+                              .log_sum_exp   = sums});
+    };
     transposed.keys = paged.keys = own.keys = k;
     paged.values = own.values = v;
     switch (used) {
@@ -75,7 +86,11 @@ struct call {
   void cut_keys(Offset... at) {
     key_offsets = key_memory = {at...};
   }
-  bool untouched() const { return result == std::vector<float>(result.size(), 42.0f); }
+  /// All of the outputs, or none.
+  bool untouched() const {
+    const auto full = [](const std::vector<float>& of) { return of == std::vector<float>(of.size(), 42.0f); };
+    return full(result) && full(sums_data);
+  }
 };
 
 /// One cause of refusal: `answer` has the sentence that no other cause has.
@@ -177,18 +192,41 @@ inline const cause of_beginnings[] = {
     {switches("options.keys == representatives needs as many queries as keys"),
      [](call& c) {
        c.options  = {.keys = key_set::representatives, .queries = query_set::representatives};
-       c.q.tokens = c.out.tokens = T - 1;
+       c.q.tokens = c.out.tokens = c.sums.rows = T - 1;
      }},
     {switches("queries begin inside a chunk, whose groups ask with their first tokens"),
      [](call& c) {
        c.options  = {.queries = query_set::grouped, .chunk = 4, .open = opening::none};
-       c.q.tokens = c.out.tokens = T - 2;
+       c.q.tokens = c.out.tokens = c.sums.rows = T - 2;
      }},
     {switches("queries begin inside a tile, whose earlier queries open leaves: use a state"),
      [](call& c) {
        c.options  = {.chunk = 4, .tile = 4};
-       c.q.tokens = c.out.tokens = T - 2;
+       c.q.tokens = c.out.tokens = c.sums.rows = T - 2;
      }},
+};
+
+inline std::span<const float> null_numbers(std::size_t size) { return {static_cast<const float*>(nullptr), size}; }
+
+inline const cause of_calls[] = {
+    {shape_of("sink_logits has not one entry for each of q.heads"),
+     [](call& c) { c.sink_logits = c.sink_logits.first(heads - 1); }},
+    {shape_of("sink_logits is null"), [](call& c) { c.sink_logits = null_numbers(heads); }},
+    {shape_of("slopes has not one entry for each of q.heads"), [](call& c) { c.slopes = c.sink_logits.first(1); }},
+    {shape_of("slopes is null"), [](call& c) { c.slopes = null_numbers(heads); }},
+    {switches("slopes is not empty with options.keys == representatives: clusters have no position"),
+     [](call& c) {
+       c.options = {.keys = key_set::representatives, .queries = query_set::representatives};
+       c.slopes  = c.of_heads;
+     }},
+    {switches("slopes is not empty with options.keys == near_and_far: leaves have no position unless options.open == "
+              "all"),
+     [](call& c) { c.slopes = c.of_heads; }},
+    {shape_of("log_sum_exp.rows differs from q.tokens"), [](call& c) { c.sums.rows = T - 1; }},
+    {shape_of("log_sum_exp.cols differs from q.heads"), [](call& c) { c.sums.cols = heads - 1; }},
+    {shape_of("log_sum_exp.data is null"), [](call& c) { c.sums.data = nullptr; }},
+    {shape_of("log_sum_exp.stride is less than log_sum_exp.cols"), [](call& c) { c.sums.stride = heads - 1; }},
+    {{status::too_large, "log_sum_exp.rows times log_sum_exp.stride overflows"}, [](call& c) { c.sums.stride = far; }},
 };
 
 inline const cause of_selections[] = {
@@ -230,6 +268,12 @@ inline const cause of_options[] = {
     {shape_of("options.tile does not divide options.chunk"), [](call& c) { c.options.chunk = 40; }},
     {shape_of("options.scale is not positive and finite"), [](call& c) { c.options.scale = 0.0f; }},
     {{status::too_large, "options.scale times log2(e) overflows"}, [](call& c) { c.options.scale = 3e38f; }},
+    {shape_of("options.softcap is not positive and finite"), [](call& c) { c.options.softcap = -1.0f; }},
+    {{status::too_large, "options.softcap times log2(e) overflows"}, [](call& c) { c.options.softcap = 3e38f; }},
+    {shape_of("options.sliding_window is less than 1"), [](call& c) { c.options.sliding_window = 0; }},
+    {switches("options.sliding_window needs options.keys == all"), [](call& c) { c.options.sliding_window = 4; }},
+    {switches("options.sliding_window needs options.causal"),
+     [](call& c) { c.options = {.keys = key_set::all, .causal = false, .sliding_window = 4}; }},
     {{status::invalid_threshold, "options.leaf_threshold does not lie in (0, 1]"},
      [](call& c) { c.options.leaf_threshold = 1.5f; }},
     {{status::invalid_threshold, "options.open_above does not lie in (0, 1)"},

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "cascada/cpu/attention/attention.hpp"
 #include "catch.hpp"
 #include "engine/attention_input.hpp"
 #include "engine/error.hpp"
+#include "engine/layer_attention.hpp"
 #include "engine/safetensors.hpp"
 
 namespace tests {
@@ -37,12 +37,13 @@ struct states {
 template <class Model>
 states run_dense(const Model& model, const std::vector<index_t>& ids, cascada::attention_options options,
                  engine::backend where) {
-  cascada::attention<float> dense(options, where);
-  states                    out;
+  engine::layer_attention dense(options, where);
+  states                  out;
   out.final = model.forward(ids, [&](const engine::attention_input& layer, matrix& attended) {
     out.entering.push_back(layer.residual);
     engine::require_ok(
-        dense(engine::heads(layer.queries, layer.heads), layer.kv(), {}, engine::heads(attended, layer.heads)),
+        dense.of(layer, engine::rows_of(layer.queries))(engine::heads(layer.queries, layer.heads), layer.kv(), {},
+                                                        engine::heads(attended, layer.heads)),
         "attention");
   });
   return out;

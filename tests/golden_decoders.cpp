@@ -17,9 +17,10 @@ namespace {
 
 /// Folders of golden/; golden/ itself holds the Llama: grouped queries, head_dim * heads != hidden.
 std::string any_model() {
-  const std::string name = GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial",
-                                    "gptj-sharded", "opt-tied", "opt-untied", "opt-post-norm", "llama-linear",
-                                    "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2", "qwen2-yarn");
+  const std::string name =
+      GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial", "gptj-sharded", "opt-tied",
+               "opt-untied", "opt-post-norm", "llama-linear", "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2",
+               "qwen2-yarn", "mistral", "gemma2");
   return TEST_FOLDER "/golden/" + name;
 }
 

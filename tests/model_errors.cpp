@@ -165,6 +165,38 @@ TEST_CASE("models: Qwen2's biases, windows and defaults", "[errors]") {
   CHECK(mentions(model_copy(golden).with("model_type", "qwen2"), "no tensor model.layers.0.self_attn.q_proj.bias"));
 }
 
+TEST_CASE("models: windows and caps of Mistral and Gemma 2", "[errors]") {
+  const auto window_of = [](const std::string& folder, const nlohmann::json& values) {
+    const model_copy model(folder);
+    REQUIRE(model.with(values).empty());
+    std::vector<index_t>       windows;
+    const std::vector<index_t> one = {1};
+    decoder(model.path()).forward(one, [&](const attention_input& layer, matrix& out) {
+      windows.push_back(layer.sliding_window.value_or(0));
+      out.setZero();
+    });
+    return windows;
+  };
+  using all = std::vector<index_t>;
+  CHECK(window_of(golden + "/mistral", nlohmann::json::object()) == all{13, 13});
+  CHECK(window_of(golden + "/mistral", {{"sliding_window", nullptr}}) == all{0, 0});
+  CHECK(window_of(golden + "/gemma2", nlohmann::json::object()) == all{13, 0, 13});
+  CHECK(window_of(golden + "/gemma2", {{"layer_types", nullptr}}) == all{13, 0, 13});
+  CHECK(window_of(golden + "/gemma2", {{"layer_types", {"full_attention", "sliding_attention", "full_attention"}}}) ==
+        all{0, 13, 0});
+  const model_copy mistral(golden + "/mistral"), gemma(golden + "/gemma2");
+  CHECK(mentions(mistral.with("sliding_window", 0), "sliding_window"));
+  CHECK(mentions(mistral.with("attn_logit_softcapping", 50), "attn_logit_softcapping is not supported"));
+  CHECK(mentions(gemma.with("attn_logit_softcapping", -1), "attn_logit_softcapping"));
+  CHECK(gemma.with("attn_logit_softcapping", nullptr).empty());
+  CHECK(gemma.with("final_logit_softcapping", nullptr).empty());
+  CHECK(mentions(gemma.with("query_pre_attn_scalar", 0), "query_pre_attn_scalar"));
+  CHECK(mentions(gemma.with("layer_types", {"full_attention"}), "layer_types has not one entry for each"));
+  CHECK(mentions(gemma.with("layer_types", {"full_attention", "chunked_attention", "full_attention"}),
+                 "layer_types other than full_attention and sliding_attention"));
+  CHECK(mentions(gemma.with("use_bidirectional_attention", true), "use_bidirectional_attention"));
+}
+
 TEST_CASE("models: positions and epsilons have the defaults of transformers", "[errors]") {
   const auto positions_of = [](const std::string& folder, const nlohmann::json& values) {
     const model_copy model(folder);

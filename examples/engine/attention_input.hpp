@@ -1,6 +1,8 @@
 #pragma once
 // What a layer hands to its attention: a model computes this, an attention of any kind consumes it.
 
+#include <optional>
+
 #include "cascada/kv_view.hpp"
 #include "engine/matrix.hpp"
 
@@ -14,6 +16,9 @@ struct attention_input {
   const matrix& queries;     // [T, heads * head_dim] rotated
   const matrix& keys;        // [T, kv_heads * head_dim] rotated
   const matrix& values;      // [T, kv_heads * head_dim]
+
+  std::optional<index_t> sliding_window = std::nullopt;  // tokens that a token of this layer sees, itself the last
+  std::optional<float>   scale = std::nullopt, softcap = std::nullopt;  // of its logits, as attention_options say
 
   cascada::strided_kv<float> kv() const { return {engine::heads(keys, kv_heads), engine::heads(values, kv_heads)}; }
 };

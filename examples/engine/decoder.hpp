@@ -58,11 +58,13 @@ class decoder {
       unused = file.unused();
       return out;
     };
-    if (type == "llama" || type == "qwen2") return read(std::in_place_type<llama>);
+    if (type == "llama" || type == "qwen2" || type == "mistral" || type == "gemma2")
+      return read(std::in_place_type<llama>);
     if (type == "gpt2") return read(std::in_place_type<gpt2>);
     if (type == "gptj") return read(std::in_place_type<gptj>);
     if (type == "opt") return read(std::in_place_type<opt>);
-    throw bad_input(description.path() + ": model_type is " + type + "; there are llama, qwen2, gpt2, gptj and opt");
+    throw bad_input(description.path() + ": model_type is " + type +
+                    "; there are llama, qwen2, mistral, gemma2, gpt2, gptj and opt");
   }
 
   std::vector<std::string> unused_;  // before model_, whose making fills it

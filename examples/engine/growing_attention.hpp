@@ -12,6 +12,7 @@
 #include "engine/attention_input.hpp"
 #include "engine/attention_mode.hpp"
 #include "engine/error.hpp"
+#include "engine/layer_attention.hpp"
 #include "engine/progress.hpp"
 #include "engine/row_store.hpp"
 
@@ -49,10 +50,11 @@ class growing_attention {
     const stopwatch                  attending;
     const cascada::representatives   kept[] = {own.selection.kept()};
     const cascada::strided_kv<float> kv     = {own.keys.heads(next.kv_heads), own.values.heads(next.kv_heads)};
-    require_ok(attention_.extend(own.state, heads(next.queries, next.heads), kv, kept, heads(out, next.heads)),
+    auto&                            attention = attention_.of(next, own.state.tokens() + rows_of(next.queries));
+    require_ok(attention.extend(own.state, heads(next.queries, next.heads), kv, kept, heads(out, next.heads)),
                "attention");
     costs_.attention_seconds += attending.seconds();
-    const auto&        report = attention_.report();
+    const auto&        report = attention.report();
     const std::int64_t bytes  = std::int64_t{kv.key_dim() + kv.value_dim()} * std::int64_t{sizeof(float)};
     costs_.bytes += (report.near_keys + report.leaves + report.computed) * bytes;
     costs_.dense_bytes += report.dense_keys * bytes;
@@ -104,7 +106,7 @@ class growing_attention {
 
   attention_mode            mode_;
   backend                   where_;
-  cascada::attention<float> attention_;
+  layer_attention           attention_;
   std::vector<layer>        layers_;
   growing_costs             costs_;
 };

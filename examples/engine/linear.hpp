@@ -1,6 +1,8 @@
 #pragma once
 // Linear layers: Eigen's matrix product, spread over the backend's threads.
 
+#include <cmath>
+
 #include "engine/matrix.hpp"
 #include "engine/stored_matrix.hpp"
 
@@ -31,16 +33,20 @@ inline void linear(const matrix& x, const stored_matrix& weight, matrix& y, cons
   });
 }
 
-/// A linear layer with a bias.
+/// A linear layer with a bias, and a cap.
 struct affine {
-  stored_matrix weight;  // [out, in]
-  matrix        bias;    // [1, out], or empty: none
+  stored_matrix weight;   // [out, in]
+  matrix        bias;     // [1, out], or empty: none
+  float         cap = 0;  // > 0: results become cap tanh(result / cap)
 
   void operator()(const matrix& x, matrix& y, const backend& where) const {
     linear(x, weight, y, where);
-    if (bias.size() == 0) return;
-    for_pieces(rows_of(y), 32, where,
-               [&](index_t begin, index_t count) { y.middleRows(begin, count).rowwise() += bias.row(0); });
+    if (bias.size() == 0 && cap == 0) return;
+    for_pieces(rows_of(y), 32, where, [&](index_t begin, index_t count) {
+      auto rows = y.middleRows(begin, count);
+      if (bias.size() > 0) rows.rowwise() += bias.row(0);
+      if (cap > 0) rows = rows.unaryExpr([this](float a) { return cap * std::tanh(a / cap); });
+    });
   }
 };
 

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "cascada/cpu/attention/attention.hpp"
 #include "engine/attention_mode.hpp"
 #include "engine/error.hpp"
 #include "engine/far_selection.hpp"
+#include "engine/layer_attention.hpp"
 #include "engine/progress.hpp"
 
 namespace engine {
@@ -20,10 +20,11 @@ class mode_attention {
   void operator()(const attention_input& layer, matrix& out) {
     const auto      kept = selection_.next(layer);
     const stopwatch attending;
-    require_ok(attention_(heads(layer.queries, layer.heads), layer.kv(), kept, heads(out, layer.heads)), "attention");
+    auto&           attention = attention_.of(layer, rows_of(layer.queries));
+    require_ok(attention(heads(layer.queries, layer.heads), layer.kv(), kept, heads(out, layer.heads)), "attention");
     attention_seconds_ += attending.seconds();
-    keys_sum_ += attention_.report().share_of_dense();
-    mass_sum_ += attention_.report().closed_mass();
+    keys_sum_ += attention.report().share_of_dense();
+    mass_sum_ += attention.report().closed_mass();
     ++layers_;
   }
 
@@ -35,10 +36,10 @@ class mode_attention {
   double mean_closed_mass() const { return layers_ == 0 ? 0.0 : mass_sum_ / layers_; }
 
  private:
-  far_selection             selection_;
-  cascada::attention<float> attention_;
-  double                    attention_seconds_ = 0, keys_sum_ = 0, mass_sum_ = 0;
-  int                       layers_ = 0;
+  far_selection   selection_;
+  layer_attention attention_;
+  double          attention_seconds_ = 0, keys_sum_ = 0, mass_sum_ = 0;
+  int             layers_ = 0;
 };
 
 }  // namespace engine

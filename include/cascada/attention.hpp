@@ -6,6 +6,7 @@
 #include <concepts>
 #include <span>
 
+#include "cascada/attention_call.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
@@ -23,11 +24,13 @@ namespace cascada::inline CASCADA_ABI {
 /// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token by
 ///   token, gives what one call gives.
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
-/// - A row that sees nothing, or whose logits are all -infinity, is zero. NaN in q, k or v reaches the rows that see it,
-///   and no others; not the other heads of its KV group.
+/// - A row that sees nothing, or whose logits are all -infinity (which a cap makes finite), is zero. NaN in q, k or v
+///   reaches the rows that see it, and no others; not the other heads of its KV group.
 /// - Results do not depend on the number of threads or on the other sequences of a batch, bit for bit.
 /// - Statistics and sums are float, whatever the rows are. Where the target multiplies bfloat16 (AMX-BF16, if the
 ///   process gets it, else AVX512_BF16), rows of it are multiplied so, and with them weights and means rounded to it.
+/// - Softcap and sliding window (attention_options), sink logits and slopes (attention_call) do what they say in every
+///   mode that does not refuse them. Results for parts of the keys become one by merge() (cpu/attention/merge.hpp).
 /// - Workspace is kept: a second call of the same shape allocates nothing, whatever its selections. For each KV head it
 ///   reserves O(T d), never T x T, and uses O(T + leaves d) of it.
 ///
@@ -36,29 +39,29 @@ namespace cascada::inline CASCADA_ABI {
 /// at absolute positions, leaves of just the older tokens, their correction and opening, and grouped queries are this
 /// library's.
 ///
-/// attend(q, kv, selections, out, query_offsets, key_offsets)
+/// attend(q, kv, selections, out, call)
 ///
-/// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..].
+/// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..]. Keys and
+/// values are of q's type; where that is float, of any row type, as caches of 16 bits are beside float queries. The
+/// values' rows may lie in the keys' (multi-head latent attention), and all KV heads in the same rows (head_stride 0).
 /// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
 ///
-/// selections     one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
-///                its keys. Not looked at for key_set::all and key_set::near
-/// query_offsets  n + 1 ascending offsets from 0 to q.tokens: sequence s asks with [offsets[s], offsets[s + 1]).
-///                Empty: one sequence
-/// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
-///                the queries; of one sequence, all keys
+/// selections   one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
+///              its keys. Not looked at for key_set::all and key_set::near
+/// call         what is optional, by name: several sequences, log-sum-exps, and more (attention_call.hpp)
 ///
 /// Queries are the last positions of their sequence. Fewer queries than keys go on from earlier calls; by mass, they
 /// begin at a multiple of options.tile, grouped, of options.chunk (a state lets them begin anywhere), and with
 /// key_set::representatives there are as many as keys (`unsupported`). Without `causal`, dense attention lets any
 /// number of queries attend to any number of keys.
 ///
-/// attend.extend(state, q, kv, selections, out)
+/// attend.extend(state, q, kv, selections, out, extension)
 ///
 /// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
-/// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the tokens
-/// before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does not).
-/// They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal: `unsupported`.
+/// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the
+/// tokens before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does
+/// not). They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal:
+/// `unsupported`.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
 

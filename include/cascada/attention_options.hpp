@@ -70,6 +70,7 @@ struct removed_lookahead {
 ///   literal r x r (paper)  {.keys = representatives, .queries = representatives}
 ///   weighted r x r         {.keys = representatives, .queries = representatives, .weighted = true}
 ///   bidirectional T x r    {.keys = representatives, .causal = false, .weighted = true}
+///   sliding window         {.keys = all, .sliding_window = 4096}
 ///   window                 {.keys = near}
 ///   near + far, opened     {.keys = near_and_far}
 ///   near + far, closed     {.keys = near_and_far, .open = none}
@@ -91,6 +92,14 @@ struct removed_lookahead {
 /// logit, for some head of the KV group, exceeds L + log(open_above). Tokens come in tiles of `tile`, at absolute
 /// positions. A leaf is open for a token if it or an earlier token of its tile asked for it; its tokens then take its
 /// place in the softmax.
+///
+/// Softcap. Logits become softcap tanh(logit / softcap), after the scale and before everything that is added to them
+/// (Gemma 2, arXiv:2408.00118). Of a leaf, the mean key's logit is capped, then come log n and the correction times the
+/// square of the cap's derivative there, (1 - tanh^2)^2: to first order, the capped logits vary by so much less. It is
+/// never negative, as a second-order term of the cap's own curvature could be far beyond what a leaf's tokens hold.
+///
+/// Sliding window. Token t attends to tokens (t - sliding_window, t] and no others, as Mistral and Gemma mean it. Not
+/// key_set::near, whose window begins at the edge of a chunk and which keeps sinks.
 struct attention_options {
   key_set                keys           = key_set::near_and_far;
   query_set              queries        = query_set::all;
@@ -107,6 +116,8 @@ struct attention_options {
   float                  open_above     = 0.01f;         // in (0, 1): share of the softmax; opening by mass
   index_t                tile           = 16;            // divides chunk; opening by mass
   std::optional<float>   scale          = std::nullopt;  // of the logits, > 0; nullopt: 1 / sqrt(key_dim)
+  std::optional<float>   softcap        = std::nullopt;  // > 0; nullopt: none
+  std::optional<index_t> sliding_window = std::nullopt;  // >= 1: keys == all and causal; nullopt: none
 
   [[no_unique_address]] detail::removed_refinement budget = {}, candidates = {};
   [[no_unique_address]] detail::removed_lookahead  lookahead = {};
@@ -124,7 +135,12 @@ inline constexpr float largest_correction = 4;
 
 namespace detail {
 
-/// Sizes and the scale, whatever the mode.
+/// Kernels count in base 2.
+[[nodiscard]] CASCADA_INLINE constexpr bool overflows_in_base_2(float x) noexcept {
+  return static_cast<double>(x) * std::numbers::log2e > static_cast<double>(std::numeric_limits<float>::max());
+}
+
+/// Sizes, the scale and the cap, whatever the mode.
 [[nodiscard]] CASCADA_INLINE constexpr status check_sizes(const attention_options& options) noexcept {
   if (options.window < 0) return {status::invalid_shape, "options.window is negative"};
   if (options.chunk < 1) return {status::invalid_shape, "options.chunk is less than 1"};
@@ -132,12 +148,17 @@ namespace detail {
   if (options.leaf < 1) return {status::invalid_shape, "options.leaf is less than 1"};
   if (options.tile < 1) return {status::invalid_shape, "options.tile is less than 1"};
   if (options.moments && *options.moments < 1) return {status::invalid_shape, "options.moments is less than 1"};
-  if (!options.scale) return status::ok;
+  if (options.sliding_window && *options.sliding_window < 1)
+    return {status::invalid_shape, "options.sliding_window is less than 1"};
   constexpr float largest = std::numeric_limits<float>::max();
-  if (!positive_up_to(*options.scale, largest))
+  if (options.scale && !positive_up_to(*options.scale, largest))
     return {status::invalid_shape, "options.scale is not positive and finite"};
-  if (static_cast<double>(*options.scale) * std::numbers::log2e > static_cast<double>(largest))
-    return {status::too_large, "options.scale times log2(e) overflows"};  // kernels count in base 2
+  if (options.scale && overflows_in_base_2(*options.scale))
+    return {status::too_large, "options.scale times log2(e) overflows"};
+  if (options.softcap && !positive_up_to(*options.softcap, largest))
+    return {status::invalid_shape, "options.softcap is not positive and finite"};
+  if (options.softcap && overflows_in_base_2(*options.softcap))
+    return {status::too_large, "options.softcap times log2(e) overflows"};
   return status::ok;
 }
 
@@ -161,6 +182,10 @@ namespace detail {
     return {status::unsupported, "options.queries == all with options.keys == representatives needs options.weighted"};
   if (options.weighted && !compressed)
     return {status::unsupported, "options.weighted needs options.keys == representatives"};
+  if (options.sliding_window && options.keys != key_set::all)
+    return {status::unsupported, "options.sliding_window needs options.keys == all"};
+  if (options.sliding_window && !options.causal)
+    return {status::unsupported, "options.sliding_window needs options.causal"};
   return status::ok;
 }
 
@@ -178,8 +203,8 @@ namespace detail {
 }  // namespace detail
 
 /// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
-/// sizes out of range, `too_large` for a scale that overflows in base 2. The first that is found, in a sentence of its
-/// own.
+/// sizes out of range, `too_large` for a scale or a cap that overflows in base 2. The first that is found, in a
+/// sentence of its own.
 [[nodiscard]] CASCADA_INLINE constexpr status check(const attention_options& options) noexcept {
   if (const status answer = detail::check_sizes(options); answer != status::ok) return answer;
   if (const status answer = detail::check_switches(options); answer != status::ok) return answer;

@@ -4,8 +4,9 @@
 // The headers in the order in which data flows. Tokens of a layer are compared by cosine (gram); a token that no
 // earlier one resembles becomes a representative (select); the next layer inherits the set and repairs it (cascade);
 // of the tokens that a representative stands for (cluster), those with like keys become leaves; queries attend to near
-// tokens exactly, to older ones through leaves, and to the tokens of the leaves that matter (attention). Each step tells
-// what it cost (report, attention_report). Settings that were measured on a whole model: presets.
+// tokens exactly, to older ones through leaves, and to the tokens of the leaves that matter (attention); results for
+// parts of the keys become one (merge). Each step tells what it cost (report, attention_report). Settings that were
+// measured on a whole model: presets.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle),
 // cascada/hip.hpp (the same stages on an AMD MI300X).
@@ -30,8 +31,10 @@
 #include "cascada/cpu/select/cascade.hpp"
 #include "cascada/cpu/select/growing.hpp"
 #include "cascada/attention_options.hpp"
+#include "cascada/attention_call.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/attention.hpp"
 #include "cascada/cpu/attention/attention.hpp"
+#include "cascada/cpu/attention/merge.hpp"
 #include "cascada/presets.hpp"

@@ -38,8 +38,9 @@ concept kv_view = row_scalar<typename View::scalar> && requires(const View& view
   { view.check() } -> std::same_as<status>;
 };
 
+/// Keys and values for queries of `Scalar`: of its type; for queries of float, of any (ggml keeps a float16 cache).
 template <class View, class Scalar>
-concept kv_view_of = kv_view<View> && std::same_as<typename View::scalar, Scalar>;
+concept kv_view_for = kv_view<View> && (std::same_as<typename View::scalar, Scalar> || std::same_as<Scalar, float>);
 
 namespace detail {
 
@@ -96,13 +97,14 @@ struct heads_sentences {
           "kv.dim times kv.dim_stride plus kv.keys.heads times kv.head_stride overflows"};
 }
 
-/// Rows of sizes from 1. O(1).
+/// Rows of sizes from 1. Heads of rows that are only read may all be one: head_stride 0. O(1).
 template <class Scalar>
 [[nodiscard]] CASCADA_INLINE constexpr status check_rows(const heads_view<Scalar>& view,
                                                          const rows_sentences&     say) noexcept {
   if (!view.data) return {status::invalid_shape, say.null};
   if (view.tokens > 1 && view.token_stride < view.dim) return {status::invalid_shape, say.token_stride};
-  if (view.heads > 1 && view.head_stride < view.dim) return {status::invalid_shape, say.head_stride};
+  const bool shared = std::is_const_v<Scalar> && view.head_stride == 0;
+  if (view.heads > 1 && view.head_stride < view.dim && !shared) return {status::invalid_shape, say.head_stride};
   std::int64_t token_extent = 0, head_extent = 0, extent = 0;
   if (__builtin_mul_overflow(std::int64_t{view.tokens}, view.token_stride, &token_extent) ||
       __builtin_mul_overflow(std::int64_t{view.heads}, view.head_stride, &head_extent) ||

@@ -38,7 +38,8 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr float to_float(bfloat16 value) noex
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
-/// Exact: every float16 is a float.
+/// Exact: every float16 is a float. A NaN keeps its sign and its bits and becomes quiet, as conversion instructions
+/// make it.
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr float to_float(float16 value) noexcept {
 #ifdef __AMDGCN__
   return static_cast<float>(std::bit_cast<_Float16>(value.bits));
@@ -49,7 +50,8 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr float to_float(float16 value) noexc
     return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(size));
   }
   const std::uint32_t exponent = magnitude < 0x7c00u ? 0x3800'0000u : 0x7000'0000u;  // infinity stays, and NaN
-  return std::bit_cast<float>(sign | ((magnitude << 13) + exponent));
+  const std::uint32_t quiet    = magnitude > 0x7c00u ? 0x0040'0000u : 0u;
+  return std::bit_cast<float>(sign | quiet | ((magnitude << 13) + exponent));
 #endif
 }
 

@@ -26,7 +26,8 @@ struct matrix_view {
 };
 
 /// Heads of many tokens, [tokens, heads, dim] in any order of the first two: element (t, h, c) lies at
-/// data + t * token_stride + h * head_stride + c. Rows of one head do not overlap (both strides >= dim where used).
+/// data + t * token_stride + h * head_stride + c. Rows do not overlap (both strides >= dim where used), but
+/// of rows that are only read, all heads may be one (head_stride 0).
 template <class Scalar>
 struct heads_view {
   Scalar*      data         = nullptr;

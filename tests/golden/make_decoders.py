@@ -1,4 +1,4 @@
-"""Makes the golden GPT-2, GPT-J, OPT and Qwen2 checkpoints, and Llamas with scaled rotary positions: tiny random
+"""Makes the golden GPT-2, GPT-J, OPT, Qwen2, Mistral and Gemma 2 checkpoints, and Llamas with scaled rotary positions: tiny random
 models, and what `transformers` computes with them.
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
@@ -13,8 +13,9 @@ import sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM,
-                          OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM,
+                          MistralConfig, MistralForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM)
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 TOKENS = 61  # odd, and longer than one block of any kernel's rows
 
@@ -67,6 +68,14 @@ MODELS = {  # folder: (class, config, type of the weights)
         64, {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 48, "beta_fast": 4.0,
              "beta_slow": 0.5, "mscale": 1.5, "mscale_all_dim": 0.7, "truncate": False},
         tie_word_embeddings=True)), torch.bfloat16),
+    # The text is several windows long.
+    "mistral": (MistralForCausalLM, MistralConfig(**llama(61, {"rope_type": "default"}, num_attention_heads=6,
+                                                          num_key_value_heads=2, sliding_window=13)), torch.bfloat16),
+    # Caps that logits reach, and a window in every second layer.
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**llama(
+        61, {"rope_type": "default"}, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        query_pre_attn_scalar=5, attn_logit_softcapping=3.0, final_logit_softcapping=4.0, sliding_window=13,
+        pad_token_id=0)), torch.bfloat16),
 }
 
 OLDER = ["llama-linear", "llama-dynamic"]  # config.json as it was before rope_parameters
@@ -108,7 +117,13 @@ def save_weights(folder, weights):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}, indent=2) + "\n")
 
 
+def gemma_norm(self, x):
+    """As transformers has it, but not in float32."""
+    return self._norm(x) * (1.0 + self.weight)
+
+
 def make(folder, architecture, config, dtype):
+    Gemma2RMSNorm.forward = gemma_norm
     torch.manual_seed(5)
     config._attn_implementation = "eager"
     model = architecture(config).eval().double()
@@ -120,7 +135,7 @@ def make(folder, architecture, config, dtype):
         layer.register_forward_pre_hook(lambda _, inputs, index=index: entering.update({index: inputs[0][0].clone()}))
     with torch.no_grad():
         final = body(tokens).last_hidden_state
-        logits = model.lm_head(final)
+        logits = model(tokens).logits
 
     folder.mkdir(exist_ok=True)
     golden = {f"layer_{index:02d}": x for index, x in entering.items()}

@@ -16,6 +16,9 @@ picked, no_number = "attention_odd_values: odd values: logits up to 1e30*", "att
 growing, last = "attention_growing: growing: however*", "attention_growing: growing: the last queries*"
 truncating = "attention_growing: growing: after truncating*"
 lengths = "attention_odd_values: odd values: variances and lengths*"
+sides, sinks = "attention_merge: merge: a side*", "attention: *with sink logits*"
+window, before_window = "attention: attention: a sliding window*", "attention_terms: sliding window: what lies before*"
+slopes, slopes_and_window = "attention: attention: slopes*", "attention_terms: terms: however*"
 pairs_causal = "attention_pairs: *later tokens*"
 pairs_means = "attention_pairs: *equal logits*"
 pairs_large = "attention_pairs: *one large value*"
@@ -127,9 +130,22 @@ mutants = [
      anything),
     ("tiles: sums do not shrink", "multiply_add(vec<B>::load(sums), shrink, total).store(sums);",
      "(vec<B>::load(sums) + total).store(sums);", far_apart),
-    ("results: a row that sees nothing is NaN", "blind = (std::bit_cast<std::uint32_t>(sum) << 1) == 0;", "blind = false;",
+    ("results: a row that sees nothing is NaN", "return (std::bit_cast<std::uint32_t>(sum) << 1) == 0;", "return false;",
      "attention: attention: a row that sees nothing*"),
     ("results: ties to odd", "rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "rounded = (bits + 0x8000u) >> 16", "attention_pairs: *vectors of results*"),
+
+    ("log-sum-exps: in base 2", "base_2 * std::numbers::ln2);", "base_2);", anything),
+    ("merge: a side that saw nothing counts", "if (!saw(second)) return {true, false, 1, 0, first};", "", sides),
+    ("merge: NaN of a small share is lost", "if (!share.second_saw)", "if (share.second == 0)", sides),
+    ("sink logits: have no term", "*sum             = 1;", "*sum             = 0;", sinks),
+    ("sink logits: of the first heads", "sequence.sink_logits[kv_head * tile.group + row % tile.group]",
+     "sequence.sink_logits[row % tile.group]", sinks),
+    ("sliding window: a token longer", "adjust.hidden = std::int64_t{position} - terms.window + 1 - first;",
+     "adjust.hidden = std::int64_t{position} - terms.window - first;", window),
+    ("sliding window: keys before it are seen", "hidden < end[i] ? hidden : end[i];", "hidden < end[i] ? 0 : end[i];", before_window),
+    ("softcap: before the scale of means", "corrections[0] * steep * steep, most)", "corrections[0] * steep, most)", anything),
+    ("slopes: signed distances", "between < 0 ? -between : between", "between", slopes),
+    ("slopes: of the block's first keys", "adjust.positions + block.begin + j", "adjust.positions + j", slopes_and_window),
 
     ("views: pages in order", "block_table.data()[token / block_tokens] * block_tokens", "token / block_tokens * block_tokens", views),
     ("views: a page's end may lie outside", "(block + 1) * block_tokens > keys.tokens", "block * block_tokens >= keys.tokens", views),

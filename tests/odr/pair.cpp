@@ -41,6 +41,7 @@ int main() {
   if (first.leaves != second.leaves || first.opened != second.opened || first.computed != second.computed)
     return std::puts("the leaves, or those that open, differ"), 1;
   const bool near = close(first.attended, second.attended) & close(first.grown, second.grown) &
-                    close(first.grouped, second.grouped) & close(first.compressed, second.compressed);
+                    close(first.grouped, second.grouped) & close(first.compressed, second.compressed) &
+                    close(first.terms, second.terms);
   return near ? 0 : 1;
 }

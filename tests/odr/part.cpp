@@ -49,6 +49,29 @@ bool attend(attention_options options, const representatives& kept, float* out, 
   return answer == status::ok;
 }
 
+/// Queries of float, keys and values of float16 that all heads share, in two parts that are merged.
+bool attend_with_terms(float* out) {
+  static float16     memory[T * dim];
+  std::vector<float> q(static_cast<std::size_t>(T) * heads * dim), other(q.size()), sums(T * heads), more(T * heads);
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<float>(element(static_cast<int>(i), 1, 3)) / 8;
+  for (int i = 0; i < T * dim; ++i) memory[i] = from_float<float16>(static_cast<float>(element(i, 2, 4)) / 8);
+  const heads_view<const float> queries      = packed_heads<const float>(q.data(), T, heads, dim);
+  const float                   sinks[heads] = {0.5f, -1, 2, 0}, slopes[heads] = {0.5f, 0.25f, 0.125f, 0};
+  const auto                    rows = [&](int begin, int count) {
+    return heads_view<const float16>{memory + begin * dim, count, heads / 2, dim, dim, 0};
+  };
+  const auto lse_of = [](std::vector<float>& of) { return matrix_view<float>{of.data(), T, heads, heads}; };
+
+  attention<float> causal({.keys = key_set::all, .softcap = 4.0f, .sliding_window = 40});
+  attention<float> first({.keys = key_set::all, .causal = false, .softcap = 4.0f});
+  bool ok = causal(queries, strided_kv<float16>{rows(0, T), rows(0, T)}, {}, packed_heads(out, T, heads, dim),
+                   {.sink_logits = sinks, .slopes = slopes, .log_sum_exp = lse_of(sums)}) == status::ok;
+  ok &= first(queries, strided_kv<float16>{rows(0, 30), rows(0, 30)}, {}, packed_heads(other.data(), T, heads, dim),
+              {.log_sum_exp = lse_of(more)}) == status::ok;
+  return ok && merge(packed_heads(out, T, heads, dim), lse_of(sums), packed_heads(other.data(), T, heads, dim),
+                     lse_of(more), packed_heads(out, T, heads, dim)) == status::ok;
+}
+
 /// The sequence in two pieces: its set, and its rows of the same attention.
 bool grow(attention_options options, int* rep, float* out) {
   std::vector<float> q(static_cast<std::size_t>(T) * heads * dim), kv(q.size() / 2);
@@ -106,5 +129,6 @@ bool RUN(part_result& result) {
                result.grouped);
   ok &= attend({.keys = key_set::representatives, .queries = query_set::representatives}, select.kept(),
                result.compressed);
+  ok &= attend_with_terms(result.terms);
   return ok;
 }

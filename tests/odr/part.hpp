@@ -13,6 +13,7 @@ struct part_result {
   float grown[tokens * heads * dim];
   float grouped[tokens * heads * dim];
   float compressed[tokens * heads * dim];  // literal r x r
+  float terms[tokens * heads * dim];       // dense, with all that models add to it, merged of two parts
 
   long long leaves, opened, computed;  // as the first reports them
 };

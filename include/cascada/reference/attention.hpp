@@ -29,6 +29,7 @@ template <class Real>
 struct attention_input {
   index_t           tokens = 0, heads = 1, kv_heads = 1, key_dim = 1, value_dim = 1;
   std::vector<Real> q, k, v;
+  std::vector<Real> sink_logits = {}, slopes = {};  // [heads], or none
 
   index_t     group() const { return heads / kv_heads; }
   const Real* query(index_t t, index_t h) const { return q.data() + (std::ptrdiff_t{t} * heads + h) * key_dim; }
@@ -46,6 +47,7 @@ struct source {
   const Real*              value;
   Real                     count    = 1;
   const std::vector<Real>* variance = nullptr;  // of the keys, one for each group of dimensions
+  index_t                  position = 0;        // of a token
 };
 
 /// Tokens that are attended to together: a leaf, or a whole cluster.
@@ -162,9 +164,10 @@ std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, con
   return all;
 }
 
-/// scale q . k + log(count) + min(4, correction)
+/// scale q . k + log(count) + min(4, correction); with a cap, cap tanh(scale q . k / cap) and so on, where the
+/// correction shrinks by the square of the cap's derivative.
 template <class Real>
-Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim) {
+Real logit(const Real* query, const source<Real>& from, Real scale, std::optional<Real> cap, index_t dim) {
   Real dot = 0;
   for (index_t c = 0; c < dim; ++c) dot += query[c] * from.key[c];
   Real       correction = 0;
@@ -176,7 +179,14 @@ Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim)
     for (index_t c = begin; c < end; ++c) square += query[c] * query[c];
     correction += scale * scale * square * (*from.variance)[static_cast<std::size_t>(g)] / 2;
   }
-  return scale * dot + std::log(from.count) + std::min(Real(largest_correction), correction);
+  Real exact = scale * dot;
+  if (cap) {
+    constexpr Real largest = std::numeric_limits<Real>::max();
+    const Real     part = std::tanh(exact / *cap), steep = 1 - part * part;
+    exact      = *cap * part;
+    correction = (correction < largest ? correction : largest) * steep * steep;  // at infinity, nothing
+  }
+  return exact + std::log(from.count) + std::min(Real(largest_correction), correction);
 }
 
 /// -infinity of nothing, or if all of them are.
@@ -208,6 +218,7 @@ std::vector<Real> softmax(const std::vector<Real>& logits) {
 template <class Real>
 struct attention_output {
   std::vector<Real> out;             // [tokens, heads, value_dim]
+  std::vector<Real> log_sum_exp;     // [tokens, heads]: -infinity for a row that attends to nothing
   std::vector<Real> margins;         // [tokens, kv_heads]: of each leaf, the largest logit so far in the token's tile
                                      // opens it or not; nats from the threshold to the nearest of those, or infinity
   std::vector<index_t> near_keys;    // [tokens, kv_heads]: sinks included
@@ -225,13 +236,15 @@ class attention_head {
                  const attention_options& options, attention_output<Real>& result)
       : in_(in), g_(g), rep_(rep), options_(options), result_(result) {
     scale_ = options.scale ? Real(*options.scale) : 1 / std::sqrt(Real(in.key_dim));
+    if (options.softcap) cap_ = Real(*options.softcap);
     if (options.keys == key_set::near_and_far && options.open != opening::all)
       chain_ = chains(std::min(options.sink_tokens, in.tokens), in, g, rep, options);
   }
 
   void run() {
     for (index_t t = 0; t < in_.tokens; ++t) {
-      if (options_.keys == key_set::all) attend_alone(t, tokens(0, options_.causal ? t + 1 : in_.tokens));
+      const index_t first = options_.sliding_window ? std::max(0, t + 1 - *options_.sliding_window) : 0;
+      if (options_.keys == key_set::all) attend_alone(t, tokens(first, options_.causal ? t + 1 : in_.tokens));
       if (options_.keys == key_set::near) attend_alone(t, near_field(t));
       if (options_.keys == key_set::near_and_far) near_and_far(t);
       if (options_.keys == key_set::representatives) representatives(t);
@@ -245,7 +258,7 @@ class attention_head {
 
   index_t rep(index_t t) const { return rep_[static_cast<std::size_t>(t)]; }
 
-  source<Real> token(index_t t) const { return {in_.key(t, g_), in_.value(t, g_)}; }
+  source<Real> token(index_t t) const { return {in_.key(t, g_), in_.value(t, g_), 1, nullptr, t}; }
 
   sources tokens(index_t begin, index_t end) const {
     sources all;
@@ -264,16 +277,28 @@ class attention_head {
     for (const auto& group : groups) all.push_back(group.summary());
   }
 
-  std::vector<Real> logits(const Real* query, const sources& from) const {
+  /// Of token t's head h, whose query it is.
+  std::vector<Real> logits(index_t t, index_t h, const Real* query, const sources& from) const {
     std::vector<Real> all;
-    for (const auto& s : from) all.push_back(logit(query, s, scale_, in_.key_dim));
+    for (const auto& s : from) all.push_back(logit(query, s, scale_, cap_, in_.key_dim) - slope(h, t, s.position));
+    return all;
+  }
+
+  Real slope(index_t h, index_t t, index_t j) const {
+    return in_.slopes.empty() ? Real(0) : in_.slopes[static_cast<std::size_t>(h)] * static_cast<Real>(std::abs(t - j));
+  }
+
+  /// The logits and, last, the sink's: that of nothing if the head has none.
+  std::vector<Real> with_sink(std::vector<Real> all, index_t h) const {
+    const bool none = in_.sink_logits.empty();
+    all.push_back(none ? -std::numeric_limits<Real>::infinity() : in_.sink_logits[static_cast<std::size_t>(h)]);
     return all;
   }
 
   /// out[t, h] += share * weights x values
   void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) const {
     Real* out = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
-    for (std::size_t i = 0; i < from.size(); ++i) {
+    for (std::size_t i = 0; i < from.size(); ++i) {  // a sink's weight has no value
       const Real weight = share * factor<Real, Operand>(weights[i]);
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
     }
@@ -284,8 +309,21 @@ class attention_head {
     for (index_t h = g_ * in_.group(); h < (g_ + 1) * in_.group(); ++h) function(h);
   }
 
+  /// The whole of a row: one softmax over what it attends to. Returns the weights.
+  std::vector<Real> attend(index_t t, index_t h, const Real* query, const sources& from) const {
+    const auto all     = with_sink(logits(t, h, query, from), h);
+    const auto weights = softmax(all);
+    add(t, h, weights, from, 1);
+    log_sum_exp_of(t, h) = log_sum_exp(all);
+    return weights;
+  }
+
   void attend_alone(index_t t, const sources& from) const {
-    for_each_head([&](index_t h) { add(t, h, softmax(logits(in_.query(t, h), from)), from, 1); });
+    for_each_head([&](index_t h) { attend(t, h, in_.query(t, h), from); });
+  }
+
+  Real& log_sum_exp_of(index_t t, index_t h) const {
+    return result_.log_sum_exp[static_cast<std::size_t>(t * in_.heads + h)];
   }
 
   std::size_t row(index_t t) const { return static_cast<std::size_t>(t * in_.kv_heads + g_); }
@@ -309,8 +347,8 @@ class attention_head {
     sources everything = near;
     append(everything, far_);
     for_each_head([&](index_t h) {
-      const auto all   = logits(in_.query(t, h), everything);
-      const Real bound = log_sum_exp(all) + std::log(Real(options_.open_above));
+      const auto all   = logits(t, h, in_.query(t, h), everything);
+      const Real bound = log_sum_exp(with_sink(all, h)) + std::log(Real(options_.open_above));
       for (std::size_t j = 0; j < far_.size(); ++j) {
         if (far_[j].members.size() == 1) continue;
         above_[j] = std::max(above_[j], all[near.size() + j] - bound);
@@ -332,8 +370,7 @@ class attention_head {
     for (const index_t i : opened) all.push_back(token(i));
     result_.opened[row(t)] = static_cast<index_t>(opened.size());
     for_each_head([&](index_t h) {
-      const auto weights = softmax(logits(in_.query(t, h), all));
-      add(t, h, weights, all, 1);
+      const auto weights = attend(t, h, in_.query(t, h), all);
       for (std::size_t j = 0; j < closed.size(); ++j) count_closed(t, closed[j], weights[near.size() + j]);
     });
   }
@@ -349,9 +386,12 @@ class attention_head {
     sources far_field;
     append(far_field, far_);
     for_each_head([&](index_t h) {
-      const auto far_logits = logits(in_.query(asking, h), far_field), near_logits = logits(in_.query(t, h), near);
+      const auto              far_logits  = logits(asking, h, in_.query(asking, h), far_field);
+      const auto              near_logits = with_sink(logits(t, h, in_.query(t, h), near), h);
       const auto far_weights = softmax(far_logits), near_weights = softmax(near_logits);
-      const auto shares = softmax(std::vector<Real>{log_sum_exp(near_logits), log_sum_exp(far_logits)});
+      const std::vector<Real> both = {log_sum_exp(near_logits), log_sum_exp(far_logits)};
+      const auto              shares = softmax(both);
+      log_sum_exp_of(t, h)           = log_sum_exp(both);
       add(t, h, near_weights, near, shares[0]);
       add(t, h, far_weights, far_field, shares[1]);
       for (std::size_t j = 0; j < far_field.size(); ++j) count_closed(t, far_field[j], shares[1] * far_weights[j]);
@@ -381,7 +421,7 @@ class attention_head {
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      add(t, h, softmax(logits(mean<Real, Operand>(queries, in_.key_dim).data(), from)), from, 1);
+      attend(t, h, mean<Real, Operand>(queries, in_.key_dim).data(), from);
     });
   }
 
@@ -391,6 +431,7 @@ class attention_head {
   const attention_options&           options_;
   attention_output<Real>&            result_;
   Real                               scale_;
+  std::optional<Real>                cap_;
   assignment_of_tokens               chain_;
   std::vector<group_of_tokens<Real>> far_;    // leaves before the edge of the present chunk, or all clusters
   std::vector<Real>                  above_;  // nats by which a token of the present tile at most gives each more than
@@ -404,6 +445,7 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
   const auto             T = static_cast<std::size_t>(in.tokens), rows = T * static_cast<std::size_t>(in.kv_heads);
   attention_output<Real> result;
   result.out.assign(T * static_cast<std::size_t>(in.heads * in.value_dim), Real(0));
+  result.log_sum_exp.assign(T * static_cast<std::size_t>(in.heads), -std::numeric_limits<Real>::infinity());
   result.margins.assign(rows, std::numeric_limits<Real>::infinity());
   result.near_keys.assign(rows, 0), result.leaves.assign(rows, 0), result.opened.assign(rows, 0);
   result.closed_mass.assign(rows, Real(0));
@@ -413,6 +455,19 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
     attention_head<Real, Operand>(in, g, reps.empty() ? none : reps[own], options, result).run();
   }
   return result;
+}
+
+/// Rows [rows, dim] for two sets of keys as those for both: weighed by exp of their log-sum-exps [rows].
+template <class Real>
+void merge(const std::vector<Real>& first, const std::vector<Real>& first_lse, const std::vector<Real>& second,
+           const std::vector<Real>& second_lse, index_t dim, std::vector<Real>& out, std::vector<Real>& lse) {
+  for (std::size_t row = 0; row < first_lse.size(); ++row) {
+    const std::vector<Real> both   = {first_lse[row], second_lse[row]};
+    const auto              shares = softmax(both);
+    for (std::size_t i = row * static_cast<std::size_t>(dim); i < (row + 1) * static_cast<std::size_t>(dim); ++i)
+      out[i] = shares[0] * first[i] + shares[1] * second[i];
+    lse[row] = log_sum_exp(both);
+  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::reference

@@ -19,13 +19,16 @@ class attention<Scalar, B> {
  public:
   explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where) {}
 
-  template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
+  template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
-                                  heads_view<Out> out, std::span<const index_t> query_offsets = {},
-                                  std::span<const index_t> key_offsets = {}) {
+                                  heads_view<Out> out, const attention_call& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
+      return answer;
     const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
+    const auto    query_offsets = call.query_offsets;
+    auto          key_offsets   = call.key_offsets;
     if (!query_offsets.empty() && key_offsets.empty()) {
       if (kv.tokens() != q.tokens)
         return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
@@ -47,20 +50,23 @@ class attention<Scalar, B> {
 
     const kernel::float_environment<B> usual;
     attention_report                   report = {};  // no constructor, which unoptimised objects would share
-    kernel::attend_batch(sequence_of(q, kv, out), options_, selections, spans, workspace_, where_, report);
+    kernel::attend_batch(sequence_of(q, kv, out, call), options_, selections, spans, workspace_, where_, report);
     report_ = report;
     return status::ok;
   }
 
-  template <kv_view_of<Scalar> KV, result_of<Scalar> Out>
+  template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
-                              std::span<const representatives> selections, heads_view<Out> out) {
+                              std::span<const representatives> selections, heads_view<Out> out,
+                              const attention_extension& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
+      return answer;
     if (q.tokens == 0) return status::ok;
     if (const status answer = state.check(options_, kv, q.tokens, selections); answer != status::ok) return answer;
-    auto sequence   = sequence_of(q, kv, out);
+    auto sequence   = sequence_of(q, kv, out, call);
     sequence.first  = state.tokens();
     sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
 
@@ -81,10 +87,17 @@ class attention<Scalar, B> {
     return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
   }
 
-  template <class KV, class Out>
-  auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out) const noexcept {
+  template <class KV, class Out, class Call>
+  auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
+                   const Call& call) const noexcept {
     const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
     kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
+    sequence.log_sum_exp                                 = call.log_sum_exp;
+    sequence.sink_logits                                 = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
+    const double cap      = options_.softcap ? *options_.softcap * std::numbers::log2e : 0.0;
+    sequence.terms.cap    = static_cast<float>(cap);
+    sequence.terms.window = options_.sliding_window.value_or(0);
+    sequence.terms.slopes = call.slopes.empty() ? nullptr : call.slopes.data();
     sequence.group = q.heads / kv.kv_heads();
     sequence.scale = static_cast<float>(scale * std::numbers::log2e);
     return sequence;

@@ -31,11 +31,15 @@ void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index
 }
 
 /// Attends to all clusters, as leaves without a bound. O(rows r d).
-template <cpu_backend B, class E>
-void attend_clusters(const query_rows<B, E>& tile, const leaf_summaries<B, E>& clusters,
+template <cpu_backend B, class E, class Sequence>
+void attend_clusters(const Sequence& sequence, const query_rows<B, E>& tile, const leaf_summaries<B, E>& clusters,
                      attention_scratch<B, E>& scratch) noexcept {
-  for (index_t first = 0; first < clusters.count(); first += step_keys<B, E>)
-    attend_block(tile, clusters.block(first), scratch.scores.data());
+  const score_adjustment capped = {.cap = sequence.terms.cap};
+  for (index_t first = 0; first < clusters.count(); first += step_keys<B, E>) {
+    key_block block = clusters.block(first);
+    if (capped.cap > 0) block.adjust = &capped;
+    attend_block(tile, block, scratch.scores.data());
+  }
 }
 
 /// Representatives [first, first + count) attend to representatives' own rows. O(count r d).
@@ -47,11 +51,13 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
   const auto      member = [&](index_t i) { return lists.representative(i); };
   const auto      tile   = load_queries(
              sequence, kv_head, count, [&](index_t i) { return member(first + i); }, scratch);
+  const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_rows(
       sequence, tile, options.causal ? first + count : lists.count(), options.causal ? first + 1 : lists.count(),
       [&](index_t i) { return sequence.key(member(i), kv_head); },
       [&](index_t i) { return sequence.value(member(i), kv_head); },
       [&](key_block& block, index_t from) {
+        if (capped.cap > 0) block.adjust = &capped;
         if (!options.weighted) return;
         block.bias_stride = step_keys<B, E>;
         weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);
@@ -70,7 +76,8 @@ query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t
     const index_t begin = head.lists.begin(first + i), end = head.lists.end(first + i);
     mean_queries(sequence, kv_head, head.lists.members.data() + begin, end - begin, tile.part(i, 1));
   }
-  attend_clusters(tile, head.leaves, scratch);
+  see_sinks(sequence, kv_head, tile);
+  attend_clusters(sequence, tile, head.leaves, scratch);
   return tile;
 }
 
@@ -89,6 +96,8 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
         const auto* from = sequence.result(rep, kv_head, member);
         auto*       to   = sequence.result(t, kv_head, member);
         for (index_t c = 0; c < sequence.kv.value_dim(); ++c) to[c] = from[c];
+        if (float* of_token = sequence.log_sum_exp_of(t, kv_head, member))
+          *of_token = *sequence.log_sum_exp_of(rep, kv_head, member);
       }
     }
   });
@@ -118,7 +127,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     if (everyone) {
       const auto token = [&](index_t i) { return first + i; };
       const auto tile  = load_queries(sequence, kv_head, count, token, scratch);
-      attend_clusters(tile, head.leaves, scratch);
+      attend_clusters(sequence, tile, head.leaves, scratch);
       write_results(sequence, kv_head, tile, token);
     } else {
       const auto tile = means ? attend_means(sequence, kv_head, first, count, head, scratch)

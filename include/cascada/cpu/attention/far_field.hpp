@@ -89,13 +89,11 @@ void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, floa
   }
 }
 
-/// log2 of the counts + min(4, correction), of a vector of leaves for a few rows.
+/// Corrections, whatever their size, of a vector of leaves for a few rows.
 template <cpu_backend B, class E, index_t Rows>
-CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
-                                vec<B> (&biases)[Rows]) noexcept {
-  const index_t moments   = leaves.shape().moments;
-  const auto    log_count = vec<B>::load(leaves.log_counts() + first);
-  const auto    most      = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
+CASCADA_INLINE void leaf_corrections(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
+                                     vec<B> (&biases)[Rows]) noexcept {
+  const index_t moments = leaves.shape().moments;
   for (index_t i = 0; i < Rows; ++i) biases[i] = vec<B>::zero();
   for (index_t g = 0; g < moments; ++g) {
     const auto variance = leaves.variances(g, first);
@@ -103,8 +101,39 @@ CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float*
     for (index_t i = 0; i < Rows; ++i)
       biases[i] = multiply_add(vec<B>::broadcast(spreads[i * moments + g]), variance, biases[i]);
   }
+}
+
+/// log2 of the counts + min(4, correction).
+template <cpu_backend B, class E, index_t Rows>
+CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
+                                vec<B> (&biases)[Rows]) noexcept {
+  const auto log_count = vec<B>::load(leaves.log_counts() + first);
+  const auto most      = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
+  leaf_corrections(leaves, spreads, first, biases);
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i) biases[i] = min(biases[i], most) + log_count;
+}
+
+/// Products of a vector of leaves, in place, become capped logits + log2 of the counts + min(4, correction), which
+/// shrinks as the capped logit's variance does.
+template <cpu_backend B, class E>
+CASCADA_INLINE void cap_leaf_logits(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
+                                    float scale, float cap, float* logits) noexcept {
+  using words      = integers<B, std::uint32_t>;
+  const auto limit = vec<B>::broadcast(cap);
+  const auto most  = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
+  vec<B>     corrections[1];
+  leaf_corrections(leaves, spreads, first, corrections);
+  // The derivative as 4 e^(-2 |x|) / (1 + e^(-2 |x|))^2, which has all its digits: 1 - tanh^2 loses them near 0.
+  const auto ratio = vec<B>::load(logits) * vec<B>::broadcast(scale) / limit, part = tanh(ratio);
+  const auto power = exp2(abs(ratio) * vec<B>::broadcast(-2.88539008f)), both = vec<B>::broadcast(1) + power;
+  const auto steep = vec<B>::broadcast(4) * power / (both * both);
+  vec<B>     left  = min(corrections[0] * steep * steep, most);
+  // Of an infinite correction and 0 nothing is left. By bits, whatever -ffast-math assumes.
+  const auto size = words::load(&steep.value) & 0x7fff'ffffu, bits = words::load(&left.value);
+  const auto finite = size == 0u ? size : bits;
+  __builtin_memcpy(&left.value, &finite, sizeof finite);
+  (limit * part + left + vec<B>::load(leaves.log_counts() + first)).store(logits);
 }
 
 /// use.template operator()<Rows>(row) for rows [0, count), a few at a time.
@@ -145,6 +174,28 @@ void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_s
         for (index_t i = 0; i < rows; ++i) in_place[i] = logits + i * stride;
         score_biased_rows(tile, row, rows, block, block.count, in_place, logits, stride);
       }
+    }
+  }
+}
+
+/// The same with a cap.
+template <cpu_backend B, class E, class Products>
+void score_capped_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
+                         float cap, std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
+  constexpr index_t step    = Products::rows;
+  const index_t     moments = leaves.shape().moments;
+  measure_queries(tile, leaves.shape(), scratch.spreads.data());
+  for (index_t first = 0; first < leaves.count(); first += step_keys<B, E>) {
+    key_block block = leaves.block(first);
+    block.bias      = nullptr;
+    for (index_t row = 0; row < tile.rows; row += step) {
+      const index_t rows   = tile.rows - row < step ? tile.rows - row : step;
+      float*        logits = scratch.weights.data() + row * stride + first;
+      products.score(tile, row, rows, block, block.count, logits, stride);
+      for (index_t i = 0; i < rows; ++i)
+        for (index_t j = 0; j < block.count; j += vec<B>::width)
+          cap_leaf_logits(leaves, scratch.spreads.data() + std::int64_t{row + i} * moments, first + j, tile.scale, cap,
+                          logits + i * stride + j);
     }
   }
 }
@@ -293,11 +344,16 @@ void add_leaf_values(Products& products, const query_rows<B, E>& tile, const lea
 template <cpu_backend B, class E, class Sequence>
 void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t opened,
                    const far_field_scratch<B>& far, attention_scratch<B, E>& scratch) noexcept {
-  const index_t* tokens = far.opened.data();
+  const index_t*         tokens = far.opened.data();
+  const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_few_rows(
-      sequence, tile, 1, opened, 0, far.seen.data(),
-      [&](index_t, index_t i) { return sequence.key(tokens[i], kv_head); },
-      [&](index_t, index_t i) { return sequence.value(tokens[i], kv_head); }, scratch);
+      sequence, tile, 1, opened, 0, [&](index_t, index_t i) { return sequence.key(tokens[i], kv_head); },
+      [&](index_t, index_t i) { return sequence.value(tokens[i], kv_head); },
+      [&](key_block& block, index_t) {
+        block.seen_by = far.seen.data();
+        if (capped.cap > 0) block.adjust = &capped;
+      },
+      scratch);
 }
 
 /// The share of a row's softmax, `sum` in all, that weights `closed` relative to 2^drop have; times 2^32, so that sums
@@ -331,7 +387,10 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
   const std::int64_t stride  = whole_blocks<B>(leaves.count());
   index_t            opened  = 0;
   with_products<B, E>([&](auto&& products) {
-    score_leaves(products, tile, leaves, stride, far);
+    if (sequence.terms.cap > 0)
+      score_capped_leaves(products, tile, leaves, sequence.terms.cap, stride, far);
+    else
+      score_leaves(products, tile, leaves, stride, far);
     weigh_leaves(tile, leaves, by_mass, stride, far);
     if (by_mass) {
       opened = open_leaves(tile, leaves, options.open_above, head.asked.before(position), stride, far);

@@ -33,20 +33,20 @@ void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_work
     for (index_t h = 0; h < heads; ++h)
       load_queries(sequence, begin + h, token, tile.part(h * queries, queries));
     attend_few_rows(
-        sequence, tile, heads, T, causal ? sequence.first + 1 : T, nullptr,
+        sequence, tile, heads, T, causal ? sequence.first + 1 : T,
         [&](index_t h, index_t i) { return sequence.key(i, begin + h); },
-        [&](index_t h, index_t i) { return sequence.value(i, begin + h); }, scratch);
+        [&](index_t h, index_t i) { return sequence.value(i, begin + h); }, [](key_block&, index_t) {}, scratch);
     for (index_t h = 0; h < heads; ++h) write_results(sequence, begin + h, tile.part(h * queries, queries), token);
   });
 }
 
-/// Every query attends to tokens [0, t], or to all T. O(queries T d).
+/// Every query attends to tokens [0, t], or to all T: O(queries T d); or to those in its sliding window.
 template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const index_t T = sequence.tokens, queries = sequence.queries(), step = task_tokens(sequence, queries, space);
   const auto    tiles = (std::int64_t{queries} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  if (queries * sequence.group <= few_rows)
+  if (queries * sequence.group <= few_rows && !sequence.terms.any())
     attend_dense_by_heads(sequence, causal, space, where);
   else
     for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
@@ -56,16 +56,18 @@ void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, 
     const index_t count   = T - first < step ? T - first : step;
     const auto    token   = [&](index_t i) { return first + i; };
     const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
-    attend_rows(
-        sequence, tile, causal ? first + count : T, causal ? first + 1 : T,
-        [&](index_t i) { return sequence.key(i, kv_head); }, [&](index_t i) { return sequence.value(i, kv_head); },
-        [](key_block&, index_t) {}, scratch);
+    attend_tokens(
+        sequence, kv_head, tile, first, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
+        scratch);
     write_results(sequence, kv_head, tile, token);
   });
-  const auto         up_to = [](std::int64_t t) { return t * (t + 1) / 2; };
-  const std::int64_t keys  = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
+  const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
+  const std::int64_t window = sequence.terms.window,
+                     keys   = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
+  const auto passed         = [&](std::int64_t t) { return window > 0 && t > window ? up_to(t - window) : 0; };
   report.rows += kv_heads * queries;
-  report.dense_keys += kv_heads * keys, report.near_keys += kv_heads * keys;
+  report.dense_keys += kv_heads * keys;
+  report.near_keys += kv_heads * (keys - passed(T) + passed(sequence.first));
 }
 
 /// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
@@ -135,11 +137,9 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
   const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
   const index_t edge  = all ? 0 : now.edge;
   const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
-  const auto near = [&](index_t i) { return i < sinks ? i : edge - sinks + i; };
-  attend_few_rows(
-      sequence, tile, 1, sinks + first + count - edge, sinks + first + 1 - edge, nullptr,
-      [&](index_t, index_t i) { return sequence.key(near(i), kv_head); },
-      [&](index_t, index_t i) { return sequence.value(near(i), kv_head); }, scratch);
+  attend_tokens(
+      sequence, kv_head, tile, first, sinks + first + count - edge, sinks + first + 1 - edge,
+      [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
   if (far && !all) attend_far_field(sequence, options, kv_head, first, tile, space, worker);
   write_results(sequence, kv_head, tile, token);
 }

@@ -79,6 +79,9 @@ struct attention_sequence {
   heads_view<const Scalar> q;
   const KV&                kv;
   heads_view<Out>          out;
+  matrix_view<float>       log_sum_exp = {};
+  const float*             sink_logits = nullptr;  // [heads], or null
+  score_terms              terms       = {};
   index_t                  base       = 0;  // of the keys: where the sequence begins in kv
   index_t                  query_base = 0;  // where position 0 would lie in q and out
   index_t                  first      = 0;  // position of the first query; below 0 where queries outnumber keys
@@ -94,6 +97,10 @@ struct attention_sequence {
   CASCADA_INLINE auto value(index_t token, index_t kv_head) const noexcept { return kv.value(base + token, kv_head); }
   CASCADA_INLINE Out* result(index_t token, index_t kv_head, index_t member) const noexcept {
     return out.row(query_base + token, kv_head * group + member);
+  }
+  /// Null if nobody asks.
+  CASCADA_INLINE float* log_sum_exp_of(index_t token, index_t kv_head, index_t member) const noexcept {
+    return log_sum_exp.data ? log_sum_exp.row(query_base + token) + kv_head * group + member : nullptr;
   }
 };
 
@@ -144,12 +151,15 @@ struct attention_scratch {
   buffer<float, B> scores;  // rows of score_stride, and of weight_stride
   buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only: prepare reserves it
 
+  buffer<index_t, B> positions;  // of the keys of a block, with slopes
+
   void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
     constexpr std::int64_t step = step_keys<B, E>;
     tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
     keys.reserve(lanes_of<B, E>(key_dim) * step);
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
     if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(rows_of_heads * step);
+    positions.reserve(step);
     scores.reserve(std::int64_t{rows_of_heads} * (score_stride<B, E> + weight_stride<B, E>));
   }
 };
@@ -235,7 +245,38 @@ CASCADA_INLINE void lengths_so_far(index_t count, float* squares) noexcept {
   }
 }
 
-/// Fills in the queries of tokens token(0), ...
+/// A row that has seen nothing sees a logit without a value.
+template <cpu_backend B, class E>
+CASCADA_INLINE void see_sink(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
+  constexpr double largest = std::numeric_limits<float>::max();
+  const auto       bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
+  float*           sum = tile.sums + row * vec<B>::width;
+  if (bits == std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity())) return;
+  if (size > 0x7f80'0000u) {  // by bits, whatever -ffast-math assumes
+    *sum = logit;
+    return;
+  }
+  const double base_2 = static_cast<double>(logit) * std::numbers::log2e;
+  const double within = base_2 > largest ? largest : base_2 < -largest ? -largest : base_2;
+  if (!std::same_as<E, float> &&
+      std::fabs(within) <= static_cast<double>(small_logit)) {  // as rows of small logits are
+    tile.maxima[row] = 0;
+    *sum             = static_cast<float>(std::exp2(within));
+  } else {
+    tile.maxima[row] = static_cast<float>(within);
+    *sum             = 1;
+  }
+}
+
+/// The same for the rows of a KV head, if the call has sink logits.
+template <cpu_backend B, class E, class Sequence>
+CASCADA_INLINE void see_sinks(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile) noexcept {
+  if (!sequence.sink_logits) return;
+  for (index_t row = 0; row < tile.rows; ++row)
+    see_sink(tile, row, sequence.sink_logits[kv_head * tile.group + row % tile.group]);
+}
+
+/// Fills in the queries of tokens token(0), ..., which have seen nothing but their sinks' logits.
 template <cpu_backend B, class E, class Sequence, class Token>
 void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
                   const query_rows<B, E>& tile) noexcept {
@@ -251,6 +292,7 @@ void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
         tile.lengths[i * sequence.group + member] =
             length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
     }
+  see_sinks(sequence, kv_head, tile);
 }
 
 /// The queries of tokens token(0) .. token(count - 1).
@@ -302,6 +344,8 @@ void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B
       if (i + rows_ahead < tile.rows / tile.group)
         prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, member), value_dim);
       write_row(tile, i * tile.group + member, value_dim, sequence.result(token(i), kv_head, member));
+      if (float* to = sequence.log_sum_exp_of(token(i), kv_head, member))
+        *to = log_sum_exp(tile, i * tile.group + member);
     }
 }
 

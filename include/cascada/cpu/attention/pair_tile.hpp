@@ -120,7 +120,7 @@ void add_wild(const query_rows<B, bf16_pair>& tile, index_t row, index_t rows, c
   };
   for (index_t i = 0; i < rows; ++i) {
     float* values = tile.values_of(row + i);
-    for (index_t j = 0; j < block.visible((row + i) / tile.group); ++j) {
+    for (index_t j = block.hidden((row + i) / tile.group); j < block.visible((row + i) / tile.group); ++j) {
       const float  weight = to_float(element(weights + i * weight_stride, j));
       const float* wild   = block.wild + std::int64_t{j / 2} * tile.value_stride;
       for (index_t c = 0; c < tile.value_stride; ++c)
@@ -138,6 +138,7 @@ struct rows_at_once {
   index_t                  first;
   index_t                  count;
   index_t                  most = 0;  // keys that the last row sees
+  index_t hidden[score_rows_at_once<B, bf16_pair>];  // of adjusted scores: those that a row no longer sees
   index_t                  seen[score_rows_at_once<B, bf16_pair>];
   bool                     small[score_rows_at_once<B, bf16_pair>];
   bool                     all_small = true;
@@ -233,30 +234,77 @@ void weigh_small(Products& products, const rows_at_once<B>& rows, const key_bloc
   }
 }
 
+/// Scores of rows that are not small become logits, and those of keys that a row no longer sees -infinity.
+template <cpu_backend B>
+void adjust_rows(rows_at_once<B>& rows, const key_block& block, float* scores) noexcept {
+  const bool changes = block.adjust->changes_logits();
+  for (index_t i = 0; i < rows.count; ++i, scores += score_stride<B, bf16_pair>) {
+    if (rows.small[i]) continue;
+    if (changes) adjust_scores(rows.tile, rows.first + i, block, rows.seen[i], scores);
+    for (index_t j = 0; j < rows.hidden[i]; ++j) scores[j] = -std::numeric_limits<float>::infinity();
+  }
+  if (changes) rows.tile.scale = 1;
+}
+
+/// Takes a block of keys into a few rows.
+template <cpu_backend B, class Products>
+CASCADA_INLINE void attend_rows_by(Products& products, rows_at_once<B>& rows, const key_block& block,
+                                   float* scores) noexcept {
+  constexpr std::int64_t         stride  = score_stride<B, bf16_pair>;
+  float*                         weights = scores + score_rows_at_once<B, bf16_pair> * stride;
+  const query_rows<B, bf16_pair> tile    = rows.tile;
+  const index_t                  row     = rows.first;
+  float                          factors[Products::rows];
+  for (float& factor : factors) factor = 1;
+  if (rows.all_small) {
+    weigh_small(products, rows, block, scores, weights);
+  } else {
+    products.score(tile, row, rows.count, block, rows.most, scores, stride);
+    if (block.adjust) adjust_rows(rows, block, scores);
+    block.bias && !block.adjust ? absorb_rows<B, true>(rows, block, scores, weights, factors)
+                                : absorb_rows<B, false>(rows, block, scores, weights, factors);
+  }
+  for (index_t i = 0; i < rows.count; ++i)
+    if (rows.small[i] && rows.seen[i] > 0) tile.maxima[row + i] = 0;
+  products.add_values(tile, row, rows.count, weights, weight_stride<B, bf16_pair>, block.values, rows.most, factors);
+  if (block.wild) add_wild(tile, row, rows.count, block, weights, weight_stride<B, bf16_pair>);
+}
+
+/// The same where scores are adjusted, or rows no longer see the block's first keys. Which rows count as small, and
+/// where their sums begin, does not depend on the rows beside them: absorb_scores sums 128 keys at a time.
+template <cpu_backend B, class Products>
+void attend_adjusted_by(Products& products, const query_rows<B, bf16_pair>& tile, index_t row, index_t count,
+                        const key_block& whole, float* scores) noexcept {
+  const seen_ranges<Products::rows> seen(tile, row, count, whole, 2 * block_keys<B>);
+  if (!seen.any) return;
+  const key_block block = without_first(seen.from, tile, whole);
+  rows_at_once<B> rows(tile, row, count, block);
+  rows.most      = seen.most - seen.from;
+  rows.all_small = true;
+  for (index_t i = 0; i < count; ++i) {
+    const bool sees = seen.first[i] < seen.end[i];
+    rows.seen[i]    = sees ? seen.end[i] - seen.from : 0;
+    rows.hidden[i]  = sees ? seen.first[i] - seen.from : 0;
+    rows.small[i]   = !sees || (rows.small[i] && seen.first[i] == 0 && !block.adjust->changes_logits());
+    rows.all_small &= rows.small[i];
+  }
+  attend_rows_by(products, rows, block, scores);
+}
+
 /// Takes a block of keys into every row of the tile, by products of a kind (products.hpp). `scores` is room
 /// for Products::rows rows of scores and of weights.
 template <cpu_backend B, class Products>
 void attend_block_by(Products&& products, const query_rows<B, bf16_pair>& tile, const key_block& block,
                      float* scores) noexcept {
-  constexpr index_t      step    = std::remove_reference_t<Products>::rows;
-  constexpr std::int64_t stride  = score_stride<B, bf16_pair>;
-  float*                 weights = scores + score_rows_at_once<B, bf16_pair> * stride;
+  constexpr index_t step = std::remove_reference_t<Products>::rows;
   for (index_t row = 0; row < tile.rows; row += step) {
-    const rows_at_once<B> rows(tile, row, tile.rows - row < step ? tile.rows - row : step, block);
-    if (rows.most == 0) continue;
-    float factors[step];
-    for (float& factor : factors) factor = 1;
-    if (rows.all_small) {
-      weigh_small(products, rows, block, scores, weights);
-    } else {
-      products.score(tile, row, rows.count, block, rows.most, scores, stride);
-      block.bias ? absorb_rows<B, true>(rows, block, scores, weights, factors)
-                 : absorb_rows<B, false>(rows, block, scores, weights, factors);
+    const index_t count = tile.rows - row < step ? tile.rows - row : step;
+    if (block.adjust) {
+      attend_adjusted_by(products, tile, row, count, block, scores);
+      continue;
     }
-    for (index_t i = 0; i < rows.count; ++i)
-      if (rows.small[i] && rows.seen[i] > 0) tile.maxima[row + i] = 0;
-    products.add_values(tile, row, rows.count, weights, weight_stride<B, bf16_pair>, block.values, rows.most, factors);
-    if (block.wild) add_wild(tile, row, rows.count, block, weights, weight_stride<B, bf16_pair>);
+    rows_at_once<B> rows(tile, row, count, block);
+    if (rows.most > 0) attend_rows_by(products, rows, block, scores);
   }
 }
 

@@ -21,6 +21,10 @@ CASCADA_INLINE constexpr index_t whole_weights(index_t count) noexcept {
   return (count + weight_keys - 1) / weight_keys * weight_keys;
 }
 
+/// Logits up to which a row needs no maximum: its weights are 2^logit, in float's range by far, and so are their sums
+/// and products with values below 2^40.
+inline constexpr float small_logit = 60;
+
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 
 #pragma GCC diagnostic push
@@ -94,10 +98,6 @@ CASCADA_INLINE __m512 add_weights(__m512i pairs, __m512 sum) noexcept {
   const __m512 second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff'0000u))));
   return _mm512_add_ps(sum, _mm512_add_ps(first, second));
 }
-
-/// Logits up to which a row needs no maximum: its weights are 2^logit, in float's range by far, and so are their sums
-/// and products with values below 2^40.
-inline constexpr float small_logit = 60;
 
 /// 2^logit of small logits as bfloat16, 32 at a time, in fixed point: a sum with a float that has 8 fraction bits puts
 /// the logit, 8.8, into the lower half of its bits; but for a shift and what a table says, 1 + f for 2^f, these are

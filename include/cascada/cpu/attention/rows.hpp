@@ -3,7 +3,9 @@
 
 #include <bit>
 #include <cstdint>
+#include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
@@ -56,6 +58,26 @@ CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
 /// Of a row that has what is not finite, or whose length nobody looked at.
 inline constexpr float unknown_length = 0x1p60f;
 
+/// What happens to a sequence's scores between the products and the softmax. In base 2, but for the slopes.
+struct score_terms {
+  float        cap    = 0;        // logits come to lie in (-cap, cap); 0: they stay
+  index_t      window = 0;        // tokens that a token sees, itself the last; 0: all before it
+  const float* slopes = nullptr;  // [heads]
+
+  CASCADA_INLINE bool any() const noexcept { return cap > 0 || window > 0 || slopes; }
+};
+
+/// The same for one block of keys of one KV head.
+struct score_adjustment {
+  float          cap       = 0;
+  const float*   slopes    = nullptr;  // [group]
+  const index_t* positions = nullptr;  // with slopes: of the keys
+  index_t        token     = 0;        // with slopes: the position of the tile's first token
+  std::int64_t   hidden    = std::numeric_limits<std::int64_t>::min() / 2;  // keys that it no longer sees
+
+  CASCADA_INLINE bool changes_logits() const noexcept { return cap > 0 || slopes; }
+};
+
 /// Keys and values as the kernel reads them. Of a token's keys only the first ones are visible: `seen` to the tile's
 /// first token, one more to each later token (causality), or seen_by[i] more to token i; it may be negative, or beyond
 /// `count`. A value that a row does not see is never multiplied: 0 x NaN would let the future through.
@@ -69,6 +91,9 @@ struct key_block {
   index_t        count       = 0;        // keys in use, 1 to step_keys
   index_t        seen        = 0;
   const index_t* seen_by     = nullptr;  // [tokens], ascending; null: 0, 1, 2, ...
+  index_t        begin       = 0;        // where these keys lie in what `adjust` tells of
+
+  const score_adjustment* adjust = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
 
   CASCADA_INLINE const float* bias_of(index_t token) const noexcept {
     return bias ? bias + token * bias_stride : nullptr;
@@ -77,6 +102,12 @@ struct key_block {
   CASCADA_INLINE index_t visible(index_t token) const noexcept {
     const std::int64_t sees = std::int64_t{seen} + (seen_by ? seen_by[token] : token);
     return sees < 0 ? 0 : sees < count ? static_cast<index_t>(sees) : count;
+  }
+  /// Keys that a token of the tile no longer sees: one more than the token before it.
+  CASCADA_INLINE index_t hidden(index_t token) const noexcept {
+    if (!adjust) return 0;
+    const std::int64_t passed = adjust->hidden + token - begin;
+    return passed < 0 ? 0 : passed < count ? static_cast<index_t>(passed) : count;
   }
 };
 
@@ -110,6 +141,46 @@ struct query_rows {
   CASCADA_INLINE float  sum(index_t row) const noexcept { return reduce_sum(vec<B>::load(sums + row * vec<B>::width)); }
 };
 
+/// A block without its first keys, a multiple of block_keys.
+template <cpu_backend B, class E>
+CASCADA_INLINE key_block without_first(index_t keys, const query_rows<B, E>& tile, const key_block& block) noexcept {
+  const std::int64_t values = std::int64_t{keys / elements_per_lane<E>} * tile.value_stride;
+  key_block          rest   = block;
+  rest.keys += panel_offset<B>(keys, tile.key_lanes);
+  rest.values += values;
+  if (rest.wild) rest.wild += values;
+  if (rest.reach) rest.reach += keys;
+  if (rest.bias) rest.bias += keys;
+  rest.count -= keys, rest.seen -= keys, rest.begin += keys;
+  return rest;
+}
+
+/// Turns `count` scores of a row into logits, in place: times scale, capped, less the slope, and with the bias.
+template <cpu_backend B, class E>
+void adjust_scores(const query_rows<B, E>& tile, index_t row, const key_block& block, index_t count,
+                   float* scores) noexcept {
+  using ints                     = integers<B>;
+  using floats                   = typename integers<B, float>::lanes;
+  const score_adjustment& adjust = *block.adjust;
+  const index_t           token = row / tile.group, position = adjust.token + token;
+  const float*            bias  = block.bias_of(token);
+  const auto              scale = vec<B>::broadcast(tile.scale), cap = vec<B>::broadcast(adjust.cap);
+  const float slope = adjust.slopes ? -adjust.slopes[row % tile.group] * std::numbers::log2e_v<float> : 0.0f;
+  for (index_t j = 0; j < count; j += vec<B>::width) {
+    auto logit = vec<B>::load(scores + j) * scale;
+    if (adjust.cap > 0) logit = cap * tanh(logit / cap);
+    if (adjust.slopes) {
+      const auto between  = ints::load(adjust.positions + block.begin + j) - position;
+      const auto distance = __builtin_convertvector(between < 0 ? -between : between, floats);
+      vec<B>     far;
+      __builtin_memcpy(&far.value, &distance, sizeof distance);
+      logit = multiply_add(far, vec<B>::broadcast(slope), logit);
+    }
+    if (bias) logit = logit + vec<B>::load(bias + j);
+    logit.store(scores + j);
+  }
+}
+
 /// Nothing seen yet.
 template <cpu_backend B, class E>
 void clear(const query_rows<B, E>& tile) noexcept {
@@ -136,11 +207,26 @@ void merge_row(const query_rows<B, E>& tile, index_t row, const query_rows<B, E>
     merge(tile.values_of(row) + c, other.values_of(other_row) + c);
 }
 
+/// Whether a row saw nothing, by the sum of its weights; by bits: -ffast-math may take NaN for 0.
+template <cpu_backend B>
+CASCADA_INLINE bool saw_nothing(float sum) noexcept {
+  return (std::bit_cast<std::uint32_t>(sum) << 1) == 0;
+}
+
+/// The natural logarithm of the sum of a row's weights.
+template <cpu_backend B, class E>
+float log_sum_exp(const query_rows<B, E>& tile, index_t row) noexcept {
+  const float sum = tile.sum(row);
+  if (saw_nothing<B>(sum)) return -std::numeric_limits<float>::infinity();
+  const double base_2 = static_cast<double>(tile.maxima[row]) + std::log2(static_cast<double>(sum));
+  return static_cast<float>(base_2 * std::numbers::ln2);
+}
+
 /// out [value_dim] = values / sum of the weights; zeros for a row that saw nothing.
 template <cpu_backend B, class E, row_scalar Out>
 void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out* out) noexcept {
   const float sum   = tile.sum(row);
-  const bool  blind = (std::bit_cast<std::uint32_t>(sum) << 1) == 0;  // by bits: -ffast-math may take NaN for 0
+  const bool  blind = saw_nothing<B>(sum);
   for (index_t c = 0; c < value_dim; c += vec<B>::width) {
     auto quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
     // Values that a row does not see, times 0, may have turned its -0 into 0: make it 0 always.

@@ -160,6 +160,67 @@ CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum,
   return lanes[0];
 }
 
+/// The keys that rows of a tile see of a block whose scores are adjusted.
+template <index_t Rows>
+struct seen_ranges {
+  index_t first[Rows], end[Rows];   // of the keys; first == end: none
+  index_t from = 0, most = 0;       // the least of the firsts, on a grid, and the largest end
+  bool    all = true, any = false;  // whether all rows see keys, and any
+
+  /// `grid`: a row's sums begin there, or at a multiple behind it, with exact zeros.
+  template <class Tile>
+  CASCADA_INLINE seen_ranges(const Tile& tile, index_t row, index_t rows, const key_block& block,
+                             index_t grid) noexcept {
+    for (index_t i = 0; i < rows; ++i) {
+      const index_t token = (row + i) / tile.group, hidden = block.hidden(token);
+      end[i]          = block.visible(token);
+      first[i]        = hidden < end[i] ? hidden : end[i];
+      const bool sees = first[i] < end[i];
+      if (sees && (!any || first[i] < from)) from = first[i];
+      if (sees) most = end[i];
+      any |= sees, all &= sees;
+    }
+    from -= from % grid;
+  }
+};
+
+/// Takes a block of keys into a few rows: scores are adjusted, and rows no longer see its first keys.
+template <cpu_backend B>
+void attend_adjusted(const query_rows<B>& tile, index_t row, index_t rows, const key_block& whole,
+                     float* scores) noexcept {
+  constexpr index_t       step   = attention_tuning<B>.rows;
+  constexpr std::int64_t  stride = step_keys<B>;
+  const seen_ranges<step> seen(tile, row, rows, whole, block_keys<B>);
+  if (!seen.any) return;
+  const key_block block      = without_first(seen.from, tile, whole);
+  const float*    bias[step] = {};
+  score_biased_rows(tile, row, rows, block, seen.most - seen.from, bias, scores, stride);
+  index_t first[step], end[step], last_first = 0, first_end = block.count;
+  float   factors[step];
+  for (index_t i = 0; i < rows; ++i) {
+    first[i] = seen.first[i] - seen.from, end[i] = seen.end[i] - seen.from;
+    if (first[i] == end[i]) continue;
+    float* of_row = scores + i * stride;
+    if (block.adjust->changes_logits()) adjust_scores(tile, row + i, block, end[i], of_row);
+    for (index_t j = 0; j < first[i]; ++j) of_row[j] = -std::numeric_limits<float>::infinity();
+    factors[i] = absorb_scores<B>(of_row, end[i], tile.maxima[row + i], tile.sums + (row + i) * vec<B>::width);
+    last_first = first[i] > last_first ? first[i] : last_first;
+    first_end  = end[i] < first_end ? end[i] : first_end;
+  }
+  // Values from and to where all rows see them together; before and behind, each row its own.
+  const auto add = [&](index_t i, index_t begin, index_t stop, float factor) {
+    if (begin < stop || factor != 1)
+      value_rows<B, float, 1>(tile, row + i, 1, scores + i * stride, stride, block.values, begin, stop, &factor);
+  };
+  const bool together = seen.all && last_first < first_end;
+  for (index_t i = 0; i < rows; ++i)
+    if (first[i] < end[i]) add(i, first[i], together ? last_first : end[i], factors[i]);
+  if (!together) return;
+  for (index_t i = 0; i < rows; ++i) factors[i] = 1;
+  value_rows(tile, row, rows, scores, stride, block.values, last_first, first_end, factors);
+  for (index_t i = 0; i < rows; ++i) add(i, first_end, end[i], 1);
+}
+
 /// Takes a block of keys into every row of the tile. `scores` is room for [attention_tuning.rows, step_keys].
 template <cpu_backend B>
 void attend_block(const query_rows<B>& tile, const key_block& block, float* scores) noexcept {
@@ -169,6 +230,10 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
     const index_t rows  = tile.rows - row < step ? tile.rows - row : step;
     const index_t least = visible(row), most = visible(row + rows - 1);
     if (most == 0) continue;
+    if (block.adjust) {
+      attend_adjusted(tile, row, rows, block, scores);
+      continue;
+    }
     score_rows(tile, row, rows, block, most, scores, step_keys<B>);
     float   factors[step];
     index_t seen[step];

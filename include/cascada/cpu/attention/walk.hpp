@@ -26,7 +26,7 @@ void attend_packed(const Sequence& sequence, const query_rows<B, E>& tile, key_b
 }
 
 /// Attends to rows key(i), value(i), i < count, of which the tile's first token sees `seen`. `weigh(block, first)` may
-/// set the bias of the block of keys from `first`.
+/// set the bias of the block of keys from `first`, or how its scores are adjusted.
 template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
 void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t count, index_t seen, const Key& key,
                  const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch) noexcept {
@@ -37,28 +37,52 @@ void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t
   }
 }
 
-/// Attends to rows key(h, i), value(h, i), i < count, for the KV heads h of a tile, whose rows lie one head after the
-/// other: where the rows are few, without packing. A head's first token sees `seen` of them, or `seen_by` says who sees
-/// how many.
-template <cpu_backend B, class E, class Sequence, class Key, class Value>
+/// The same for rows key(h, i), value(h, i) of the KV heads h of a tile, whose rows lie one head after the other. Where
+/// the rows are few, nothing is packed, but of blocks whose scores are adjusted. `weigh` may also say who sees how many
+/// keys. Nobody sees keys before `begin`, a multiple of step_keys.
+template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
 void attend_few_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t heads, index_t count, index_t seen,
-                     const index_t* seen_by, const Key& key, const Value& value,
-                     attention_scratch<B, E>& scratch) noexcept {
+                     const Key& key, const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch,
+                     index_t begin = 0) noexcept {
   const index_t value_dim = sequence.kv.value_dim(), queries = tile.rows / (tile.group * heads);
-  if (count <= 0) return;
-  const bool lying = stays_in_place(tile, heads, key(0, 0), value(0, 0), sequence.q.dim, value_dim);
-  for (index_t first = 0; first < count; first += step_keys<B, E>) {
+  if (count <= begin) return;
+  const bool lying = stays_in_place(tile, heads, key(0, begin), value(0, begin), sequence.q.dim, value_dim);
+  for (index_t first = begin; first < count; first += step_keys<B, E>) {
     key_block block = block_from<B, E>(first, count, seen);
-    block.seen_by   = seen_by;
-    if (lying && attend_in_place(
-                     tile, heads, [&](index_t h, index_t i) { return key(h, first + i); },
-                     [&](index_t h, index_t i) { return value(h, first + i); }, count - first, value_dim, block, scratch))
+    weigh(block, first);
+    if (lying && !block.adjust &&
+        attend_in_place(
+            tile, heads, [&](index_t h, index_t i) { return key(h, first + i); },
+            [&](index_t h, index_t i) { return value(h, first + i); }, count - first, value_dim, block, scratch))
       continue;
     for (index_t h = 0; h < heads; ++h)
       attend_packed(
           sequence, tile.part(h * queries, queries), block, first, count, [&](index_t i) { return key(h, i); },
           [&](index_t i) { return value(h, i); }, scratch);
   }
+}
+
+/// Attends to tokens token(i), i < count, of which the tile's first token, at `position`, sees `seen`. With a sliding
+/// window, token(i) is i: blocks that lie before it are skipped.
+template <cpu_backend B, class E, class Sequence, class Token>
+void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t position,
+                   index_t count, index_t seen, const Token& token, attention_scratch<B, E>& scratch) noexcept {
+  const score_terms& terms  = sequence.terms;
+  score_adjustment   adjust = {.cap = terms.cap, .token = position};
+  if (terms.slopes) adjust.slopes = terms.slopes + kv_head * tile.group, adjust.positions = scratch.positions.data();
+  const index_t passed = terms.window > 0 && position >= terms.window ? position - terms.window + 1 : 0;
+  const auto    weigh  = [&](key_block& block, index_t first) {
+    if (!terms.any()) return;
+    if (terms.window > 0) adjust.hidden = std::int64_t{position} - terms.window + 1 - first;
+    for (index_t i = 0; terms.slopes && i < whole_vectors<B>(block.count); ++i)
+      scratch.positions[i] = i < block.count ? token(first + i) : position;
+    const bool passes = adjust.hidden + tile.rows / tile.group > 1;  // the last token no longer sees the first key
+    if (adjust.changes_logits() || passes) block.adjust = &adjust;
+  };
+  attend_few_rows(
+      sequence, tile, 1, count, seen, [&](index_t, index_t i) { return sequence.key(token(i), kv_head); },
+      [&](index_t, index_t i) { return sequence.value(token(i), kv_head); }, weigh, scratch,
+      passed - passed % step_keys<B, E>);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel

@@ -293,6 +293,27 @@ CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
 #endif
 }
 
+/// tanh x within 4 ulp; NaN stays NaN.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> tanh(vec<B> x) noexcept {
+  using words       = integers<B, std::uint32_t>;
+  const auto   one  = vec<B>::broadcast(1);
+  const vec<B> size = abs(x), square = size * size;
+  const vec<B> power = exp2(size * vec<B>::broadcast(-2.88539008f));  // e^(-2 |x|)
+  const vec<B> large = (one - power) / (one + power);
+  // (tanh x - x) / x^3 on [0, 0.625], after Cephes: where large would lose digits.
+  vec<B> series = vec<B>::broadcast(-5.70498872745e-3f);
+  for (const float coefficient : {2.06390887954e-2f, -5.37397155531e-2f, 1.33314422036e-1f, -3.33332819422e-1f})
+    series = multiply_add(series, square, vec<B>::broadcast(coefficient));
+  const vec<B> small = multiply_add(series * square, size, size);
+  // By bits, which of numbers without sign order as they do: -ffast-math takes NaN for any number.
+  const auto bits = words::load(&size.value), sign = words::load(&x.value) & 0x8000'0000u;
+  const auto result = (bits < 0x3f20'0000u ? words::load(&small.value) : words::load(&large.value)) | sign;
+  vec<B>     value;
+  __builtin_memcpy(&value.value, &result, sizeof result);
+  return value;
+}
+
 /// As many elements of a row as a vector has lanes, as floats.
 template <cpu_backend B, row_scalar Scalar>
 CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
@@ -307,9 +328,12 @@ CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
                    reinterpret_cast<std::uint32_t*>(lanes));
       return vec<B>::load(lanes);
     }
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
     if constexpr (std::same_as<Scalar, float16>)
       return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+#elif defined(__F16C__)
+    if constexpr (std::same_as<Scalar, float16> && vec<B>::width == 8)
+      return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))};
 #endif
     for (index_t lane = 0; lane < vec<B>::width; ++lane) lanes[lane] = to_float(from[lane]);
     return vec<B>::load(lanes);

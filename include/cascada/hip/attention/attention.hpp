@@ -15,8 +15,9 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
 /// all; key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
-/// between tokens less than 2^26. Means are rounded to Scalar, and so are the softmax's weights before they meet the
-/// values. A NaN in v can reach rows up to 31 tokens before it. There is no report.
+/// between tokens less than 2^26; no cap, no sliding window, and of a call's options only query_offsets. Means are
+/// rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v can reach rows up to 31
+/// tokens before it. There is no report.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -28,11 +29,13 @@ class attention<Scalar, B> {
   template <result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
-                                  std::span<const index_t> query_offsets = {}) {
+                                  const attention_call& call = {}) {
     const index_t whole[] = {0, q.tokens};
-    const auto    offsets = query_offsets.empty() ? std::span<const index_t>(whole) : query_offsets;
+    const auto    offsets = call.query_offsets.empty() ? std::span<const index_t>(whole) : call.query_offsets;
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
+    if (const status answer = check_logits(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
+    if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (kv.tokens() != q.tokens)
       return {status::unsupported_by_device, "kv.tokens() differs from q.tokens: on gfx942 every token asks"};
@@ -76,6 +79,15 @@ class attention<Scalar, B> {
     return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
   }
 
+  /// What the kernels do to logits, and which they make.
+  static status check_logits(const attention_options& options) noexcept {
+    if (options.softcap) return {status::unsupported_by_device, "options.softcap is set: gfx942's kernels have no cap"};
+    if (options.sliding_window)
+      return {status::unsupported_by_device,
+              "options.sliding_window is set: on gfx942 windows begin at a chunk's edge"};
+    return status::ok;
+  }
+
   /// Which leaves the kernels make. Where all of them open, none are made.
   static status check_leaves(const attention_options& options) noexcept {
     if (options.keys != key_set::near_and_far || options.open == opening::all) return status::ok;
@@ -89,6 +101,19 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
+  /// What a call may bring along.
+  static status check_call(const attention_call& call) noexcept {
+    if (!call.key_offsets.empty())
+      return {status::unsupported_by_device, "key_offsets is not empty: on gfx942 every token asks"};
+    if (!call.sink_logits.empty())
+      return {status::unsupported_by_device, "sink_logits is not empty: gfx942's kernels have no sink logits"};
+    if (!call.slopes.empty())
+      return {status::unsupported_by_device, "slopes is not empty: gfx942's kernels add nothing to logits"};
+    if (!detail::is_nothing(call.log_sum_exp))
+      return {status::unsupported_by_device, "log_sum_exp is not empty: gfx942's kernels do not write it"};
+    return status::ok;
+  }
+
   template <class Out>
   static status check_device(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
                              const heads_view<Out>& out) noexcept {
@@ -97,22 +122,27 @@ class attention<Scalar, B> {
     if (q.dim != 64 && q.dim != 128 && q.dim != 256)
       return {status::unsupported_by_device, "q.dim is not 64, 128 or 256, as gfx942 needs it"};
     status answer = check_rows(q, "q is not on 16-byte boundaries, row by row, as gfx942 needs it",
-                               "q.token_stride is 2^26 or more, too much for gfx942");
+                               "q.token_stride is 2^26 or more, too much for gfx942",
+                               "q.head_stride is 0: gfx942's kernels take no heads that share their rows");
     if (answer == status::ok)
       answer = check_rows(kv.keys, "keys are not on 16-byte boundaries, row by row, as gfx942 needs them",
-                          "keys.token_stride is 2^26 or more, too much for gfx942");
+                          "keys.token_stride is 2^26 or more, too much for gfx942",
+                          "keys.head_stride is 0: gfx942's kernels take no heads that share their rows");
     if (answer == status::ok)
       answer = check_rows(kv.values, "values are not on 16-byte boundaries, row by row, as gfx942 needs them",
-                          "values.token_stride is 2^26 or more, too much for gfx942");
+                          "values.token_stride is 2^26 or more, too much for gfx942",
+                          "values.head_stride is 0: gfx942's kernels take no heads that share their rows");
     return answer;
   }
 
-  static status check_rows(const heads_view<const Scalar>& rows, const char* misaligned, const char* far) noexcept {
+  static status check_rows(const heads_view<const Scalar>& rows, const char* misaligned, const char* far,
+                           const char* shared) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(rows.data);
     if (address % 16 != 0 || rows.token_stride % 8 != 0 || rows.head_stride % 8 != 0)
       return {status::unsupported_by_device, misaligned};
     if (rows.token_stride >= std::int64_t{1} << 26)  // 32 rows are within reach of 32 bits
       return {status::unsupported_by_device, far};
+    if (rows.heads > 1 && rows.head_stride == 0) return {status::unsupported_by_device, shared};
     return status::ok;
   }
 

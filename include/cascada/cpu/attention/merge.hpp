@@ -1,0 +1,162 @@
+#pragma once
+// Attention to two sets of keys as attention to both: a prompt in parts, keys on several machines.
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "cascada/attention_call.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/simd.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/status.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+namespace kernel {
+
+/// Which of two rows saw anything, what they count in one, and its log-sum-exp.
+struct merged_shares {
+  bool  first_saw, second_saw;
+  float first, second, log_sum_exp;
+};
+
+/// Of their log-sum-exps. NaN stays.
+template <cpu_backend B>
+CASCADA_INLINE merged_shares shares_of(float first, float second) noexcept {
+  // By bits: -ffast-math takes no number for infinite.
+  const auto saw = [](float x) {
+    return std::bit_cast<std::uint32_t>(x) != std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity());
+  };
+  if (!saw(second)) return {true, false, 1, 0, first};
+  if (!saw(first)) return {false, true, 0, 1, second};
+  const double a = static_cast<double>(first), b = static_cast<double>(second), top = a > b ? a : b;
+  const double mine = std::exp(a - top), its = std::exp(b - top), sum = mine + its;
+  return {true, true, static_cast<float>(mine / sum), static_cast<float>(its / sum),
+          static_cast<float>(top + std::log(sum))};
+}
+
+/// out [dim] = first x share + second x share, or the one that saw anything as it is.
+template <cpu_backend B, row_scalar First, row_scalar Second, row_scalar Out>
+void merge_rows(const First* first, const Second* second, const merged_shares& share, index_t dim, Out* out) noexcept {
+  index_t c = 0;
+  if (!share.second_saw)
+    for (; c < dim; ++c) out[c] = from_float<Out>(to_float(first[c]));
+  if (!share.first_saw)
+    for (; c < dim; ++c) out[c] = from_float<Out>(to_float(second[c]));
+  for (; c + vec<B>::width <= dim; c += vec<B>::width) {
+    const auto its = load_floats<B>(second + c) * vec<B>::broadcast(share.second);
+    store_elements(multiply_add(load_floats<B>(first + c), vec<B>::broadcast(share.first), its), out + c);
+  }
+  for (; c < dim; ++c) out[c] = from_float<Out>(to_float(first[c]) * share.first + to_float(second[c]) * share.second);
+}
+
+}  // namespace kernel
+
+namespace detail {
+
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_first() noexcept {
+  return {
+      "first.tokens is negative",
+      "first.heads is less than 1",
+      "first.dim is less than 1",
+      {"first.data is null", "first.token_stride is less than first.dim", "first.head_stride is less than first.dim",
+       "first.tokens times first.token_stride plus first.heads times first.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_second() noexcept {
+  return {"second.tokens is negative",
+          "second.heads is less than 1",
+          "second.dim is less than 1",
+          {"second.data is null", "second.token_stride is less than second.dim",
+           "second.head_stride is less than second.dim",
+           "second.tokens times second.token_stride plus second.heads times second.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_first_sums() noexcept {
+  return {"first_lse.rows differs from first.tokens", "first_lse.cols differs from first.heads",
+          "first_lse.data is null", "first_lse.stride is less than first_lse.cols",
+          "first_lse.rows times first_lse.stride overflows"};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_second_sums() noexcept {
+  return {"second_lse.rows differs from first.tokens", "second_lse.cols differs from first.heads",
+          "second_lse.data is null", "second_lse.stride is less than second_lse.cols",
+          "second_lse.rows times second_lse.stride overflows"};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_merged_sums() noexcept {
+  return {"log_sum_exp.rows differs from first.tokens", "log_sum_exp.cols differs from first.heads",
+          "the merged log_sum_exp.data is null", "the merged log_sum_exp.stride is less than its cols",
+          "the merged log_sum_exp.rows times its stride overflows"};
+}
+
+/// Rows of the shape of `first`.
+template <class First, class Other>
+[[nodiscard]] CASCADA_INLINE constexpr status check_alike(const heads_view<First>& first,
+                                                          const heads_view<Other>& other, const char* tokens,
+                                                          const char* heads, const char* dim) noexcept {
+  if (other.tokens != first.tokens) return {status::invalid_shape, tokens};
+  if (other.heads != first.heads) return {status::invalid_shape, heads};
+  if (first.tokens > 0 && other.dim != first.dim) return {status::invalid_shape, dim};
+  return status::ok;
+}
+
+}  // namespace detail
+
+/// Results of the same queries for two sets of keys that share none, as those for all of these keys: rows weigh
+/// exp(log-sum-exp). A row that saw nothing on one side (-infinity there) is the other side's, one that saw nothing on
+/// either side is zero; NaN stays. Order matters only in the last digits, so any number of sets merge in any order.
+/// Needs no attention object: the parts may come from other processes or other machines.
+///
+/// first, second           [tokens, heads, dim], float, bfloat16 or float16: `out` of attention
+/// first_lse, second_lse   [tokens, heads], natural logarithms: `log_sum_exp` of attention
+/// out                     [tokens, heads, dim], may be first or second; a new buffer overlaps neither
+/// log_sum_exp             [tokens, heads], may be first_lse or second_lse; an empty view: not wanted
+///
+/// A sink logit (attention_call) belongs to one of the sets only. `invalid_shape`, `too_large`: an argument, in a
+/// sentence of its own; nothing is written. O(tokens heads dim), no allocation. The formula is that of FlashAttention's
+/// splits (arXiv:2205.14135, section 3.1).
+template <cpu_backend B = default_backend, class First, class Second, row_scalar Out>
+  requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_t<Second>>
+[[nodiscard]] status merge(heads_view<First> first, matrix_view<const float> first_lse, heads_view<Second> second,
+                           matrix_view<const float> second_lse, heads_view<Out> out,
+                           matrix_view<float> log_sum_exp = {}) noexcept {
+  if (const status answer = detail::check_heads(first, detail::sentences_of_first()); answer != status::ok)
+    return answer;
+  if (const status answer = detail::check_heads(second, detail::sentences_of_second()); answer != status::ok)
+    return answer;
+  if (const status answer = detail::check_heads(out, detail::sentences_of_out()); answer != status::ok) return answer;
+  if (const status answer =
+          detail::check_alike(first, second, "second.tokens differs from first.tokens",
+                              "second.heads differs from first.heads", "second.dim differs from first.dim");
+      answer != status::ok)
+    return answer;
+  if (const status answer = detail::check_alike(first, out, "out.tokens differs from first.tokens",
+                                                "out.heads differs from first.heads", "out.dim differs from first.dim");
+      answer != status::ok)
+    return answer;
+  if (const status answer = detail::check_sums(first_lse, first.tokens, first.heads, detail::sentences_of_first_sums());
+      answer != status::ok)
+    return answer;
+  if (const status answer =
+          detail::check_sums(second_lse, first.tokens, first.heads, detail::sentences_of_second_sums());
+      answer != status::ok)
+    return answer;
+  const bool wanted = !detail::is_nothing(log_sum_exp);
+  if (wanted)
+    if (const status answer =
+            detail::check_sums(log_sum_exp, first.tokens, first.heads, detail::sentences_of_merged_sums());
+        answer != status::ok)
+      return answer;
+  for (index_t t = 0; t < first.tokens; ++t)
+    for (index_t h = 0; h < first.heads; ++h) {
+      const auto share = kernel::shares_of<B>(first_lse.row(t)[h], second_lse.row(t)[h]);
+      kernel::merge_rows<B>(first.row(t, h), second.row(t, h), share, first.dim, out.row(t, h));
+      if (wanted) log_sum_exp.row(t)[h] = share.log_sum_exp;
+    }
+  return status::ok;
+}
+
+}  // namespace cascada::inline CASCADA_ABI

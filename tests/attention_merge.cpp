@@ -1,0 +1,290 @@
+// Log-sum-exps, and attention to parts of the keys merged into attention to all of them.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "attention_data.hpp"
+#include "attention_fast_math.hpp"
+#include "bits.hpp"
+#include "cascada/cascada.hpp"
+#include "catch.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+constexpr float infinity     = std::numeric_limits<float>::infinity(),
+                not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+/// Results of the same queries for some of the keys.
+template <class Out>
+struct partial {
+  head_rows<Out> out;
+  sum_rows       sums;
+
+  explicit partial(const shape& s) : out(s.tokens, s.heads, s.value_dim), sums{s.tokens, s.heads} {}
+};
+
+/// Keys and values of tokens [begin, end).
+template <class Scalar>
+strided_kv<Scalar> keys_of(const problem<Scalar>& p, index_t begin, index_t end) {
+  const auto part = [&](heads_view<const Scalar> rows) {
+    rows.data += begin * rows.token_stride, rows.tokens = end - begin;
+    return rows;
+  };
+  return {part(p.k.view()), part(p.v.view())};
+}
+
+/// All queries against tokens [begin, end): those before the queries, or the tail that they are themselves.
+template <class Out, class Scalar, cpu_backend B>
+partial<Out> attend_part(const problem<Scalar>& queries, const problem<Scalar>& keys, index_t begin, index_t end,
+                         bool causal, B where) {
+  partial<Out>         result(queries.size);
+  attention<Scalar, B> attend({.keys = key_set::all, .causal = causal}, where);
+  REQUIRE(attend(queries.q.view(), keys_of(keys, begin, end), {}, result.out.view(),
+                 {.log_sum_exp = result.sums.view()}) == status::ok);
+  return result;
+}
+
+template <class Out>
+void merge_into(partial<Out>& sum, const partial<Out>& more_of) {
+  partial<Out> more = more_of;
+  REQUIRE(merge(sum.out.view(), sum.sums.view(), more.out.view(), more.sums.view(), sum.out.view(), sum.sums.view()) ==
+          status::ok);
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("merge: attention to 2 to 4 parts of the keys is attention to all of them", "[attention]",
+                        product_backends) {
+  const bool    causal = GENERATE(false, true);
+  const index_t parts = GENERATE(2, 3, 4), asking = 40;
+  const shape   size = {kernel::step_keys<TestType> + 90, 6, 2, 24, 20};
+  CAPTURE(causal, parts);
+  const auto check = [&]<class Scalar>(Scalar) {
+    const problem<Scalar> p(size, 3);
+    problem<Scalar>       last({asking, size.heads, size.kv_heads, size.key_dim, size.value_dim}, 4);
+    for (index_t t = 0; t < asking; ++t)
+      for (index_t h = 0; h < size.heads; ++h)
+        std::copy_n(p.q.view().row(size.tokens - asking + t, h), size.key_dim, last.q.view().row(t, h));
+    const index_t before = size.tokens - asking, end = causal ? before : size.tokens;  // of the parts; the tail apart
+    auto          sum = attend_part<float>(last, p, 0, end / parts, false, TestType());
+    for (index_t i = 1; i < parts; ++i)
+      merge_into(sum, attend_part<float>(last, p, end / parts * i, i + 1 == parts ? end : end / parts * (i + 1), false,
+                                         TestType()));
+    if (causal) merge_into(sum, attend_part<float>(last, p, before, size.tokens, true, TestType()));
+
+    const auto   whole = attend_part<float>(last, p, 0, size.tokens, causal, TestType());
+    const auto   exact = reference::attention(p.template input<double>(), {}, {.keys = key_set::all, .causal = causal});
+    const auto   ours = sum.out.template packed<float>(), at_once = whole.out.template packed<float>();
+    const double eps   = std::numeric_limits<float>::epsilon();
+    double       worst = 0, of_whole = 0, largest = 0, of_sums = 0, of_whole_sums = 0;
+    for (std::size_t i = 0, from = row_of(size, before); i < ours.size(); ++i) {
+      worst    = larger(worst, std::fabs(ours[i] - exact.out[from + i]));
+      of_whole = larger(of_whole, std::fabs(at_once[i] - exact.out[from + i]));
+      largest  = larger(largest, std::fabs(exact.out[from + i]));
+    }
+    auto sums = sum.sums.packed(), whole_sums = partial<float>(whole).sums.packed();
+    for (std::size_t i = 0, from = static_cast<std::size_t>(before * size.heads); i < sums.size(); ++i) {
+      of_sums       = larger(of_sums, std::fabs(sums[i] - exact.log_sum_exp[from + i]));
+      of_whole_sums = larger(of_whole_sums, std::fabs(whole_sums[i] - exact.log_sum_exp[from + i]));
+    }
+    CAPTURE(worst, of_whole, of_sums, of_whole_sums);
+    CHECK(worst <= 2 * of_whole + 4 * eps * largest);  // the rule of attention.cpp: one call is the plain way
+    CHECK(of_sums <= 2 * of_whole_sums + 4 * eps * 10);
+  };
+  check(float());
+  check(bfloat16());
+  check(float16());
+}
+
+TEST_CASE("merge: as the reference does, for every width of row and type", "[attention]") {
+  const index_t T = 7, heads = 3, dim = GENERATE(1, 5, 8, 16, 33, 128);
+  CAPTURE(dim);
+  std::mt19937                    random(5);
+  std::normal_distribution<float> normal;
+  const auto                      check = [&]<class First, class Second, class Out>(First, Second, Out) {
+    head_rows<First>  first(T, heads, dim);
+    head_rows<Second> second(T, heads, dim);
+    head_rows<Out>    out(T, heads, dim);
+    sum_rows          sums[3] = {{T, heads}, {T, heads}, {T, heads}};
+    first.fill([&] { return normal(random); });
+    second.fill([&] { return normal(random); });
+    for (int side = 0; side < 2; ++side)
+      for (index_t t = 0; t < T; ++t)
+        for (index_t h = 0; h < heads; ++h) sums[side].view().row(t)[h] = 10 * normal(random) + 300;
+    REQUIRE(merge(first.view(), sums[0].view(), second.view(), sums[1].view(), out.view(), sums[2].view()) ==
+                                 status::ok);
+    const auto as_double = [](const std::vector<float>& all) { return std::vector<double>(all.begin(), all.end()); };
+    std::vector<double> expected(static_cast<std::size_t>(T * heads * dim)), lse(static_cast<std::size_t>(T * heads));
+    reference::merge(first.template packed<double>(), as_double(sums[0].packed()), second.template packed<double>(),
+                                          as_double(sums[1].packed()), dim, expected, lse);
+    const auto ours = out.template packed<double>();
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+      const double rounding = std::fabs(expected[i] - to_float(from_float<Out>(static_cast<float>(expected[i]))));
+      REQUIRE(std::fabs(ours[i] - expected[i]) <= 2 * rounding + 1e-6);
+    }
+    for (std::size_t i = 0; i < lse.size(); ++i) REQUIRE(std::fabs(sums[2].packed()[i] - lse[i]) <= 300 * 0x1p-23);
+  };
+  check(float(), float(), float());
+  check(bfloat16(), float(), float());
+  check(float16(), bfloat16(), float16());
+  check(bfloat16(), bfloat16(), bfloat16());
+}
+
+TEST_CASE("merge: a side that saw nothing, and NaN", "[attention]") {
+  const auto  merge_by = GENERATE(&fast_math_merge, &strict_merge<default_backend>);
+  const float a = 1.5f, b = -2.25f;
+  // out, log-sum-exp of both sides; what comes of it
+  const struct {
+    float first, first_lse, second, second_lse, out, lse;
+  } cases[] = {
+      {a, 3, 0, -infinity, a, 3},
+      {0, -infinity, b, -70, b, -70},
+      {not_a_number, -infinity, b, 2, b, 2},  // rows that saw nothing are not looked at
+      {0, -infinity, 0, -infinity, 0, -infinity},
+      {a, 300, b, -300, a, 300},
+      {a, -3e38f, b, 3e38f, b, 3e38f},
+      {not_a_number, 300, b, -300, not_a_number, 300},
+      {a, 300, not_a_number, -300, not_a_number, 300},  // its weight is 0
+      {a, not_a_number, b, 1, not_a_number, not_a_number},
+      {a, 1, b, not_a_number, not_a_number, not_a_number},
+      {a, not_a_number, 0, -infinity, a, not_a_number},
+      {a, 2, infinity, 2, infinity, 2.6931472f},
+  };
+  for (const auto& one : cases)
+    for (const index_t dim : {1, 40}) {
+      CAPTURE(one.first, one.first_lse, one.second, one.second_lse, dim);
+      std::vector<float> first(static_cast<std::size_t>(dim), one.first), second(first.size(), one.second),
+          out(first.size(), 42.0f);
+      float lse = 42;
+      merge_by(first, one.first_lse, second, one.second_lse, out, lse);
+      CHECK(alike(lse, one.lse));
+      for (const float x : out) REQUIRE(alike(x, one.out));
+    }
+}
+
+TEST_CASE("merge: every refusal has a sentence of its own, and nothing is written", "[errors]") {
+  const index_t T = 3, heads = 2, dim = 4;
+  struct arguments {
+    std::vector<float> rows = std::vector<float>(3 * 2 * 4, 1.0f), more = rows,
+                       to  = std::vector<float>(3 * 2 * 4, 42.0f);
+    std::vector<float> lse = std::vector<float>(3 * 2, 0.0f), other = lse, merged = std::vector<float>(3 * 2, 42.0f);
+    heads_view<const float>  first     = packed_heads<const float>(rows.data(), 3, 2, 4);
+    heads_view<const float>  second    = packed_heads<const float>(more.data(), 3, 2, 4);
+    heads_view<float>        out       = packed_heads(to.data(), 3, 2, 4);
+    matrix_view<const float> first_lse = {lse.data(), 3, 2, 2}, second_lse = {other.data(), 3, 2, 2};
+    matrix_view<float>       log_sum_exp = {merged.data(), 3, 2, 2};
+
+    arguments()                 = default;
+    arguments(const arguments&) = delete;
+    status run() { return merge(first, first_lse, second, second_lse, out, log_sum_exp); }
+    bool   untouched() const {
+        return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f);
+    }
+  };
+  constexpr std::int64_t far = std::numeric_limits<std::int64_t>::max() / 2;
+  const struct {
+    const char* sentence;
+    void (*spoil)(arguments&);
+  } causes[] = {
+      {"first.tokens is negative", [](arguments& a) { a.first.tokens = -1; }},
+      {"first.heads is less than 1", [](arguments& a) { a.first.heads = 0; }},
+      {"first.dim is less than 1", [](arguments& a) { a.first.dim = 0; }},
+      {"first.data is null", [](arguments& a) { a.first.data = nullptr; }},
+      {"first.token_stride is less than first.dim", [](arguments& a) { a.first.token_stride = dim - 1; }},
+      {"first.head_stride is less than first.dim", [](arguments& a) { a.first.head_stride = dim - 1; }},
+      {"first.tokens times first.token_stride plus first.heads times first.head_stride overflows",
+       [](arguments& a) { a.first.token_stride = far; }},
+      {"second.tokens is negative", [](arguments& a) { a.second.tokens = -1; }},
+      {"second.heads is less than 1", [](arguments& a) { a.second.heads = 0; }},
+      {"second.dim is less than 1", [](arguments& a) { a.second.dim = 0; }},
+      {"second.data is null", [](arguments& a) { a.second.data = nullptr; }},
+      {"second.token_stride is less than second.dim", [](arguments& a) { a.second.token_stride = dim - 1; }},
+      {"second.head_stride is less than second.dim", [](arguments& a) { a.second.head_stride = dim - 1; }},
+      {"second.tokens times second.token_stride plus second.heads times second.head_stride overflows",
+       [](arguments& a) { a.second.token_stride = far; }},
+      {"out.data is null", [](arguments& a) { a.out.data = nullptr; }},
+      {"out.head_stride is less than out.dim", [](arguments& a) { a.out.head_stride = 0; }},
+      {"second.tokens differs from first.tokens", [](arguments& a) { a.second.tokens = T - 1; }},
+      {"second.heads differs from first.heads", [](arguments& a) { a.second.heads = heads - 1; }},
+      {"second.dim differs from first.dim", [](arguments& a) { a.second.dim = dim - 1; }},
+      {"out.tokens differs from first.tokens", [](arguments& a) { a.out.tokens = T - 1; }},
+      {"out.heads differs from first.heads", [](arguments& a) { a.out.heads = heads - 1; }},
+      {"out.dim differs from first.dim", [](arguments& a) { a.out.dim = dim - 1; }},
+      {"first_lse.rows differs from first.tokens", [](arguments& a) { a.first_lse.rows = T - 1; }},
+      {"first_lse.cols differs from first.heads", [](arguments& a) { a.first_lse.cols = heads + 1; }},
+      {"first_lse.data is null", [](arguments& a) { a.first_lse.data = nullptr; }},
+      {"first_lse.stride is less than first_lse.cols", [](arguments& a) { a.first_lse.stride = 1; }},
+      {"first_lse.rows times first_lse.stride overflows", [](arguments& a) { a.first_lse.stride = far; }},
+      {"second_lse.rows differs from first.tokens", [](arguments& a) { a.second_lse.rows = T - 1; }},
+      {"second_lse.cols differs from first.heads", [](arguments& a) { a.second_lse.cols = heads + 1; }},
+      {"second_lse.data is null", [](arguments& a) { a.second_lse.data = nullptr; }},
+      {"second_lse.stride is less than second_lse.cols", [](arguments& a) { a.second_lse.stride = 1; }},
+      {"second_lse.rows times second_lse.stride overflows", [](arguments& a) { a.second_lse.stride = far; }},
+      {"log_sum_exp.rows differs from first.tokens", [](arguments& a) { a.log_sum_exp.rows = T - 1; }},
+      {"log_sum_exp.cols differs from first.heads", [](arguments& a) { a.log_sum_exp.cols = heads + 1; }},
+      {"the merged log_sum_exp.data is null", [](arguments& a) { a.log_sum_exp.data = nullptr; }},
+      {"the merged log_sum_exp.stride is less than its cols", [](arguments& a) { a.log_sum_exp.stride = 1; }},
+      {"the merged log_sum_exp.rows times its stride overflows", [](arguments& a) { a.log_sum_exp.stride = far; }},
+  };
+  arguments right;
+  CHECK(right.run() == status::ok);
+  CHECK(right.to == right.rows);
+  right.log_sum_exp = {};  // not wanted
+  CHECK(right.run() == status::ok);
+  for (const auto& [sentence, spoil] : causes) {
+    CAPTURE(sentence);
+    arguments one;
+    spoil(one);
+    const status answer = one.run();
+    CHECK(answer != status::ok);
+    CHECK(std::string(message(answer)) == sentence);
+    CHECK(one.untouched());
+  }
+}
+
+TEST_CASE("log-sum-exp: a growing sequence, a batch and a row that sees nothing", "[attention]") {
+  const mode m = GENERATE(filter(
+      [](const mode& some) {
+        return some.options.causal && some.options.keys != key_set::representatives &&
+               some.options.queries == query_set::all;
+      },
+      from_range(modes.begin(), modes.end())));
+  CAPTURE(m);
+  const problem<float>                   p({150, 4, 2, 16, 12}, 6);
+  const std::vector<selection>           s        = {random_selection(150, 0.2, 7)};
+  const auto                             expected = attend_and_report<float>(m.options, p, p.kv(), s);
+  attention<float, serial_backend>       attend(m.options);
+  attention_state<float, serial_backend> state;
+  sum_rows                               sums{150, 4};
+  head_rows<float>                       out(150, 4, 12);
+  for (index_t begin = 0, end = 0; begin < 150; begin = end) {
+    end          = std::min(150, begin + 1 + begin / 2);
+    auto q       = std::as_const(p.q).view();
+    auto to      = out.view();
+    auto to_sums = sums.view();
+    q.data += begin * q.token_stride, to.data += begin * to.token_stride, to_sums.data += begin * to_sums.stride;
+    q.tokens = to.tokens = to_sums.rows = end - begin;
+    REQUIRE(attend.extend(state, q, p.kv(), views(s), to, {.log_sum_exp = to_sums}) == status::ok);
+  }
+  CHECK(same_bits(sums.packed(), expected.log_sum_exp));
+
+  // No keys: zeros, and minus infinity.
+  attention<float> dense({.keys = key_set::all, .causal = false});
+  const index_t    keys[] = {0, 0, 150}, queries[] = {0, 50, 150};
+  REQUIRE(dense(p.q.view(), p.kv(), {}, out.view(),
+                {.query_offsets = queries, .key_offsets = keys, .log_sum_exp = sums.view()}) == status::ok);
+  for (index_t t = 0; t < 150; ++t)
+    for (index_t h = 0; h < 4; ++h) {
+      CHECK((sums.view().row(t)[h] == -infinity) == (t < 50));
+      if (t < 50) CHECK(out.view().row(t, h)[0] == 0);
+    }
+}
