@@ -339,7 +339,85 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
   CHECK(std::string(message(one.state.truncate(66))) ==
         "tokens lies inside a tile of long ago: only its edges are left");
 
+  auto fewer  = rows_of(std::as_const(p.q).view(), 101, 102);
+  fewer.heads = 4;
+  head_rows<float>                 out(1, 4, size.value_dim);
+  attention<float, serial_backend> attend(options);
+  CHECK(std::string(message(attend.extend(one.state, fewer, p.kv(), views(s), out.view()))) ==
+        "state belongs to another number of query heads");
+
   CHECK(one.state.tokens() == 101);
   REQUIRE(one.extend(size.tokens) == status::ok);
   CHECK(same_bits(one.results(), expected));
+}
+
+TEST_CASE("growing: a cleared state serves keys and selections of another shape", "[attention]") {
+  const attention_options options = growing_modes()[3].options;
+  const shape             few = {110, 4, 2, 8, 8}, many = {120, 9, 9, 24, 4};
+  const bool              more = GENERATE(false, true);
+  const auto              own  = [](const shape& of) {  // a selection for each KV head
+    std::vector<selection> all;
+    for (index_t h = 0; h < of.kv_heads; ++h) all.push_back(random_selection(of.tokens, 0.3, static_cast<unsigned>(h)));
+    return all;
+  };
+  const shape          first_shape = more ? few : many, second_shape = more ? many : few;
+  const problem<float> first(first_shape, 1), second(second_shape, 2);
+  const auto           first_selections = own(first_shape), second_selections = own(second_shape);
+  growing<float>       one{first, first_selections, attention<float, serial_backend>(options)};
+  REQUIRE(one.extend(first_shape.tokens) == status::ok);
+  one.state.clear();
+  growing<float> other{second, second_selections, attention<float, serial_backend>(options), std::move(one.state)};
+  for (index_t t = 1; t <= second_shape.tokens; ++t) REQUIRE(other.extend(t) == status::ok);
+  CHECK(same_bits(other.results(), attend<float>(options, second, second_selections)));
+}
+
+TEST_CASE("growing: bytes are those of the tokens there are", "[attention]") {
+  attention_options            options = growing_modes()[3].options;
+  const problem<float>         p(size, 3);
+  const std::vector<selection> s = {random_selection(size.tokens, 0.15, 4)};
+  growing<float>               one{p, s, attention<float, serial_backend>(options)};
+  CHECK(one.state.bytes() == 0);
+  REQUIRE(one.extend(100) == status::ok);
+  const std::size_t some = one.state.bytes();
+  REQUIRE(one.extend(size.tokens) == status::ok);
+  CHECK(some > 0);
+  CHECK(one.state.bytes() > some);
+  one.state.clear();
+  CHECK(one.state.bytes() == 0);
+  REQUIRE(one.extend(100) == status::ok);
+  CHECK(one.state.bytes() == some);
+
+  options.sink_tokens = std::numeric_limits<index_t>::max();  // no leaves
+  growing<float> none{p, s, attention<float, serial_backend>(options)};
+  REQUIRE(none.extend(100) == status::ok);
+  CHECK(none.state.bytes() < some);
+}
+
+TEST_CASE("growing: no queries leave the state as it was, and an empty report", "[attention]") {
+  const attention_options          options = growing_modes()[3].options;
+  const problem<float>             p(size, 3);
+  const std::vector<selection>     s = {random_selection(size.tokens, 0.15, 4)};
+  attention<float, serial_backend> attend(options);
+  growing<float>                   one{p, s, attend};
+  REQUIRE(one.extend(100) == status::ok);
+  CHECK(one.attend.report().rows > 0);
+  REQUIRE(one.extend(100) == status::ok);
+  CHECK(one.attend.report() == attention_report{});
+  CHECK(one.state.tokens() == 100);
+
+  head_rows<float> out(size.tokens, size.heads, size.value_dim);
+  REQUIRE(attend(std::as_const(p.q).view(), p.kv(), views(s), out.view()) == status::ok);
+  CHECK(attend.report().rows > 0);
+  const auto none = rows_of(std::as_const(p.q).view(), 100, 100);
+  REQUIRE(attend(none, p.kv(), views(s), rows_of(out.view(), 0, 0)) == status::ok);
+  CHECK(attend.report() == attention_report{});
+}
+
+TEST_CASE("growing: room grows by half, as far as sizes go", "[attention]") {
+  constexpr index_t largest = std::numeric_limits<index_t>::max();
+  CHECK(kernel::half_more(0) == 0);
+  CHECK(kernel::half_more(7) == 10);
+  CHECK(kernel::half_more(largest / 3 * 2) <= largest);
+  CHECK(kernel::half_more(largest / 3 * 2 + 10) == largest);
+  CHECK(kernel::half_more(largest) == largest);
 }

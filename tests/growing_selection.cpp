@@ -87,7 +87,11 @@ TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") 
   auto wild = make_tokens<float>(kind::clustered, T, d, 1);
   wild.set(120, 3, std::numeric_limits<float>::infinity());
   CHECK(grow.extend(rows(wild, 100, T)) == status::non_finite_token);
+  CHECK(grow.report().gram.total() > 0);
   CHECK(grow.extend({}) == status::ok);
+  CHECK(grow.report().gram.total() == 0);
+  CHECK(grow.report().tokens == 100);
+  CHECK(grow.report().representatives == grow.kept().count());
 
   CHECK(grow.kept().tokens() == 100);
   REQUIRE(grow.extend(rows(tokens, 100, T)) == status::ok);

@@ -26,7 +26,7 @@ inline constexpr preset accurate = {
 /// Aims at 1 % at most.
 inline constexpr preset balanced = {
     .selection = {.threshold = 0.4f},
-    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.007f},
+    .attention = {.window = 256, .leaf_threshold = 0.75f, .open_above = 0.006f},
 };
 
 /// Aims at 3 % at most.

@@ -1,13 +1,15 @@
-// Selection and cascade on any rows, options and inherited states: every path gives the reference's set, and a refusal
-// leaves the state as it was.
+// Selection and cascade on any rows, options and inherited states: every path gives the reference's set, also in
+// pieces, and a refusal leaves the state as it was.
 
 #include <array>
 #include <bit>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/growing.hpp"
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "input.hpp"
@@ -79,6 +81,23 @@ struct copy {
   friend bool operator==(const copy&, const copy&) = default;
 };
 
+/// Grows in pieces, now and then cut back, to what one call gives; none: one call is refused.
+template <class Scalar>
+void in_pieces(fuzz::input& bytes, const selection_options& options, matrix_view<const Scalar> x,
+               std::span<const index_t> below, const std::optional<copy>& expected) {
+  growing_selection<Scalar, serial> grow(options);
+  while (grow.kept().tokens() < x.rows) {
+    const copy    before(grow.kept());
+    const index_t begin = grow.kept().tokens(), count = 1 + bytes.below(x.rows - begin);
+    const auto    some =
+        below.empty() ? below : below.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+    if (grow.extend({x.row(begin), count, x.cols, x.stride}, some) != status::ok)
+      return require(!expected && copy(grow.kept()) == before);
+    if (bytes.below(4) == 3) require(grow.truncate(bytes.below(begin + count + 1)) == status::ok);
+  }
+  require(expected && copy(grow.kept()) == *expected);
+}
+
 template <class Scalar>
 void run(fuzz::input& bytes, index_t T, index_t d) {
   const selection_options options = draw_options(bytes, T);
@@ -99,6 +118,7 @@ void run(fuzz::input& bytes, index_t T, index_t d) {
   if (!ok) {
     require(copy(walk.kept()) == before);
     require(select.kept().tokens() == 0 && literal.kept().tokens() == 0 && fresh.kept().tokens() == 0);
+    if (T > 0) in_pieces(bytes, options, x, {}, {});
     return;
   }
 
@@ -109,6 +129,9 @@ void run(fuzz::input& bytes, index_t T, index_t d) {
   const auto step = inherited ? reference::cascade(x, state.view(), options) : full;
   require(copy(walk.kept()) == copy(step.view()) && step.indices == full.indices);
   require(walk.report().gram == step.report.gram);
+  in_pieces(bytes, options, x, {}, copy(select.kept()));
+  if (inherited && options.validate == validation::exact)
+    in_pieces(bytes, options, x, state.view().rep, copy(walk.kept()));
 }
 
 }  // namespace

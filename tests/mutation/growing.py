@@ -1,6 +1,8 @@
 """Mutants of sequences that grow, each with the test case that notices it."""
 
 cuts, back = "attention_growing: growing: however a sequence*", "attention_growing: growing: after truncating*"
+refused, bytes_of = "attention_growing: growing: what is refused*", "attention_growing: growing: bytes*"
+memory = "lifetimes: lifetimes: memory runs out in a sequence that grows"
 last_queries, ragged = "attention_growing: growing: the last queries*", "attention_growing: growing: ragged*"
 steps = "attention_in_place: in place: steps of a few tokens*"
 anything = "random_cases: random cases: every path agrees with the reference"
@@ -16,6 +18,10 @@ mutants = [
     ("state: leaves beyond the edge stay", "if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());", "", back),
     ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
     ("state: clusters are not added", "heads_[h].chains.add_clusters(own.count);", "heads_[h].chains.add_clusters(1);", cuts),
+    ("state: any number of query heads", "if (begun_ && heads != heads_of_q_)", "if (false)", refused),
+    ("state: bytes of what was cleared", "if (!begun_) return all;", "", bytes_of),
+    ("state: sinks count as tokens of leaves", "std::int64_t{tokens_ - shape_.sinks}", "std::int64_t{tokens_}", bytes_of),
+    ("state: memory that ran out is not asked for again", "touched_.grow(tokens, 0);", "touched_.reserve(tokens);", memory),
     ("growth: contents are lost", "if (used > 0) std::memcpy(larger.data_", "if (false) std::memcpy(larger.data_", cuts),
     ("leaves: a new chain has the leaf of none before", "for (; chains_ < tokens; ++chains_) growing_[chains_] = none;",
      "for (; chains_ < tokens; ++chains_) growing_[chains_] = 0;", cuts),

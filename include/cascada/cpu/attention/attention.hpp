@@ -46,7 +46,7 @@ class attention<Scalar, B> {
     if (selects())
       if (const status answer = detail::check_selections<B>(selections, spans, kv.kv_heads()); answer != status::ok)
         return answer;
-    if (q.tokens == 0) return status::ok;
+    if (q.tokens == 0) return report_ = {}, status::ok;
 
     const kernel::float_environment<B> usual;
     attention_report                   report = {};  // no constructor, which unoptimised objects would share
@@ -64,8 +64,9 @@ class attention<Scalar, B> {
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
       return answer;
-    if (q.tokens == 0) return status::ok;
-    if (const status answer = state.check(options_, kv, q.tokens, selections); answer != status::ok) return answer;
+    if (q.tokens == 0) return report_ = {}, status::ok;
+    if (const status answer = state.check(options_, kv, q.heads, q.tokens, selections); answer != status::ok)
+      return answer;
     auto sequence   = sequence_of(q, kv, out, call);
     sequence.first  = state.tokens();
     sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();

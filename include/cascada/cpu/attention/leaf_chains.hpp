@@ -35,7 +35,7 @@ class leaf_chains {
 
   /// No chains, and no clusters. The first token to come is `begin`.
   void clear(index_t key_dim, float threshold, index_t begin) noexcept {
-    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, clusters_ = 0, tokens_ = begin;
+    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, clusters_ = 0, tokens_ = begin_ = begin;
   }
 
   /// From now on there are `clusters` clusters, new ones without chains.
@@ -71,7 +71,7 @@ class leaf_chains {
   /// Memory that the chains use.
   std::size_t bytes() const noexcept {
     const std::int64_t of_panels = std::int64_t{panels_} * ((key_dim_ + 2) * width + 1);
-    return static_cast<std::size_t>(of_panels + 4 * std::int64_t{clusters_} + tokens_) * sizeof(float);
+    return static_cast<std::size_t>(of_panels + 4 * std::int64_t{clusters_} + tokens_ - begin_) * sizeof(float);
   }
 
   /// [T]: the chain of each token so far.
@@ -263,7 +263,7 @@ class leaf_chains {
     return chains_[panel * width + lane] = count_++;
   }
 
-  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, tokens_ = 0, clusters_ = 0;
+  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, begin_ = 0, tokens_ = 0, clusters_ = 0;
   buffer<index_t, B> chain_of_;  // [T]
   float              threshold_ = 0;
   buffer<float, B>   anchors_, norms_;       // [panels, key_dim, width], [panels, width]

@@ -76,7 +76,7 @@ class leaf_summaries {
     const std::int64_t keys   = whole_vectors<B>(shape_.key_dim) * (shape_.moments > 0 ? 2 : 1) + key_lanes_;
     const std::int64_t values = whole_vectors<B>(shape_.value_dim) + value_stride_ / elements_per_lane<E>;
     const std::int64_t a_leaf = keys + values + shape_.moments + 2 + 4;
-    return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_}) * sizeof(float);
+    return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_ - shape_.sinks}) * sizeof(float);
   }
 
   CASCADA_INLINE const leaf_shape& shape() const noexcept { return shape_; }
@@ -132,7 +132,7 @@ class leaf_summaries {
     for (buffer<index_t, B>* of_leaves : {&counts_, &updated_, &first_, &last_}) of_leaves->grow(room, used);
     next_.grow(tokens, tokens_);
     growing_.grow(tokens, chains_);
-    touched_.reserve(tokens);
+    touched_.grow(tokens, 0);
     means_.reserve(keys > values ? keys : values);
   }
 

@@ -92,6 +92,7 @@ class attention_state<Scalar, B> {
   /// Memory in use, beside K and V: grows with the leaves.
   [[nodiscard]] std::size_t bytes() const noexcept {
     std::size_t all = 0;
+    if (!begun_) return all;
     for (const auto& of_selection : clusters_) all += static_cast<std::size_t>(of_selection.tokens) * sizeof(index_t);
     if (has_far_field(options_))
       for (const auto& head : heads_) all += head.leaves.bytes() + head.chains.bytes();
@@ -122,14 +123,16 @@ class attention_state<Scalar, B> {
     return edge_of((tokens - 1) / options.chunk * options.chunk, options);
   }
 
-  /// Whether `count` more tokens may follow.
+  /// Whether `count` more tokens of `heads` query heads may follow.
   template <class KV>
-  status check(const attention_options& options, const KV& kv, index_t count,
+  status check(const attention_options& options, const KV& kv, index_t heads, index_t count,
                std::span<const representatives> selections) const noexcept {
     if (begun_ && !same(options, options_))
       return {status::unsupported, "state belongs to attention with other options"};
     if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
       return {status::invalid_shape, "state belongs to keys and values of another shape"};
+    if (begun_ && heads != heads_of_q_)
+      return {status::invalid_shape, "state belongs to another number of query heads"};
     if (kv.tokens() - tokens_ < count)
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
     const index_t edge = last_edge(options, tokens_ + count);
@@ -152,7 +155,7 @@ class attention_state<Scalar, B> {
                Workspace& space, const B& where) {
     const index_t T = sequence.tokens, edge = last_edge(options, T);
     const bool    far  = has_far_field(options);
-    const index_t room = T <= room_ ? room_ : std::max({T, wanted_, room_ + room_ / 2});
+    const index_t room = T <= room_ ? room_ : std::max({T, wanted_, kernel::half_more(room_)});
     kernel::prepare_workers(sequence, options, room, space, where);
     const auto shape = kernel::shape_of_leaves(sequence, options);
     if (far) make_room(options, shape, sequence.kv.kv_heads(), room);
@@ -166,7 +169,7 @@ class attention_state<Scalar, B> {
     if (!far) return;
     for (std::size_t s = 0; s < clusters_.size() && edge > clusters_[s].tokens; ++s)
       clusters_[s].extend(selections[s], edge);
-    for (std::size_t h = 0; h < heads_.size() && !clusters_.empty(); ++h) {
+    for (std::size_t h = 0; h < heads_.size() && selected() > 0; ++h) {
       const auto& own = clusters_[clusters_.size() == 1 ? 0 : h];
       heads_[h].lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
       heads_[h].chains.add_clusters(own.count);
@@ -195,7 +198,8 @@ class attention_state<Scalar, B> {
   void begin(const attention_options& options, const Sequence& sequence, const kernel::leaf_shape& shape) noexcept {
     options_  = options;
     kv_heads_ = sequence.kv.kv_heads(), key_dim_ = sequence.q.dim, value_dim_ = sequence.kv.value_dim();
-    begun_    = true;
+    heads_of_q_ = sequence.q.heads;
+    begun_      = true;
     if (has_far_field(options))
       for (auto& head : heads_) begin_leaves(head, shape);
   }
@@ -213,13 +217,14 @@ class attention_state<Scalar, B> {
     options_ = other.options_, other.options_ = mine;
     std::swap(tokens_, other.tokens_), std::swap(room_, other.room_), std::swap(wanted_, other.wanted_);
     std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
-    std::swap(value_dim_, other.value_dim_), std::swap(begun_, other.begun_);
+    std::swap(value_dim_, other.value_dim_), std::swap(heads_of_q_, other.heads_of_q_);
+    std::swap(begun_, other.begun_);
     heads_.swap(other.heads_), clusters_.swap(other.clusters_);
   }
 
   attention_options                        options_ = {};
   index_t                                  tokens_  = 0, room_ = 0, wanted_ = 0;
-  index_t                                  kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0;
+  index_t                                  kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0, heads_of_q_ = 0;
   std::vector<head_state>                  heads_;
   std::vector<kernel::growing_clusters<B>> clusters_ = {};  // one, or one per KV head
   bool                                     begun_    = false;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -11,6 +12,12 @@
 #include "cascada/backend.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Half as much again, as far as sizes go: room for what grows step by step.
+CASCADA_INLINE constexpr index_t half_more(index_t count) noexcept {
+  constexpr index_t largest = std::numeric_limits<index_t>::max();
+  return count > largest - count / 2 ? largest : count + count / 2;
+}
 
 /// Growable array of plain values on a cache-line boundary; contents are undefined until written. Empty once moved
 /// from, and after memory ran out. Its parameter B keeps differently compiled instances apart.

@@ -23,7 +23,7 @@ class growing_selection<Scalar, B> {
 
   [[nodiscard]] status extend(matrix_view<const Scalar> x, std::span<const index_t> below = {}) {
     if (const status answer = check(x, below); answer != status::ok) return answer;
-    if (x.rows == 0) return status::ok;
+    if (x.rows == 0) return report_ = {.tokens = kept_.tokens, .representatives = kept_.count}, status::ok;
     const index_t known = kept_.count, before = kept_.tokens, places = known + x.rows;
     reserve(x);
     for (index_t i = 0; i < x.rows; ++i) std::copy_n(x.row(i), x.cols, row(known + i));
@@ -99,13 +99,13 @@ class growing_selection<Scalar, B> {
   /// Room for a call; everything stays.
   void reserve(matrix_view<const Scalar> x) {
     const index_t      T = kept_.tokens + x.rows, places = kept_.count + x.rows;
-    const std::int64_t room = places > room_ ? std::max(places, room_ + room_ / 2) : room_;
+    const std::int64_t room = places > room_ ? std::max(places, kernel::half_more(room_)) : room_;
     if (kept_.tokens == 0) cols_ = x.cols;
     rows_.grow(room * cols_, std::int64_t{kept_.count} * cols_);
     below_.reserve(room);
     pass_.reserve(static_cast<index_t>(room), x.cols, options_, where_);
     pass_.limit = detail::room(options_, T);
-    if (T > kept_.rep.capacity()) kept_.grow(T + T / 2, T + T / 2);
+    if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T));
     place_.grow(kept_.rep.capacity(), kept_.tokens);
     room_ = static_cast<index_t>(room);
   }
