@@ -144,13 +144,13 @@ class trial {
     auto                 out   = out_.view();
     std::vector<index_t> table = call_.paged.table;
     if (!spoil(bytes_.below(10), q, kv, out, table)) return;
-    require_refusal(attend(q, kv, call_.selected(), out, call_.offsets));
+    require_refusal(attend(q, kv, call_.selected(), out, {.query_offsets = call_.offsets}));
     require(out_.untouched());
   }
 
   /// The call that all others are compared with; false: it is refused, as it should be.
   bool first_call(attend_type& attend, const any_kv<Scalar>& kv) {
-    const status answer = attend(call_.q(), kv, call_.selected(), out_.view(), call_.offsets);
+    const status answer = attend(call_.q(), kv, call_.selected(), out_.view(), {.query_offsets = call_.offsets});
     require((answer == status::ok) == call_.right());
     if (answer != status::ok) {
       require_refusal(answer);
@@ -180,7 +180,7 @@ class trial {
 
   /// The same call once more.
   void again(attend_type& attend, const any_kv<Scalar>& kv) {
-    require(attend(call_.q(), kv, call_.selected(), out_.view(), call_.offsets) == status::ok);
+    require(attend(call_.q(), kv, call_.selected(), out_.view(), {.query_offsets = call_.offsets}) == status::ok);
     require(attend.report() == report_);
     expect_rows(out_.take(), 0, 0, T());
   }
@@ -201,7 +201,7 @@ class trial {
           for (index_t c = 0; c < rows->view().dim; ++c)
             rows->view().row(i, h)[c] = from_float<Scalar>(unit * static_cast<float>(1 + (i + c) % 3));
     require(attend(std::as_const(changed.q).view(), fuzz::strided(changed), call_.selected(), out_.view(),
-                   call_.offsets) == status::ok);
+                   {.query_offsets = call_.offsets}) == status::ok);
     const auto results = out_.take();
     expect_rows(results, 0, 0, begin), expect_rows(results, 0, end, T());
   }
