@@ -24,7 +24,7 @@ void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count
   constexpr index_t width = strip_width<B>, height = Products::height;
   block_gram<B>&    gram  = pass.gram;
   packed_rows<B>&   block = pass.memory.block;
-  index_t           places[block_tokens], slots[block_tokens];
+  index_t           places[block_tokens] = {}, slots[block_tokens] = {};  // g++ 12 does not see that they are written
   for (index_t s = 0; s < count; ++s)
     places[s] = stretch_tokens + s, slots[s] = pass.tokens[stretch_tokens + s] - pass.begin;
   block.clear(way.depth());
