@@ -157,7 +157,7 @@ mutants = [
      growing),
     ("growing: tiles begin with the call", "from  = now.first - (now.first - now.begin) % multiple;", "from  = now.first;",
      growing),
-    ("growing: few queries see the next token", "causal ? sequence.first + 1 : T, scratch", "causal ? sequence.first + 2 : T, scratch",
+    ("growing: few queries see the next token", "causal ? sequence.first + 1 : T,", "causal ? sequence.first + 2 : T,",
      growing),
     ("growing: a tile is remembered as far as its last call went", "one.tokens = earlier + count;", "one.tokens = count;", growing),
     ("truncating: leaves stay", "if (head.leaves.tokens() > edge) begin_leaves", "if (false) begin_leaves", truncating),

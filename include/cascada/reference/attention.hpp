@@ -167,7 +167,7 @@ std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, con
 /// scale q . k + log(count) + min(4, correction); with a cap, cap tanh(scale q . k / cap) and so on, where the
 /// correction shrinks by the square of the cap's derivative.
 template <class Real>
-Real logit(const Real* query, const source<Real>& from, Real scale, std::optional<Real> cap, index_t dim) {
+Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim, std::optional<Real> cap = {}) {
   Real dot = 0;
   for (index_t c = 0; c < dim; ++c) dot += query[c] * from.key[c];
   Real       correction = 0;
@@ -280,7 +280,7 @@ class attention_head {
   /// Of token t's head h, whose query it is.
   std::vector<Real> logits(index_t t, index_t h, const Real* query, const sources& from) const {
     std::vector<Real> all;
-    for (const auto& s : from) all.push_back(logit(query, s, scale_, cap_, in_.key_dim) - slope(h, t, s.position));
+    for (const auto& s : from) all.push_back(logit(query, s, scale_, in_.key_dim, cap_) - slope(h, t, s.position));
     return all;
   }
 
