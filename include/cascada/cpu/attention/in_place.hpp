@@ -25,24 +25,24 @@ inline constexpr index_t rows_in_place = 8;
 /// Rows whose sums are under way together: beside a square of keys, they fit into the registers.
 inline constexpr index_t rows_at_a_time = 4;
 
-/// A stretch: keys of one KV head that are read together. Those of the other heads, which lie beside them, come next.
-inline constexpr index_t stretch_keys = 64;
+/// A portion: keys of one KV head that are read together. Those of the other heads, which lie beside them, come next.
+inline constexpr index_t portion_keys = 64;
 
-/// Stretches between a row's being asked for and its being read.
-inline constexpr index_t stretches_ahead = 2;
+/// Portions between a row's being asked for and its being read.
+inline constexpr index_t portions_ahead = 2;
 
-/// Rows of a stretch, and of the one that comes stretches_ahead later.
+/// Rows of a portion, and of the one that comes portions_ahead later.
 template <row_scalar Scalar>
-struct stretch_rows {
-  const Scalar* now[stretch_keys];
-  const Scalar* later[stretch_keys];
+struct portion_rows {
+  const Scalar* now[portion_keys];
+  const Scalar* later[portion_keys];
 
   /// Rows item(h, i) from i = first; the last of `count` stands for those beyond, later that of `left`.
   template <class Item>
-  CASCADA_INLINE stretch_rows(const Item& item, index_t h, index_t heads, index_t first, index_t count,
+  CASCADA_INLINE portion_rows(const Item& item, index_t h, index_t heads, index_t first, index_t count,
                               index_t left) noexcept {
-    const index_t next = (h + stretches_ahead) % heads, after = first + (h + stretches_ahead) / heads * stretch_keys;
-    for (index_t i = 0; i < stretch_keys; ++i) {
+    const index_t next = (h + portions_ahead) % heads, after = first + (h + portions_ahead) / heads * portion_keys;
+    for (index_t i = 0; i < portion_keys; ++i) {
       now[i]   = item(h, first + i < count ? first + i : count - 1).data;
       later[i] = item(next, after + i < left ? after + i : left - 1).data;
     }
@@ -61,7 +61,7 @@ CASCADA_INLINE vec<B> whole_lanes(const Scalar* row, index_t first) noexcept {
 /// scores [Rows, width] of queries x keys, for a vector of keys from `first`; of pairs, also the sums of the keys'
 /// squares.
 template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
-CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const stretch_rows<Scalar>& keys, index_t first,
+CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const portion_rows<Scalar>& keys, index_t first,
                                float* scores, std::int64_t stride, [[maybe_unused]] float* squares) noexcept {
   constexpr index_t       width = vec<B>::width;
   vec<B>                  sum[Rows];
@@ -89,15 +89,15 @@ CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const st
   for (index_t r = 0; r < Rows; ++r) sum[r].store(scores + r * stride + first);
 }
 
-/// The same for a stretch and `count` rows of a tile from `row`, 1 to rows_at_a_time. Flat, as pack_keys.
+/// The same for a portion and `count` rows of a tile from `row`, 1 to rows_at_a_time. Flat, as pack_keys.
 template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
-[[gnu::flatten]] void score_stretch(const query_rows<B, E>& tile, index_t row, index_t count,
-                                    const stretch_rows<Scalar>& keys, float* scores, std::int64_t stride,
+[[gnu::flatten]] void score_portion(const query_rows<B, E>& tile, index_t row, index_t count,
+                                    const portion_rows<Scalar>& keys, float* scores, std::int64_t stride,
                                     float* squares) noexcept {
   if constexpr (Rows > 1)
-    if (count < Rows) return score_stretch<B, E, Scalar, Rows - 1>(tile, row, count, keys, scores, stride, squares);
+    if (count < Rows) return score_portion<B, E, Scalar, Rows - 1>(tile, row, count, keys, scores, stride, squares);
   const float* queries = tile.queries + std::int64_t{row} * tile.key_lanes;
-  for (index_t first = 0; first < stretch_keys; first += vec<B>::width)
+  for (index_t first = 0; first < portion_keys; first += vec<B>::width)
     score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
 }
 
@@ -154,7 +154,7 @@ CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (
 /// values [Rows, Vectors] = values x factor + weights [Rows, `lanes` lanes of keys] x V, columns from c.
 template <cpu_backend B, class E, index_t Rows, index_t Vectors, row_scalar Scalar>
 CASCADA_INLINE void add_columns(float* values, std::int64_t value_stride, const float* weights, std::int64_t stride,
-                                const stretch_rows<Scalar>& rows, index_t first, index_t lanes, const float* factors,
+                                const portion_rows<Scalar>& rows, index_t first, index_t lanes, const float* factors,
                                 index_t c, value_watch<B, E>& watch) noexcept {
   constexpr index_t width = vec<B>::width, elements = elements_per_lane<E>;
   value_watch<B, E> seen  = watch;
@@ -189,14 +189,14 @@ CASCADA_INLINE void add_columns(float* values, std::int64_t value_stride, const 
 }
 
 /// The same for `count` rows of a tile from `row`, 1 to rows_at_a_time, all columns, and `lanes` lanes of keys from
-/// `first` of a stretch.
+/// `first` of a portion.
 template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
-[[gnu::flatten]] void add_stretch(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights,
-                                  std::int64_t stride, const stretch_rows<Scalar>& rows, index_t first, index_t lanes,
+[[gnu::flatten]] void add_portion(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights,
+                                  std::int64_t stride, const portion_rows<Scalar>& rows, index_t first, index_t lanes,
                                   const float* factors, value_watch<B, E>& watch) noexcept {
   if constexpr (Rows > 1)
     if (count < Rows)
-      return add_stretch<B, E, Scalar, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
+      return add_portion<B, E, Scalar, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
   constexpr index_t least = elements_per_lane<E>, width = vec<B>::width;
   constexpr index_t most  = width < 16 ? least : 4;  // vectors, as registers allow
   float*            values = tile.values_of(row);
@@ -231,30 +231,30 @@ CASCADA_INLINE void weigh_in_place(const query_rows<B, bf16_pair>& tile, const k
 }
 #endif
 
-/// values = values x factors + weights x V for the stretch of a block that begins at key `begin`, as far as rows see.
+/// values = values x factors + weights x V for the portion of a block that begins at key `begin`, as far as rows see.
 template <cpu_backend B, class E, row_scalar Scalar>
 CASCADA_INLINE void add_visible(const query_rows<B, E>& tile, const key_block& block, index_t begin,
-                                const stretch_rows<Scalar>& rows, const float* weights, std::int64_t stride,
+                                const portion_rows<Scalar>& rows, const float* weights, std::int64_t stride,
                                 const float* factors, value_watch<B, E>& watch) noexcept {
   const auto within = [&](index_t token) {
     const index_t seen = block.visible(token);
-    return seen <= begin ? 0 : seen - begin < stretch_keys ? seen - begin : stretch_keys;
+    return seen <= begin ? 0 : seen - begin < portion_keys ? seen - begin : portion_keys;
   };
   const index_t last = tile.rows / tile.group - 1, most = within(last);
   if constexpr (std::same_as<E, float>) {
     const index_t least = within(0);
     weights += begin;
     by_few_rows(tile.rows, [&](index_t row, index_t count) {
-      add_stretch(tile, row, count, weights + row * stride, stride, rows, 0, least, factors + row, watch);
+      add_portion(tile, row, count, weights + row * stride, stride, rows, 0, least, factors + row, watch);
     });
     const float same = 1;
     for (index_t row = 0; least < most && row < tile.rows; ++row)
       if (const index_t seen = within(row / tile.group); seen > least)
-        add_stretch(tile, row, 1, weights + row * stride + least, stride, rows, least, seen - least, &same,
+        add_portion(tile, row, 1, weights + row * stride + least, stride, rows, least, seen - least, &same,
                     watch);
   } else {  // weights of keys that a row does not see are zero
     by_few_rows(tile.rows, [&](index_t row, index_t count) {
-      add_stretch(tile, row, count, weights + row * stride + begin / 2, stride, rows, 0, (most + 1) / 2, factors + row,
+      add_portion(tile, row, count, weights + row * stride + begin / 2, stride, rows, 0, (most + 1) / 2, factors + row,
                   watch);
     });
   }
@@ -297,7 +297,7 @@ bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const strided_r
 template <cpu_backend B, class E, class Key, class Value>
 bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t left,
                      index_t value_dim, key_block block, attention_scratch<B, E>& scratch) noexcept {
-  using rows_of                  = stretch_rows<std::remove_cvref_t<decltype(*key(0, 0).data)>>;
+  using rows_of                  = portion_rows<std::remove_cvref_t<decltype(*key(0, 0).data)>>;
   constexpr std::int64_t stride  = score_stride<B, E>;
   constexpr std::int64_t across  = std::same_as<E, float> ? stride : weight_stride<B, E>;
   const index_t          queries = tile.rows / (tile.group * heads), rows = tile.rows / heads;
@@ -309,15 +309,15 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   const auto             reach   = [&](index_t h, index_t i) {
     return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * step_keys<B, E> + i;
   };
-  for (index_t begin = 0; begin < most; begin += stretch_keys)
+  for (index_t begin = 0; begin < most; begin += portion_keys)
     for (index_t h = 0; h < heads; ++h) {
       const rows_of keys(key, h, heads, begin, block.count, left);
       by_few_rows(rows, [&](index_t row, index_t count) {
-        score_stretch(part(h), row, count, keys, scores + h * rows * stride + begin, stride, reach(h, begin));
+        score_portion(part(h), row, count, keys, scores + h * rows * stride + begin, stride, reach(h, begin));
       });
     }
-  for (index_t h = 0; h < heads && h < stretches_ahead; ++h)  // on their way while scores become weights
-    for (index_t i = 0; i < most && i < stretch_keys; ++i) prefetch_row(value(h, i), value_dim);
+  for (index_t h = 0; h < heads && h < portions_ahead; ++h)  // on their way while scores become weights
+    for (index_t i = 0; i < most && i < portion_keys; ++i) prefetch_row(value(h, i), value_dim);
   value_watch<B, E> watch;
   const auto        before = softmax_before(tile, scratch);
   if constexpr (!std::same_as<E, float>) copy_softmax(tile, before);
@@ -325,7 +325,7 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
     if constexpr (!std::same_as<E, float>) lengths_so_far<B>(most, reach(h, 0)), block.reach = reach(h, 0);
     weigh_in_place(part(h), block, scores + h * rows * stride, weights + h * rows * across, factors + h * rows);
   }
-  for (index_t begin = 0; begin < most; begin += stretch_keys)
+  for (index_t begin = 0; begin < most; begin += portion_keys)
     for (index_t h = 0; h < heads; ++h) {
       add_visible(part(h), block, begin, rows_of(value, h, heads, begin, block.count, left),
                   weights + h * rows * across, across, factors + h * rows, watch);
