@@ -29,10 +29,10 @@ mutants = [
      "if (members.data()[middle] <= token)", clusters),
     ("clusters: offsets stay at the ends", "for (index_t j = count; j > 0; --j) offsets[j] = offsets[j - 1];", "", clusters),
 
-    ("chains: ties to the younger chain", "double{best.norm} > double{best.product} * double{norms[lane]})",
-     "double{best.norm} >= double{best.product} * double{norms[lane]})", ties),
-    ("chains: the first anchor that covers", "if (best.chain == none || double{product} * double{best.norm} >",
-     "if (best.chain == none || 0 * double{best.norm} >", ties),
+    ("chains: ties to the younger chain", "exact_product(product, best.norm) > exact_product(best.product",
+     "exact_product(product, best.norm) >= exact_product(best.product", ties),
+    ("chains: the first anchor that covers", "if (best.chain == none || exact_product(product, best.norm) >",
+     "if (best.chain == none || 0 * exact_product(product, best.norm) >", ties),
     ("chains: a product at the threshold does not cover", "lanes = bits_less_equal(low, products);",
      "lanes = bits_less(low, products);", same),
     ("chains: products of zero cover", "lanes &= bits_less(vec<B>::zero(), products);", ";", odd_keys),
@@ -49,7 +49,7 @@ mutants = [
      "product = values[lane];", narrow, "baseline"),
 
     ("leaves: one member too many", "counts_[leaf] == shape_.size) leaf", "counts_[leaf] > shape_.size) leaf", members),
-    ("leaves: sinks are members", "count_ = 0, tokens_ = shape.sinks;", "count_ = 0, tokens_ = 0;", members),
+    ("leaves: sinks are members", "tokens_ = shape.sinks;", "tokens_ = 0;", members),
     ("leaves: means by a reciprocal", "(vec<B>::load(sums + c) / size).store(",
      "(vec<B>::load(sums + c) * (vec<B>::broadcast(1) / size)).store(", members),
     ("leaves: variances around the first key", "sum += squares[k] / size - shift * shift;", "sum += squares[k] / size;",

@@ -1,23 +1,22 @@
-// Compiled with all of a strict user's warnings as errors, the library's headers not as system headers. Others' headers
-// come first: where g++ 12's own intrinsics are included before the library, their false alarms must stay silent too.
+// Instantiates every public class, in every layout and for all kinds of rows. Compiled with all of a strict user's
+// warnings as errors, the library's headers not as system headers. Others' headers come first: where g++ 12's own
+// intrinsics are included before the library, their false alarms must stay silent too.
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #include <Eigen/Core>
 
-#include "cascada/cpu/select/cascade.hpp"
-#include "cascada/cpu/select/selector.hpp"
+#include "cascada/cascada.hpp"
 #include "cascada/eigen.hpp"
-#include "cascada/reference/selection.hpp"
+#include "cascada/reference.hpp"
 
 namespace {
 
 using namespace cascada;
 
-/// Instantiates all that selection has.
 template <class Scalar>
-index_t run(matrix_view<const Scalar> x) {
+index_t select_all(matrix_view<const Scalar> x) {
   index_t kept = 0;
   for (const auto validate : {validation::exact, validation::cross_gram}) {
     const selection_options options{.assign = assignment::nearest, .validate = validate};
@@ -27,20 +26,62 @@ index_t run(matrix_view<const Scalar> x) {
         walk.step(x) == status::ok)
       kept += walk.fork().kept().count();
     kept += reference::cascade(x, select.kept(), options).view().count() + reference::select(x, options).view().count();
+    if (select.report().savings() + walk.report().jaccard.value_or(0) > 0) ++kept;
   }
   return kept;
 }
 
-}  // namespace
-
 template <class Scalar>
-index_t used(const Scalar* rows) {
-  return run<Scalar>({rows, 40, 16, 16});
+index_t grow(matrix_view<const Scalar> x, const representatives& all) {
+  growing_selection<Scalar> growing(presets::balanced.selection);
+  if (growing.extend(x, all.rep) != status::ok || growing.truncate(1) != status::ok) return 0;
+  return growing.bytes() > 0 ? growing.kept().count() : 0;
 }
 
+template <class Scalar, class Out, kv_view KV>
+bool attend_to(heads_view<const Scalar> q, const KV& kv, const representatives& kept, heads_view<Out> out) {
+  attention<Scalar>                                     attend(presets::accurate.attention);
+  attention<Scalar, cpu<compiled_isa, serial_executor>> alone({.keys = key_set::near, .scale = 0.5f});
+  attention_state<Scalar>                               state;
+  state.reserve(q.tokens);
+  const bool whole = attend(q, kv, {&kept, 1}, out) == status::ok && alone(q, kv, {}, out) == status::ok;
+  const bool grown = attend.extend(state, q, kv, {&kept, 1}, out) == status::ok && state.truncate(2) == status::ok;
+  return whole && grown && state.bytes() > 0 && attend.report().closed_mass() < attend.report().share_of_dense();
+}
+
+template <class Scalar, class Out>
+bool attend_all(const Scalar* rows, const representatives& kept, Out* to) {
+  const index_t                     T = kept.tokens(), blocks[] = {0, 1, 2, 3, 4};
+  const heads_view<const Scalar>    q = packed_heads(rows, T, 2, 8), k = packed_heads(rows, T, 1, 8);
+  const heads_view<Out>             out = packed_heads(to, T, 2, 8);
+  const strided_kv<Scalar>          strided{k, k};
+  const transposed_value_kv<Scalar> transposed{k, rows, 8, 8 * std::int64_t{T}, T};
+  const paged_kv<Scalar>            paged{k, k, blocks, 8, T};
+  return attend_to(q, strided, kept, out) && attend_to(q, transposed, kept, out) && attend_to(q, paged, kept, out);
+}
+
+template <class Scalar>
+bool used() {
+  const Scalar     rows[40 * 16]   = {};
+  float            wide[40 * 16]   = {};
+  Scalar           narrow[40 * 16] = {};
+  selector<Scalar> select;
+  return select({rows, 40, 16, 16}) == status::ok && select_all<Scalar>({rows, 40, 16, 16}) > 0 &&
+         grow<Scalar>({rows, 40, 16, 16}, select.kept()) > 0 && attend_all(rows, select.kept(), wide) &&
+         attend_all(rows, select.kept(), narrow);
+}
+
+template <class Real, class Operand>
+bool expected() {
+  const reference::attention_input<Real> in{1, 1, 1, 1, 1, {Real(1)}, {Real(1)}, {Real(1)}};
+  return !reference::attention<Real, Operand>(in, {{0}}, {}).out.empty();
+}
+
+}  // namespace
+
 int main() {
-  const Eigen::Matrix<float, 40, 16, Eigen::RowMajor> x = Eigen::Matrix<float, 40, 16, Eigen::RowMajor>::Random();
-  const bfloat16                                      narrow[40 * 16] = {};
-  const float16                                       half[40 * 16]   = {};
-  return run(view(x)) + used(narrow) + used(half) > 0 ? 0 : 1;
+  const Eigen::Matrix<float, 40, 16, Eigen::RowMajor> x     = Eigen::Matrix<float, 40, 16, Eigen::RowMajor>::Random();
+  const bool                                          right = expected<double, double>() && expected<float, float>();
+  const bool all = select_all(view(x)) > 0 && used<float>() && used<bfloat16>() && used<float16>();
+  return right && expected<double, bfloat16>() && all ? 0 : 1;
 }

@@ -46,7 +46,10 @@ class attention<Scalar, B> {
     if (selects())
       if (const status answer = detail::check_selections<B>(selections, spans, kv.kv_heads()); answer != status::ok)
         return answer;
-    if (q.tokens == 0) return report_ = {}, status::ok;
+    if (q.tokens == 0) {
+      report_ = {};
+      return status::ok;
+    }
 
     const kernel::float_environment<B> usual;
     attention_report                   report = {};  // no constructor, which unoptimised objects would share
@@ -64,7 +67,10 @@ class attention<Scalar, B> {
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
       return answer;
-    if (q.tokens == 0) return report_ = {}, status::ok;
+    if (q.tokens == 0) {
+      report_ = {};
+      return status::ok;
+    }
     if (const status answer = state.check(options_, kv, q.heads, q.tokens, selections); answer != status::ok)
       return answer;
     auto sequence   = sequence_of(q, kv, out, call);
@@ -91,11 +97,12 @@ class attention<Scalar, B> {
   template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
                    const Call& call) const noexcept {
-    const double scale = options_.scale ? double{*options_.scale} : 1.0 / std::sqrt(static_cast<double>(q.dim));
+    const double scale =
+        options_.scale ? static_cast<double>(*options_.scale) : 1.0 / std::sqrt(static_cast<double>(q.dim));
     kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
     sequence.log_sum_exp                                 = call.log_sum_exp;
     sequence.sink_logits                                 = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
-    const double cap      = options_.softcap ? *options_.softcap * std::numbers::log2e : 0.0;
+    const double cap      = options_.softcap ? static_cast<double>(*options_.softcap) * std::numbers::log2e : 0.0;
     sequence.terms.cap    = static_cast<float>(cap);
     sequence.terms.window = options_.sliding_window.value_or(0);
     sequence.terms.slopes = call.slopes.empty() ? nullptr : call.slopes.data();

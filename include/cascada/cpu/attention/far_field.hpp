@@ -89,10 +89,14 @@ void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, floa
   }
 }
 
+/// The largest correction, of logits in base 2.
+inline constexpr auto largest_in_base_2 =
+    static_cast<float>(static_cast<double>(largest_correction) * std::numbers::log2e);
+
 /// Corrections, whatever their size, of a vector of leaves for a few rows.
 template <cpu_backend B, class E, index_t Rows>
 CASCADA_INLINE void leaf_corrections(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
-                                     vec<B> (&biases)[Rows]) noexcept {
+                                     vec<B> (&biases)[extent(Rows)]) noexcept {
   const index_t moments = leaves.shape().moments;
   for (index_t i = 0; i < Rows; ++i) biases[i] = vec<B>::zero();
   for (index_t g = 0; g < moments; ++g) {
@@ -106,10 +110,10 @@ CASCADA_INLINE void leaf_corrections(const leaf_summaries<B, E>& leaves, const f
 /// log2 of the counts + min(4, correction).
 template <cpu_backend B, class E, index_t Rows>
 CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
-                                vec<B> (&biases)[Rows]) noexcept {
+                                vec<B> (&biases)[extent(Rows)]) noexcept {
   const auto log_count = vec<B>::load(leaves.log_counts() + first);
-  const auto most      = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
-  leaf_corrections(leaves, spreads, first, biases);
+  const auto most      = vec<B>::broadcast(largest_in_base_2);
+  leaf_corrections<B, E, Rows>(leaves, spreads, first, biases);
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i) biases[i] = min(biases[i], most) + log_count;
 }
@@ -121,9 +125,9 @@ CASCADA_INLINE void cap_leaf_logits(const leaf_summaries<B, E>& leaves, const fl
                                     float scale, float cap, float* logits) noexcept {
   using words      = integers<B, std::uint32_t>;
   const auto limit = vec<B>::broadcast(cap);
-  const auto most  = vec<B>::broadcast(static_cast<float>(largest_correction * std::numbers::log2e));
+  const auto most  = vec<B>::broadcast(largest_in_base_2);
   vec<B>     corrections[1];
-  leaf_corrections(leaves, spreads, first, corrections);
+  leaf_corrections<B, E, 1>(leaves, spreads, first, corrections);
   // The derivative as 4 e^(-2 |x|) / (1 + e^(-2 |x|))^2, which has all its digits: 1 - tanh^2 loses them near 0.
   const auto ratio = vec<B>::load(logits) * vec<B>::broadcast(scale) / limit, part = tanh(ratio);
   const auto power = exp2(abs(ratio) * vec<B>::broadcast(-2.88539008f)), both = vec<B>::broadcast(1) + power;
@@ -159,8 +163,8 @@ void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_s
       if constexpr (!std::same_as<E, float>) products.score(tile, row, rows, block, block.count, logits, stride);
       by_rows<together>(rows, [&]<index_t Rows>(index_t i) {
         for (index_t j = 0; j < block.count; j += width) {
-          vec<B> biases[Rows];
-          leaf_biases(leaves, spreads + i * leaves.shape().moments, first + j, biases);
+          vec<B> biases[extent(Rows)];
+          leaf_biases<B, E, Rows>(leaves, spreads + i * leaves.shape().moments, first + j, biases);
           for (index_t r = 0; r < Rows; ++r) {
             float* at = logits + (i + r) * stride + j;
             if constexpr (!std::same_as<E, float>)  // products carry no scale so far
@@ -170,7 +174,7 @@ void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_s
         }
       });
       if constexpr (std::same_as<E, float>) {  // products add up on what is there
-        const float* in_place[step];
+        const float* in_place[extent(step)];
         for (index_t i = 0; i < rows; ++i) in_place[i] = logits + i * stride;
         score_biased_rows(tile, row, rows, block, block.count, in_place, logits, stride);
       }
@@ -271,7 +275,7 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
       if (fresh == 0) continue;
       scratch.open[j / at_once] |= fresh;
       for (; fresh != 0; fresh &= fresh - 1) {
-        const index_t leaf = j + static_cast<index_t>(__builtin_ctz(fresh));
+        const index_t leaf = j + __builtin_ctz(fresh);
         if (leaf >= leaves.count() || leaves.size(leaf) == 1) continue;
         scratch.leaves[open++] = leaf;
         opened += leaves.list(leaf, scratch.opened.data() + opened);

@@ -55,7 +55,7 @@ CASCADA_INLINE vec<B> whole_lanes(const Scalar* row, index_t first) noexcept {
   if constexpr (std::same_as<E, float>)
     return load_floats<B>(row + first);
   else
-    return vec<B>::load(reinterpret_cast<const float*>(row + 2 * first));  // a vector load may alias anything
+    return vec<B>::load_bits(row + 2 * first);
 }
 
 /// scores [Rows, width] of queries x keys, for a vector of keys from `first`; of pairs, also the sums of the keys'
@@ -64,12 +64,12 @@ template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
 CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const portion_rows<Scalar>& keys, index_t first,
                                float* scores, std::int64_t stride, [[maybe_unused]] float* squares) noexcept {
   constexpr index_t       width = vec<B>::width;
-  vec<B>                  sum[Rows];
+  vec<B>                  sum[extent(Rows)];
   [[maybe_unused]] vec<B> square = vec<B>::zero();
 #pragma GCC unroll 8
   for (index_t r = 0; r < Rows; ++r) sum[r] = vec<B>::zero();
   for (index_t k = 0; k < key_lanes; k += width) {
-    vec<B> tile[width];
+    vec<B> tile[extent(width)];
 #pragma GCC unroll 16
     for (index_t i = 0; i < width; ++i) {
       tile[i] = whole_lanes<B, E>(keys.now[first + i], k);
@@ -116,7 +116,7 @@ struct value_watch {
 
 /// Lanes of the values of one key, or of two as pairs, for columns from c.
 template <cpu_backend B, index_t Vectors, row_scalar Scalar>
-CASCADA_INLINE void load_values(const Scalar* const* rows, index_t c, vec<B> (&lanes)[Vectors],
+CASCADA_INLINE void load_values(const Scalar* const* rows, index_t c, vec<B> (&lanes)[extent(Vectors)],
                                 value_watch<B, float>&) noexcept {
 #pragma GCC unroll 8
   for (index_t v = 0; v < Vectors; ++v) lanes[v] = load_floats<B>(rows[0] + c + v * vec<B>::width);
@@ -135,7 +135,7 @@ struct value_watch<B, bf16_pair> {
 };
 
 template <cpu_backend B, index_t Vectors>
-CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (&lanes)[Vectors],
+CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (&lanes)[extent(Vectors)],
                                 value_watch<B, bf16_pair>& watch) noexcept {
   const __m512i lower = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,  //
                                          39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
@@ -158,7 +158,7 @@ CASCADA_INLINE void add_columns(float* values, std::int64_t value_stride, const 
                                 index_t c, value_watch<B, E>& watch) noexcept {
   constexpr index_t width = vec<B>::width, elements = elements_per_lane<E>;
   value_watch<B, E> seen  = watch;
-  vec<B>            sum[Rows][Vectors];
+  vec<B>            sum[extent(Rows)][extent(Vectors)];
   values += c;
 #pragma GCC unroll 8
   for (index_t r = 0; r < Rows; ++r)
@@ -166,8 +166,8 @@ CASCADA_INLINE void add_columns(float* values, std::int64_t value_stride, const 
     for (index_t v = 0; v < Vectors; ++v)
       sum[r][v] = vec<B>::load(values + r * value_stride + v * width) * vec<B>::broadcast(factors[r]);
   for (index_t j = 0; j < lanes; ++j) {
-    vec<B> value[Vectors];
-    load_values<B>(rows.now + first + j * elements, c, value, seen);
+    vec<B> value[extent(Vectors)];
+    load_values<B, Vectors>(rows.now + first + j * elements, c, value, seen);
 #pragma GCC unroll 2
     for (index_t e = 0; e < elements; ++e) {
       const Scalar* later = rows.later[first + j * elements + e] + c;

@@ -35,7 +35,10 @@ class leaf_chains {
 
   /// No chains, and no clusters. The first token to come is `begin`.
   void clear(index_t key_dim, float threshold, index_t begin) noexcept {
-    key_dim_ = key_dim, threshold_ = threshold, count_ = 0, panels_ = 0, clusters_ = 0, tokens_ = begin_ = begin;
+    key_dim_   = key_dim;
+    threshold_ = threshold;
+    count_ = panels_ = clusters_ = 0;
+    tokens_ = begin_ = begin;
   }
 
   /// From now on there are `clusters` clusters, new ones without chains.
@@ -54,10 +57,12 @@ class leaf_chains {
       for (index_t i = 0; i < count; ++i) {
         index_t& head = heads_[clusters[begin + i]];
         following_[i] = none;
-        if (head == none)
-          seen[distinct] = clusters[begin + i], head = i;
-        else
+        if (head == none) {
+          seen[distinct] = clusters[begin + i];
+          head           = i;
+        } else {
           following_[tails[places_[head]]] = i;
+        }
         if (head == i) places_[i] = distinct++;
         tails[places_[head]] = i;
       }
@@ -114,8 +119,8 @@ class leaf_chains {
       for (; k < key_dim_; ++k) to[k] = from[k];
     }
     for (index_t first = 0; first < count; first += width) {
-      const float* rows[width];
-      float        products[width];
+      const float* rows[extent(width)];
+      float        products[extent(width)];
       for (index_t lane = 0; lane < width; ++lane) rows[lane] = row(first + lane < count ? first + lane : count - 1);
       squares<B>(rows, 0, key_dim_, products);
       for (index_t i = first; i < count && i < first + width; ++i) {
@@ -156,18 +161,18 @@ class leaf_chains {
   /// The nearest of a cluster's first `count` anchors, for each of a few tokens.
   template <index_t Rows, index_t Panels>
   void search(index_t cluster, index_t count, const index_t* tokens, nearest* best) const noexcept {
-    const float* rows[Rows];
+    const float* rows[extent(Rows)];
     for (index_t r = 0; r < Rows; ++r) rows[r] = row(tokens[r]);
     for (index_t panel = first_[cluster]; count > 0; count -= Panels * width) {
-      const float* columns[Panels];
-      index_t      panels[Panels] = {};
+      const float* columns[extent(Panels)];
+      index_t      panels[extent(Panels)] = {};
       for (index_t p = 0; p < Panels; ++p) {
         const bool more = p * width < count;
         panels[p]       = more ? panel : panels[0];
         columns[p]      = anchors(panels[p]);
         if (more && (p + 1) * width < count) panel = next_[panel];
       }
-      vec<B> products[Rows][Panels];
+      vec<B> products[extent(Rows)][extent(Panels)];
       multiply<Rows, Panels>(rows, columns, products);
       for (index_t p = 0; p < Panels && p * width < count; ++p)
         for (index_t r = 0; r < Rows; ++r)
@@ -192,8 +197,8 @@ class leaf_chains {
 
   template <index_t Rows, index_t Panels>
   CASCADA_INLINE void multiply(const float* const* rows, const float* const* columns,
-                               vec<B> (&products)[Rows][Panels]) const noexcept {
-    vec<B> sum[Rows][Panels];
+                               vec<B> (&products)[extent(Rows)][extent(Panels)]) const noexcept {
+    vec<B> sum[extent(Rows)][extent(Panels)];
 #pragma GCC unroll 4
     for (index_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
@@ -229,17 +234,19 @@ class leaf_chains {
       lanes |= bits_less(vec<B>::broadcast(largest_estimated_norm), vec<B>::load(norms));
     lanes &= (std::uint32_t{1} << (end - 1)) * 2 - (std::uint32_t{1} << begin);
     if (lanes == 0) return;
-    float values[width];
+    float values[extent(width)];
     products.store(values);
     for (; lanes != 0; lanes &= lanes - 1) {
-      const auto  lane    = static_cast<index_t>(__builtin_ctz(lanes));
-      const float product = B::has_fma ? values[lane] : canonical(token, panel, lane);
+      const index_t lane    = __builtin_ctz(lanes);
+      const float   product = B::has_fma ? values[lane] : canonical(token, panel, lane);
       if (!B::has_fma && !covers<B>(product, scaled, norms[lane])) continue;
-      // Exact: in double, the product of two floats is not rounded.
-      if (best.chain == none || double{product} * double{best.norm} > double{best.product} * double{norms[lane]})
+      if (best.chain == none || exact_product(product, best.norm) > exact_product(best.product, norms[lane]))
         best = {chains_[std::int64_t{panel} * width + lane], product, norms[lane]};
     }
   }
+
+  /// In double, the product of two floats is not rounded.
+  static double exact_product(float a, float b) noexcept { return static_cast<double>(a) * static_cast<double>(b); }
 
   float canonical(index_t token, index_t panel, index_t lane) const noexcept {
     float sum = 0;

@@ -51,7 +51,8 @@ class leaf_summaries {
   void clear(const leaf_shape& shape, index_t chains) noexcept {
     shape_     = shape;
     key_lanes_ = lanes_of<B, E>(shape.key_dim), value_stride_ = whole_vectors<B>(shape.value_dim);
-    count_ = 0, tokens_ = shape.sinks;
+    count_  = 0;
+    tokens_ = shape.sinks;
     for (chains_ = 0; chains_ < chains; ++chains_) growing_[chains_] = none;
   }
 
@@ -260,8 +261,8 @@ class leaf_summaries {
         sum += distance * distance / counts_[j];
       });
     }
-    constexpr double largest  = std::numeric_limits<float>::max();
-    const double     variance = sum / (end - begin);
+    constexpr auto largest  = static_cast<double>(std::numeric_limits<float>::max());
+    const double   variance = sum / (end - begin);
     // By bits: -ffast-math takes NaN for any number. Its bits are larger than those of numbers from 0.
     const bool within = std::bit_cast<std::uint64_t>(variance) < std::bit_cast<std::uint64_t>(largest);
     return static_cast<float>(within ? variance : largest);

@@ -41,14 +41,14 @@ template <cpu_backend B, class E, class Key>
   constexpr index_t width = vec<B>::width;
   const index_t     lanes = lanes_of<B, E>(dim);
   for (index_t first = 0; first < count; first += width) {
-    const index_t    some        = count - first < width ? count - first : width;
-    decltype(key(0)) rows[width] = {};
+    const index_t    some                = count - first < width ? count - first : width;
+    decltype(key(0)) rows[extent(width)] = {};
     for (index_t i = 0; i < some; ++i) rows[i] = key(first + i);
     float*  columns = panels + panel_offset<B>(first, lanes);
     auto    sum     = vec<B>::zero();
     index_t k       = 0;
     for (; k + width <= lanes; k += width) {
-      vec<B> tile[width];
+      vec<B> tile[extent(width)];
       for (index_t i = 0; i < width; ++i) tile[i] = i < some ? load_lanes<B, E>(rows[i], k, dim) : vec<B>::zero();
       transpose(tile);
       for (index_t i = 0; i < width; ++i) tile[i].store(columns + std::int64_t{k + i} * block_keys<B>);
@@ -248,9 +248,9 @@ CASCADA_INLINE void lengths_so_far(index_t count, float* squares) noexcept {
 /// A row that has seen nothing sees a logit without a value.
 template <cpu_backend B, class E>
 CASCADA_INLINE void see_sink(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
-  constexpr double largest = std::numeric_limits<float>::max();
-  const auto       bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
-  float*           sum = tile.sums + row * vec<B>::width;
+  constexpr auto largest = static_cast<double>(std::numeric_limits<float>::max());
+  const auto     bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
+  float*         sum = tile.sums + row * vec<B>::width;
   if (bits == std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity())) return;
   if (size > 0x7f80'0000u) {  // by bits, whatever -ffast-math assumes
     *sum = logit;

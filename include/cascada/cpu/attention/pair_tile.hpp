@@ -37,9 +37,9 @@ template <cpu_backend B>
 CASCADA_INLINE __m256i load_elements(const strided_row<bfloat16>& row, index_t c, index_t dim) noexcept {
   bfloat16 elements[16] = {};
   if (row.step == 1 && row.data && c + 16 <= dim)
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.data + c));
+    return _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(row.data + c)));
   for (index_t i = 0; row.data && i < 16 && c + i < dim; ++i) elements[i] = row.data[(c + i) * row.step];
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(elements));
+  return _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(elements)));
 }
 
 /// Rows first, second [dim] side by side: pairs [stride], zero from `dim`. A row without data is zero. Returns which
@@ -153,7 +153,10 @@ struct rows_at_once {
       small[i]       = most == 0 || (known && small_so_far(tile.maxima[first + i]) &&
                                small_product(tile.lengths[first + i], block.reach[most - 1]));
       all_small &= small[i];
-      if (++member == tile.group) member = 0, ++token;
+      if (++member == tile.group) {
+        member = 0;
+        ++token;
+      }
     }
   }
 

@@ -36,8 +36,8 @@ inline constexpr float small_logit = 60;
 /// powers = 2^x with a relative error below 2^-13, a sixteenth of what rounding to bfloat16 adds; exactly 0 far below.
 /// Step by step for all vectors: a scheduler sees too little of one chain after the other to overlap them.
 template <cpu_backend B, index_t Vectors>
-CASCADA_INLINE void short_exp2(const __m512 (&x)[Vectors], __m512 (&powers)[Vectors]) noexcept {
-  __m512 part[Vectors];
+CASCADA_INLINE void short_exp2(const __m512 (&x)[extent(Vectors)], __m512 (&powers)[extent(Vectors)]) noexcept {
+  __m512 part[extent(Vectors)];
 #pragma GCC unroll 8
   for (index_t v = 0; v < Vectors; ++v) {
     part[v]   = _mm512_reduce_ps(x[v], _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
@@ -158,11 +158,11 @@ template <index_t Registers, bool Partly = false, cpu_backend B, bool Biased>
 CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t count, __m512 below, float* weights,
                           __m512 (&total)[2]) noexcept {
   constexpr index_t vectors = 2 * Registers;
-  __m512            logits[vectors], powers[vectors];
+  __m512            logits[extent(vectors)], powers[extent(vectors)];
   const auto        mask = [&](index_t v) { return Partly ? first_lanes<B>(count - j - 16 * v) : __mmask16{0xffff}; };
 #pragma GCC unroll 8
   for (index_t v = 0; v < vectors; ++v) logits[v] = row.logits(j + 16 * v, mask(v), below);
-  short_exp2<B>(logits, powers);
+  short_exp2<B, vectors>(logits, powers);
   if constexpr (Partly)
     for (index_t v = 0; v < vectors; ++v) powers[v] = _mm512_maskz_mov_ps(mask(v), powers[v]);
 #pragma GCC unroll 4
@@ -181,8 +181,9 @@ CASCADA_INLINE float absorb_scores(const score_row<B, Biased>& row, float now, f
                                    index_t padded, float& maximum, float* sums) noexcept {
   const __m512 below = _mm512_set1_ps(now), drop[1] = {_mm512_set1_ps(maximum - now)};
   __m512       shrink[1], total[2];
-  short_exp2<B>(drop, shrink);
-  total[0] = _mm512_mul_ps(_mm512_loadu_ps(sums), shrink[0]), total[1] = _mm512_setzero_ps();
+  short_exp2<B, 1>(drop, shrink);
+  total[0]  = _mm512_mul_ps(_mm512_loadu_ps(sums), shrink[0]);
+  total[1]  = _mm512_setzero_ps();
   index_t j = 0;
   for (; j + 4 * weight_keys <= count; j += 4 * weight_keys) weigh<4>(row, j, count, below, weights, total);
   for (; j + weight_keys <= count; j += weight_keys) weigh<1>(row, j, count, below, weights, total);

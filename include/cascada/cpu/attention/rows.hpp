@@ -151,7 +151,9 @@ CASCADA_INLINE key_block without_first(index_t keys, const query_rows<B, E>& til
   if (rest.wild) rest.wild += values;
   if (rest.reach) rest.reach += keys;
   if (rest.bias) rest.bias += keys;
-  rest.count -= keys, rest.seen -= keys, rest.begin += keys;
+  rest.count -= keys;
+  rest.seen -= keys;
+  rest.begin += keys;
   return rest;
 }
 

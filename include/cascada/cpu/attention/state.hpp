@@ -35,7 +35,8 @@ struct growing_clusters {
   /// Forgets the tokens from `end` on.
   void truncate(index_t end) noexcept {
     if (end >= tokens) return;
-    tokens = end, count = 0;
+    tokens = end;
+    count  = 0;
     for (index_t t = 0; t < end; ++t) count = std::max(count, slots[t] + 1);
   }
 };
@@ -62,7 +63,8 @@ class attention_state<Scalar, B> {
 
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
-    tokens_ = 0, begun_ = false;
+    tokens_ = 0;
+    begun_  = false;
     for (auto& of_selection : clusters_) of_selection.tokens = of_selection.count = 0;
   }
 
@@ -77,7 +79,10 @@ class attention_state<Scalar, B> {
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
     if (tokens == tokens_) return status::ok;
     if (tokens == 0) return clear(), status::ok;
-    if (!has_far_field(options_)) return tokens_ = tokens, status::ok;
+    if (!has_far_field(options_)) {
+      tokens_ = tokens;
+      return status::ok;
+    }
     const index_t edge = edge_of(tokens - tokens % options_.chunk, options_);
     for (auto& head : heads_)
       if (edge > options_.sink_tokens && options_.open == opening::by_mass && !head.asked.knows(tokens))

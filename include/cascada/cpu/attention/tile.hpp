@@ -25,14 +25,14 @@ template <cpu_backend B, class E, index_t Rows, index_t Vectors>
 CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const float* panels, index_t first,
                                 const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
   const float* keys = panels + panel_offset<B>(first, key_lanes);
-  vec<B>       sum[Rows][Vectors];
+  vec<B>       sum[extent(Rows)][extent(Vectors)];
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v)
       sum[i][v] = bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
   for (index_t k = 0; k < key_lanes; ++k) {
-    vec<B> key[Vectors];
+    vec<B> key[extent(Vectors)];
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v)
       key[v] = vec<B>::load(keys + std::int64_t{k} * block_keys<B> + v * vec<B>::width);
@@ -89,7 +89,7 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
                                index_t end, const float* factors, float* values, std::int64_t value_stride,
                                index_t first) noexcept {
   values += first;
-  vec<B> sum[Rows][Vectors];
+  vec<B> sum[extent(Rows)][extent(Vectors)];
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
@@ -97,7 +97,7 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
       sum[i][v] = vec<B>::load(values + i * value_stride + v * vec<B>::width) * vec<B>::broadcast(factors[i]);
   for (index_t j = begin; j < end; ++j) {
     const float* row = rows_of_v + j * value_stride + first;
-    vec<B>       value[Vectors];
+    vec<B>       value[extent(Vectors)];
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v) value[v] = vec<B>::load(row + v * vec<B>::width);
 #pragma GCC unroll 8
@@ -155,7 +155,7 @@ CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum,
   }
   const vec<B> shrink = exp2(before - now);
   multiply_add(vec<B>::load(sums), shrink, total).store(sums);
-  float lanes[width];
+  float lanes[extent(width)];
   shrink.store(lanes);
   return lanes[0];
 }
@@ -163,9 +163,9 @@ CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum,
 /// The keys that rows of a tile see of a block whose scores are adjusted.
 template <index_t Rows>
 struct seen_ranges {
-  index_t first[Rows], end[Rows];   // of the keys; first == end: none
-  index_t from = 0, most = 0;       // the least of the firsts, on a grid, and the largest end
-  bool    all = true, any = false;  // whether all rows see keys, and any
+  index_t first[extent(Rows)], end[extent(Rows)];  // of the keys; first == end: none
+  index_t from = 0, most = 0;                      // the least of the firsts, on a grid, and the largest end
+  bool    all = true, any = false;                 // whether all rows see keys, and any
 
   /// `grid`: a row's sums begin there, or at a multiple behind it, with exact zeros.
   template <class Tile>
@@ -178,7 +178,8 @@ struct seen_ranges {
       const bool sees = first[i] < end[i];
       if (sees && (!any || first[i] < from)) from = first[i];
       if (sees) most = end[i];
-      any |= sees, all &= sees;
+      any |= sees;
+      all &= sees;
     }
     from -= from % grid;
   }
@@ -192,11 +193,11 @@ void attend_adjusted(const query_rows<B>& tile, index_t row, index_t rows, const
   constexpr std::int64_t  stride = step_keys<B>;
   const seen_ranges<step> seen(tile, row, rows, whole, block_keys<B>);
   if (!seen.any) return;
-  const key_block block      = without_first(seen.from, tile, whole);
-  const float*    bias[step] = {};
+  const key_block block              = without_first(seen.from, tile, whole);
+  const float*    bias[extent(step)] = {};
   score_biased_rows(tile, row, rows, block, seen.most - seen.from, bias, scores, stride);
-  index_t first[step], end[step], last_first = 0, first_end = block.count;
-  float   factors[step];
+  index_t first[extent(step)], end[extent(step)], last_first = 0, first_end = block.count;
+  float   factors[extent(step)];
   for (index_t i = 0; i < rows; ++i) {
     first[i] = seen.first[i] - seen.from, end[i] = seen.end[i] - seen.from;
     if (first[i] == end[i]) continue;
@@ -235,8 +236,8 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
       continue;
     }
     score_rows(tile, row, rows, block, most, scores, step_keys<B>);
-    float   factors[step];
-    index_t seen[step];
+    float   factors[extent(step)];
+    index_t seen[extent(step)];
     for (index_t i = 0; i < rows; ++i) {
       seen[i]    = visible(row + i);
       factors[i] = seen[i] == 0 ? 1.0f

@@ -68,9 +68,7 @@ CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe
     if (row.step == 1) return load_floats<B>(row.data + first);
     for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
   } else {
-    // A vector load may alias anything.
-    if (row.step == 1 && 2 * (first + width) <= dim)
-      return vec<B>::load(reinterpret_cast<const float*>(row.data + 2 * first));
+    if (row.step == 1 && 2 * (first + width) <= dim) return vec<B>::load_bits(row.data + 2 * first);
     bfloat16 elements[extent(2 * width)] = {};
     for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
     std::memcpy(lanes, elements, sizeof lanes);

@@ -44,6 +44,8 @@ struct vec {
   CASCADA_INLINE static vec zero() noexcept { return {Eigen::internal::pset1<packet>(0.0f)}; }
   CASCADA_INLINE static vec broadcast(float x) noexcept { return {Eigen::internal::pset1<packet>(x)}; }
   CASCADA_INLINE static vec load(const float* from) noexcept { return {Eigen::internal::ploadu<packet>(from)}; }
+  /// The bits of whatever is there: a vector load may alias anything.
+  CASCADA_INLINE static vec load_bits(const void* from) noexcept { return load(static_cast<const float*>(from)); }
   CASCADA_INLINE void       store(float* to) const noexcept { Eigen::internal::pstoreu(to, value); }
 
   CASCADA_INLINE friend vec operator+(vec a, vec b) noexcept { return {Eigen::internal::padd(a.value, b.value)}; }
@@ -330,10 +332,10 @@ CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
     }
 #if defined(__AVX512F__)
     if constexpr (std::same_as<Scalar, float16>)
-      return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+      return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(from))))};
 #elif defined(__F16C__)
     if constexpr (std::same_as<Scalar, float16> && vec<B>::width == 8)
-      return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))};
+      return {_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(from))))};
 #endif
     for (index_t lane = 0; lane < vec<B>::width; ++lane) lanes[lane] = to_float(from[lane]);
     return vec<B>::load(lanes);
