@@ -22,6 +22,12 @@ namespace cascada::inline CASCADA_ABI::kernel {
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // g++ 12's bug 105593, as in simd.hpp
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 /// Bits of 2^40, a large value, and of infinity: without sign, bits order as values do.
 inline constexpr std::uint16_t large_bits = (127 + 40) << 7, infinite_bits = 0x7f80;
 
@@ -315,6 +321,8 @@ template <cpu_backend B>
 void attend_block(const query_rows<B, bf16_pair>& tile, const key_block& block, float* scores) noexcept {
   with_products<B, bf16_pair>([&](auto&& products) { attend_block_by(products, tile, block, scores); });
 }
+
+#pragma GCC diagnostic pop
 
 #endif
 
