@@ -1,15 +1,15 @@
-// Keys and values of another scalar than the queries.
+// Keys and values of a wider scalar than the queries.
 
 #include "cascada/cpu/attention/attention.hpp"
 
 using namespace cascada;
 
 #if SHOULD_FAIL
-using kv_scalar = bfloat16;
-#else
 using kv_scalar = float;
+#else
+using kv_scalar = bfloat16;
 #endif
 
-status attend(heads_view<const float> q, const strided_kv<kv_scalar>& kv, heads_view<float> out) {
-  return attention<float>()(q, kv, {}, out);
+status attend(heads_view<const bfloat16> q, const strided_kv<kv_scalar>& kv, heads_view<bfloat16> out) {
+  return attention<bfloat16>()(q, kv, {}, out);
 }
