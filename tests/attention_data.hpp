@@ -115,6 +115,14 @@ class head_rows {
   std::vector<Scalar> storage_;
 };
 
+/// The rows of tokens [begin, end).
+template <class Scalar>
+cascada::heads_view<Scalar> rows_of(cascada::heads_view<Scalar> all, index_t begin, index_t end) {
+  all.data += std::int64_t{begin} * all.token_stride;
+  all.tokens = end - begin;
+  return all;
+}
+
 struct shape {
   index_t tokens, heads, kv_heads, key_dim, value_dim;
 };
@@ -267,6 +275,15 @@ inline const std::vector<mode> modes = {
     {"T x r, bidirectional, softcap",
      {.keys = key_set::representatives, .causal = false, .weighted = true, .softcap = 1.5f}},
 };
+
+/// Those in which a sequence can grow.
+inline std::vector<mode> modes_that_grow() {
+  std::vector<mode> some;
+  for (const mode& m : modes)
+    if (m.options.causal && m.options.keys != key_set::representatives && m.options.queries == query_set::all)
+      some.push_back(m);
+  return some;
+}
 
 using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>;
 

@@ -18,10 +18,7 @@ using namespace tests;
 namespace {
 
 std::vector<mode> growing_modes() {
-  std::vector<mode> some;
-  for (const mode& m : modes)
-    if (m.options.causal && m.options.keys != key_set::representatives && m.options.queries == query_set::all)
-      some.push_back(m);
+  std::vector<mode> some = modes_that_grow();
   some.push_back({"opened, tiles of a chunk",
                   {.window = 16, .chunk = 32, .leaf_threshold = 0.2f, .open_above = 0.03f, .tile = 32}});
   some.push_back(
@@ -33,13 +30,6 @@ std::vector<mode> growing_modes() {
 /// The selection of the first n tokens.
 selection first_of(const selection& all, index_t n) {
   return selection(std::vector<index_t>(all.rep.begin(), all.rep.begin() + n));
-}
-
-template <class Scalar>
-heads_view<Scalar> rows_of(heads_view<Scalar> all, index_t begin, index_t end) {
-  all.data += std::int64_t{begin} * all.token_stride;
-  all.tokens = end - begin;
-  return all;
 }
 
 /// Sequence and attention, cut into calls.

@@ -65,13 +65,6 @@ problem<Scalar> filled(const shape& s, const odd_rows& odd) {
   return p;
 }
 
-template <class Scalar>
-heads_view<Scalar> rows_of(heads_view<Scalar> all, index_t begin, index_t end) {
-  all.data += std::int64_t{begin} * all.token_stride;
-  all.tokens = end - begin;
-  return all;
-}
-
 /// The first tokens at once, then `step` at a time: the results of those.
 template <class Scalar, cpu_backend B, kv_view KV>
 std::vector<float> step_by_step(const attention_options& options, const problem<Scalar>& p, const KV& kv,

@@ -56,12 +56,6 @@ problem<Scalar> with_terms(const term_mode& m) {
   return p;
 }
 
-template <class Scalar>
-heads_view<Scalar> rows_of(heads_view<Scalar> all, index_t begin, index_t end) {
-  all.data += std::int64_t{begin} * all.token_stride, all.tokens = end - begin;
-  return all;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many threads", "[attention][threads]",
