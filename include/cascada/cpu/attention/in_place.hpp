@@ -49,15 +49,6 @@ struct portion_rows {
   }
 };
 
-/// Lanes [first, first + width) of a row whose lanes are whole vectors.
-template <cpu_backend B, class E, row_scalar Scalar>
-CASCADA_INLINE vec<B> whole_lanes(const Scalar* row, index_t first) noexcept {
-  if constexpr (std::same_as<E, float>)
-    return load_floats<B>(row + first);
-  else
-    return vec<B>::load_bits(row + 2 * first);
-}
-
 /// scores [Rows, width] of queries x keys, for a vector of keys from `first`; of pairs, also the sums of the keys'
 /// squares.
 template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
@@ -151,45 +142,8 @@ CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (
 }
 #endif
 
-/// values [Rows, Vectors] = values x factor + weights [Rows, `lanes` lanes of keys] x V, columns from c.
-template <cpu_backend B, class E, index_t Rows, index_t Vectors, row_scalar Scalar>
-CASCADA_INLINE void add_columns(float* values, std::int64_t value_stride, const float* weights, std::int64_t stride,
-                                const portion_rows<Scalar>& rows, index_t first, index_t lanes, const float* factors,
-                                index_t c, value_watch<B, E>& watch) noexcept {
-  constexpr index_t width = vec<B>::width, elements = elements_per_lane<E>;
-  value_watch<B, E> seen  = watch;
-  vec<B>            sum[extent(Rows)][extent(Vectors)];
-  values += c;
-#pragma GCC unroll 8
-  for (index_t r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v)
-      sum[r][v] = vec<B>::load(values + r * value_stride + v * width) * vec<B>::broadcast(factors[r]);
-  for (index_t j = 0; j < lanes; ++j) {
-    vec<B> value[extent(Vectors)];
-    load_values<B, Vectors>(rows.now + first + j * elements, c, value, seen);
-#pragma GCC unroll 2
-    for (index_t e = 0; e < elements; ++e) {
-      const Scalar* later = rows.later[first + j * elements + e] + c;
-      for (index_t x = 0; x < Vectors * width; x += 64 / static_cast<index_t>(sizeof(Scalar)))
-        __builtin_prefetch(later + x);
-    }
-#pragma GCC unroll 8
-    for (index_t r = 0; r < Rows; ++r) {
-      const auto weight = vec<B>::broadcast(weights[r * stride + j]);
-#pragma GCC unroll 4
-      for (index_t v = 0; v < Vectors; ++v) sum[r][v] = add_products<E>(weight, value[v], sum[r][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (index_t r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v) sum[r][v].store(values + r * value_stride + v * width);
-  watch = seen;
-}
-
-/// The same for `count` rows of a tile from `row`, 1 to rows_at_a_time, all columns, and `lanes` lanes of keys from
-/// `first` of a portion.
+/// values = values x factor + weights x V for `count` rows of a tile from `row`, 1 to rows_at_a_time, all columns, and
+/// `lanes` lanes of keys from `first` of a portion.
 template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
 [[gnu::flatten]] void add_portion(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights,
                                   std::int64_t stride, const portion_rows<Scalar>& rows, index_t first, index_t lanes,
@@ -197,14 +151,25 @@ template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_ti
   if constexpr (Rows > 1)
     if (count < Rows)
       return add_portion<B, E, Scalar, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
-  constexpr index_t least = elements_per_lane<E>, width = vec<B>::width;
-  constexpr index_t most  = width < 16 ? least : 4;  // vectors, as registers allow
+  constexpr index_t elements = elements_per_lane<E>, width = vec<B>::width, most = attention_tuning<B>.vectors;
+  constexpr index_t line   = 64 / static_cast<index_t>(sizeof(Scalar));
+  value_watch<B, E> seen   = watch;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
-  for (; c + most * width <= tile.value_stride; c += most * width)
-    add_columns<B, E, Rows, most>(values, tile.value_stride, weights, stride, rows, first, lanes, factors, c, watch);
-  for (; most > least && c < tile.value_stride; c += least * width)
-    add_columns<B, E, Rows, least>(values, tile.value_stride, weights, stride, rows, first, lanes, factors, c, watch);
+  const auto        add    = [&]<index_t Vectors>() {
+    value_tile<B, E, Rows, Vectors>(
+        weights, stride, 0, lanes, factors, values + c, tile.value_stride,
+        [&](index_t j, vec<B> (&value)[extent(Vectors)]) {
+          const index_t at = first + j * elements;
+          load_values<B, Vectors>(rows.now + at, c, value, seen);
+#pragma GCC unroll 2
+          for (index_t e = 0; e < elements; ++e)
+            for (index_t x = 0; x < Vectors * width; x += line) __builtin_prefetch(rows.later[at + e] + c + x);
+        });
+  };
+  for (; c + most * width <= tile.value_stride; c += most * width) add.template operator()<most>();
+  for (; c < tile.value_stride; c += elements * width) add.template operator()<elements>();
+  watch = seen;
 }
 
 /// Scores of a block's keys become weights: of floats in their place, of pairs in `weights`. What a row has seen so far

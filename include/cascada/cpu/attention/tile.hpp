@@ -82,13 +82,12 @@ void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const k
   score_biased_rows(tile, row, rows, block, count, bias, scores, score_stride);
 }
 
-/// values [Rows, Vectors] = values x factor + weights [Rows, begin .. end) x V [begin .. end, Vectors], columns from
-/// `first`, in lanes. V has the stride of the values.
-template <cpu_backend B, class E, index_t Rows, index_t Vectors>
-CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, const float* rows_of_v, index_t begin,
-                               index_t end, const float* factors, float* values, std::int64_t value_stride,
-                               index_t first) noexcept {
-  values += first;
+/// values [Rows, Vectors] = values x factor + weights [Rows, begin .. end) x V [begin .. end, Vectors], in lanes of
+/// keys; load(j, value) brings V's vectors of lanes j.
+template <cpu_backend B, class E, index_t Rows, index_t Vectors, class Load>
+CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, index_t begin, index_t end,
+                               const float* factors, float* values, std::int64_t value_stride,
+                               const Load& load) noexcept {
   vec<B> sum[extent(Rows)][extent(Vectors)];
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i)
@@ -96,10 +95,8 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
     for (index_t v = 0; v < Vectors; ++v)
       sum[i][v] = vec<B>::load(values + i * value_stride + v * vec<B>::width) * vec<B>::broadcast(factors[i]);
   for (index_t j = begin; j < end; ++j) {
-    const float* row = rows_of_v + j * value_stride + first;
-    vec<B>       value[extent(Vectors)];
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v) value[v] = vec<B>::load(row + v * vec<B>::width);
+    vec<B> value[extent(Vectors)];
+    load(j, value);
 #pragma GCC unroll 8
     for (index_t i = 0; i < Rows; ++i) {
       const auto weight = vec<B>::broadcast(weights[i * weight_stride + j]);
@@ -124,11 +121,17 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
-  for (; c + strip <= tile.value_stride; c += strip)
-    value_tile<B, E, Rows, vectors>(weights, weight_stride, rows_of_v, begin, end, factors, values, tile.value_stride,
-                                    c);
-  for (; c < tile.value_stride; c += vec<B>::width)
-    value_tile<B, E, Rows, 1>(weights, weight_stride, rows_of_v, begin, end, factors, values, tile.value_stride, c);
+  const auto        add    = [&]<index_t Vectors>() {
+    value_tile<B, E, Rows, Vectors>(weights, weight_stride, begin, end, factors, values + c, tile.value_stride,
+                                    [&](index_t j, vec<B> (&value)[extent(Vectors)]) {
+                                      const float* lanes = rows_of_v + j * tile.value_stride + c;
+#pragma GCC unroll 4
+                                      for (index_t v = 0; v < Vectors; ++v)
+                                        value[v] = vec<B>::load(lanes + v * vec<B>::width);
+                                    });
+  };
+  for (; c + strip <= tile.value_stride; c += strip) add.template operator()<vectors>();
+  for (; c < tile.value_stride; c += vec<B>::width) add.template operator()<1>();
 }
 
 /// Turns a row's first `count` scores into weights and takes them into its softmax. Returns the factor by which

@@ -59,16 +59,25 @@ CASCADA_INLINE vec<B> add_products(vec<B> a, vec<B> b, vec<B> c) noexcept {
   }
 }
 
+/// Lanes [first, first + width) of a row whose lanes are whole vectors.
+template <cpu_backend B, class E, row_scalar Scalar>
+CASCADA_INLINE vec<B> whole_lanes(const Scalar* row, index_t first) noexcept {
+  if constexpr (std::same_as<E, float>)
+    return load_floats<B>(row + first);
+  else
+    return vec<B>::load_bits(row + 2 * first);
+}
+
 /// Lanes [first, first + width) of a row: floats, or pairs of elements, zero from element `dim` and without a row.
 template <cpu_backend B, class E, row_scalar Scalar>
 CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe_unused]] index_t dim) noexcept {
   constexpr index_t width = vec<B>::width;
   float             lanes[extent(width)];
   if constexpr (std::same_as<E, float>) {
-    if (row.step == 1) return load_floats<B>(row.data + first);
+    if (row.step == 1) return whole_lanes<B, E>(row.data, first);
     for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
   } else {
-    if (row.step == 1 && 2 * (first + width) <= dim) return vec<B>::load_bits(row.data + 2 * first);
+    if (row.step == 1 && 2 * (first + width) <= dim) return whole_lanes<B, E>(row.data, first);
     bfloat16 elements[extent(2 * width)] = {};
     for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
     std::memcpy(lanes, elements, sizeof lanes);
