@@ -71,11 +71,7 @@ template <class Number>
   if (sums.rows == 0) return status::ok;
   if (!sums.data) return {status::invalid_shape, say.null};
   if (sums.stride < sums.cols) return {status::invalid_shape, say.stride};
-  std::int64_t extent = 0;
-  if (__builtin_mul_overflow(std::int64_t{sums.rows}, sums.stride, &extent) ||
-      __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Number)), &extent))
-    return {status::too_large, say.overflow};
-  return status::ok;
+  return overflows(sums) ? status{status::too_large, say.overflow} : status::ok;
 }
 
 /// A view that nobody filled in.

@@ -65,10 +65,8 @@ template <class Scalar>
     return {status::too_large, "x has more rows or columns than 2^31 - 4097"};
   if (x.stride < x.cols) return {status::invalid_shape, "x.stride is less than x.cols"};
   if (!x.data) return {status::invalid_shape, "x.data is null"};
-  std::int64_t extent = 0, packed = 0;
-  if (__builtin_mul_overflow(std::int64_t{x.rows}, x.stride, &extent) ||
-      __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent))
-    return {status::too_large, "x.rows times x.stride overflows"};
+  if (overflows(x)) return {status::too_large, "x.rows times x.stride overflows"};
+  std::int64_t packed = 0;
   if (__builtin_mul_overflow((std::int64_t{x.rows} + 64) * x.cols, static_cast<std::int64_t>(sizeof(float)), &packed))
     return {status::too_large, "x.rows times x.cols overflows"};
   return status::ok;

@@ -25,6 +25,18 @@ struct matrix_view {
   }
 };
 
+namespace detail {
+
+/// Whether a matrix spans more bytes than 64 bits count.
+template <class Scalar>
+[[nodiscard]] CASCADA_INLINE constexpr bool overflows(const matrix_view<Scalar>& x) noexcept {
+  std::int64_t extent = 0;
+  return __builtin_mul_overflow(std::int64_t{x.rows}, x.stride, &extent) ||
+         __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent);
+}
+
+}  // namespace detail
+
 /// Heads of many tokens, [tokens, heads, dim] in any order of the first two: element (t, h, c) lies at
 /// data + t * token_stride + h * head_stride + c. Rows do not overlap (both strides >= dim where used), but
 /// of rows that are only read, all heads may be one (head_stride 0).
