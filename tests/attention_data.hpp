@@ -225,6 +225,8 @@ struct mode {
 
 inline std::ostream& operator<<(std::ostream& out, const mode& m) { return out << m.name; }
 
+inline constexpr attention_options dense_options = {.keys = key_set::all};
+
 /// Chunks and windows are small, so that short sequences have several chunks and a far field.
 inline const std::vector<mode> modes = {
     {"dense", {.keys = key_set::all}},

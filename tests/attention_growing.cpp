@@ -82,7 +82,7 @@ std::vector<std::vector<index_t>> cuts(index_t T, unsigned seed) {
   return all;
 }
 
-const shape size = {230, 6, 2, 20, 12};
+const shape growing_shape = {230, 6, 2, 20, 12};
 
 }  // namespace
 
@@ -92,15 +92,15 @@ TEMPLATE_TEST_CASE("growing: however a sequence is cut into calls, its rows are 
   const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
   const bool own = GENERATE(false, true);  // selections of each KV head's own
   CAPTURE(m, own);
-  const problem<TestType> p(size, 3);
-  std::vector<selection>  s = {random_selection(size.tokens, 0.15, 4)};
-  if (own) s.push_back(random_selection(size.tokens, 0.4, 5));
+  const problem<TestType> p(growing_shape, 3);
+  std::vector<selection>  s = {random_selection(growing_shape.tokens, 0.15, 4)};
+  if (own) s.push_back(random_selection(growing_shape.tokens, 0.4, 5));
   const attended expected = attend_and_report<TestType>(m.options, p, p.kv(), s);
-  for (const auto& cut : cuts(size.tokens, 6)) {
+  for (const auto& cut : cuts(growing_shape.tokens, 6)) {
     growing<TestType> one{p, s, attention<TestType, serial_backend>(m.options)};
     for (const index_t end : cut) REQUIRE(one.extend(end) == status::ok);
     CAPTURE(cut);
-    CHECK(one.state.tokens() == size.tokens);
+    CHECK(one.state.tokens() == growing_shape.tokens);
     CHECK(same_bits(one.results(), expected.out));
     CHECK(same_counts(one.sum, expected.report));
   }
@@ -112,10 +112,10 @@ TEST_CASE("growing: on several threads as on one", "[attention][threads]") {
   CAPTURE(m);
   using threads = cpu<compiled_isa, pool_executor<compiled_isa>>;
   thread_pool<compiled_isa>    pool(3);
-  const problem<float>         p(size, 3);
-  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>         p(growing_shape, 3);
+  const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<float>(m.options, p, s);
-  for (const auto& cut : cuts(size.tokens, 7)) {
+  for (const auto& cut : cuts(growing_shape.tokens, 7)) {
     growing<float, threads> one{p, s, attention<float, threads>(m.options, {{&pool}})};
     for (const index_t end : cut) REQUIRE(one.extend(end) == status::ok);
     CHECK(same_bits(one.results(), expected));
@@ -126,13 +126,13 @@ TEST_CASE("growing: after truncating, it goes on as if nothing had been there", 
   const auto all = growing_modes();
   const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
   CAPTURE(m);
-  const problem<float>         p(size, 3);
-  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>         p(growing_shape, 3);
+  const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<float>(m.options, p, s);
   // Rows and a selection that differ from token 60 on.
   problem<float> other = p;
   other.randomise(99, 60);
-  std::vector<selection> others = {random_selection(size.tokens, 0.3, 14)};
+  std::vector<selection> others = {random_selection(growing_shape.tokens, 0.3, 14)};
   std::copy_n(s[0].rep.begin(), 60, others[0].rep.begin());
   for (std::size_t t = 60; t < others[0].rep.size(); ++t)
     if (const index_t rep = others[0].rep[t]; others[0].rep[static_cast<std::size_t>(rep)] != rep)
@@ -158,16 +158,16 @@ TEST_CASE("growing: after truncating, it goes on as if nothing had been there", 
       }
       CHECK(branch.state.tokens() == back);
       growing<float> one{p, s, attention<float, serial_backend>(m.options), std::move(branch.state)};
-      for (index_t t = back + 9; t < size.tokens; t += 9) REQUIRE(one.extend(t) == status::ok);
-      REQUIRE(one.extend(size.tokens) == status::ok);
-      CHECK(same_bits(one.results(), expected, row_of(size, back), expected.size()));
+      for (index_t t = back + 9; t < growing_shape.tokens; t += 9) REQUIRE(one.extend(t) == status::ok);
+      REQUIRE(one.extend(growing_shape.tokens) == status::ok);
+      CHECK(same_bits(one.results(), expected, row_of(growing_shape, back), expected.size()));
     }
 }
 
 TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
   const attention_options      options = growing_modes()[5].options;
-  const problem<float>         p(size, 3);
-  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>         p(growing_shape, 3);
+  const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<float>(options, p, s);
   growing<float>               first{p, s, attention<float, serial_backend>(options)};
   REQUIRE(first.extend(101) == status::ok);
@@ -176,7 +176,7 @@ TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
   growing<float> branch{other, s, attention<float, serial_backend>(options), first.state};
   REQUIRE(branch.extend(200) == status::ok);
   REQUIRE(first.extend(150) == status::ok);
-  REQUIRE(first.extend(size.tokens) == status::ok);
+  REQUIRE(first.extend(growing_shape.tokens) == status::ok);
   CHECK(same_bits(first.results(), expected));
   CHECK(branch.state.tokens() == 200);
   CHECK(branch.state.bytes() > 0);
@@ -187,7 +187,7 @@ TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
   moved.clear();
   CHECK(moved.tokens() == 0);
   growing<float> again{p, s, attention<float, serial_backend>(options), std::move(moved)};
-  REQUIRE(again.extend(size.tokens) == status::ok);
+  REQUIRE(again.extend(growing_shape.tokens) == status::ok);
   CHECK(same_bits(again.results(), expected));
 }
 
@@ -195,22 +195,22 @@ TEMPLATE_TEST_CASE("growing: the last queries alone, without a state", "[attenti
   const auto all = growing_modes();
   const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
   CAPTURE(m);
-  const problem<TestType>      p(size, 3);
-  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const problem<TestType>      p(growing_shape, 3);
+  const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<TestType>(m.options, p, s);
   const bool                   by_mass  = m.options.keys == key_set::near_and_far && m.options.open == opening::by_mass;
   for (const index_t first : {0, 1, 24, 96, 100, 192, 229}) {
     CAPTURE(first);
-    head_rows<TestType>                 out(size.tokens, size.heads, size.value_dim);
+    head_rows<TestType>                 out(growing_shape.tokens, growing_shape.heads, growing_shape.value_dim);
     attention<TestType, serial_backend> attend(m.options);
-    const status answer = attend(rows_of(std::as_const(p.q).view(), first, size.tokens), p.kv(), views(s),
-                                 rows_of(out.view(), first, size.tokens));
+    const status answer = attend(rows_of(std::as_const(p.q).view(), first, growing_shape.tokens), p.kv(), views(s),
+                                 rows_of(out.view(), first, growing_shape.tokens));
     if (by_mass && first % m.options.tile != 0) {
       CHECK(answer == status::unsupported);
       continue;
     }
     REQUIRE(answer == status::ok);
-    CHECK(same_bits(out.template packed<float>(), expected, row_of(size, first), expected.size()));
+    CHECK(same_bits(out.template packed<float>(), expected, row_of(growing_shape, first), expected.size()));
   }
 }
 
@@ -218,28 +218,28 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
   const auto all = growing_modes();
   const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
   CAPTURE(m);
-  const problem<float> p(size, 3);
+  const problem<float> p(growing_shape, 3);
   // Keys: three sequences, and rows behind them that nobody reads. Queries: the last of the first two, none, all.
   const std::vector<index_t> keys = {0, 110, 140, 210}, firsts = {96, 30, 0};
   std::vector<index_t>       queries = {0};
   std::vector<selection>     s;
-  head_rows<float>   q(110 - 96 + 0 + 70, size.heads, size.key_dim), out(q.view().tokens, size.heads, size.value_dim);
+  head_rows<float>   q(110 - 96 + 0 + 70, growing_shape.heads, growing_shape.key_dim), out(q.view().tokens, growing_shape.heads, growing_shape.value_dim);
   std::vector<float> expected;
   for (std::size_t i = 0; i < 3; ++i) {
     const index_t T = keys[i + 1] - keys[i];
     s.push_back(random_selection(T, 0.2, static_cast<unsigned>(i)));
     for (index_t t = firsts[i]; t < T; ++t)
-      for (index_t h = 0; h < size.heads; ++h)
-        std::copy_n(std::as_const(p.q).view().row(keys[i] + t, h), size.key_dim,
+      for (index_t h = 0; h < growing_shape.heads; ++h)
+        std::copy_n(std::as_const(p.q).view().row(keys[i] + t, h), growing_shape.key_dim,
                     q.view().row(queries.back() + t - firsts[i], h));
     queries.push_back(queries.back() + T - firsts[i]);
-    head_rows<float>                 alone(T, size.heads, size.value_dim);
+    head_rows<float>                 alone(T, growing_shape.heads, growing_shape.value_dim);
     attention<float, serial_backend> attend(m.options);
     const strided_kv<float> kv = {rows_of(p.k.view(), keys[i], keys[i + 1]), rows_of(p.v.view(), keys[i], keys[i + 1])};
     REQUIRE(attend(rows_of(std::as_const(p.q).view(), keys[i], keys[i + 1]), kv, views({s.back()}), alone.view()) ==
             status::ok);
     const auto rows = alone.packed<float>();
-    expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(size, firsts[i])), rows.end());
+    expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(growing_shape, firsts[i])), rows.end());
   }
   attention<float, serial_backend> attend(m.options);
   REQUIRE(attend(std::as_const(q).view(), p.kv(), views(s), out.view(),
@@ -250,7 +250,7 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
 TEST_CASE("growing: dense attention without causality takes any number of queries and keys", "[attention]") {
   const index_t        queries = GENERATE(1, 7, 300);
   const shape          other   = {queries, 6, 2, 20, 12};
-  const problem<float> of_queries(other, 8), of_keys(size, 9);
+  const problem<float> of_queries(other, 8), of_keys(growing_shape, 9);
   head_rows<float>     out(queries, other.heads, other.value_dim);
   attention<float>     attend({.keys = key_set::all, .causal = false});
   REQUIRE(attend(std::as_const(of_queries.q).view(), of_keys.kv(), {}, out.view()) == status::ok);
@@ -258,7 +258,7 @@ TEST_CASE("growing: dense attention without causality takes any number of querie
     for (index_t h = 0; h < other.heads; ++h) {
       std::vector<double> weights;
       double              sum = 0;
-      for (index_t j = 0; j < size.tokens; ++j) {
+      for (index_t j = 0; j < growing_shape.tokens; ++j) {
         double product = 0;
         for (index_t c = 0; c < other.key_dim; ++c)
           product +=
@@ -268,7 +268,7 @@ TEST_CASE("growing: dense attention without causality takes any number of querie
       }
       for (index_t c = 0; c < other.value_dim; ++c) {
         double value = 0;
-        for (index_t j = 0; j < size.tokens; ++j)
+        for (index_t j = 0; j < growing_shape.tokens; ++j)
           value += weights[static_cast<std::size_t>(j)] / sum * double{of_keys.v.view().row(j, h / 3)[c]};
         CHECK(double{out.view().row(t, h)[c]} == Approx(value).margin(1e-5));
       }
@@ -282,8 +282,8 @@ TEST_CASE("growing: an option that the mode does not look at may be no number", 
                                      .leaf_threshold = std::numeric_limits<float>::quiet_NaN(),
                                      .open           = opening::none,
                                      .open_above     = -std::numeric_limits<float>::quiet_NaN()};
-  const problem<float>         p(size, 3);
-  const std::vector<selection> s = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>         p(growing_shape, 3);
+  const std::vector<selection> s = {random_selection(growing_shape.tokens, 0.15, 4)};
   growing<float>               one{p, s, attention<float, serial_backend>(options)};
   for (const index_t end : {1, 2, 100, 230}) REQUIRE(one.extend(end) == status::ok);
   CHECK(same_bits(one.results(), attend<float>(options, p, s)));
@@ -296,18 +296,18 @@ TEST_CASE("growing: an option that the mode does not look at may be no number", 
 
 TEST_CASE("growing: what is refused leaves the state as it was", "[attention][errors]") {
   const attention_options      options = growing_modes()[4].options;
-  const problem<float>         p(size, 3);
-  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>         p(growing_shape, 3);
+  const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<float>(options, p, s);
   growing<float>               one{p, s, attention<float, serial_backend>(options)};
   REQUIRE(one.extend(101) == status::ok);
 
-  const auto extend = [&](attention_options with, const std::vector<selection>& given, index_t kv_tokens = size.tokens,
+  const auto extend = [&](attention_options with, const std::vector<selection>& given, index_t kv_tokens = growing_shape.tokens,
                           index_t count = 99) {
     attention<float, serial_backend> attend(with);
     strided_kv<float>                kv = p.kv();
     kv.keys.tokens = kv.values.tokens = kv_tokens;
-    head_rows<float> out(count, size.heads, size.value_dim);
+    head_rows<float> out(count, growing_shape.heads, growing_shape.value_dim);
     return std::string(message(
         attend.extend(one.state, rows_of(std::as_const(p.q).view(), 101, 101 + count), kv, views(given), out.view())));
   };
@@ -331,13 +331,13 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
 
   auto fewer  = rows_of(std::as_const(p.q).view(), 101, 102);
   fewer.heads = 4;
-  head_rows<float>                 out(1, 4, size.value_dim);
+  head_rows<float>                 out(1, 4, growing_shape.value_dim);
   attention<float, serial_backend> attend(options);
   CHECK(std::string(message(attend.extend(one.state, fewer, p.kv(), views(s), out.view()))) ==
         "state belongs to another number of query heads");
 
   CHECK(one.state.tokens() == 101);
-  REQUIRE(one.extend(size.tokens) == status::ok);
+  REQUIRE(one.extend(growing_shape.tokens) == status::ok);
   CHECK(same_bits(one.results(), expected));
 }
 
@@ -363,13 +363,13 @@ TEST_CASE("growing: a cleared state serves keys and selections of another shape"
 
 TEST_CASE("growing: bytes are those of the tokens there are", "[attention]") {
   attention_options            options = growing_modes()[3].options;
-  const problem<float>         p(size, 3);
-  const std::vector<selection> s = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>         p(growing_shape, 3);
+  const std::vector<selection> s = {random_selection(growing_shape.tokens, 0.15, 4)};
   growing<float>               one{p, s, attention<float, serial_backend>(options)};
   CHECK(one.state.bytes() == 0);
   REQUIRE(one.extend(100) == status::ok);
   const std::size_t some = one.state.bytes();
-  REQUIRE(one.extend(size.tokens) == status::ok);
+  REQUIRE(one.extend(growing_shape.tokens) == status::ok);
   CHECK(some > 0);
   CHECK(one.state.bytes() > some);
   one.state.clear();
@@ -385,8 +385,8 @@ TEST_CASE("growing: bytes are those of the tokens there are", "[attention]") {
 
 TEST_CASE("growing: no queries leave the state as it was, and an empty report", "[attention]") {
   const attention_options          options = growing_modes()[3].options;
-  const problem<float>             p(size, 3);
-  const std::vector<selection>     s = {random_selection(size.tokens, 0.15, 4)};
+  const problem<float>             p(growing_shape, 3);
+  const std::vector<selection>     s = {random_selection(growing_shape.tokens, 0.15, 4)};
   attention<float, serial_backend> attend(options);
   growing<float>                   one{p, s, attend};
   REQUIRE(one.extend(100) == status::ok);
@@ -395,7 +395,7 @@ TEST_CASE("growing: no queries leave the state as it was, and an empty report", 
   CHECK(one.attend.report() == attention_report{});
   CHECK(one.state.tokens() == 100);
 
-  head_rows<float> out(size.tokens, size.heads, size.value_dim);
+  head_rows<float> out(growing_shape.tokens, growing_shape.heads, growing_shape.value_dim);
   REQUIRE(attend(std::as_const(p.q).view(), p.kv(), views(s), out.view()) == status::ok);
   CHECK(attend.report().rows > 0);
   const auto none = rows_of(std::as_const(p.q).view(), 100, 100);

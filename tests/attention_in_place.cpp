@@ -17,7 +17,7 @@ using namespace tests;
 namespace {
 
 /// Rows of whole vectors, and keys of more than one step.
-const shape size = {560, 6, 2, 64, 96};
+const shape in_place_shape = {560, 6, 2, 64, 96};
 
 const std::vector<mode> with_few_rows = {
     {"dense", {.keys = key_set::all}},
@@ -96,13 +96,13 @@ void check_steps(const shape& s, const mode& m, const odd_rows& odd) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("in place: steps of a few tokens give what one call gives", "[attention]", float, bfloat16, float16) {
-  for (const mode& m : with_few_rows) check_steps<TestType, serial_backend>(size, m, contents[0]);
-  for (const odd_rows& odd : contents) check_steps<TestType, serial_backend>(size, with_few_rows[3], odd);
+  for (const mode& m : with_few_rows) check_steps<TestType, serial_backend>(in_place_shape, m, contents[0]);
+  for (const odd_rows& odd : contents) check_steps<TestType, serial_backend>(in_place_shape, with_few_rows[3], odd);
 }
 
 TEMPLATE_LIST_TEST_CASE("in place: by every kind of products", "[attention]", product_backends) {
   const odd_rows odd = GENERATE(from_range(contents.begin(), contents.end()));
-  check_steps<bfloat16, TestType>(size, with_few_rows[0], odd);
+  check_steps<bfloat16, TestType>(in_place_shape, with_few_rows[0], odd);
 }
 
 TEMPLATE_TEST_CASE("in place: any number of heads, and dimensions of whole and of broken vectors", "[attention]", float,

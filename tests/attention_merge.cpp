@@ -14,14 +14,12 @@
 #include "bits.hpp"
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
 
 namespace {
-
-constexpr float infinity     = std::numeric_limits<float>::infinity(),
-                not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 /// Results of the same queries for some of the keys.
 template <class Out>

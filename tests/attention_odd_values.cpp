@@ -15,14 +15,12 @@
 #include "attention_data.hpp"
 #include "attention_fast_math.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
 
 namespace {
-
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-constexpr float infinity     = std::numeric_limits<float>::infinity();
 
 /// How a call is compiled and multiplied.
 template <row_scalar Scalar>

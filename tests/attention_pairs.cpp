@@ -5,24 +5,16 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <numbers>
 #include <random>
 #include <vector>
 
 #include "attention_data.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
-
-namespace {
-
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-
-const attention_options dense = {.keys = key_set::all};
-
-}  // namespace
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, later tokens change nothing before them, whatever they are",
                         "[attention]", product_backends) {
@@ -40,7 +32,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, later tokens change nothing before
     problem<bfloat16> poisoned(size, 22), changed(size, 22), infinite(size, 22), large(size, 22);
     poisoned.poison(t);
     changed.randomise(99, t);
-    infinite.v.fill([] { return -std::numeric_limits<float>::infinity(); }, t);
+    infinite.v.fill([] { return -infinity; }, t);
     large.k.fill([] { return 1e3f; }, t), large.v.fill([] { return 1e20f; }, t);
     CHECK(same_bits(result, run(poisoned), 0, row_of(size, t)));
     CHECK(same_bits(result, run(infinite), 0, row_of(size, t)));
@@ -59,7 +51,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, without far tokens near + far is d
   const auto                   run = [&](const attention_options& options) {
     return attend<bfloat16>(options, p, p.kv(), s, {}, TestType());
   };
-  const auto expected = run(dense);
+  const auto expected = run(dense_options);
   CHECK(same_bits(expected, run({.keys = key_set::near, .window = T, .chunk = 50})));
   CHECK(same_bits(expected, run({.window = T, .chunk = 96})));
   CHECK(same_bits(expected, run({.window = 16, .chunk = 32, .open = opening::all})));
@@ -74,12 +66,12 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, NaN and infinity reach the rows th
                         "[attention]", product_backends) {
   const shape             size = {100, 4, 2, 8, 8};
   const problem<bfloat16> clean(size, 30);
-  const auto run      = [&](const problem<bfloat16>& p) { return attend<float>(dense, p, p.kv(), {}, {}, TestType()); };
+  const auto run      = [&](const problem<bfloat16>& p) { return attend<float>(dense_options, p, p.kv(), {}, {}, TestType()); };
   const auto expected = run(clean);
   problem<bfloat16> key = clean, value = clean, infinite = clean;
   key.k.view().row(40, 0)[3]      = from_float<bfloat16>(not_a_number);
   value.v.view().row(40, 0)[3]    = from_float<bfloat16>(not_a_number);
-  infinite.v.view().row(40, 0)[3] = from_float<bfloat16>(std::numeric_limits<float>::infinity());
+  infinite.v.view().row(40, 0)[3] = from_float<bfloat16>(infinity);
   const auto        of_key = run(key), of_value = run(value), of_infinite = run(infinite);
   problem<bfloat16> zero = key;
   zero.q.fill([] { return 0.0f; });
@@ -103,7 +95,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, a row's large logits are no other 
   const shape             size = {kernel::step_keys<TestType, bfloat16> + 70, 2, 1, 32, 16};
   const problem<bfloat16> small(size, 37);
   problem<bfloat16>       mixed    = small;
-  const auto              run      = [&](const auto& p) { return attend<float>(dense, p, p.kv(), {}, {}, TestType()); };
+  const auto              run      = [&](const auto& p) { return attend<float>(dense_options, p, p.kv(), {}, {}, TestType()); };
   const auto              expected = run(small);
   for (index_t t = 3; t < size.tokens; t += 29)
     for (index_t c = 0; c < size.key_dim; ++c) mixed.q.view().row(t, 1)[c] = from_float<bfloat16>(50);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "any_mode.hpp"
 #include "attention_data.hpp"
 #include "catch.hpp"
 
@@ -14,10 +15,7 @@ using namespace tests;
 
 namespace {
 
-const attention_options dense         = {.keys = key_set::all};
 const attention_options bidirectional = {.keys = key_set::all, .causal = false};
-
-mode any_mode() { return GENERATE(from_range(modes.begin(), modes.end())); }
 
 mode any_causal_mode() {
   return GENERATE(filter([](const mode& m) { return m.options.causal; }, from_range(modes.begin(), modes.end())));
@@ -68,7 +66,7 @@ TEST_CASE("attention: without far tokens, near + far is dense", "[attention]") {
   CAPTURE(T, C, W);
   const problem<float>         p({T, 4, 2, 20, 12}, 24);
   const std::vector<selection> s        = {random_selection(T, 0.3, 4)};
-  const auto                   expected = attend(dense, p, {});
+  const auto                   expected = attend(dense_options, p, {});
   const auto                   same     = [&](attention_options options) {
     options.window = W, options.chunk = C, options.tile = 1;
     return same_bits(expected, attend(options, p, s));
@@ -89,13 +87,13 @@ TEST_CASE("attention: all leaves opened, or a near field of everything, is dense
   const index_t                T = kernel::step_keys<default_backend> + 131;
   const problem<float>         p({T, 4, 2, 8, 8}, 33);
   const std::vector<selection> s        = {random_selection(T, 0.3, 6)};
-  const auto                   expected = attend(dense, p, {});
+  const auto                   expected = attend(dense_options, p, {});
   CHECK(same_bits(expected, attend({.window = T, .chunk = 48}, p, s)));
   CHECK(same_bits(expected, attend({.window = 16, .chunk = 128, .open = opening::all}, p, s)));
   CHECK(same_bits(expected, attend({.window = 0, .chunk = 1, .sink_tokens = 0, .open = opening::all}, p, s)));
   CHECK_FALSE(same_bits(expected, attend({.window = 16, .chunk = 128}, p, s)));
   thread_pool<compiled_isa> pool(3);
-  CHECK(same_bits(expected, attend<float>(dense, p, p.kv(), {}, {}, cpu<>{{&pool}})));
+  CHECK(same_bits(expected, attend<float>(dense_options, p, p.kv(), {}, {}, cpu<>{{&pool}})));
 }
 
 TEST_CASE("attention: with r = T the compressed problem is dense", "[attention]") {
@@ -107,7 +105,7 @@ TEST_CASE("attention: with r = T the compressed problem is dense", "[attention]"
   for (const bool weighted : {false, true}) {
     options.weighted = weighted;
     options.causal   = true;
-    CHECK(same_bits(attend(dense, p, {}), attend(options, p, all)));
+    CHECK(same_bits(attend(dense_options, p, {}), attend(options, p, all)));
     options.causal = false;
     CHECK(same_bits(attend(bidirectional, p, {}), attend(options, p, all)));
   }

@@ -14,14 +14,12 @@
 #include "bits.hpp"
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
 
 namespace {
-
-constexpr float infinity     = std::numeric_limits<float>::infinity(),
-                not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 /// Modes that grow, and whether slopes go with them.
 struct term_mode {
@@ -44,13 +42,13 @@ const std::vector<term_mode> term_modes = {
      false},
 };
 
-term_mode any_mode() { return GENERATE(from_range(term_modes.begin(), term_modes.end())); }
+term_mode any_term_mode() { return GENERATE(from_range(term_modes.begin(), term_modes.end())); }
 
-const shape size = {700, 6, 2, 20, 12};
+const shape terms_shape = {700, 6, 2, 20, 12};
 
 template <class Scalar>
 problem<Scalar> with_terms(const term_mode& m) {
-  problem<Scalar> p(size, 3);
+  problem<Scalar> p(terms_shape, 3);
   p.sink_logits = {0.5f, -1.0f, 3.0f, 100.0f, -infinity, 0.0f};
   if (m.slopes) p.slopes = {0.5f, 0.01f, 0.0f, 0.125f, 1.0f, 0.002f};
   return p;
@@ -60,10 +58,10 @@ problem<Scalar> with_terms(const term_mode& m) {
 
 TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many threads", "[attention][threads]",
                    float, bfloat16) {
-  const term_mode m = any_mode();
+  const term_mode m = any_term_mode();
   CAPTURE(m);
   const auto                   p        = with_terms<TestType>(m);
-  const std::vector<selection> s        = {random_selection(size.tokens, 0.15, 4)};
+  const std::vector<selection> s        = {random_selection(terms_shape.tokens, 0.15, 4)};
   const auto                   expected = attend_and_report<float>(m.with.options, p, p.kv(), s);
   REQUIRE(!expected.out.empty());
   thread_pool<compiled_isa> pool(3);
@@ -75,8 +73,8 @@ TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many
   for (const auto& cut : cuts) {
     attention<TestType, serial_backend>       attend(m.with.options);
     attention_state<TestType, serial_backend> state;
-    head_rows<float>                          out(size.tokens, size.heads, size.value_dim);
-    sum_rows                                  sums{size.tokens, size.heads};
+    head_rows<float>                          out(terms_shape.tokens, terms_shape.heads, terms_shape.value_dim);
+    sum_rows                                  sums{terms_shape.tokens, terms_shape.heads};
     index_t                                   begin = 0;
     for (const index_t end : cut) {
       auto to_sums = sums.view();
@@ -92,7 +90,7 @@ TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many
 }
 
 TEST_CASE("terms: a batch is its sequences", "[attention]") {
-  const term_mode m = any_mode();
+  const term_mode m = any_term_mode();
   CAPTURE(m);
   const auto                 p       = with_terms<float>(m);
   const std::vector<index_t> offsets = {0, 130, 130, 131, 700};
@@ -100,7 +98,7 @@ TEST_CASE("terms: a batch is its sequences", "[attention]") {
   std::vector<float>         expected, sums;
   for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
     all.push_back(random_selection(offsets[i + 1] - offsets[i], 0.3, static_cast<unsigned>(i)));
-    problem<float> alone({offsets[i + 1] - offsets[i], size.heads, size.kv_heads, size.key_dim, size.value_dim}, 0);
+    problem<float> alone({offsets[i + 1] - offsets[i], terms_shape.heads, terms_shape.kv_heads, terms_shape.key_dim, terms_shape.value_dim}, 0);
     for (auto [from, to] : {std::pair{&p.q, &alone.q}, std::pair{&p.k, &alone.k}, std::pair{&p.v, &alone.v}}) {
       auto packed = from->packed<float>();
       auto next   = packed.begin() + static_cast<std::ptrdiff_t>(packed.size() / 700) * offsets[i];
@@ -196,7 +194,7 @@ TEMPLATE_TEST_CASE("sliding window: what lies before it is not seen, and one of 
                    float, bfloat16, float16) {
   const index_t window = GENERATE(1, 30, 128, 400, 513);
   CAPTURE(window);
-  const problem<TestType> p(size, 11);
+  const problem<TestType> p(terms_shape, 11);
   const attention_options options = {.keys = key_set::all, .sliding_window = window};
   const auto              result  = attend_and_report<float>(options, p, p.kv(), {});
   problem<TestType>       odd     = p;
@@ -205,10 +203,10 @@ TEMPLATE_TEST_CASE("sliding window: what lies before it is not seen, and one of 
     for (auto* rows : {&odd.k, &odd.v})
       for (index_t c = 0; c < rows->view().dim; ++c) rows->view().row(t, 1)[c] = from_float<TestType>(not_a_number);
   const auto spoilt = attend<float>(options, odd, odd.kv(), {});
-  for (index_t t = 0; t < size.tokens; ++t)
-    for (index_t h = 0; h < size.heads; ++h) {
+  for (index_t t = 0; t < terms_shape.tokens; ++t)
+    for (index_t h = 0; h < terms_shape.heads; ++h) {
       CAPTURE(t, h);
-      const std::size_t row  = row_of(size, t, h);
+      const std::size_t row  = row_of(terms_shape, t, h);
       const bool        sees = h >= 3 && t >= from && t - window < from + count - 1;
       for (std::size_t c = 0; sees && c < 12; ++c) REQUIRE(std::isnan(spoilt[row + c]));
       if (!sees) REQUIRE(same_bits(spoilt, result.out, row, row + 12));
@@ -218,7 +216,7 @@ TEMPLATE_TEST_CASE("sliding window: what lies before it is not seen, and one of 
                   1e-6f * std::fabs(to_float(p.v.view().row(t, h / 3)[c])));
     }
   std::int64_t keys = 0;
-  for (index_t t = 0; t < size.tokens; ++t) keys += std::min(t + 1, window);
+  for (index_t t = 0; t < terms_shape.tokens; ++t) keys += std::min(t + 1, window);
   CHECK(result.report.near_keys == 2 * keys);
   CHECK(result.report.dense_keys == 2 * 700 * 701 / 2);
 

@@ -13,9 +13,6 @@ using namespace tests;
 
 namespace {
 
-constexpr kind all_kinds[] = {kind::random,    kind::clustered,     kind::duplicates,
-                              kind::zero_rows, kind::anti_parallel, kind::tiny_and_huge};
-
 /// Checks one step against full selection and against the reference cascade, down to every count.
 template <class Scalar>
 void check_step(const cascade<Scalar>& ours, matrix_view<const Scalar> x, const representatives& before,

@@ -13,9 +13,6 @@ using namespace tests;
 
 namespace {
 
-constexpr kind all_kinds[] = {kind::random,    kind::clustered,     kind::duplicates,
-                              kind::zero_rows, kind::anti_parallel, kind::tiny_and_huge};
-
 kind any_kind() { return GENERATE(from_range(std::begin(all_kinds), std::end(all_kinds))); }
 
 void check_same(const representatives& ours, const representatives& expected) {

@@ -9,15 +9,13 @@
 #include "cascada/cpu/select/cascade.hpp"
 #include "cascada/cpu/select/selector.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
 using namespace tests;
 
 namespace {
-
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-constexpr float infinity     = std::numeric_limits<float>::infinity();
 
 /// The answer of every entry point has this code and this sentence.
 void check_answer(status answer, status expected) {

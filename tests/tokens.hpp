@@ -18,6 +18,9 @@ using cascada::index_t;
 
 enum class kind { random, clustered, duplicates, zero_rows, anti_parallel, tiny_and_huge };
 
+inline constexpr kind all_kinds[] = {kind::random,    kind::clustered,     kind::duplicates,
+                                     kind::zero_rows, kind::anti_parallel, kind::tiny_and_huge};
+
 inline std::ostream& operator<<(std::ostream& out, kind k) {
   constexpr const char* names[] = {"random", "clustered", "duplicates", "zero rows", "anti-parallel", "tiny and huge"};
   return out << names[static_cast<int>(k)];
