@@ -46,9 +46,7 @@ int dump(int count, char** values) {
       dumped.emplace(numbered("k", layer.layer), layer.keys);
       dumped.emplace(numbered("v", layer.layer), layer.values);
     }
-    require_ok(dense.of(layer, rows_of(layer.queries))(heads(layer.queries, layer.heads), layer.kv(), {},
-                                                       heads(out, layer.heads)),
-               "attention");
+    dense(layer, {}, out);
   });
   write_safetensors_bf16(given.text("--output"), dumped);
   return 0;

@@ -44,9 +44,7 @@ int dump(int count, char** values) {
       std::snprintf(name, sizeof name, "layer_%02d", layer.layer);
       dumped.emplace(name, layer.residual);
     }
-    require_ok(dense.of(layer, rows_of(layer.queries))(heads(layer.queries, layer.heads), layer.kv(), {},
-                                                       heads(out, layer.heads)),
-               "attention");
+    dense(layer, {}, out);
   });
   write_safetensors_bf16(output, dumped);
   return 0;

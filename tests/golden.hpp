@@ -41,10 +41,7 @@ states run_dense(const Model& model, const std::vector<index_t>& ids, cascada::a
   states                  out;
   out.final = model.forward(ids, [&](const engine::attention_input& layer, matrix& attended) {
     out.entering.push_back(layer.residual);
-    engine::require_ok(
-        dense.of(layer, engine::rows_of(layer.queries))(engine::heads(layer.queries, layer.heads), layer.kv(), {},
-                                                        engine::heads(attended, layer.heads)),
-        "attention");
+    dense(layer, {}, attended);
   });
   return out;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cascada/eigen.hpp"
 #include "catch.hpp"
 #include "engine/random_selection.hpp"
 

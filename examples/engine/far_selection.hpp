@@ -6,11 +6,8 @@
 #include <vector>
 
 #include "cascada/cpu/select/cascade.hpp"
-#include "cascada/eigen.hpp"
 #include "engine/attention_input.hpp"
-#include "engine/error.hpp"
 #include "engine/features.hpp"
-#include "engine/progress.hpp"
 #include "engine/random_selection.hpp"
 
 namespace engine {
@@ -30,19 +27,7 @@ class far_selection {
       : source_(source), features_(rows), options_(options), seed_(seed), where_(where) {}
 
   /// The sets of the next layer, valid until the next call.
-  std::span<const cascada::representatives> next(const attention_input& layer) {
-    kept_.clear();
-    switch (source_) {
-      case selection_source::none: break;
-      case selection_source::cascade: step(layer); break;
-      case selection_source::random: step(layer), draw(layer); break;
-      case selection_source::positions: kept_.push_back(all_positions(rows_of(layer.residual))); return kept_;
-    }
-    for (const auto& kept : kept_)
-      share_sum_ += static_cast<double>(kept.count()) / kept.tokens() / static_cast<double>(kept_.size());
-    ++layers_;
-    return kept_;
-  }
+  std::span<const cascada::representatives> next(const attention_input& layer);
 
   /// Time that selecting took so far; of random sets, without finding out their size.
   double seconds() const { return seconds_; }
@@ -55,39 +40,12 @@ class far_selection {
   double mean_jaccard() const { return inherited_ == 0 ? 0.0 : jaccard_sum_ / inherited_; }
 
  private:
-  void step(const attention_input& layer) {
-    const stopwatch since;
-    const index_t   sets = selections(layer, features_);
-    while (static_cast<index_t>(cascades_.size()) < sets) cascades_.emplace_back(options_, where_);
-    for (index_t h = 0; h < sets; ++h) {
-      auto& cascade = cascades_[static_cast<std::size_t>(h)];
-      require_ok(cascade.step(rows(layer, features_, h)), "cascade");
-      kept_.push_back(cascade.kept());
-      if (!cascade.report().jaccard) continue;
-      savings_sum_ += cascade.report().savings();
-      jaccard_sum_ += *cascade.report().jaccard;
-      ++inherited_;
-    }
-    if (source_ == selection_source::cascade) seconds_ += since.seconds();
-  }
+  void step(const attention_input& layer);
 
   /// In place of the sets that the cascade kept, random ones of the same size.
-  void draw(const attention_input& layer) {
-    const stopwatch since;
-    for (std::size_t h = 0; h < kept_.size(); ++h) {
-      // Runs count their seeds from 1, 2, ..: the heads' are far from those.
-      if (random_.size() == h) random_.emplace_back(seed_ + (std::uint64_t{h} << 32));
-      random_[h].draw(rows(layer, features_, static_cast<index_t>(h)), kept_[h].count(), where_);
-    }
-    for (std::size_t h = 0; h < kept_.size(); ++h) kept_[h] = random_[h].kept();
-    seconds_ += since.seconds();
-  }
+  void draw(const attention_input& layer);
 
-  cascada::representatives all_positions(index_t tokens) {
-    zeros_.assign(static_cast<std::size_t>(tokens), 0);
-    count_ = tokens;
-    return {std::span(zeros_).first(1), zeros_, std::span(&count_, 1)};
-  }
+  cascada::representatives all_positions(index_t tokens);
 
   selection_source                      source_;
   features                              features_;

@@ -1,37 +1,13 @@
 #pragma once
 // Linear layers: Eigen's matrix product, spread over the backend's threads.
 
-#include <cmath>
-
 #include "engine/matrix.hpp"
 #include "engine/stored_matrix.hpp"
 
 namespace engine {
 
 /// y [T, out] = x [T, in] W^T, W [out, in]. No more of W is float at a time than one panel per thread.
-inline void linear(const matrix& x, const stored_matrix& weight, matrix& y, const backend& where) {
-  y.resize(x.rows(), weight.rows());
-  // Pieces of both sizes: wide enough for the product to be efficient, many enough for a pool of any size.
-  static constexpr index_t piece_rows = 512, piece_cols = 192, panel_depth = 1024;
-  const index_t            down   = (rows_of(x) + piece_rows - 1) / piece_rows;
-  const index_t            across = (weight.rows() + piece_cols - 1) / piece_cols;
-  where.executor.parallel_for(down * across, [&](index_t i) {
-    const index_t row = i / across * piece_rows, rows = std::min(piece_rows, rows_of(x) - row);
-    const index_t col = i % across * piece_cols, cols = std::min(piece_cols, weight.rows() - col);
-    auto          piece = y.block(row, col, rows, cols);
-    matrix        panel;
-    piece.setZero();
-    for (index_t k = 0; k < weight.cols(); k += panel_depth) {
-      const index_t depth = std::min(panel_depth, weight.cols() - k);
-      const auto    left  = x.block(row, k, rows, depth);
-      weight.read_block(col, k, cols, depth, panel);
-      if (weight.is_transposed())
-        piece.noalias() += left * panel;
-      else
-        piece.noalias() += left * panel.transpose();
-    }
-  });
-}
+void linear(const matrix& x, const stored_matrix& weight, matrix& y, const backend& where);
 
 /// A linear layer with a bias, and a cap.
 struct affine {
@@ -39,15 +15,7 @@ struct affine {
   matrix        bias;     // [1, out], or empty: none
   float         cap = 0;  // > 0: results become cap tanh(result / cap)
 
-  void operator()(const matrix& x, matrix& y, const backend& where) const {
-    linear(x, weight, y, where);
-    if (bias.size() == 0 && cap == 0) return;
-    for_pieces(rows_of(y), 32, where, [&](index_t begin, index_t count) {
-      auto rows = y.middleRows(begin, count);
-      if (bias.size() > 0) rows.rowwise() += bias.row(0);
-      if (cap > 0) rows = rows.unaryExpr([this](float a) { return cap * std::tanh(a / cap); });
-    });
-  }
+  void operator()(const matrix& x, matrix& y, const backend& where) const;
 };
 
 }  // namespace engine

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "engine/attention_mode.hpp"
-#include "engine/error.hpp"
 #include "engine/far_selection.hpp"
 #include "engine/layer_attention.hpp"
 #include "engine/progress.hpp"
@@ -20,11 +19,10 @@ class mode_attention {
   void operator()(const attention_input& layer, matrix& out) {
     const auto      kept = selection_.next(layer);
     const stopwatch attending;
-    auto&           attention = attention_.of(layer, rows_of(layer.queries));
-    require_ok(attention(heads(layer.queries, layer.heads), layer.kv(), kept, heads(out, layer.heads)), "attention");
+    const auto&     report = attention_(layer, kept, out);
     attention_seconds_ += attending.seconds();
-    keys_sum_ += attention.report().share_of_dense();
-    mass_sum_ += attention.report().closed_mass();
+    keys_sum_ += report.share_of_dense();
+    mass_sum_ += report.closed_mass();
     ++layers_;
   }
 
