@@ -37,11 +37,8 @@ struct odd_rows {
 inline std::ostream& operator<<(std::ostream& out, const odd_rows& o) { return out << o.name; }
 
 const std::vector<odd_rows> contents = {
-    {"ordinary", 1, 1, false},
-    {"large logits", 1e3f, 1, false},
-    {"huge logits", 1e12f, 1, false},
-    {"large values", 1, 1e20f, false},
-    {"NaN and infinity in some", 1, 1, true},
+    {"ordinary", 1, 1, false},         {"large logits", 1e3f, 1, false},         {"huge logits", 1e12f, 1, false},
+    {"large values", 1, 1e20f, false}, {"NaN and infinity in some", 1, 1, true},
 };
 
 template <class Scalar>
@@ -65,37 +62,48 @@ problem<Scalar> filled(const shape& s, const odd_rows& odd) {
   return p;
 }
 
-/// The first tokens at once, then `step` at a time: the results of those.
-template <class Scalar, cpu_backend B, kv_view KV>
-std::vector<float> step_by_step(const attention_options& options, const problem<Scalar>& p, const KV& kv,
-                                const selection& s, index_t first, index_t step) {
-  attention<Scalar, B>       attend(options);
+/// A sequence that has read some of its tokens.
+template <class Scalar, cpu_backend B>
+struct begun_sequence {
+  attention<Scalar, B>       attend;
   attention_state<Scalar, B> state;
-  head_rows<Scalar>          out(p.size.tokens, p.size.heads, p.size.value_dim);
-  const std::vector          selections = {s.view()};
-  for (index_t begin = 0, end = first; begin < p.size.tokens; begin = end, end = std::min(p.size.tokens, end + step))
+  head_rows<Scalar>          out;
+
+  template <kv_view KV>
+  void extend(const problem<Scalar>& p, const KV& kv, const selection& s, index_t end) {
+    const index_t     begin      = state.tokens();
+    const std::vector selections = {s.view()};
     REQUIRE(attend.extend(state, rows_of(p.q.view(), begin, end), kv, selections, rows_of(out.view(), begin, end)) ==
             status::ok);
-  return out.template packed<float>();
-}
+  }
+};
 
 template <class Scalar, cpu_backend B>
 void check_steps(const shape& s, const mode& m, const odd_rows& odd) {
   CAPTURE(s, m, odd);
-  const problem<Scalar> p        = filled<Scalar>(s, odd);
-  const selection       chosen   = random_selection(s.tokens, 0.15, 4);
-  const auto            expected = attend<Scalar, Scalar, strided_kv<Scalar>, B>(m.options, p, p.kv(), {chosen});
+  const problem<Scalar>    p        = filled<Scalar>(s, odd);
+  const selection          chosen   = random_selection(s.tokens, 0.15, 4);
+  const auto               expected = attend<Scalar, Scalar, strided_kv<Scalar>, B>(m.options, p, p.kv(), {chosen});
   const paged_copy<Scalar> paged(p, 16);
+
+  begun_sequence<Scalar, B> first{attention<Scalar, B>(m.options), {}, {s.tokens, s.heads, s.value_dim}};
+  first.extend(p, p.kv(), chosen, 500);
+  const auto results = [&](const auto& kv, index_t step) {
+    auto one = first;
+    while (one.state.tokens() < s.tokens) one.extend(p, kv, chosen, std::min(s.tokens, one.state.tokens() + step));
+    return one.out.template packed<float>();
+  };
   for (const index_t step : {1, 2, 5}) {
     CAPTURE(step);
-    CHECK(same_bits(step_by_step<Scalar, B>(m.options, p, p.kv(), chosen, 500, step), expected));
+    CHECK(same_bits(results(p.kv(), step), expected));
   }
-  CHECK(same_bits(step_by_step<Scalar, B>(m.options, p, paged.view, chosen, 500, 1), expected));
+  CHECK(same_bits(results(paged.view, 1), expected));
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("in place: steps of a few tokens give what one call gives", "[attention]", float, bfloat16, float16) {
+TEMPLATE_TEST_CASE("in place: steps of a few tokens give what one call gives", "[attention]", float, bfloat16,
+                   float16) {
   for (const mode& m : with_few_rows) check_steps<TestType, serial_backend>(in_place_shape, m, contents[0]);
   for (const odd_rows& odd : contents) check_steps<TestType, serial_backend>(in_place_shape, with_few_rows[3], odd);
 }
