@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole."""
+
+import re
+import sys
+from pathlib import Path
+
+link = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)|\]\((#[^)\s]+)\)")
+
+
+def anchors(page):
+    """The names that headings of a page have, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {"#" + re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def cells(row):
+    return len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row)))
+
+
+def faults(page):
+    columns, in_code = 0, False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        where = f"{page}:{number}"
+        if line.startswith("```"):
+            in_code = not in_code
+        if in_code:
+            continue
+        for target, part, own in link.findall(line):
+            to = page.parent / target if target else page
+            if re.match(r"\w+:", target):
+                continue
+            if not to.exists():
+                yield f"{where}: there is no {target}"
+            elif (part or own) and (part or own) not in anchors(to):
+                yield f"{where}: {to} has no heading {part or own}"
+        if not line.startswith("|"):
+            if columns and line.strip():
+                yield f"{where}: text runs into a table"
+            columns = 0
+        elif not columns:
+            columns = cells(line)
+        elif cells(line) != columns:
+            yield f"{where}: {cells(line) - 1} cells under {columns - 1}"
+    if in_code:
+        yield f"{page}: a code block has no end"
+
+
+def main():
+    root = Path(sys.argv[1])
+    pages = [page for page in root.rglob("*.md") if "build" not in page.relative_to(root).parts]
+    found = [fault for page in sorted(pages) for fault in faults(page)]
+    print("\n".join(found) or f"{len(pages)} pages")
+    sys.exit(1 if found or not pages else 0)
+
+
+if __name__ == "__main__":
+    main()
