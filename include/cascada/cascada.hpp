@@ -8,7 +8,7 @@
 // parts of the keys become one (merge). Each step tells what it cost (report, attention_report). Settings that were
 // measured on a whole model: presets.
 //
-// What the words mean: GLOSSARY.md, beside this file.
+// What the words mean: GLOSSARY.md. What is equal to what, bit for bit: NUMERICS.md. Both are beside this file.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle),
 // cascada/hip.hpp (the same stages on an AMD MI300X).
