@@ -20,6 +20,10 @@ and plots in the output folder.
   --threads N          threads (all of the machine)
   --seed N             first seed of the five of mode random (1)
   --output DIR         where the results go (build/report)
+  --page               instead of the report, page.html: a text of at most 512 tokens (256) with its representatives,
+                       their clusters, how they move through the layers, and what each token's query attended to, with
+                       --window 32 --chunk 32 --threshold 0.6 --open-above 0.03 unless given
+  --heads A,B,...      with --page: query heads to show (the first of each KV head, at most three)
   --help               this text
 
 What the modes share:
@@ -38,13 +42,14 @@ What the modes share:
 EOF
 }
 
-model='' text='' output='' passed=()
+model='' text='' output='' program=cascada-evaluate passed=()
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage && exit ;;
-    --model | --text | --output | --length | --modes | --sweep | --threads | --seed | --threshold | --features | \
-      --assign | --window | --chunk | --sinks | --leaves | --leaf-threshold | --leaf | --moments | --open-above | \
-      --tile) [ $# -ge 2 ] || fail "option $1 needs a value" ;;
+    --page) program=cascada-page && shift && continue ;;
+    --model | --text | --output | --length | --modes | --sweep | --threads | --seed | --heads | --threshold | \
+      --features | --assign | --window | --chunk | --sinks | --leaves | --leaf-threshold | --leaf | --moments | \
+      --open-above | --tile) [ $# -ge 2 ] || fail "option $1 needs a value" ;;
     *) fail "unknown option $1; --help lists the options" ;;
   esac
   case $1 in
@@ -65,15 +70,20 @@ prepare() {
   install_tools
   [ -n "$model" ] || fetch_smollm2
   [ -n "$text" ] || fetch_handbook
-  build_engine cascada-evaluate
+  build_engine $program
 }
 with_lock prepare
 $python examples/tools/encode_text.py "${model:-build/smollm2-135m}/tokenizer.json" "${text:-build/handbook.txt}" \
   build/tokens.txt
 
 step "Running the model"
-build/examples/examples/cascada-evaluate --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \
+build/examples/examples/$program --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \
   --output "$output" ${passed[@]+"${passed[@]}"}
-$python examples/tools/plot.py "$output/report.json" "$output"
-echo
-echo "Written: $output/report.json, cascade.png, perplexity.png"
+if [ $program = cascada-page ]; then
+  $python examples/tools/page.py "${model:-build/smollm2-135m}/tokenizer.json" "$output/page.json" "$output/page.html"
+  echo "Written: $output/page.html"
+else
+  $python examples/tools/plot.py "$output/report.json" "$output"
+  echo
+  echo "Written: $output/report.json, cascade.png, perplexity.png"
+fi
