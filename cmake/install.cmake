@@ -7,8 +7,8 @@ install(TARGETS cascada EXPORT cascada FILE_SET HEADERS)
 install(EXPORT cascada NAMESPACE cascada:: DESTINATION ${package_dir} FILE cascada-targets.cmake)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/cascada-config-version.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
-install(FILES cmake/cascada-config.cmake ${PROJECT_BINARY_DIR}/cascada-config-version.cmake
-  DESTINATION ${package_dir})
+install(FILES cmake/cascada-config.cmake cmake/compiled.cmake cmake/compiled.cpp
+  ${PROJECT_BINARY_DIR}/cascada-config-version.cmake DESTINATION ${package_dir})
 
 # What is written from the package's folder is right for any prefix, also one that is chosen or changed later.
 set(pkgconfig_dir ${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig)
