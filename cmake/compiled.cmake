@@ -1,5 +1,5 @@
 # cascada::compiled is cascada::cascada, but the kernels of the usual types are compiled once (cascada/compiled.hpp): in a
-# static library of the build that links it, so with that build's flags. What has others of its own needs a copy of its own.
+# static library of the build that links it, so with that build's flags, and for targets that have the same.
 if(NOT TARGET cascada_compiled)
   add_library(cascada_compiled STATIC EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/compiled.cpp)
   add_library(cascada::compiled ALIAS cascada_compiled)

@@ -1,4 +1,4 @@
-# `cmake --install` gives headers, a package for find_package(cascada), and one for pkg-config. All may be moved together.
+# `cmake --install` gives headers, and packages for find_package(cascada) and pkg-config. All may be moved together.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -10,7 +10,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/cascada-config-version.cm
 install(FILES cmake/cascada-config.cmake cmake/compiled.cmake cmake/compiled.cpp
   ${PROJECT_BINARY_DIR}/cascada-config-version.cmake DESTINATION ${package_dir})
 
-# What is written from the package's folder is right for any prefix, also one that is chosen or changed later.
+# The prefix is told from where the file lies, so that it may be chosen or changed later.
 set(pkgconfig_dir ${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig)
 file(RELATIVE_PATH to_prefix ${pkgconfig_dir} ${CMAKE_INSTALL_PREFIX})
 cmake_path(APPEND includedir "\${prefix}" ${CMAKE_INSTALL_INCLUDEDIR})

@@ -28,7 +28,7 @@ def lines(name, seen):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    text = ["#pragma once", "// One header of many, written by cmake/single_header.py. SPDX-License-Identifier: Apache-2.0"]
+    text = ["#pragma once", "// Written by cmake/single_header.py.", "// SPDX-License-Identifier: Apache-2.0"]
     output = pathlib.Path(sys.argv[1])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n".join([*text, *lines("cascada/cascada.hpp", set())]) + "\n")

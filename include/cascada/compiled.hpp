@@ -1,10 +1,10 @@
 #pragma once
 // Opt-in, for shorter compilation: the kernels of the usual types are declared here, and compiled in one place.
 //
-// cascada.hpp includes this header where CASCADA_COMPILED is defined. One translation unit defines CASCADA_COMPILE, includes
-// this header, and has the code. CMake's target cascada::compiled does both. They have to be compiled for the same
-// instructions and settings (isa.hpp); else the linker misses the kernels by name, since those of other settings are
-// others. Types that are not listed are compiled where they are used, as without this header.
+// cascada.hpp includes this header where CASCADA_COMPILED is defined. One translation unit defines CASCADA_COMPILE,
+// includes this header, and has the code. CMake's target cascada::compiled does both. They have to be compiled for the
+// same instructions and settings (isa.hpp); else the linker misses the kernels by name, since those of other settings
+// are others. Types that are not listed are compiled where they are used, as without this header.
 
 #include <span>
 
@@ -17,18 +17,18 @@
 #define CASCADA_KERNEL extern template
 #endif
 
-#define CASCADA_SELECTION_OF(Scalar)                                                                   \
-  CASCADA_KERNEL status select_all(selection_pass<Scalar, default_backend>&, index_t);                 \
-  CASCADA_KERNEL status cascade_cross_gram(selection_pass<Scalar, default_backend>&,                   \
+#define CASCADA_SELECTION_OF(Scalar)                                                   \
+  CASCADA_KERNEL status select_all(selection_pass<Scalar, default_backend>&, index_t); \
+  CASCADA_KERNEL status cascade_cross_gram(selection_pass<Scalar, default_backend>&,   \
                                            cross_gram_workspace<default_backend>&, const representatives&);
 
-#define CASCADA_ATTENTION_OF(Scalar, KV, Out)                                                                            \
-  CASCADA_KERNEL void attend_batch(attention_sequence<Scalar, KV, Out>, const attention_options&,                        \
-                                   std::span<const representatives>, const detail::sequence_spans&,                      \
-                                   attention_workspace<default_backend, operand_of<Scalar, default_backend>>&,           \
-                                   const default_backend&, attention_report&);                                           \
-  CASCADA_KERNEL void attend_sequence(const attention_sequence<Scalar, KV, Out>&, const attention_options&,              \
-                                      attention_workspace<default_backend, operand_of<Scalar, default_backend>>&,        \
+#define CASCADA_ATTENTION_OF(Scalar, KV, Out)                                                                     \
+  CASCADA_KERNEL void attend_batch(attention_sequence<Scalar, KV, Out>, const attention_options&,                 \
+                                   std::span<const representatives>, const detail::sequence_spans&,               \
+                                   attention_workspace<default_backend, operand_of<Scalar, default_backend>>&,    \
+                                   const default_backend&, attention_report&);                                    \
+  CASCADA_KERNEL void attend_sequence(const attention_sequence<Scalar, KV, Out>&, const attention_options&,       \
+                                      attention_workspace<default_backend, operand_of<Scalar, default_backend>>&, \
                                       const default_backend&, attention_report&);
 
 namespace cascada::inline CASCADA_ABI::kernel {

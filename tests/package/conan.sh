@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the Conan package, and builds and runs its consumer. Eigen is this machine's, at EIGEN: Conan Center is not asked.
+# Makes the Conan package, builds its consumer and runs it. Eigen is this machine's, at EIGEN: Conan Center is not asked.
 # Skipped where PyPI, which Conan comes from, is out of reach.
 #
 #   conan.sh SOURCE FOLDER EIGEN COMPILER FLAGS

@@ -5,8 +5,8 @@
 #include <immintrin.h>
 #endif
 #include <Eigen/Core>
-#include <cascada/cascada.hpp>
 #include <bit>
+#include <cascada/cascada.hpp>
 #include <cstdint>
 #include <cstdio>
 #include <string>

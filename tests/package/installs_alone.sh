@@ -6,4 +6,5 @@ set -euo pipefail
 "$1/$2"
 rm -rf "$1/prefix"
 cmake --install "$1" --prefix "$1/prefix" >/dev/null
-[ "$(cd "$1/prefix" && find . -type f)" = "./bin/$2" ] || { echo 'More was installed:' && find "$1/prefix" -type f && exit 1; }
+installed=$(cd "$1/prefix" && find . -type f)
+[ "$installed" = "./bin/$2" ] || { echo "Other than the program was installed: $installed"; exit 1; }
