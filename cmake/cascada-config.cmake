@@ -1,4 +1,7 @@
 include(CMakeFindDependencyMacro)
-find_dependency(Eigen3 3.4 NO_MODULE)
+if(NOT TARGET Eigen3::Eigen)
+  find_dependency(Eigen3 NO_MODULE) # no version, as in cascada's own build
+endif()
 find_dependency(Threads)
 include(${CMAKE_CURRENT_LIST_DIR}/cascada-targets.cmake)
+include(${CMAKE_CURRENT_LIST_DIR}/compiled.cmake)

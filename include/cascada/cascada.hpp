@@ -11,7 +11,7 @@
 // What the words mean: GLOSSARY.md. What is equal to what, bit for bit: NUMERICS.md. Both are beside this file.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle),
-// cascada/hip.hpp (the same stages on an AMD MI300X).
+// cascada/hip.hpp (the same stages on an AMD MI300X), cascada/compiled.hpp (kernels that are compiled once).
 
 // Vocabulary.
 #include "cascada/config.hpp"
@@ -40,3 +40,7 @@
 #include "cascada/cpu/attention/attention.hpp"
 #include "cascada/cpu/attention/merge.hpp"
 #include "cascada/presets.hpp"
+
+#ifdef CASCADA_COMPILED
+#include "cascada/compiled.hpp"
+#endif

@@ -1,16 +1,24 @@
 // What a user writes first: it includes the library, selects, walks, attends, and looks at the result. Others' headers
-// come first, as in a program that was there before.
+// come first, as in a program that was there before. CONSUME: a name other than main, for a part of a program.
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #include <Eigen/Core>
+#include <bit>
 #include <cascada/cascada.hpp>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <vector>
 
-int main() {
+#ifdef CONSUME
+int CONSUME();
+#else
+#define CONSUME main
+#endif
+
+__attribute__((visibility("default"))) int CONSUME() {
   const std::string version = std::to_string(CASCADA_VERSION_MAJOR) + "." + std::to_string(CASCADA_VERSION_MINOR) +
                               "." + std::to_string(CASCADA_VERSION_PATCH);
   if (version != FOUND_VERSION) return 1;
@@ -32,7 +40,10 @@ int main() {
   cascada::attention<float>              attend;
   if (attend(rows, kv, selections, cascada::packed_heads(out.data(), T, 2, d / 2)) != cascada::status::ok) return 1;
 
-  std::printf("%d of %d tokens kept, out[0] = %g\n", walk.kept().count(), T, static_cast<double>(out[0]));
+  std::uint64_t hash = 0xcbf2'9ce4'8422'2325u;  // FNV-1a
+  for (const float value : out) hash = (hash ^ std::bit_cast<std::uint32_t>(value)) * 0x100'0000'01b3u;
+  std::printf("%d of %d tokens kept, out[0] = %g, out = %016llx\n", walk.kept().count(), T, static_cast<double>(out[0]),
+              static_cast<unsigned long long>(hash));
   // Seven different rows; token 0 sees itself alone.
   return walk.kept().count() == 7 && out[0] == 1.0f ? 0 : 1;
 }

@@ -23,9 +23,13 @@
 
 #include <Eigen/Core>
 
+#if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
+#error "cascada needs Eigen 3.4 or later"
+#include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
+#endif
 #ifdef EIGEN_DONT_VECTORIZE
 #error "cascada needs Eigen's vectors: without EIGEN_DONT_VECTORIZE, EIGEN_DONT_ALIGN, EIGEN_MAX_ALIGN_BYTES=0"
-#include "cascada: see above"  // ends the compilation: what follows would give errors by the dozen
+#include "cascada: see above"
 #endif
 
 namespace cascada::inline CASCADA_ABI::kernel {
