@@ -354,10 +354,10 @@ TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifet
   const selection         kept = random_selection(T, 0.3, 1);
   const representatives   one  = kept.view();
   head_rows<float>        expected(T, 4, 8), out(T, 4, 8);
-  const auto extend = [&](attention<float>& attend, attention_state<float>& state, index_t end) {
+  const auto              extend = [&](attention<float>& attend, attention_state<float>& state, index_t end) {
     const index_t begin = state.tokens();
     return attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
-                         rows_of(out.view(), begin, end));
+                                      rows_of(out.view(), begin, end));
   };
   attention<float> reference(options);
   REQUIRE(reference(p.q.view(), p.kv(), {&one, 1}, expected.view()) == status::ok);

@@ -15,21 +15,13 @@
 
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "saved_bytes.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
 using namespace tests;
 
 namespace {
-
-using saved_bytes = std::vector<std::byte>;
-
-template <class State>
-saved_bytes bytes_of(const State& state) {
-  saved_bytes bytes(state.saved_bytes());
-  REQUIRE(state.save(bytes) == status::ok);
-  return bytes;
-}
 
 /// Ends of random pieces, tokens [0, T) in all.
 std::vector<index_t> random_ends(index_t T, unsigned seed, unsigned longest) {
@@ -38,26 +30,6 @@ std::vector<index_t> random_ends(index_t T, unsigned seed, unsigned longest) {
   for (index_t t = 0; t < T;) ends.push_back(t = std::min(T, t + 1 + static_cast<index_t>(random() % longest)));
   return ends;
 }
-
-void put_number(saved_bytes& bytes, std::size_t at, std::uint32_t number) {
-  std::memcpy(bytes.data() + at, &number, sizeof number);
-}
-
-/// As if these bytes had been saved: what is made up has the right checksum.
-void seal(saved_bytes& bytes) {
-  std::uint64_t     hash = 0xcbf29ce484222325u;
-  const std::size_t end  = bytes.size() - sizeof hash;
-  for (std::size_t i = 0; i < end; ++i) hash = (hash ^ static_cast<std::uint64_t>(bytes[i])) * 0x100000001b3u;
-  std::memcpy(bytes.data() + end, &hash, sizeof hash);
-}
-
-/// The header's length is that of the bytes.
-void set_length(saved_bytes& bytes) {
-  const std::uint64_t length = bytes.size();
-  std::memcpy(bytes.data() + 20, &length, sizeof length);
-}
-
-constexpr std::size_t header_bytes = 28, checksum_bytes = 8;
 
 // Where numbers of a selection lie, behind threshold and assign, and of attention, behind T and the options.
 constexpr std::size_t of_tokens = header_bytes + 8, of_count = of_tokens + 4, of_cols = of_count + 4,
@@ -100,7 +72,7 @@ struct saved_sequence {
 
 const shape             shape_of_problem = {230, 6, 2, 20, 12};
 const attention_options options_by_mass  = {
-    .window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
+     .window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
 
 }  // namespace
 
@@ -111,7 +83,7 @@ TEMPLATE_TEST_CASE("saved: a selection goes on as if it had never been bytes", "
   constexpr index_t T = tokens_of_selection, d = cols_of_selection;
   CAPTURE(assign, kind, longest);
   const auto lower = make_tokens<TestType>(kind, T, d, 3, 0), upper = make_tokens<TestType>(kind, T, d, 3, 1);
-  const auto wide  = make_tokens<TestType>(kind::random, 20, d + 5, 8);
+  const auto wide = make_tokens<TestType>(kind::random, 20, d + 5, 8);
 
   using selection_type = growing_selection<TestType>;
   const selection_options options{.threshold = 0.6f, .assign = assign};
@@ -164,7 +136,7 @@ TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[a
   const problem<TestType> p(shape_of_problem, 3), small({40, 3, 3, 5, 4}, 4);
   std::vector<selection>  s = {random_selection(p.size.tokens, 0.15, 4)}, few = {random_selection(40, 0.5, 6)};
   if (own) s.push_back(random_selection(p.size.tokens, 0.4, 5));
-  const auto expected = attend<TestType>(m.options, p, s);
+  const auto                                expected = attend<TestType>(m.options, p, s);
   const attention<TestType, serial_backend> attend(m.options);
   for (const unsigned longest : {1u, 7u, 90u}) {
     CAPTURE(longest);
@@ -188,14 +160,14 @@ TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[a
 
 TEST_CASE("saved: attention on several threads, with keys and values of another type", "[attention][threads]") {
   using threads = cpu<compiled_isa, pool_executor<compiled_isa>>;
-  thread_pool<compiled_isa>         pool(3);
-  const problem<float>              p(shape_of_problem, 3);
-  const problem<bfloat16>           narrow(shape_of_problem, 7);
-  const std::vector<selection>      s        = {random_selection(p.size.tokens, 0.15, 4)};
-  const auto                        expected = attend<float>(options_by_mass, p, narrow.kv(), s);
-  attention<float, threads>         attend(options_by_mass, {{&pool}});
-  attention_state<float, threads>   state;
-  head_rows<float>                  out(p.size.tokens, p.size.heads, p.size.value_dim);
+  thread_pool<compiled_isa>       pool(3);
+  const problem<float>            p(shape_of_problem, 3);
+  const problem<bfloat16>         narrow(shape_of_problem, 7);
+  const std::vector<selection>    s        = {random_selection(p.size.tokens, 0.15, 4)};
+  const auto                      expected = attend<float>(options_by_mass, p, narrow.kv(), s);
+  attention<float, threads>       attend(options_by_mass, {{&pool}});
+  attention_state<float, threads> state;
+  head_rows<float>                out(p.size.tokens, p.size.heads, p.size.value_dim);
   for (const index_t end : random_ends(p.size.tokens, 2, 60)) {
     const saved_bytes bytes = bytes_of(state);
     state                   = {};
@@ -313,13 +285,13 @@ TEST_CASE("saved: bytes of a selection that are refused leave it as it was", "[e
   CHECK(to.kept().tokens() == 0);
   saved_bytes empty(header_bytes + checksum_bytes);
   std::copy_n(bytes.begin(), header_bytes, empty.begin());
-  set_length(empty), seal(empty);
+  seal(empty);
   CHECK(std::string(message(to.load(empty))) == "bytes is a selection with another threshold or assign");
 }
 
 TEST_CASE("saved: bytes of attention that are refused leave the state as it was", "[attention][errors]") {
   const problem<float>         p({75, 4, 2, 6, 5}, 3);
-  const std::vector<selection> s = {random_selection(p.size.tokens, 0.15, 4)};
+  const std::vector<selection> s       = {random_selection(p.size.tokens, 0.15, 4)};
   const attention_options      options = {
            .window = 4, .chunk = 16, .leaf_threshold = 0.2f, .leaf = 4, .open_above = 0.01f, .tile = 8};
   saved_sequence<float> from{p, s, attention<float, serial_backend>(options)},
@@ -372,7 +344,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(with(of_slots + 4 * 30, 100) == numbered);
   // Tile 8 has tokens 64 to 71: 8 counts, and leaves.
   const std::size_t of_tile = of_slots + 4 * 60, of_seen = of_tile + 4, of_leaves = of_seen + 4 * 8;
-  const char* const opened  = "bytes has open leaves that its last tiles cannot have";
+  const char* const opened = "bytes has open leaves that its last tiles cannot have";
   for (const std::uint32_t number : {1u, 7u, 9u, 0xffffffffu}) CHECK(with(of_tile, number) == opened);
   for (const std::uint32_t number : {0xffffffffu, 60u, 0x7fffffffu}) CHECK(with(of_seen + 4 * 7, number) == opened);
   std::uint32_t open = 0, first = 0;
@@ -384,9 +356,9 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(with(of_leaves + 4, first) == opened);  // twice
 
   // Other arguments.
-  const attention_options other = {.window = 4, .chunk = 16};
+  const attention_options          other = {.window = 4, .chunk = 16};
   attention<float, serial_backend> attend(other), dense({.keys = key_set::all}), grouped(modes[5].options);
-  const auto message_of = [&](auto& with_options, const strided_kv<float>& kv) {
+  const auto                       message_of = [&](auto& with_options, const strided_kv<float>& kv) {
     const std::string why(message(with_options.load(to.state, kv, bytes)));
     CHECK(bytes_of(to.state) == before);
     return why;
@@ -423,20 +395,40 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(same_bits(to.results(), attend_and_report<float>(options, p, p.kv(), s).out));
 }
 
-TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[errors]") {
-  std::mt19937               random(11);
-  const std::uint32_t        numbers[] = {0, 1, 2, 3, 0x7fffffff, 0x80000000, 0xffffffff, 0x7f800000, 0x3f800000, 30, 64, 1000};
-  const auto                 changed   = [&](saved_bytes bytes, std::size_t from) {
-    for (int changes = 1 + static_cast<int>(random() % 3); changes > 0; --changes) {
-      const std::size_t at = from + random() % ((bytes.size() - from - checksum_bytes) / 4) * 4;
-      put_number(bytes, at, random() % 4 == 0 ? static_cast<std::uint32_t>(random()) : numbers[random() % 12]);
+TEST_CASE("saved: a tile opened leaves of its own chunk's far field", "[attention][errors]") {
+  const problem<float>         p({75, 4, 2, 6, 5}, 3);
+  const std::vector<selection> s = {random_selection(p.size.tokens, 0.3, 4)};
+  const attention_options      options{.window = 4, .chunk = 16, .leaf = 4, .open_above = 0.001f, .tile = 8};
+  saved_sequence<float>        from{p, s, attention<float, serial_backend>(options)}, to = from;
+  // The largest number that is taken in the place of the first open leaf of the tile before the last, or of the last.
+  const auto largest = [&](const saved_bytes& bytes, bool last) {
+    const auto number = [&](std::size_t at) {
+      index_t value = 0;
+      std::memcpy(&value, bytes.data() + at, sizeof value);
+      return value;
+    };
+    const auto  behind = [&](std::size_t tile) { return tile + 4 * static_cast<std::size_t>(number(tile)); };
+    std::size_t tile   = of_slots + 4 * static_cast<std::size_t>(number(of_end));
+    if (last) tile = behind(tile) + 4 + 4 * static_cast<std::size_t>(number(behind(tile)));
+    REQUIRE(number(tile) > 0);
+    REQUIRE(number(behind(tile)) > 0);
+    index_t most = -1;
+    for (index_t leaf = 0; leaf < 75; ++leaf) {
+      saved_bytes changed = bytes;
+      put_number(changed, behind(tile) + 4, leaf), seal(changed);
+      if (to.load(changed) == status::ok) most = leaf;
     }
-    if (random() % 8 == 0) {
-      bytes.resize(bytes.size() + random() % 9 * 4 - 16), set_length(bytes);
-    }
-    seal(bytes);
-    return bytes;
+    return most;
   };
+  REQUIRE(from.extend(64) == status::ok);
+  const index_t alone = largest(bytes_of(from.state), true);
+  REQUIRE(from.extend(66) == status::ok);
+  CHECK(largest(bytes_of(from.state), false) == alone);
+  CHECK(largest(bytes_of(from.state), true) > alone);
+}
+
+TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[errors]") {
+  std::minstd_rand random(11);
   int loaded = 0;
   SECTION("a selection") {
     const auto               tokens = make_tokens<float>(kind::clustered, 60, 5, 1);
@@ -445,7 +437,7 @@ TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[err
     const saved_bytes bytes = bytes_of(whole);
     for (int round = 0; round < 3000; ++round) {
       growing_selection<float> one = whole;
-      if (one.load(changed(bytes, random() % 2 == 0 ? of_tokens : of_rep)) != status::ok) {
+      if (one.load(made_up(bytes, round % 2 == 0 ? of_tokens : of_rep, random)) != status::ok) {
         CHECK(bytes_of(one) == bytes);
         continue;
       }
@@ -460,7 +452,7 @@ TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[err
   }
   SECTION("attention") {
     const problem<float>         p({90, 4, 2, 6, 5}, 3);
-    const std::vector<selection> s = {random_selection(p.size.tokens, 0.3, 4)};
+    const std::vector<selection> s       = {random_selection(p.size.tokens, 0.3, 4)};
     const attention_options      options = {
              .window = 4, .chunk = 16, .leaf_threshold = 0.2f, .leaf = 4, .open_above = 0.01f, .tile = 8};
     saved_sequence<float> whole{p, s, attention<float, serial_backend>(options)};
@@ -468,7 +460,7 @@ TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[err
     const saved_bytes bytes = bytes_of(whole.state);
     for (int round = 0; round < 3000; ++round) {
       saved_sequence<float> one = whole;
-      if (one.load(changed(bytes, random() % 2 == 0 ? of_heads : of_slots)) != status::ok) {
+      if (one.load(made_up(bytes, round % 2 == 0 ? of_heads : of_slots, random)) != status::ok) {
         CHECK(bytes_of(one.state) == bytes);
         continue;
       }

@@ -60,8 +60,8 @@ class asked_leaves {
     std::copy_n(leaves, one.open(), one.leaves.data());
   }
 
-  /// Of the last two tiles of a sequence of `tokens` tokens: how many of their tokens are known, 0 or all that there are;
-  /// how many leaves each found open; the leaves.
+  /// Of the last two tiles of a sequence of `tokens` tokens: how many of their tokens are known, 0 or all that there
+  /// are; how many leaves each found open; the leaves.
   void put(index_t tokens, state_writer<B>& to) const noexcept {
     const index_t last = (tokens - 1) / tile_;
     for (index_t tile = last > 0 ? last - 1 : 0; tile <= last; ++tile) {
@@ -75,14 +75,14 @@ class asked_leaves {
     }
   }
 
-  /// What put() wrote, where there is room for the sequence's tokens. False where it is something else: `leaves(tile)` is
-  /// how many leaves there are for the tile, and one that it opened is among the first of those, once.
+  /// What put() wrote, where there is room for the sequence's tokens. False where it is something else: `leaves(tile)`
+  /// is how many leaves there are for the tile, and one that it opened is among the first of those, once.
   template <class Leaves>
   bool take(index_t tokens, state_reader<B>& from, const Leaves& leaves) noexcept {
     clear();
     const index_t last = (tokens - 1) / tile_;
     for (index_t tile = last > 0 ? last - 1 : 0; tile <= last; ++tile) {
-      record& one = kept_[tile % 2];
+      record& one   = kept_[tile % 2];
       index_t known = 0;
       if (!from.take(known)) return false;
       if (known == 0) continue;

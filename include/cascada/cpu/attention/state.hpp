@@ -234,8 +234,8 @@ class attention_state<Scalar, B> {
 
   void finish(index_t tokens) noexcept { tokens_ = tokens; }
 
-  /// T; if there are any: options, shapes, for each selection the clusters of the tokens that leaves may stand for, and for
-  /// each KV head what the last tiles opened. Leaves are made again from K and V.
+  /// T; if there are any: options, shapes, for each selection the clusters of the tokens that leaves may stand for, and
+  /// for each KV head what the last tiles opened. Leaves are made again from K and V.
   void put(kernel::state_writer<B>& to) const noexcept {
     to.put(tokens_);
     if (tokens_ == 0) return;
@@ -273,7 +273,8 @@ class attention_state<Scalar, B> {
     if (!from.matches(kv.kv_heads()) || !from.matches(kv.key_dim()) || !from.matches(kv.value_dim()))
       return {status::invalid_shape, "bytes is the state for keys and values of another shape"};
     if (!from.take(heads) || !from.take(selections) || !from.take(end) || tokens < 0) return kernel::sizes_differ();
-    if (kv.tokens() < tokens) return {status::invalid_shape, "kv.tokens() is less than the tokens of the state in bytes"};
+    if (kv.tokens() < tokens)
+      return {status::invalid_shape, "kv.tokens() is less than the tokens of the state in bytes"};
     if (heads < 1 || heads % kv.kv_heads() != 0)
       return {status::invalid_shape, "bytes has query heads that are no multiple of its KV heads"};
     const bool    far   = has_far_field(options);

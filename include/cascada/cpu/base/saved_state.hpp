@@ -9,8 +9,8 @@
 //   payload            numbers as the state puts them, without gaps
 //   checksum  u64      FNV-1a of all bytes before it: no changed byte goes unnoticed
 //
-// Numbers are little-endian, at any alignment. Bytes do not depend on the instruction set. A checksum is no seal: whoever
-// reads a payload takes every number in it for anybody's.
+// Numbers are little-endian, at any alignment. Bytes do not depend on the instruction set. A checksum is no seal:
+// whoever reads a payload takes every number in it for anybody's.
 
 #include <bit>
 #include <concepts>
@@ -28,7 +28,11 @@ namespace cascada::inline CASCADA_ABI::kernel {
 enum class saved_kind : std::uint32_t { selection = 1, attention = 2 };
 
 template <row_scalar Scalar>
-inline constexpr std::uint32_t saved_rows = std::same_as<Scalar, float> ? 1 : std::same_as<Scalar, bfloat16> ? 2 : 3;
+inline constexpr std::uint32_t saved_rows = 1;
+template <>
+inline constexpr std::uint32_t saved_rows<bfloat16> = 2;
+template <>
+inline constexpr std::uint32_t saved_rows<float16> = 3;
 
 template <cpu_backend B>
 struct saved_format {
@@ -108,7 +112,8 @@ class state_reader {
     if (!matches(format::version)) return {status::unsupported, "bytes has another version of the format"};
     if (!matches(kind)) return {status::unsupported, "bytes is the state of another kind of object"};
     if (!matches(rows)) return {status::unsupported, "bytes is the state for rows of another type"};
-    if (!matches(std::uint64_t{length})) return {status::invalid_shape, "bytes is shorter or longer than what was saved"};
+    if (!matches(std::uint64_t{length}))
+      return {status::invalid_shape, "bytes is shorter or longer than what was saved"};
     std::uint64_t checksum = 0;
     std::memcpy(&checksum, all + length - sizeof checksum, sizeof checksum);
     if (checksum != format::checksum(all, length - sizeof checksum))
@@ -131,7 +136,7 @@ class state_reader {
     if (!holds<Value>(count)) return false;
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(Value);
     if (bytes > 0) std::memcpy(to, next_, bytes);
-    next_ += bytes, left_ -= bytes;
+    skip(bytes);
     return true;
   }
   template <class Value>
@@ -145,7 +150,7 @@ class state_reader {
     if (!holds<Value>(count)) return false;
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(Value);
     const bool        same  = std::memcmp(next_, values, bytes) == 0;
-    next_ += bytes, left_ -= bytes;
+    skip(bytes);
     return same;
   }
   template <class Value>
@@ -154,6 +159,11 @@ class state_reader {
   }
 
  private:
+  CASCADA_INLINE void skip(std::size_t bytes) noexcept {
+    next_ += bytes;
+    left_ -= bytes;
+  }
+
   const std::byte* next_;
   std::size_t      left_;
 };

@@ -180,7 +180,8 @@ class growing_selection<Scalar, B> {
       const index_t rep = kept.rep[i];
       if (rep < 0 || rep > i || kept.rep[rep] != rep)
         return detail::illegal("bytes has a token whose representative does not stand for itself");
-      if (rep == i) kept.indices[kept.count] = i, kept.counts[kept.count] = 0, place[i] = kept.count++;
+      if (rep == i) kept.indices[kept.count] = i, kept.counts[kept.count] = 0, place[i] = kept.count;
+      kept.count += rep == i;
       ++kept.counts[place[rep]];
     }
     if (kept.count != count) return detail::illegal("bytes has not one row for each representative");
@@ -191,7 +192,8 @@ class growing_selection<Scalar, B> {
         return {status::non_finite_token, "bytes has a row with NaN or Inf, or whose squared norm overflows"};
     }
     kept_ = std::move(kept), place_ = std::move(place), rows_ = std::move(rows);
-    cols_ = cols, room_ = count;
+    cols_   = cols;
+    room_   = count;
     report_ = {.tokens = tokens, .representatives = count};
     return status::ok;
   }
