@@ -254,7 +254,7 @@ TEST_CASE("saved: bytes of a selection that are refused leave it as it was", "[e
   CHECK(with(header_bytes, 0x3f000000) == "bytes is a selection with another threshold or assign");
   CHECK(with(header_bytes + 4, 1) == "bytes is a selection with another threshold or assign");
   const char* const sizes = "bytes has sizes that do not add up to its length";
-  for (const std::uint32_t number : {0u, 1u, 39u, 41u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
+  for (const std::uint32_t number : {0u, 1u, 39u, 41u, 0x7f000000u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
     CAPTURE(number);
     CHECK(with(of_tokens, number) == sizes);
     CHECK(with(of_count, number) == sizes);
@@ -269,6 +269,9 @@ TEST_CASE("saved: bytes of a selection that are refused leave it as it was", "[e
   std::size_t other = 1;
   while (from.kept().rep[other] == static_cast<index_t>(other)) ++other;
   CHECK(with(of_rep + 4 * other, static_cast<std::uint32_t>(other)) == "bytes has not one row for each representative");
+  std::size_t later = other + 1;
+  while (from.kept().rep[later] == static_cast<index_t>(later)) ++later;
+  CHECK(with(of_rep + 4 * later, static_cast<std::uint32_t>(other)) == none);
   const std::size_t of_rows = of_rep + 4 * T;
   for (const std::uint32_t number : {0x7f800000u, 0xff800000u, 0x7fc00001u, 0x7f000000u})
     CHECK(with(of_rows, number) == "bytes has a row with NaN or Inf, or whose squared norm overflows");
