@@ -247,6 +247,56 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
   CHECK(same_bits(out.packed<float>(), expected));
 }
 
+TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[attention]") {
+  const auto all = growing_modes();
+  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  CAPTURE(m);
+  constexpr index_t      slot = 200, lengths[] = {97, 193, 1};  // whose last tokens begin a tile
+  const problem<float>   p({3 * slot + 7, size.heads, size.kv_heads, size.key_dim, size.value_dim}, 3);
+  problem<float>         padded = p;
+  std::vector<index_t>   ends = {0}, last_queries = {0};
+  std::vector<selection> s;
+  std::vector<float>     expected, expected_last;
+  head_rows<float>       q(3, size.heads, size.key_dim), out(3 * slot, size.heads, size.value_dim),
+      last(3, size.heads, size.value_dim);
+  for (index_t i = 0; i < 3; ++i) {
+    const index_t end = (i + 1) * slot, begin = end - lengths[i];
+    for (auto* rows : {&padded.q, &padded.k, &padded.v})
+      for (index_t t = end - slot; t < begin; ++t)
+        for (index_t h = 0; h < rows->view().heads; ++h)
+          std::fill_n(rows->view().row(t, h), rows->view().dim, std::numeric_limits<float>::quiet_NaN());
+    // Padding is a sequence of its own.
+    s.push_back(identity_selection(slot - lengths[i]));
+    s.push_back(random_selection(lengths[i], 0.2, static_cast<unsigned>(i)));
+    ends.push_back(begin), ends.push_back(end);
+    last_queries.push_back(i), last_queries.push_back(i + 1);  // the padding asks nothing
+    for (index_t h = 0; h < size.heads; ++h)
+      std::copy_n(std::as_const(p.q).view().row(end - 1, h), size.key_dim, q.view().row(i, h));
+
+    head_rows<float>                 alone(lengths[i], size.heads, size.value_dim);
+    attention<float, serial_backend> attend(m.options);
+    const strided_kv<float>          kv = {rows_of(p.k.view(), begin, end), rows_of(p.v.view(), begin, end)};
+    REQUIRE(attend(rows_of(std::as_const(p.q).view(), begin, end), kv, views({s.back()}), alone.view()) == status::ok);
+    const auto        rows = alone.packed<float>();
+    const std::size_t row  = row_of(size, lengths[i] - 1);
+    expected.insert(expected.end(), rows.begin(), rows.end());
+    expected_last.insert(expected_last.end(), rows.begin() + static_cast<std::ptrdiff_t>(row), rows.end());
+  }
+  padded.poison(3 * slot);
+  attention<float, serial_backend> attend(m.options);
+  REQUIRE(attend(rows_of(std::as_const(padded.q).view(), 0, 3 * slot), padded.kv(), views(s), out.view(),
+                 {.query_offsets = ends, .key_offsets = ends}) == status::ok);
+  std::vector<float> results;
+  for (std::size_t i = 0; i < 3; ++i)
+    for (index_t t = ends[2 * i + 1]; t < ends[2 * i + 2]; ++t)
+      for (index_t h = 0; h < size.heads; ++h)
+        results.insert(results.end(), out.view().row(t, h), out.view().row(t, h) + size.value_dim);
+  CHECK(same_bits(results, expected));
+  REQUIRE(attend(std::as_const(q).view(), padded.kv(), views(s), last.view(),
+                 {.query_offsets = last_queries, .key_offsets = ends}) == status::ok);
+  CHECK(same_bits(last.packed<float>(), expected_last));
+}
+
 TEST_CASE("growing: dense attention without causality takes any number of queries and keys", "[attention]") {
   const index_t        queries = GENERATE(1, 7, 300);
   const shape          other   = {queries, 6, 2, 20, 12};

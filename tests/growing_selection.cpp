@@ -1,6 +1,7 @@
 // Selections that grow: what is refused, what fails, and layers whose sets follow each other. That pieces give what one
 // call gives is also held by random_cases.cpp.
 
+#include <cstddef>
 #include <limits>
 #include <new>
 #include <random>
@@ -134,6 +135,43 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
     }
     CHECK(n > 1);
   }
+}
+
+TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[errors][lifetimes]") {
+  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto               other  = make_tokens<float>(kind::random, T, d, 9);
+  growing_selection<float> from({.threshold = 0.6f});
+  REQUIRE(from.extend(rows(tokens, 0, 200)) == status::ok);
+  std::vector<std::byte> bytes(from.saved_bytes());
+  CHECK(allocations_of([&] { CHECK(from.save(bytes) == status::ok); }) == 0);
+  selector<float> select({.threshold = 0.6f});
+  REQUIRE(select(tokens.view()) == status::ok);
+  bool failed = true;
+  long n      = 0;
+  while (failed) {
+    growing_selection<float> to({.threshold = 0.6f});
+    REQUIRE(to.extend(rows(other, 0, 50)) == status::ok);
+    const growing_selection<float> before = to;
+    failed                                = false;
+    status answer                         = status::unsupported;
+    fail_allocation(++n);
+    try {
+      answer = to.load(bytes);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    fail_allocation(0);
+    CAPTURE(n);
+    if (failed) {
+      CHECK(same(to.kept(), before.kept()));
+      answer = to.load(bytes);
+    }
+    CHECK(answer == status::ok);
+    CHECK(same(to.kept(), from.kept()));
+    REQUIRE(to.extend(rows(tokens, 200, T)) == status::ok);
+    CHECK(same(to.kept(), select.kept()));
+  }
+  CHECK(n > 1);
 }
 
 TEST_CASE("growing selection: copies are independent, and what was moved from is as new", "[lifetimes]") {

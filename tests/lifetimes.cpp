@@ -1,6 +1,7 @@
 // What is left of an object when memory runs out, when it was moved from, and when it is given its own state.
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <new>
 #include <utility>
@@ -345,4 +346,85 @@ TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][er
     }
     CHECK(n > 1);
   }
+}
+
+TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifetimes][errors][attention]") {
+  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
+  const problem<float>    p({T, 4, 2, 16, 8}, 1);
+  const selection         kept = random_selection(T, 0.3, 1);
+  const representatives   one  = kept.view();
+  head_rows<float>        expected(T, 4, 8), out(T, 4, 8);
+  const auto              extend = [&](attention<float>& attend, attention_state<float>& state, index_t end) {
+    const index_t begin = state.tokens();
+    return attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
+                                      rows_of(out.view(), begin, end));
+  };
+  attention<float> reference(options);
+  REQUIRE(reference(p.q.view(), p.kv(), {&one, 1}, expected.view()) == status::ok);
+  attention<float>       first(options);
+  attention_state<float> saved;
+  REQUIRE(extend(first, saved, 101) == status::ok);
+  std::vector<std::byte> bytes(saved.saved_bytes());
+  CHECK(allocations_of([&] { CHECK(saved.save(bytes) == status::ok); }) == 0);
+  for (const index_t cut : {0, 131}) {
+    bool failed = true;
+    long n      = 0;
+    while (failed) {
+      attention<float>       attend(options);
+      attention_state<float> state;
+      if (cut > 0) REQUIRE(extend(attend, state, cut) == status::ok);
+      failed        = false;
+      status answer = status::unsupported;
+      fail_allocation(++n);
+      try {
+        answer = attend.load(state, p.kv(), bytes);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      fail_allocation(0);
+      CAPTURE(cut, n);
+      if (failed) {
+        CHECK(state.tokens() == cut);
+        attention_state<float> branch = state;
+        CHECK(extend(attend, branch, T) == status::ok);  // goes on as it was
+        CHECK(attend.load(state, p.kv(), bytes) == status::ok);
+      } else {
+        CHECK(answer == status::ok);
+      }
+      CHECK(state.tokens() == 101);
+      CHECK(extend(attend, state, 140) == status::ok);
+      CHECK(extend(attend, state, T) == status::ok);
+      for (index_t t = 101; t < T; ++t)
+        for (index_t h = 0; h < 4; ++h)
+          CHECK(std::equal(out.view().row(t, h), out.view().row(t, h) + 8, expected.view().row(t, h)));
+    }
+    CHECK(n > 10);
+  }
+}
+
+TEST_CASE("lifetimes: what was loaded with room for it allocates nothing", "[lifetimes][attention]") {
+  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
+  const problem<float>    p({T, 4, 2, 16, 8}, 1);
+  const selection         kept = random_selection(T, 0.3, 1);
+  const representatives   one  = kept.view();
+  head_rows<float>        out(T, 4, 8);
+  attention<float>        attend(options);
+  attention_state<float>  state;
+  const auto              extend = [&](index_t end) {
+    const index_t begin = state.tokens();
+    return attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
+                                      rows_of(out.view(), begin, end)) == status::ok;
+  };
+  for (index_t t = 1; t <= 60; ++t) REQUIRE(extend(t));
+  std::vector<std::byte> bytes(state.saved_bytes());
+  REQUIRE(state.save(bytes) == status::ok);
+  state.clear();
+  state.reserve(T);
+  REQUIRE(attend.load(state, p.kv(), bytes) == status::ok);
+  REQUIRE(extend(61));  // room for a step, of its workers
+  bool ok = true;
+  CHECK(allocations_of([&] {
+          for (index_t t = 62; t <= T; ++t) ok = ok && extend(t);
+        }) == 0);
+  CHECK(ok);
 }

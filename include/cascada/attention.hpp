@@ -62,6 +62,15 @@ namespace cascada::inline CASCADA_ABI {
 /// tokens before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does
 /// not). They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal:
 /// `unsupported`.
+///
+/// attend.load(state, kv, bytes)
+///
+/// Turns the state to one that was saved, state.save(bytes), by attention with the same Scalar and options; kv holds
+/// the keys and values of its tokens. Rows of later calls are, bit for bit, those of the state that was saved, on one
+/// instruction set. Another one reads the bytes as well: its rows are its own, and the tile at hand goes on with what
+/// its first tokens opened. Leaves are not saved but made again, in the time that forming them took. Refused are bytes
+/// that were cut off or changed, or belong to other options or shapes; those that someone made up can cost right
+/// results, never more. If the call is refused or memory runs out, the state stays as it was.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
 

@@ -43,14 +43,21 @@ template <backend B>
   return status::ok;
 }
 
+/// Keys and values that can be read.
+template <backend B, kv_view KV>
+[[nodiscard]] status check_kv(const KV& kv) noexcept {
+  if (const status answer = kv.check(); answer != status::ok) return answer;
+  if (kv.kv_heads() < 1) return {status::invalid_shape, "kv.kv_heads() is less than 1"};
+  return status::ok;
+}
+
 /// Shapes of q, kv and out that fit each other. No queries are fine, whatever their columns and data.
 template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
 [[nodiscard]] status check_shapes(const heads_view<const Scalar>& q, const KV& kv,
                                   const heads_view<Out>& out) noexcept {
   if (const status answer = check_heads(q, sentences_of_q()); answer != status::ok) return answer;
   if (const status answer = check_heads(out, sentences_of_out()); answer != status::ok) return answer;
-  if (const status answer = kv.check(); answer != status::ok) return answer;
-  if (kv.kv_heads() < 1) return {status::invalid_shape, "kv.kv_heads() is less than 1"};
+  if (const status answer = check_kv<B>(kv); answer != status::ok) return answer;
   if (q.heads % kv.kv_heads() != 0) return {status::invalid_shape, "q.heads is no multiple of kv.kv_heads()"};
   if (out.tokens != q.tokens) return {status::invalid_shape, "out.tokens differs from q.tokens"};
   if (out.heads != q.heads) return {status::invalid_shape, "out.heads differs from q.heads"};

@@ -78,10 +78,16 @@ static constexpr char settings[] = CASCADA_TEXT_OF(
 #undef CASCADA_TEXT_OF
 #undef CASCADA_TEXT_OF_VALUES
 
+/// FNV-1a: of no bytes, and of one more.
+inline constexpr std::uint64_t fnv1a_of_nothing = 0xcbf2'9ce4'8422'2325u;
+CASCADA_INLINE constexpr std::uint64_t fnv1a(std::uint64_t hash, unsigned char byte) noexcept {
+  return (hash ^ byte) * 0x100'0000'01b3u;
+}
+
 /// FNV-1a of a text, folded to the upper half of an isa.
 consteval isa upper_half(const char* text) noexcept {
-  std::uint64_t hash = 0xcbf2'9ce4'8422'2325u;
-  for (; *text; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100'0000'01b3u;
+  std::uint64_t hash = fnv1a_of_nothing;
+  for (; *text; ++text) hash = fnv1a(hash, static_cast<unsigned char>(*text));
   return static_cast<isa>((hash ^ hash >> 32) << 32);
 }
 

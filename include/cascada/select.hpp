@@ -41,6 +41,11 @@ class selector;
 ///                     in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of some dozens
 ///                     costs little more. `invalid_representatives` if below names a token after its own
 ///   truncate(tokens)  forgets the tokens from there on
+///   save(bytes)       writes the selection to bytes [saved_bytes()], to go on with it later: a number a token and the
+///                     rows of representatives, the same on every instruction set
+///   load(bytes)       turns to a selection that was saved with the same Scalar, threshold and assign. O(T + r d). The
+///                     sets of later calls are, bit for bit, those of the selection that was saved. Bytes that were cut
+///                     off or changed are refused; those that someone made up can cost the right set, never more
 ///
 /// Rows of representatives are copied; no other row is needed again. If a call is refused or memory runs out, the
 /// selection stays as it was.

@@ -8,12 +8,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <utility>
 #include <vector>
 
 #include "attention_call.hpp"
 #include "attention_reference.hpp"
 #include "cascada/cascada.hpp"
+#include "saved_bytes.hpp"
 
 using namespace cascada;
 using fuzz::any_kv;
@@ -229,9 +231,24 @@ class trial {
       if (!extend(attend, state, kv, end)) return;
       if (bytes_.below(4) == 3) refused_extension(state, end);
       if (bytes_.below(4) == 3) state = state_type(state);
+      if (bytes_.below(4) == 3) through_bytes(attend, state, kv);
       if (bytes_.below(8) == 7) state.reserve(bytes_.below(200));
       if (bytes_.below(4) == 3) truncate(state, std::exchange(whole, false));
     }
+  }
+
+  /// As bytes and back; other bytes are refused, or give a state with which calls are as safe.
+  void through_bytes(attend_type& attend, state_type& state, const any_kv<Scalar>& kv) {
+    const auto saved = tests::bytes_of(state);
+    state_type other = fresh_state(), strange;
+    require(attend.load(other, kv, saved) == status::ok && tests::bytes_of(other) == saved);
+    std::minstd_rand random(bytes_.take<std::uint32_t>());
+    const status     answer = attend.load(strange, kv, tests::made_up(saved, tests::header_bytes, random));
+    require(answer == status::ok || strange.tokens() == 0);
+    const index_t begin = strange.tokens();
+    if (attend.extend(strange, call_.q(begin, T()), kv, call_.selected(), out_.view(begin, T())) == status::ok)
+      out_.take(begin, T());
+    state = std::move(other);
   }
 
   /// Of a state that has served another sequence, of another shape and with other options, nothing is left.

@@ -5,7 +5,9 @@
 #include <bit>
 #include <cmath>
 #include <optional>
+#include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "cascada/cpu/select/cascade.hpp"
@@ -13,6 +15,7 @@
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "input.hpp"
+#include "saved_bytes.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
@@ -81,12 +84,29 @@ struct copy {
   friend bool operator==(const copy&, const copy&) = default;
 };
 
-/// Grows in pieces, now and then cut back, to what one call gives; none: one call is refused.
+/// As bytes and back; other bytes are refused, or give a selection that is none the worse for it.
+template <class Scalar>
+void through_bytes(fuzz::input& bytes, const selection_options& options, matrix_view<const Scalar> next,
+                   growing_selection<Scalar, serial>& grow) {
+  const auto                        saved = tests::bytes_of(grow);
+  growing_selection<Scalar, serial> other(options), strange(options);
+  require(other.load(saved) == status::ok && copy(other.kept()) == copy(grow.kept()));
+  require(tests::bytes_of(other) == saved);
+  std::minstd_rand random(bytes.take<std::uint32_t>());
+  const status     answer = strange.load(tests::made_up(saved, tests::header_bytes, random));
+  require(check(strange.kept(), strange.kept().tokens()) == status::ok);
+  require(answer == status::ok || strange.kept().tokens() == 0);
+  if (strange.extend(next) == status::ok) require(check(strange.kept(), strange.kept().tokens()) == status::ok);
+  grow = std::move(other);
+}
+
+/// Grows in pieces, now and then cut back or saved, to what one call gives; none: one call is refused.
 template <class Scalar>
 void in_pieces(fuzz::input& bytes, const selection_options& options, matrix_view<const Scalar> x,
                std::span<const index_t> below, const std::optional<copy>& expected) {
   growing_selection<Scalar, serial> grow(options);
   while (grow.kept().tokens() < x.rows) {
+    if (bytes.below(4) == 3) through_bytes(bytes, options, x, grow);
     const copy    before(grow.kept());
     const index_t begin = grow.kept().tokens(), count = 1 + bytes.below(x.rows - begin);
     const auto    some =

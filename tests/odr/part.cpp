@@ -2,6 +2,7 @@
 
 #include "part.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -96,6 +97,9 @@ bool grow(attention_options options, int* rep, float* out) {
   auto other  = select;
   select      = std::move(other);
   ok &= select.truncate(T) == status::ok && state.truncate(T) == status::ok;
+  std::vector<std::byte> selected(select.saved_bytes()), saved(state.saved_bytes());
+  ok &= select.save(selected) == status::ok && select.load(selected) == status::ok;
+  ok &= state.save(saved) == status::ok && attend.load(state, strided_kv<float>{keys, keys}, saved) == status::ok;
   copy(select.kept(), rep);
   return ok;
 }

@@ -5,6 +5,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#include <cstddef>
+#include <vector>
+
 #include <Eigen/Core>
 
 #include "cascada/cascada.hpp"
@@ -35,6 +38,8 @@ template <class Scalar>
 index_t grow(matrix_view<const Scalar> x, const representatives& all) {
   growing_selection<Scalar> growing(presets::balanced.selection);
   if (growing.extend(x, all.rep) != status::ok || growing.truncate(1) != status::ok) return 0;
+  std::vector<std::byte> bytes(growing.saved_bytes());
+  if (growing.save(bytes) != status::ok || growing.load(bytes) != status::ok) return 0;
   return growing.bytes() > 0 ? growing.kept().count() : 0;
 }
 
@@ -46,7 +51,10 @@ bool attend_to(heads_view<const Scalar> q, const KV& kv, const representatives& 
   state.reserve(q.tokens);
   const bool whole = attend(q, kv, {&kept, 1}, out) == status::ok && alone(q, kv, {}, out) == status::ok;
   const bool grown = attend.extend(state, q, kv, {&kept, 1}, out) == status::ok && state.truncate(2) == status::ok;
-  return whole && grown && state.bytes() > 0 && attend.report().closed_mass() < attend.report().share_of_dense();
+  std::vector<std::byte> bytes(state.saved_bytes());
+  const bool             saved = state.save(bytes) == status::ok && attend.load(state, kv, bytes) == status::ok;
+  return whole && grown && saved && state.bytes() > 0 &&
+         attend.report().closed_mass() < attend.report().share_of_dense();
 }
 
 template <class Scalar, class Out>

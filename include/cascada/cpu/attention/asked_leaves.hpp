@@ -8,6 +8,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/saved_state.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
@@ -59,6 +60,45 @@ class asked_leaves {
     std::copy_n(leaves, one.open(), one.leaves.data());
   }
 
+  /// Of the last two tiles of a sequence of `tokens` tokens: how many of their tokens are known, 0 or all that there
+  /// are; how many leaves each found open; the leaves.
+  void put(index_t tokens, state_writer<B>& to) const noexcept {
+    const index_t last = (tokens - 1) / tile_;
+    for (index_t tile = last > 0 ? last - 1 : 0; tile <= last; ++tile) {
+      const index_t all   = tokens_of(tile, tokens);
+      const record& one   = kept(tile);
+      const index_t known = one.holds(tile, all) ? all : 0;
+      to.put(known);
+      if (known == 0) continue;
+      to.put(one.seen.data(), known);
+      to.put(one.leaves.data(), one.seen[known - 1]);
+    }
+  }
+
+  /// What put() wrote, where there is room for the sequence's tokens. False where it is something else: `leaves(tile)`
+  /// is how many leaves there are for the tile, and one that it opened is among the first of those, once.
+  template <class Leaves>
+  bool take(index_t tokens, state_reader<B>& from, const Leaves& leaves) noexcept {
+    clear();
+    const index_t last = (tokens - 1) / tile_;
+    for (index_t tile = last > 0 ? last - 1 : 0; tile <= last; ++tile) {
+      record& one   = kept_[tile % 2];
+      index_t known = 0;
+      if (!from.take(known)) return false;
+      if (known == 0) continue;
+      if (known != tokens_of(tile, tokens) || !from.take(one.seen.data(), known)) return false;
+      const index_t count = leaves(tile);
+      for (index_t i = 0, before = 0; i < known; before = one.seen[i++])
+        if (one.seen[i] < before || one.seen[i] > count) return false;
+      if (!from.take(one.leaves.data(), one.seen[known - 1])) return false;
+      std::fill_n(start_.leaves.data(), count, 0);  // lends its memory for marks
+      for (index_t i = 0; i < one.seen[known - 1]; ++i)
+        if (one.leaves[i] < 0 || one.leaves[i] >= count || start_.leaves[one.leaves[i]]++ > 0) return false;
+      one.tile = tile, one.tokens = known;
+    }
+    return true;
+  }
+
  private:
   struct record {
     index_t            tile   = 0;
@@ -76,6 +116,9 @@ class asked_leaves {
   };
 
   const record& kept(index_t tile) const noexcept { return kept_[tile % 2]; }
+
+  /// How many of a sequence's tokens lie in a tile.
+  index_t tokens_of(index_t tile, index_t tokens) const noexcept { return std::min(tile_, tokens - tile * tile_); }
 
   record  kept_[2];   // of the last two tiles, by the tile's number
   record  start_;     // of the tile in which the call at hand begins

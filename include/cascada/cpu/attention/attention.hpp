@@ -2,6 +2,7 @@
 // attention on the CPU: the class of attention.hpp.
 
 #include <cmath>
+#include <cstddef>
 #include <numbers>
 #include <span>
 
@@ -84,6 +85,15 @@ class attention<Scalar, B> {
     state.finish(sequence.tokens);
     report_ = report;
     return status::ok;
+  }
+
+  template <kv_view_for<Scalar> KV>
+  [[nodiscard]] status load(attention_state<Scalar, B>& state, const KV& kv, std::span<const std::byte> bytes) {
+    if (const status answer = check(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_kv<B>(kv); answer != status::ok) return answer;
+    const kernel::float_environment<B> usual;
+    return state.load(options_, kv, bytes, workspace_, where_);
   }
 
   /// What the last call that succeeded did.

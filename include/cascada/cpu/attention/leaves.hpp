@@ -86,6 +86,13 @@ class leaf_summaries {
   CASCADA_INLINE index_t           size(index_t leaf) const noexcept { return counts_[leaf]; }
   CASCADA_INLINE const index_t*    sizes() const noexcept { return counts_.data(); }  // zero up to a whole block
 
+  /// How many leaves there were when their tokens ended before `end`.
+  index_t count_before(index_t end) const noexcept {
+    index_t count = count_;
+    while (count > 0 && first_[count - 1] >= end) --count;
+    return count;
+  }
+
   /// Writes the tokens of a leaf, ascending, and returns how many.
   CASCADA_INLINE index_t list(index_t leaf, index_t* tokens) const noexcept {
     index_t t = first_[leaf];

@@ -2,7 +2,6 @@
 // One sequence that grows: leaves, the clusters they lie in, and what the last tiles asked for.
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,7 +11,9 @@
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
 #include "cascada/cpu/attention/batch.hpp"
+#include "cascada/cpu/attention/option_words.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
+#include "cascada/cpu/base/saved_state.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
@@ -38,6 +39,16 @@ struct growing_clusters {
     tokens = end;
     count  = 0;
     for (index_t t = 0; t < end; ++t) count = std::max(count, slots[t] + 1);
+  }
+
+  /// Takes in saved slots of `end` tokens. False where they are none: clusters are numbered by their first tokens.
+  bool take(state_reader<B>& from, index_t end) noexcept {
+    if (!from.take(slots.data(), end)) return false;
+    for (; tokens < end; ++tokens) {
+      if (slots[tokens] < 0 || slots[tokens] > count) return false;
+      count += slots[tokens] == count;
+    }
+    return true;
   }
 };
 
@@ -94,6 +105,15 @@ class attention_state<Scalar, B> {
     return status::ok;
   }
 
+  /// Of what save() writes: a number for each token that leaves may stand for and each selection, and what the last two
+  /// tiles opened. O(KV heads).
+  [[nodiscard]] std::size_t saved_bytes() const noexcept { return kernel::state_writer<B>::size_of(*this); }
+
+  /// The state as bytes [saved_bytes()], for attention's load.
+  [[nodiscard]] status save(std::span<std::byte> bytes) const noexcept {
+    return kernel::state_writer<B>::save(*this, kernel::saved_kind::attention, kernel::saved_rows<Scalar>, bytes);
+  }
+
   /// Memory in use, beside K and V: grows with the leaves.
   [[nodiscard]] std::size_t bytes() const noexcept {
     std::size_t all = 0;
@@ -106,6 +126,7 @@ class attention_state<Scalar, B> {
 
  private:
   friend class attention<Scalar, B>;
+  friend class kernel::state_writer<B>;
   using element   = kernel::operand_of<Scalar, B>;
   using head_state = kernel::kv_head_state<B, element>;
 
@@ -113,12 +134,8 @@ class attention_state<Scalar, B> {
     return options.keys == key_set::near_and_far && options.open != opening::all;
   }
 
-  /// Thresholds by their bits: one that the mode does not look at may be NaN.
-  static bool same(attention_options a, attention_options b) noexcept {
-    const auto bits       = [](float threshold) { return std::bit_cast<std::uint32_t>(threshold); };
-    const bool thresholds = bits(a.leaf_threshold) == bits(b.leaf_threshold) && bits(a.open_above) == bits(b.open_above);
-    a.leaf_threshold = b.leaf_threshold = a.open_above = b.open_above = 0;
-    return thresholds && a == b;
+  static bool opens_by_mass(const attention_options& options) noexcept {
+    return options.keys == key_set::near_and_far && options.open == opening::by_mass;
   }
 
   /// Tokens whose clusters are known.
@@ -132,7 +149,7 @@ class attention_state<Scalar, B> {
   template <class KV>
   status check(const attention_options& options, const KV& kv, index_t heads, index_t count,
                std::span<const representatives> selections) const noexcept {
-    if (begun_ && !same(options, options_))
+    if (begun_ && !(kernel::words_of(options) == kernel::words_of(options_)))
       return {status::unsupported, "state belongs to attention with other options"};
     if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
       return {status::invalid_shape, "state belongs to keys and values of another shape"};
@@ -216,6 +233,81 @@ class attention_state<Scalar, B> {
   }
 
   void finish(index_t tokens) noexcept { tokens_ = tokens; }
+
+  /// T; if there are any: options, shapes, for each selection the clusters of the tokens that leaves may stand for, and
+  /// for each KV head what the last tiles opened. Leaves are made again from K and V.
+  void put(kernel::state_writer<B>& to) const noexcept {
+    to.put(tokens_);
+    if (tokens_ == 0) return;
+    to.put(kernel::words_of(options_));
+    const index_t end = selected(), selections = end > 0 ? static_cast<index_t>(clusters_.size()) : 0;
+    for (const index_t size : {kv_heads_, key_dim_, value_dim_, heads_of_q_, selections, end}) to.put(size);
+    for (const auto& of_selection : clusters_) to.put(of_selection.slots.data(), end);
+    for (const auto& head : heads_)
+      if (opens_by_mass(options_)) head.asked.put(tokens_, to);
+  }
+
+  /// Turns to what put() wrote, or, where it is something else, stays as it was.
+  template <class KV, class Workspace>
+  status load(const attention_options& options, const KV& kv, std::span<const std::byte> bytes, Workspace& space,
+              const B& where) {
+    kernel::state_reader<B> from(bytes);
+    const status            opened = from.open(kernel::saved_kind::attention, kernel::saved_rows<Scalar>);
+    if (opened != status::ok) return opened;
+    attention_state loaded;
+    loaded.wanted_ = wanted_;
+    if (const status answer = loaded.take(options, kv, from, space, where); answer != status::ok) return answer;
+    swap(loaded);
+    return status::ok;
+  }
+
+  /// Sizes are those of kv, or of bytes that are there, before there is memory for them.
+  template <class KV, class Workspace>
+  status take(const attention_options& options, const KV& kv, kernel::state_reader<B>& from, Workspace& space,
+              const B& where) {
+    index_t tokens = 0, heads = 0, selections = 0, end = 0;
+    if (!from.take(tokens)) return kernel::sizes_differ();
+    if (tokens == 0) return from.done() ? status(status::ok) : kernel::sizes_differ();
+    if (!from.matches(kernel::words_of(options)))
+      return {status::unsupported, "bytes is the state of attention with other options"};
+    if (!from.matches(kv.kv_heads()) || !from.matches(kv.key_dim()) || !from.matches(kv.value_dim()))
+      return {status::invalid_shape, "bytes is the state for keys and values of another shape"};
+    if (!from.take(heads) || !from.take(selections) || !from.take(end) || tokens < 0) return kernel::sizes_differ();
+    if (kv.tokens() < tokens)
+      return {status::invalid_shape, "kv.tokens() is less than the tokens of the state in bytes"};
+    if (heads < 1 || heads % kv.kv_heads() != 0)
+      return {status::invalid_shape, "bytes has query heads that are no multiple of its KV heads"};
+    const bool    far   = has_far_field(options);
+    const index_t least = far ? last_edge(options, tokens) : 0;
+    const index_t most  = far ? edge_of(tokens - tokens % options.chunk, options) : 0;
+    const bool    each  = selections == 1 || selections == kv.kv_heads();
+    if (end < least || end > most || (end > 0 ? !each : selections != 0))
+      return {status::invalid_shape, "bytes has clusters of other tokens than a far field's"};
+    clusters_.resize(static_cast<std::size_t>(selections));
+    for (auto& of_selection : clusters_) {
+      if (!from.template holds<index_t>(end)) return kernel::sizes_differ();
+      of_selection.slots.reserve(std::max(tokens, wanted_));
+      if (!of_selection.take(from, end))
+        return detail::illegal("bytes has clusters that are not numbered by their first tokens");
+    }
+    kernel::attention_sequence<Scalar, KV, Scalar> sequence = {
+        .q = {.heads = heads, .dim = kv.key_dim()}, .kv = kv, .out = {}};
+    sequence.first = sequence.tokens = tokens;
+    prepare(options, sequence, {}, space, where);
+    if (end > 0)
+      kernel::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
+        const auto head = static_cast<index_t>(kv_head);
+        kernel::extend_leaves(sequence, options.leaves, head, end, space.head(head));
+      });
+    for (auto& head : heads_)
+      if (opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
+            return head.leaves.count_before(last_edge(options, tile * options.tile + 1));
+          }))
+        return {status::invalid_shape, "bytes has open leaves that its last tiles cannot have"};
+    if (!from.done()) return kernel::sizes_differ();
+    finish(tokens);
+    return status::ok;
+  }
 
   void swap(attention_state& other) noexcept {
     const attention_options mine = options_;  // no std::swap, which unoptimised objects would share

@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "cascada/cpu/base/saved_state.hpp"
 #include "cascada/cpu/select/walk.hpp"
 #include "cascada/select.hpp"
 
@@ -58,6 +59,21 @@ class growing_selection<Scalar, B> {
   /// Forgets the sequence; memory is kept.
   void clear() noexcept { kept_.tokens = kept_.count = 0; }
 
+  /// Of what save() writes: a number a token, and the rows of representatives.
+  [[nodiscard]] std::size_t saved_bytes() const noexcept { return kernel::state_writer<B>::size_of(*this); }
+
+  /// The selection as bytes [saved_bytes()].
+  [[nodiscard]] status save(std::span<std::byte> bytes) const noexcept {
+    return kernel::state_writer<B>::save(*this, kernel::saved_kind::selection, kernel::saved_rows<Scalar>, bytes);
+  }
+
+  /// Turns to the selection that was saved as `bytes`.
+  [[nodiscard]] status load(std::span<const std::byte> bytes) {
+    kernel::state_reader<B> from(bytes);
+    const status            answer = from.open(kernel::saved_kind::selection, kernel::saved_rows<Scalar>);
+    return answer == status::ok ? take(from) : answer;
+  }
+
   /// The set so far. Valid until the next call that changes it.
   [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
 
@@ -71,6 +87,8 @@ class growing_selection<Scalar, B> {
   }
 
  private:
+  friend class kernel::state_writer<B>;
+
   Scalar* row(index_t place) noexcept { return rows_.data() + std::int64_t{place} * cols_; }
 
   /// Where the row lies that stands for a token of the layer below, among those of this call: its own if it is new, else
@@ -126,6 +144,58 @@ class growing_selection<Scalar, B> {
       ++kept_.counts[place_[token]];
     }
     kept_.tokens = before + count, kept_.count = pass_.now.count;
+  }
+
+  /// Options that the set depends on, T, r, d; rep [T]; rows [r, d].
+  void put(kernel::state_writer<B>& to) const noexcept {
+    to.put(options_.threshold), to.put(options_.assign);
+    to.put(kept_.tokens), to.put(kept_.count), to.put(cols_);
+    to.put(kept_.rep.data(), kept_.tokens);
+    to.put(rows_.data(), std::int64_t{kept_.count} * cols_);
+  }
+
+  /// What put() wrote, or anything else. There is memory for no more than there are bytes.
+  status take(kernel::state_reader<B>& from) {
+    index_t tokens = 0, count = 0, cols = 0;
+    if (!from.matches(options_.threshold) || !from.matches(options_.assign))
+      return {status::unsupported, "bytes is a selection with another threshold or assign"};
+    if (!from.take(tokens) || !from.take(count) || !from.take(cols) || !from.template holds<index_t>(tokens))
+      return kernel::sizes_differ();
+    if (tokens > detail::largest_size || cols > detail::largest_size || count > tokens || (tokens > 0 && cols < 1))
+      return kernel::sizes_differ();
+    if (count > detail::room(options_, tokens)) return status::too_many_representatives;
+
+    kernel::selection_state<B> kept;
+    kernel::buffer<index_t, B> place;
+    kernel::buffer<Scalar, B>  rows;
+    kept.reserve(tokens, tokens), place.reserve(tokens);
+    from.take(kept.rep.data(), tokens);
+    const std::int64_t elements = std::int64_t{count} * cols;
+    if (!from.template holds<Scalar>(elements)) return kernel::sizes_differ();
+    rows.reserve(elements);
+    from.take(rows.data(), elements);
+    if (!from.done()) return kernel::sizes_differ();
+
+    for (index_t& i = kept.tokens; i < tokens; ++i) {
+      const index_t rep = kept.rep[i];
+      if (rep < 0 || rep > i || kept.rep[rep] != rep)
+        return detail::illegal("bytes has a token whose representative does not stand for itself");
+      if (rep == i) kept.indices[kept.count] = i, kept.counts[kept.count] = 0, place[i] = kept.count;
+      kept.count += rep == i;
+      ++kept.counts[place[rep]];
+    }
+    if (kept.count != count) return detail::illegal("bytes has not one row for each representative");
+    const kernel::float_environment<B> usual;
+    for (index_t m = 0; m < count; ++m) {
+      const Scalar* const own = rows.data() + std::int64_t{m} * cols;
+      if (!kernel::is_finite<B>(kernel::pair_product<B>(own, own, cols)))
+        return {status::non_finite_token, "bytes has a row with NaN or Inf, or whose squared norm overflows"};
+    }
+    kept_ = std::move(kept), place_ = std::move(place), rows_ = std::move(rows);
+    cols_   = cols;
+    room_   = count;
+    report_ = {.tokens = tokens, .representatives = count};
+    return status::ok;
   }
 
   selection_options                 options_;
