@@ -223,7 +223,8 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
   const std::vector<index_t> keys = {0, 110, 140, 210}, firsts = {96, 30, 0};
   std::vector<index_t>       queries = {0};
   std::vector<selection>     s;
-  head_rows<float>   q(110 - 96 + 0 + 70, growing_shape.heads, growing_shape.key_dim), out(q.view().tokens, growing_shape.heads, growing_shape.value_dim);
+  head_rows<float>           q(110 - 96 + 0 + 70, growing_shape.heads, growing_shape.key_dim),
+      out(q.view().tokens, growing_shape.heads, growing_shape.value_dim);
   std::vector<float> expected;
   for (std::size_t i = 0; i < 3; ++i) {
     const index_t T = keys[i + 1] - keys[i];
@@ -239,7 +240,8 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
     REQUIRE(attend(rows_of(std::as_const(p.q).view(), keys[i], keys[i + 1]), kv, views({s.back()}), alone.view()) ==
             status::ok);
     const auto rows = alone.packed<float>();
-    expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(growing_shape, firsts[i])), rows.end());
+    expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(growing_shape, firsts[i])),
+                    rows.end());
   }
   attention<float, serial_backend> attend(m.options);
   REQUIRE(attend(std::as_const(q).view(), p.kv(), views(s), out.view(),
@@ -251,14 +253,16 @@ TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[att
   const auto all = growing_modes();
   const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
   CAPTURE(m);
-  constexpr index_t      slot = 200, lengths[] = {97, 193, 1};  // whose last tokens begin a tile
-  const problem<float>   p({3 * slot + 7, size.heads, size.kv_heads, size.key_dim, size.value_dim}, 3);
+  constexpr index_t    slot = 200, lengths[] = {97, 193, 1};  // whose last tokens begin a tile
+  const problem<float> p(
+      {3 * slot + 7, growing_shape.heads, growing_shape.kv_heads, growing_shape.key_dim, growing_shape.value_dim}, 3);
   problem<float>         padded = p;
   std::vector<index_t>   ends = {0}, last_queries = {0};
   std::vector<selection> s;
   std::vector<float>     expected, expected_last;
-  head_rows<float>       q(3, size.heads, size.key_dim), out(3 * slot, size.heads, size.value_dim),
-      last(3, size.heads, size.value_dim);
+  head_rows<float>       q(3, growing_shape.heads, growing_shape.key_dim),
+      out(3 * slot, growing_shape.heads, growing_shape.value_dim),
+      last(3, growing_shape.heads, growing_shape.value_dim);
   for (index_t i = 0; i < 3; ++i) {
     const index_t end = (i + 1) * slot, begin = end - lengths[i];
     for (auto* rows : {&padded.q, &padded.k, &padded.v})
@@ -270,15 +274,15 @@ TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[att
     s.push_back(random_selection(lengths[i], 0.2, static_cast<unsigned>(i)));
     ends.push_back(begin), ends.push_back(end);
     last_queries.push_back(i), last_queries.push_back(i + 1);  // the padding asks nothing
-    for (index_t h = 0; h < size.heads; ++h)
-      std::copy_n(std::as_const(p.q).view().row(end - 1, h), size.key_dim, q.view().row(i, h));
+    for (index_t h = 0; h < growing_shape.heads; ++h)
+      std::copy_n(std::as_const(p.q).view().row(end - 1, h), growing_shape.key_dim, q.view().row(i, h));
 
-    head_rows<float>                 alone(lengths[i], size.heads, size.value_dim);
+    head_rows<float>                 alone(lengths[i], growing_shape.heads, growing_shape.value_dim);
     attention<float, serial_backend> attend(m.options);
     const strided_kv<float>          kv = {rows_of(p.k.view(), begin, end), rows_of(p.v.view(), begin, end)};
     REQUIRE(attend(rows_of(std::as_const(p.q).view(), begin, end), kv, views({s.back()}), alone.view()) == status::ok);
     const auto        rows = alone.packed<float>();
-    const std::size_t row  = row_of(size, lengths[i] - 1);
+    const std::size_t row  = row_of(growing_shape, lengths[i] - 1);
     expected.insert(expected.end(), rows.begin(), rows.end());
     expected_last.insert(expected_last.end(), rows.begin() + static_cast<std::ptrdiff_t>(row), rows.end());
   }
@@ -289,8 +293,8 @@ TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[att
   std::vector<float> results;
   for (std::size_t i = 0; i < 3; ++i)
     for (index_t t = ends[2 * i + 1]; t < ends[2 * i + 2]; ++t)
-      for (index_t h = 0; h < size.heads; ++h)
-        results.insert(results.end(), out.view().row(t, h), out.view().row(t, h) + size.value_dim);
+      for (index_t h = 0; h < growing_shape.heads; ++h)
+        results.insert(results.end(), out.view().row(t, h), out.view().row(t, h) + growing_shape.value_dim);
   CHECK(same_bits(results, expected));
   REQUIRE(attend(std::as_const(q).view(), padded.kv(), views(s), last.view(),
                  {.query_offsets = last_queries, .key_offsets = ends}) == status::ok);
@@ -326,12 +330,12 @@ TEST_CASE("growing: dense attention without causality takes any number of querie
 }
 
 TEST_CASE("growing: an option that the mode does not look at may be no number", "[attention]") {
-  const attention_options options = {.window         = 16,
-                                     .chunk          = 32,
-                                     .leaves         = leaf_formation::by_order,
-                                     .leaf_threshold = std::numeric_limits<float>::quiet_NaN(),
-                                     .open           = opening::none,
-                                     .open_above     = -std::numeric_limits<float>::quiet_NaN()};
+  const attention_options      options = {.window         = 16,
+                                          .chunk          = 32,
+                                          .leaves         = leaf_formation::by_order,
+                                          .leaf_threshold = std::numeric_limits<float>::quiet_NaN(),
+                                          .open           = opening::none,
+                                          .open_above     = -std::numeric_limits<float>::quiet_NaN()};
   const problem<float>         p(growing_shape, 3);
   const std::vector<selection> s = {random_selection(growing_shape.tokens, 0.15, 4)};
   growing<float>               one{p, s, attention<float, serial_backend>(options)};
@@ -352,8 +356,8 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
   growing<float>               one{p, s, attention<float, serial_backend>(options)};
   REQUIRE(one.extend(101) == status::ok);
 
-  const auto extend = [&](attention_options with, const std::vector<selection>& given, index_t kv_tokens = growing_shape.tokens,
-                          index_t count = 99) {
+  const auto extend = [&](attention_options with, const std::vector<selection>& given,
+                          index_t kv_tokens = growing_shape.tokens, index_t count = 99) {
     attention<float, serial_backend> attend(with);
     strided_kv<float>                kv = p.kv();
     kv.keys.tokens = kv.values.tokens = kv_tokens;

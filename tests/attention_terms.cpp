@@ -98,7 +98,9 @@ TEST_CASE("terms: a batch is its sequences", "[attention]") {
   std::vector<float>         expected, sums;
   for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
     all.push_back(random_selection(offsets[i + 1] - offsets[i], 0.3, static_cast<unsigned>(i)));
-    problem<float> alone({offsets[i + 1] - offsets[i], terms_shape.heads, terms_shape.kv_heads, terms_shape.key_dim, terms_shape.value_dim}, 0);
+    problem<float> alone({offsets[i + 1] - offsets[i], terms_shape.heads, terms_shape.kv_heads, terms_shape.key_dim,
+                          terms_shape.value_dim},
+                         0);
     for (auto [from, to] : {std::pair{&p.q, &alone.q}, std::pair{&p.k, &alone.k}, std::pair{&p.v, &alone.v}}) {
       auto packed = from->packed<float>();
       auto next   = packed.begin() + static_cast<std::ptrdiff_t>(packed.size() / 700) * offsets[i];
