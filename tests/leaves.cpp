@@ -121,7 +121,7 @@ struct growing_leaves {
 
   std::vector<index_t> members(index_t leaf) const {
     std::vector<index_t> all(static_cast<std::size_t>(summaries.size(leaf)));
-    CHECK(summaries.list(leaf, all.data()) == summaries.size(leaf));
+    CHECK(summaries.list(&leaf, 1, all.data()) == summaries.size(leaf));
     return all;
   }
 

@@ -86,11 +86,27 @@ class leaf_summaries {
   CASCADA_INLINE index_t           size(index_t leaf) const noexcept { return counts_[leaf]; }
   CASCADA_INLINE const index_t*    sizes() const noexcept { return counts_.data(); }  // zero up to a whole block
 
-  /// Writes the tokens of a leaf, ascending, and returns how many.
-  CASCADA_INLINE index_t list(index_t leaf, index_t* tokens) const noexcept {
-    index_t t = first_[leaf];
-    for (index_t i = 0; i < counts_[leaf]; ++i, t = next_[t]) tokens[i] = t;
-    return counts_[leaf];
+  /// Writes the tokens of leaves, ascending, one leaf after the other, and returns how many. The lists are walked side
+  /// by side, so that they wait for memory together.
+  index_t list(const index_t* leaves, index_t count, index_t* tokens) const noexcept {
+    constexpr index_t together = 16;
+    index_t           all      = 0;
+    for (index_t begin = 0; begin < count; begin += together) {
+      const index_t some = count - begin < together ? count - begin : together;
+      index_t       at[together], to[together], longest = 0;
+      for (index_t i = 0; i < some; ++i) {
+        const index_t leaf = leaves[begin + i], size = counts_[leaf];
+        at[i] = first_[leaf], to[i] = all, all += size;
+        longest = size > longest ? size : longest;
+      }
+      for (index_t m = 0; m < longest; ++m)
+        for (index_t i = 0; i < some; ++i)
+          if (m < counts_[leaves[begin + i]]) {
+            tokens[to[i] + m] = at[i];
+            at[i]             = next_[at[i]];
+          }
+    }
+    return all;
   }
 
   /// Up to step_keys leaves from `first`, a multiple of block_keys: mean keys, mean values, log2 of the counts as
