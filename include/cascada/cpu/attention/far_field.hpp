@@ -340,7 +340,7 @@ void add_leaf_values(Products& products, const query_rows<B, E>& tile, const lea
   for (index_t i = 0, row = 0; i < steps; ++i, row += step) {
     next(part(i), part(i + 1));
     products.add_values(tile, row, tile.rows - row < step ? tile.rows - row : step,
-                        scratch.weights.data() + row * stride, stride, leaves.block(0).values, leaves.count(),
+                        scratch.weights.data() + row * stride, stride, leaves.block(0), leaves.count(),
                         scratch.shares.data() + row);
   }
 }
