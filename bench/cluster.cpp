@@ -67,9 +67,10 @@ void summaries(benchmark::State& state) {
   const auto           key = reader(k, dim), value = reader(v, dim);
   kernel::leaf_summaries<backend> leaves;
   cascada::list_clusters(kept, slots.data(), offsets.data(), members.data());
-  leaves.reserve(tokens, dim, dim, moments);
+  const kernel::leaf_shape shape = {.key_dim = dim, .value_dim = dim, .size = 16, .moments = moments};
+  leaves.reserve(tokens, shape);
   for (auto _ : state) {
-    leaves.clear({.key_dim = dim, .value_dim = dim, .size = 16, .moments = moments}, tokens);
+    leaves.clear(shape, tokens);
     for (index_t end = 128; end <= tokens; end += 128) leaves.extend(slots.data(), end, key, value);
     benchmark::ClobberMemory();
   }

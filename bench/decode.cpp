@@ -2,6 +2,8 @@
 // memory.
 
 #include <algorithm>
+#include <chrono>
+#include <concepts>
 #include <utility>
 #include <vector>
 
@@ -78,11 +80,23 @@ BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
 
+/// Bytes of keys, values and summaries that a call read, of what dense attention reads.
+template <row_scalar Scalar>
+double share_of_bytes(const attention_report& report, const attention_options& options, index_t dim) {
+  constexpr bool pairs   = !std::same_as<kernel::operand_of<Scalar, serial>, float>;
+  const bool     rounded = pairs || options.summaries == summary_type::bfloat16;
+  const double   row = 2.0 * dim * sizeof(Scalar), leaf = 2.0 * dim * (rounded ? 2 : 4) + 4.0 * (*options.moments + 2);
+  const auto     rows = static_cast<double>(report.near_keys + report.opened);
+  return (rows * row + static_cast<double>(report.leaves) * leaf) / (static_cast<double>(report.dense_keys) * row);
+}
+
 /// The preset balanced, leaves of one cluster by keys, over the steps of two chunks up to T: a step in a hundred brings
-/// the leaves of a chunk up to date. `keys`: those read, of dense's. State and summaries are read besides.
+/// the leaves of a chunk up to date. With `summaries` of bfloat16, or as rows are multiplied. `keys`, `bytes`: those
+/// read, of dense's; `worst`: the longest step.
 template <row_scalar Scalar>
 void decode_near_far(benchmark::State& state) {
-  const auto                options = presets::balanced.attention;
+  auto options      = presets::balanced.attention;
+  options.summaries = static_cast<summary_type>(state.range(1));
   const auto                tokens = static_cast<index_t>(state.range(0)), begin = tokens - 2 * options.chunk;
   cache<Scalar>             layers(tokens, 9, 3, 64);
   std::vector<index_t>      rep(static_cast<std::size_t>(tokens), 0);
@@ -99,28 +113,36 @@ void decode_near_far(benchmark::State& state) {
   };
   for (std::size_t layer = 0; layer < states.size(); ++layer)
     if (const status answer = start(layer); answer != status::ok) return state.SkipWithError(message(answer));
+  // Copies, as truncating would leave all leaves to the next step.
+  const auto  begun = states;
   std::size_t layer = 0;
   index_t     step  = begin;
-  double      keys = 0, steps = 0;
+  double      keys = 0, bytes = 0, steps = 0, worst = 0;
   for (auto _ : state) {
+    const auto   before = std::chrono::steady_clock::now();
     const status answer = attend.extend(states[layer], layers.queries(step, step + 1), layers.kv(layer),
                                         {&everything, 1}, layers.results());
     if (answer != status::ok) return state.SkipWithError(message(answer));
+    worst = std::max(worst, std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
     keys += attend.report().share_of_dense(), ++steps;
+    bytes += share_of_bytes<Scalar>(attend.report(), options, layers.dim);
     if (++layer < states.size()) continue;
     layer = 0;
     if (++step < tokens) continue;
     state.PauseTiming();
-    for (auto& one : states) (void)one.truncate(begin);
+    states = begun;
     step = begin;
     state.ResumeTiming();
   }
   state.counters["keys"]     = keys / steps;
+  state.counters["bytes"]    = bytes / steps;
+  state.counters["worst"]    = worst;
   state.counters["layers"]   = static_cast<double>(states.size());
   state.counters["of_cache"] = static_cast<double>(states[0].bytes()) / layers.bytes();
 }
-BENCHMARK(decode_near_far<float>)->Arg(1024)->Arg(4096)->Arg(16384);
-BENCHMARK(decode_near_far<bfloat16>)->Arg(1024)->Arg(4096)->Arg(16384);
+BENCHMARK(decode_near_far<float>)->ArgsProduct({{1024, 4096, 16384}, {0, 1}});
+BENCHMARK(decode_near_far<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {0}});
+BENCHMARK(decode_near_far<float16>)->ArgsProduct({{4096, 16384}, {0, 1}});
 
 /// A prompt in pieces of 512 tokens, by the preset balanced; `pieces` 0: at once.
 template <row_scalar Scalar>

@@ -27,7 +27,7 @@ struct leaf_builder_of : leaf_builder {
   leaf_builder_of(index_t tokens, index_t dim, index_t leaf, index_t moments)
       : tokens_(tokens), shape_{.key_dim = dim, .value_dim = dim, .size = leaf, .moments = moments} {
     chains_.reserve(tokens, dim);
-    leaves_.reserve(tokens, dim, dim, moments);
+    leaves_.reserve(tokens, shape_);
   }
 
   void assign(const void* k, index_t stride, const index_t* clusters, float threshold, index_t* chains) override {

@@ -29,6 +29,7 @@ using cascada::key_set;
 using cascada::leaf_formation;
 using cascada::opening;
 using cascada::query_set;
+using cascada::summary_type;
 
 /// A legal selection with its memory.
 struct selection {
@@ -257,6 +258,15 @@ inline const std::vector<mode> modes = {
       .moments     = std::nullopt,
       .open_above  = 0.05f,
       .tile        = 3}},
+    {"closed, summaries of bfloat16",
+     {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .summaries = summary_type::bfloat16, .open = opening::none}},
+    {"opened, summaries of bfloat16",
+     {.window         = 16,
+      .chunk          = 32,
+      .leaf_threshold = 0.3f,
+      .summaries      = summary_type::bfloat16,
+      .open_above     = 0.02f,
+      .tile           = 8}},
     {"all opened", {.window = 16, .chunk = 32, .open = opening::all}},
     {"literal r x r", {.keys = key_set::representatives, .queries = query_set::representatives}},
     {"literal r x r, bidirectional",

@@ -24,6 +24,13 @@ const std::vector<mode> with_few_rows = {
     {"window", {.keys = key_set::near, .window = 300, .chunk = 256, .sink_tokens = 2}},
     {"closed", {.window = 64, .chunk = 64, .leaves = leaf_formation::by_order, .open = opening::none}},
     {"opened", {.window = 64, .chunk = 64, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 16}},
+    {"opened, summaries of bfloat16",
+     {.window         = 64,
+      .chunk          = 64,
+      .leaf_threshold = 0.3f,
+      .summaries      = summary_type::bfloat16,
+      .open_above     = 0.02f,
+      .tile           = 16}},
     {"all opened", {.window = 64, .chunk = 64, .open = opening::all}},
 };
 

@@ -664,6 +664,7 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   with({.leaves = leaf_formation::by_keys, .open = opening::none});
   with({.leaves = leaf_formation::by_order, .open = opening::by_mass});
   with(closed({.moments = 3}));
+  with(closed({.summaries = summary_type::bfloat16}));
   without([](operands& given, auto& to) {
     given.first.dim = given.second.keys.dim = given.second.values.dim = to.dim = 32;
   });

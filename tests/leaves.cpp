@@ -77,7 +77,7 @@ struct growing_leaves {
 
   growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains, const kernel::leaf_shape& shape)
       : p(of), chain(chains) {
-    summaries.reserve(p.size.tokens, p.size.key_dim, p.size.value_dim, shape.moments);
+    summaries.reserve(p.size.tokens, shape);
     summaries.clear(shape, p.size.tokens);
   }
 
@@ -87,25 +87,28 @@ struct growing_leaves {
         chain.data(), end, [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); });
   }
 
+  /// Means in a lane, and one of them.
+  index_t elements() const { return summaries.shape().rounded ? 2 : kernel::elements_per_lane<E>; }
+  float   element(const float* lanes, index_t i) const {
+    return elements() == 1 ? lanes[i] : kernel::element_of<kernel::bf16_pair>(lanes, i);
+  }
+
   std::vector<float> key(index_t leaf) const {
     const index_t      column = leaf % kernel::block_keys<B>;
     const auto         block  = summaries.block(leaf - column);
     std::vector<float> all;
     for (index_t k = 0; k < p.size.key_dim; ++k) {
-      constexpr index_t elements = kernel::elements_per_lane<E>;
-      const index_t     lane     = k / elements * kernel::block_keys<B> + column;
-      all.push_back(kernel::element_of<E>(block.keys, elements * lane + k % elements));
+      const index_t lane = k / elements() * kernel::block_keys<B> + column;
+      all.push_back(element(block.keys, elements() * lane + k % elements()));
     }
     return all;
   }
 
   std::vector<float> value(index_t leaf) const {
-    constexpr index_t  elements = kernel::elements_per_lane<E>;
     const index_t      column = leaf % kernel::block_keys<B>, stride = kernel::whole_vectors<B>(p.size.value_dim);
-    const float*       row = summaries.block(leaf - column).values + column / elements * stride;
+    const float*       row = summaries.block(leaf - column).values + column / elements() * stride;
     std::vector<float> all;
-    for (index_t c = 0; c < p.size.value_dim; ++c)
-      all.push_back(kernel::element_of<E>(row, elements * c + column % elements));
+    for (index_t c = 0; c < p.size.value_dim; ++c) all.push_back(element(row, elements() * c + column % elements()));
     return all;
   }
 
@@ -121,7 +124,7 @@ struct growing_leaves {
 
   std::vector<index_t> members(index_t leaf) const {
     std::vector<index_t> all(static_cast<std::size_t>(summaries.size(leaf)));
-    CHECK(summaries.list(leaf, all.data()) == summaries.size(leaf));
+    CHECK(summaries.list(&leaf, 1, all.data()) == summaries.size(leaf));
     return all;
   }
 
@@ -186,7 +189,8 @@ kernel::leaf_shape shape_of(const shape& s, const attention_options& options) {
           .value_dim = s.value_dim,
           .size      = options.leaf,
           .moments   = options.moments.value_or(0),
-          .sinks     = options.sink_tokens};
+          .sinks     = options.sink_tokens,
+          .rounded   = options.summaries == summary_type::bfloat16};
 }
 
 }  // namespace
@@ -198,6 +202,7 @@ TEMPLATE_LIST_TEST_CASE("leaves: members, means and variances of just the tokens
       GENERATE(attention_options{.sink_tokens = 0, .leaf = 16, .moments = 1},
                attention_options{.sink_tokens = 1, .leaf = 1, .moments = std::nullopt},
                attention_options{.sink_tokens = 5, .leaf = 3, .moments = 3},
+               attention_options{.leaf = 5, .moments = 1, .summaries = summary_type::bfloat16},
                attention_options{.sink_tokens = 1, .leaf = std::numeric_limits<index_t>::max(), .moments = 8});
   if (options.moments.value_or(0) > key_dim) return;  // attention takes as many groups as there are dimensions
   const shape         size = {300, 1, 1, key_dim, value_dim};
@@ -217,7 +222,8 @@ TEMPLATE_LIST_TEST_CASE("leaves: how the prefix grew does not matter, nor what w
   const shape             size = {300, 1, 1, 16, 24};
   const problem<bfloat16> p(size, 4);
   const auto              chain   = expected_chains(p, random_selection(300, 0.05, 5), 0.2f, 1);
-  const attention_options options = {.leaf = 6, .moments = 4};
+  const auto              kept    = GENERATE(summary_type::as_multiplied, summary_type::bfloat16);
+  const attention_options options = {.leaf = 6, .moments = 4, .summaries = kept};
   std::vector<float>      expected;
   for (const index_t step : {300, 1, 7, 64}) {
     CAPTURE(step);
@@ -236,7 +242,8 @@ TEMPLATE_LIST_TEST_CASE("leaves: how the prefix grew does not matter, nor what w
 TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") {
   const shape                  size = {140, 1, 1, 5, 3};
   const problem<float>         p(size, 5);
-  const attention_options      options = {.sink_tokens = 0, .leaf = 2, .moments = 2};
+  const auto                   kept    = GENERATE(summary_type::as_multiplied, summary_type::bfloat16);
+  const attention_options      options = {.sink_tokens = 0, .leaf = 2, .moments = 2, .summaries = kept};
   const auto                   chain   = one_cluster(140).rep;
   growing_leaves<float, float> leaves(p, chain, shape_of(size, options));
   leaves.extend(140);  // fills the memory
@@ -291,6 +298,22 @@ TEST_CASE("leaves: of keys that differ in their last digit, variances are not ne
       none += leaves.variance(j, g) == 0;
     }
   CHECK(none > 10);
+}
+
+TEST_CASE("leaves: means of huge keys are rounded to what is finite", "[attention]") {
+  const float    most     = std::numeric_limits<float>::max();
+  problem<float> p        = problem_of_keys({{most, -most, 1}, {most, -most, 2}, {most, -most, 4}});
+  p.v.view().row(0, 0)[0] = most, p.v.view().row(1, 0)[0] = most, p.v.view().row(2, 0)[0] = most;
+  const attention_options      options = {.sink_tokens = 0, .moments = 1, .summaries = summary_type::bfloat16};
+  const auto                   chain   = one_cluster(3).rep;
+  growing_leaves<float, float> leaves(p, chain, shape_of(p.size, options));
+  const float                  finite = to_float(bfloat16{0x7f7f});
+  for (const index_t end : {1, 3}) {
+    CAPTURE(end);
+    leaves.extend(end);
+    CHECK(leaves.key(0) == std::vector<float>{finite, -finite, end == 1 ? 1.0f : 2.328125f});
+    CHECK(leaves.value(0) == std::vector<float>{finite});
+  }
 }
 
 TEST_CASE("leaves: where sums overflow, means and variances are the members'", "[attention]") {

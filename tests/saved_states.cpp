@@ -33,7 +33,7 @@ std::vector<index_t> random_ends(index_t T, unsigned seed, unsigned longest) {
 
 // Where numbers of a selection lie, behind threshold and assign, and of attention, behind T and the options.
 constexpr std::size_t of_tokens = header_bytes + 8, of_count = of_tokens + 4, of_cols = of_count + 4,
-                      of_rep = of_cols + 4, of_shapes = header_bytes + 4 + 17 * 4, of_heads = of_shapes + 12,
+                      of_rep = of_cols + 4, of_shapes = header_bytes + 4 + 18 * 4, of_heads = of_shapes + 12,
                       of_selections = of_heads + 4, of_end = of_selections + 4, of_slots = of_end + 4;
 
 constexpr index_t tokens_of_selection = 330, cols_of_selection = 24;
@@ -327,7 +327,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
 
   CHECK(with(12, 1) == "bytes is the state of another kind of object");
   CHECK(with(16, 3) == "bytes is the state for rows of another type");
-  for (std::size_t word = 0; word < 17; ++word)
+  for (std::size_t word = 0; word < 18; ++word)
     CHECK(with(header_bytes + 4 + 4 * word, 12345) == "bytes is the state of attention with other options");
   for (std::size_t word = 0; word < 3; ++word)
     CHECK(with(of_shapes + 4 * word, 7) == "bytes is the state for keys and values of another shape");

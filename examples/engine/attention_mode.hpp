@@ -43,6 +43,7 @@ inline constexpr setting_help shared_settings[] = {
     {"leaf_threshold", "X", "leaves by keys: least cosine with a leaf's first key, in (0, 1] (0.7)"},
     {"leaf", "N", "tokens of a leaf at most (16)"},
     {"moments", "N", "groups of key dimensions that correct a leaf's logit, or 0 (4)"},
+    {"summaries", "NAME", "what leaves' means are kept as: multiplied, as rows are, or bfloat16 (multiplied)"},
     {"open_above", "X", "share of the softmax above which a leaf opens, in (0, 1) (0.01)"},
     {"tile", "N", "tokens that open leaves together; divides the chunk (16)"},
 };
@@ -77,6 +78,8 @@ inline cascada::attention_options read_attention(setting_reader& from, cascada::
       "queries", a.queries,
       {{"all", query_set::all}, {"representatives", query_set::representatives}, {"grouped", query_set::grouped}});
   from.choice("leaves", a.leaves, {{"order", leaf_formation::by_order}, {"keys", leaf_formation::by_keys}});
+  from.choice("summaries", a.summaries,
+              {{"multiplied", summary_type::as_multiplied}, {"bfloat16", summary_type::bfloat16}});
   from.choice("open", a.open, {{"none", opening::none}, {"mass", opening::by_mass}, {"all", opening::all}});
   from.truth("causal", a.causal), from.truth("weighted", a.weighted);
   from.whole("window", a.window, 0), from.whole("chunk", a.chunk, 1), from.whole("sinks", a.sink_tokens, 0);
@@ -155,6 +158,7 @@ inline nlohmann::json settings_of(const attention_mode& mode) {
           {"leaf_threshold", decimal(a.leaf_threshold)},
           {"leaf", a.leaf},
           {"moments", a.moments.value_or(0)},
+          {"summaries", a.summaries == summary_type::bfloat16 ? "bfloat16" : "multiplied"},
           {"open_above", decimal(a.open_above)},
           {"tile", a.tile}};
 }

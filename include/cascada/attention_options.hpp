@@ -39,6 +39,12 @@ enum class opening {
   all,      // every leaf: dense attention
 };
 
+/// What the mean keys and mean values of leaves are kept as.
+enum class summary_type {
+  as_multiplied,  // float, or bfloat16 where rows of it are multiplied as such
+  bfloat16,       // beside floats half of the bytes of a step of decoding's far field, and less exact
+};
+
 namespace detail {
 
 /// Stands where an option was. Naming it does not compile, with a sentence that says what to write instead.
@@ -86,7 +92,8 @@ struct removed_lookahead {
 ///   correction = 1/2 sum over `moments` groups of dimensions of scale^2 |q_g|^2 var_g
 ///
 /// var_g: the mean variance of the keys over the dimensions [floor(g d / moments), floor((g + 1) d / moments)). It is
-/// the second-order term of the log of the mean of exp(scale q . k). A leaf of one token is exact.
+/// the second-order term of the log of the mean of exp(scale q . k). A leaf of one token is exact, unless `summaries`
+/// rounds it: mean keys and values, and those alone, to nearest, of finite means to finite ones.
 ///
 /// Opening by mass. L is a head's log-sum-exp over near keys and all leaves. A token asks for a leaf of n > 1 if its
 /// logit, for some head of the KV group, exceeds L + log(open_above). Tokens come in tiles of `tile`, at absolute
@@ -112,6 +119,7 @@ struct attention_options {
   float                  leaf_threshold = 0.7f;  // in (0, 1]; leaves by keys
   index_t                leaf           = 16;    // >= 1: tokens of a leaf at most
   std::optional<index_t> moments        = 4;     // >= 1: groups of key dimensions; nullopt: no correction
+  summary_type           summaries      = summary_type::as_multiplied;
   opening                open           = opening::by_mass;
   float                  open_above     = 0.01f;         // in (0, 1): share of the softmax; opening by mass
   index_t                tile           = 16;            // divides chunk; opening by mass

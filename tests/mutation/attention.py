@@ -11,6 +11,7 @@ clusters, views = "cluster: cluster: members*", "kv_view: kv_view: *"
 members, beyond = "leaves: leaves: members*", "leaves: leaves: beyond*"
 last_digit, overflow = "leaves: *last digit*", "leaves: leaves: where sums*"
 chains, ties = "leaves: chains: keys of every type*", "leaves: chains: of equal cosines*"
+huge_means = "leaves: leaves: means of huge keys*"
 same, odd_keys, narrow = "leaves: chains: a duplicate*", "leaves: chains: keys that are zero*", "leaves: *few ulps*"
 picked, no_number = "attention_odd_values: odd values: logits up to 1e30*", "attention_odd_values: odd values: rows of NaN*"
 growing, last = "attention_growing: growing: however*", "attention_growing: growing: the last queries*"
@@ -63,6 +64,9 @@ mutants = [
     ("leaves: variances whose sums overflow", "!is_finite<B>(sum)) variance =", "false) variance =", overflow),
     ("leaves: infinite variances", "static_cast<float>(within ? variance : largest);", "static_cast<float>(variance);", overflow),
     ("leaves: one token counts as several", "several = counts_[j] > 1 ?", "several = counts_[j] > 0 ?", members),
+    ("leaves: rounded means of finite rows are infinite", "(nearest.bits & 0x7fffu) == infinite) --nearest.bits;", "false) --nearest.bits;",
+     huge_means),
+    ("leaves: only the even ones of rounded means count", "(j % 2 == 0 ? 16 : 0)", "16", anything),
     ("leaves: natural logarithms", "= std::log2(size);", "= std::log(size);", members),
     ("leaves: counts of leaves that are gone stay", "clear(log_counts_.data() + j, block);", "", beyond),
 
@@ -155,9 +159,7 @@ mutants = [
     ("growing: queries lie at the beginning", "= sequence.tokens - spans.asking(s);", "= 0;", last),
     ("growing: what earlier calls opened is closed", "{start_.leaves.data(), static_cast<std::size_t>(start_.open())};", "{};",
      growing),
-    ("growing: tiles begin with the call", "from  = now.first - (now.first - now.begin) % multiple;", "from  = now.first;",
-     growing),
-    ("growing: few queries see the next token", "causal ? sequence.first + 1 : T,", "causal ? sequence.first + 2 : T,",
+    ("growing: tiles begin with the call", "from = now.first - (now.first - now.begin) % multiple;", "from = now.first;",
      growing),
     ("growing: a tile is remembered as far as its last call went", "one.tokens = earlier + count;", "one.tokens = count;", growing),
     ("truncating: leaves stay", "if (head.leaves.tokens() > edge) begin_leaves", "if (false) begin_leaves", truncating),

@@ -97,14 +97,35 @@ std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, i
   return all;
 }
 
+/// The mean as bfloat16, of finite rows finite. Sums are float, whatever Real is, so that one digit more does not round
+/// to the other side; they are made again where they overflow.
+template <class Real>
+std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
+  const double      most = to_float(bfloat16{0x7f7f});
+  std::vector<Real> all;
+  for (index_t c = 0; c < dim; ++c) {
+    float  sum   = 0;
+    double exact = 0;
+    for (const Real* row : rows) sum += static_cast<float>(row[c]), exact += static_cast<double>(row[c]);
+    const auto   count = static_cast<float>(rows.size());
+    const double x     = std::isfinite(sum) ? sum / count : exact / count;
+    all.push_back(factor<Real, bfloat16>(static_cast<Real>(std::isfinite(x) ? std::clamp(x, -most, most) : x)));
+  }
+  return all;
+}
+
 /// Fills in what stands for the members.
 template <class Real, class Operand = Real>
-void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments) {
+void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments,
+               summary_type kept = summary_type::as_multiplied) {
   std::vector<const Real*> keys, values;
   for (const index_t i : group.members) keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
   group.key      = mean<Real, Operand>(keys, in.key_dim);
   group.value    = mean<Real, Operand>(values, in.value_dim);
   group.variance = variances(keys, in.key_dim, moments);
+  if (kept == summary_type::as_multiplied) return;
+  group.key   = rounded_mean(keys, in.key_dim);
+  group.value = rounded_mean(values, in.value_dim);
 }
 
 /// The clusters of tokens [0, end), by ascending representative.
@@ -160,7 +181,7 @@ std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, con
     if (!growing || static_cast<index_t>(growing->members.size()) == options.leaf) growing = &all.emplace_back();
     growing->members.push_back(t);
   }
-  for (auto& leaf : all) summarise<Real, Operand>(leaf, in, g, options.moments.value_or(0));
+  for (auto& leaf : all) summarise<Real, Operand>(leaf, in, g, options.moments.value_or(0), options.summaries);
   return all;
 }
 

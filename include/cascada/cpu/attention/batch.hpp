@@ -29,6 +29,7 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
   shape.size           = options.leaf;
   shape.moments        = groups < shape.key_dim ? groups : shape.key_dim;
   shape.sinks          = options.sink_tokens;
+  shape.rounded        = options.summaries == summary_type::bfloat16;
   return shape;
 }
 
@@ -42,7 +43,7 @@ void prepare_leaves(const Sequence& sequence, const attention_options& options, 
     head.chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
     head.chains.add_clusters(head.lists.count());
   }
-  head.leaves.reserve(tokens, shape.key_dim, shape.value_dim, shape.moments);
+  head.leaves.reserve(tokens, shape);
   head.leaves.clear(shape, tokens);
 }
 

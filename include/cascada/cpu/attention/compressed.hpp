@@ -50,7 +50,7 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
   const clusters& lists  = head.lists;
   const auto      member = [&](index_t i) { return lists.representative(i); };
   const auto      tile   = load_queries(
-             sequence, kv_head, count, [&](index_t i) { return member(first + i); }, scratch);
+             sequence, kv_head, 1, count, [&](index_t i) { return member(first + i); }, scratch);
   const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_rows(
       sequence, tile, options.causal ? first + count : lists.count(), options.causal ? first + 1 : lists.count(),
@@ -126,7 +126,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     const index_t count = left < step ? left : step;
     if (everyone) {
       const auto token = [&](index_t i) { return first + i; };
-      const auto tile  = load_queries(sequence, kv_head, count, token, scratch);
+      const auto tile  = load_queries(sequence, kv_head, 1, count, token, scratch);
       attend_clusters(sequence, tile, head.leaves, scratch);
       write_results(sequence, kv_head, tile, token);
     } else {

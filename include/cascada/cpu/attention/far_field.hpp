@@ -261,8 +261,8 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
   for (const index_t leaf : before) {
     scratch.open[leaf / at_once] |= std::uint32_t{1} << (leaf % at_once);
     scratch.leaves[open++] = leaf;
-    opened += leaves.list(leaf, scratch.opened.data() + opened);
   }
+  opened = leaves.list(scratch.leaves.data(), open, scratch.opened.data());
   for (index_t row = 0; row < tile.rows; ++row) {
     // No weight exceeds these bits, as a float or as a half of them: a NaN total asks for nothing.
     constexpr auto all_bits = ~std::uint32_t{0};
@@ -270,6 +270,7 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
     scratch.bounds[row]     = is_finite<B>(total) ? open_above * total : std::bit_cast<float>(all_bits);
   }
   for (index_t i = 0; i < tile.rows / tile.group; ++i) {
+    const index_t listed = open;
     for (index_t j = 0; j < leaves.count(); j += at_once) {
       std::uint32_t fresh = asked_for(tile, i, j, stride, scratch) & ~scratch.open[j / at_once];
       if (fresh == 0) continue;
@@ -278,9 +279,9 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
         const index_t leaf = j + __builtin_ctz(fresh);
         if (leaf >= leaves.count() || leaves.size(leaf) == 1) continue;
         scratch.leaves[open++] = leaf;
-        opened += leaves.list(leaf, scratch.opened.data() + opened);
       }
     }
+    opened += leaves.list(scratch.leaves.data() + listed, open - listed, scratch.opened.data() + opened);
     scratch.leaves_seen[i] = open, scratch.seen[i] = opened;
   }
   return opened;
@@ -339,7 +340,7 @@ void add_leaf_values(Products& products, const query_rows<B, E>& tile, const lea
   for (index_t i = 0, row = 0; i < steps; ++i, row += step) {
     next(part(i), part(i + 1));
     products.add_values(tile, row, tile.rows - row < step ? tile.rows - row : step,
-                        scratch.weights.data() + row * stride, stride, leaves.block(0).values, leaves.count(),
+                        scratch.weights.data() + row * stride, stride, leaves.block(0), leaves.count(),
                         scratch.shares.data() + row);
   }
 }

@@ -25,20 +25,21 @@ struct leaf_shape {
   index_t size    = std::numeric_limits<index_t>::max();  // tokens of a leaf at most
   index_t moments = 0;                                    // groups of key dimensions, 0 to key_dim
   index_t sinks   = 0;                                    // first tokens, which belong to no leaf
+  bool    rounded = false;                                // means are bfloat16, whatever E is
 };
 
 /// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. Sums run in token
 /// order and no token is summed twice, so a leaf depends on its members alone, not on how the prefix grew.
 ///
-/// Sums are float. Where that of a leaf's keys, values or squares overflows, its means and variances are made again from
-/// the members, in double: means of finite rows are finite.
+/// Means are in lanes of E, or, rounded, in pairs. Sums are float. Where that of a leaf's keys, values or squares
+/// overflows, its means and variances are made again from the members, in double: means of finite rows are finite.
 template <cpu_backend B, class E = float>
 class leaf_summaries {
  public:
   /// For `tokens` tokens in as many leaves. Those there are may go.
-  void reserve(index_t tokens, index_t key_dim, index_t value_dim, index_t moments) {
+  void reserve(index_t tokens, const leaf_shape& shape) {
     count_ = tokens_ = chains_ = 0;
-    make_room(tokens, {.key_dim = key_dim, .value_dim = value_dim, .moments = moments});
+    make_room(tokens, shape);
   }
 
   /// For `tokens` tokens in as many chains; the leaves stay, also if memory runs out.
@@ -50,7 +51,7 @@ class leaf_summaries {
   /// No leaves, no tokens, and `chains` chains without any.
   void clear(const leaf_shape& shape, index_t chains) noexcept {
     shape_     = shape;
-    key_lanes_ = lanes_of<B, E>(shape.key_dim), value_stride_ = whole_vectors<B>(shape.value_dim);
+    key_lanes_ = key_lanes(shape), value_stride_ = whole_vectors<B>(shape.value_dim);
     count_  = 0;
     tokens_ = shape.sinks;
     for (chains_ = 0; chains_ < chains; ++chains_) growing_[chains_] = none;
@@ -75,7 +76,7 @@ class leaf_summaries {
   /// Memory that the leaves use.
   std::size_t bytes() const noexcept {
     const std::int64_t keys   = whole_vectors<B>(shape_.key_dim) * (shape_.moments > 0 ? 2 : 1) + key_lanes_;
-    const std::int64_t values = whole_vectors<B>(shape_.value_dim) + value_stride_ / elements_per_lane<E>;
+    const std::int64_t values = whole_vectors<B>(shape_.value_dim) + value_stride_ / elements();
     const std::int64_t a_leaf = keys + values + shape_.moments + 2 + 4;
     return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_ - shape_.sinks}) * sizeof(float);
   }
@@ -93,11 +94,27 @@ class leaf_summaries {
     return count;
   }
 
-  /// Writes the tokens of a leaf, ascending, and returns how many.
-  CASCADA_INLINE index_t list(index_t leaf, index_t* tokens) const noexcept {
-    index_t t = first_[leaf];
-    for (index_t i = 0; i < counts_[leaf]; ++i, t = next_[t]) tokens[i] = t;
-    return counts_[leaf];
+  /// Writes the tokens of leaves, ascending, one leaf after the other, and returns how many. The lists are walked side
+  /// by side, so that they wait for memory together.
+  index_t list(const index_t* leaves, index_t count, index_t* tokens) const noexcept {
+    constexpr index_t together = 16;
+    index_t           all      = 0;
+    for (index_t begin = 0; begin < count; begin += together) {
+      const index_t some = count - begin < together ? count - begin : together;
+      index_t       at[together], to[together], longest = 0;
+      for (index_t i = 0; i < some; ++i) {
+        const index_t leaf = leaves[begin + i], size = counts_[leaf];
+        at[i] = first_[leaf], to[i] = all, all += size;
+        longest = size > longest ? size : longest;
+      }
+      for (index_t m = 0; m < longest; ++m)
+        for (index_t i = 0; i < some; ++i)
+          if (m < counts_[leaves[begin + i]]) {
+            tokens[to[i] + m] = at[i];
+            at[i]             = next_[at[i]];
+          }
+    }
+    return all;
   }
 
   /// Up to step_keys leaves from `first`, a multiple of block_keys: mean keys, mean values, log2 of the counts as
@@ -105,11 +122,12 @@ class leaf_summaries {
   CASCADA_INLINE key_block block(index_t first) const noexcept {
     constexpr index_t step  = step_keys<B, E>;
     const index_t     count = count_ - first < step ? count_ - first : step;
-    return {.keys   = keys_.data() + std::int64_t{first} * key_lanes_,
-            .values = values_.data() + std::int64_t{first / elements_per_lane<E>} * value_stride_,
-            .bias   = log_counts_.data() + first,
-            .count  = count,
-            .seen   = count};
+    return {.keys    = keys_.data() + std::int64_t{first} * key_lanes_,
+            .values  = values_.data() + std::int64_t{first / elements()} * value_stride_,
+            .bias    = log_counts_.data() + first,
+            .count   = count,
+            .seen    = count,
+            .rounded = std::same_as<E, float> && shape_.rounded};
   }
 
   /// Group g's variances of a vector of leaves from `first`.
@@ -123,18 +141,28 @@ class leaf_summaries {
  private:
   static constexpr index_t width = vec<B>::width, none = -1;
 
+  static constexpr index_t elements_of(const leaf_shape& shape) noexcept {
+    return shape.rounded ? 2 : elements_per_lane<E>;
+  }
+  /// Means in a lane.
+  CASCADA_INLINE index_t elements() const noexcept { return elements_of(shape_); }
+  static index_t         key_lanes(const leaf_shape& shape) noexcept {
+    const index_t lanes = lanes_of<B, E>(shape.key_dim);
+    return shape.rounded ? stored_lanes<E, bf16_pair>(lanes) : lanes;
+  }
+
   void make_room(index_t tokens, const leaf_shape& shape) {
     constexpr std::int64_t block = block_keys<B>;
     const auto             whole = [](std::int64_t leaves) { return (leaves + block - 1) / block * block; };
     const std::int64_t     room = whole(tokens), used = whole(count_);
-    const auto             lanes = std::int64_t{lanes_of<B, E>(shape.key_dim)};
+    const auto             lanes = std::int64_t{key_lanes(shape)};
     const auto             keys = std::int64_t{whole_vectors<B>(shape.key_dim)};
     const auto             values = std::int64_t{whole_vectors<B>(shape.value_dim)};
     key_sums_.grow(room * keys, used * keys);
     if (shape.moments > 0) square_sums_.grow(room * keys, used * keys);
     value_sums_.grow(room * values, used * values);
     keys_.grow(room * lanes, used * lanes);
-    values_.grow(room / elements_per_lane<E> * values, used / elements_per_lane<E> * values);
+    values_.grow(room / elements_of(shape) * values, used / elements_of(shape) * values);
     variances_.grow(room * shape.moments, used * shape.moments);
     for (buffer<float, B>* of_leaves : {&log_counts_, &many_}) of_leaves->grow(room, used);
     for (buffer<index_t, B>* of_leaves : {&counts_, &updated_, &first_, &last_}) of_leaves->grow(room, used);
@@ -158,13 +186,13 @@ class leaf_summaries {
   index_t open() noexcept {
     const index_t j = count_++;
     if (j % block_keys<B> == 0) {  // what is not in use yet stays zero
-      constexpr index_t block = block_keys<B>, rows = block / elements_per_lane<E>;
+      constexpr index_t block = block_keys<B>;
       clear(keys_.data() + std::int64_t{j} * key_lanes_, std::int64_t{key_lanes_} * block);
-      clear(values_.data() + std::int64_t{j / elements_per_lane<E>} * value_stride_,
-            std::int64_t{value_stride_} * rows);
+      clear(values_.data() + std::int64_t{j / elements()} * value_stride_,
+            std::int64_t{value_stride_} * (block / elements()));
       clear(variances_.data() + std::int64_t{j} * shape_.moments, std::int64_t{shape_.moments} * block);
       clear(log_counts_.data() + j, block);
-      clear(many_.data() + j / elements_per_lane<E>, rows);
+      clear(many_.data() + j / elements_per_lane<E>, block / elements_per_lane<E>);
       std::memset(counts_.data() + j, 0, block_keys<B> * sizeof(index_t));
     }
     clear(sums(key_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
@@ -210,26 +238,34 @@ class leaf_summaries {
     const auto size = static_cast<float>(counts_[j]);
     mean(j, sums(key_sums_, j, shape_.key_dim), shape_.key_dim, key);
     float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
-    if constexpr (std::same_as<E, float>)
+    if (elements() == 1)
       for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * block_keys<B>] = means_[k];
     else
       for (index_t k = 0; k < shape_.key_dim; ++k)
-        set_element(column, 2 * (std::int64_t{k / 2} * block_keys<B>)+k % 2, from_float<bfloat16>(means_[k]));
+        set_element(column, 2 * (std::int64_t{k / 2} * block_keys<B>)+k % 2, rounded(means_[k]));
     for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key);
 
     mean(j, sums(value_sums_, j, shape_.value_dim), shape_.value_dim, value);
-    float* row = values_.data() + std::int64_t{j / elements_per_lane<E>} * value_stride_;
-    if constexpr (std::same_as<E, float>)
+    float* row = values_.data() + std::int64_t{j / elements()} * value_stride_;
+    if (elements() == 1)
       for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means_.data() + c).store(row + c);
     else
       for (index_t c = 0; c < shape_.value_dim; ++c)
-        set_element(row, 2 * std::int64_t{c} + j % 2, from_float<bfloat16>(means_[c]));
+        set_element(row, 2 * std::int64_t{c} + j % 2, rounded(means_[c]));
     log_counts_[j]      = std::log2(size);
     const float several = counts_[j] > 1 ? 1.0f : 0.0f;
     if constexpr (std::same_as<E, float>)
       many_[j] = several;
     else
       set_element(many_.data(), j, from_float<bfloat16>(several));
+  }
+
+  /// A mean as bfloat16: what is finite stays so.
+  static bfloat16 rounded(float mean) noexcept {
+    constexpr std::uint16_t infinite = 0x7f80;
+    bfloat16                nearest  = from_float<bfloat16>(mean);
+    if (is_finite<B>(mean) && (nearest.bits & 0x7fffu) == infinite) --nearest.bits;
+    return nearest;
   }
 
   /// means_ = sums / count of rows row(t), zero from dim to a whole vector.

@@ -14,52 +14,67 @@
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
-/// Rows up to which the heads of dense attention go through the keys together.
+/// Rows of a KV head up to which the heads go through the keys together.
 inline constexpr index_t few_rows = 16;
 
-/// Dense attention of few queries, as a step of decoding has them: held back by reading keys and values, so the heads,
-/// whose rows lie side by side, are read together.
-template <cpu_backend B, class E, class Sequence>
-void attend_dense_by_heads(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where) {
-  const index_t T = sequence.tokens, queries = sequence.queries(), kv_heads = sequence.kv.kv_heads();
-  const auto    workers = static_cast<index_t>(space.workers.size());
-  const index_t at_once = rows_of_heads / (queries * sequence.group), of_worker = (kv_heads + workers - 1) / workers;
-  const index_t share   = of_worker < at_once ? of_worker : at_once;
-  for_each_task(where, space, (kv_heads + share - 1) / share, [&](index_t worker, std::int64_t task) {
-    auto&         scratch = space.workers.data()[worker];
-    const index_t begin = static_cast<index_t>(task) * share, heads = kv_heads - begin < share ? kv_heads - begin : share;
-    const auto    token = [&](index_t i) { return sequence.first + i; };
-    const auto    tile  = begin_queries(sequence, heads * queries, scratch.tile);
-    for (index_t h = 0; h < heads; ++h)
-      load_queries(sequence, begin + h, token, tile.part(h * queries, queries));
-    attend_few_rows(
-        sequence, tile, heads, T, causal ? sequence.first + 1 : T,
-        [&](index_t h, index_t i) { return sequence.key(i, begin + h); },
-        [&](index_t h, index_t i) { return sequence.value(i, begin + h); }, [](key_block&, index_t) {}, scratch);
-    for (index_t h = 0; h < heads; ++h) write_results(sequence, begin + h, tile.part(h * queries, queries), token);
-  });
+/// Whether all queries of a KV head are one tile: few, as a step of decoding has them, held back by reading keys and
+/// values.
+template <class Sequence>
+CASCADA_INLINE bool asks_few(const Sequence& sequence) noexcept {
+  return sequence.queries() * sequence.group <= few_rows && !sequence.terms.any();
 }
+
+/// The tasks of a call: tiles of tokens, the last first, times KV heads. Of few queries, heads, whose rows lie side by
+/// side, are read together, but shared out to all workers.
+struct tile_tasks {
+  std::int64_t tiles, parts;
+  index_t      kv_heads, together;
+
+  template <cpu_backend B, class E, class Sequence>
+  CASCADA_INLINE tile_tasks(const Sequence& sequence, std::int64_t of_head,
+                            const attention_workspace<B, E>& space) noexcept
+      : tiles(of_head), kv_heads(sequence.kv.kv_heads()), together(1) {
+    if (asks_few(sequence)) {
+      const auto    workers = static_cast<index_t>(space.workers.size());
+      const index_t at_once = rows_of_heads / (sequence.queries() * sequence.group);
+      together              = (kv_heads + workers - 1) / workers;
+      together              = together < at_once ? together : at_once;
+    }
+    parts = (kv_heads + together - 1) / together;
+  }
+
+  CASCADA_INLINE std::int64_t count() const noexcept { return tiles * parts; }
+  CASCADA_INLINE index_t      tile(std::int64_t task) const noexcept {
+         return static_cast<index_t>(tiles - 1 - task / parts);
+  }
+  CASCADA_INLINE index_t kv_head(std::int64_t task) const noexcept {
+    return static_cast<index_t>(task % parts) * together;
+  }
+  CASCADA_INLINE index_t heads(std::int64_t task) const noexcept {
+    const index_t left = kv_heads - kv_head(task);
+    return left < together ? left : together;
+  }
+};
 
 /// Every query attends to tokens [0, t], or to all T: O(queries T d); or to those in its sliding window.
 template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
-  const index_t T = sequence.tokens, queries = sequence.queries(), step = task_tokens(sequence, queries, space);
-  const auto    tiles = (std::int64_t{queries} + step - 1) / step, kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  if (queries * sequence.group <= few_rows && !sequence.terms.any())
-    attend_dense_by_heads(sequence, causal, space, where);
-  else
-    for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+  const index_t    T = sequence.tokens, queries = sequence.queries();
+  const index_t    step     = asks_few(sequence) ? queries : task_tokens(sequence, queries, space);
+  const auto       kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const tile_tasks tasks(sequence, (std::int64_t{queries} + step - 1) / step, space);
+  for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
+    const index_t kv_head = tasks.kv_head(task), heads = tasks.heads(task);
     auto&         scratch = space.workers.data()[worker];
-    const auto    kv_head = static_cast<index_t>(task % kv_heads);
-    const index_t first = sequence.first + static_cast<index_t>(tiles - 1 - task / kv_heads) * step;  // longest first
+    const index_t first   = sequence.first + tasks.tile(task) * step;  // longest first
     const index_t count   = T - first < step ? T - first : step;
     const auto    token   = [&](index_t i) { return first + i; };
-    const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
+    const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch);
     attend_tokens(
-        sequence, kv_head, tile, first, causal ? first + count : T, causal ? first + 1 : T, [](index_t i) { return i; },
-        scratch);
-    write_results(sequence, kv_head, tile, token);
+        sequence, kv_head, heads, tile, first, causal ? first + count : T, causal ? first + 1 : T,
+        [](index_t i) { return i; }, scratch);
+    for (index_t h = 0; h < heads; ++h) write_results(sequence, kv_head + h, tile.part(h * count, count), token);
   });
   const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
   const std::int64_t window = sequence.terms.window,
@@ -126,22 +141,26 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
   }
 }
 
-/// Tokens [first, first + count) of a chunk. Opening everything makes the rows dense: the same walk, from the
-/// sequence's first key.
+/// Tokens [first, first + count) of a chunk, and KV heads from `kv_head`. Opening everything makes the rows dense: the
+/// same walk, from the sequence's first key.
 template <cpu_backend B, class E, class Sequence>
-void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
-                       index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
+void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t heads,
+                       const chunk& now, index_t first, index_t count, attention_workspace<B, E>& space,
+                       index_t worker) noexcept {
   auto&         scratch = space.workers.data()[worker];
   const auto    token   = [&](index_t i) { return first + i; };
-  const auto    tile    = load_queries(sequence, kv_head, count, token, scratch);
+  const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch);
   const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
   const index_t edge  = all ? 0 : now.edge;
   const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
   attend_tokens(
-      sequence, kv_head, tile, first, sinks + first + count - edge, sinks + first + 1 - edge,
+      sequence, kv_head, heads, tile, first, sinks + first + count - edge, sinks + first + 1 - edge,
       [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
-  if (far && !all) attend_far_field(sequence, options, kv_head, first, tile, space, worker);
-  write_results(sequence, kv_head, tile, token);
+  for (index_t h = 0; h < heads; ++h) {
+    const auto part = tile.part(h * count, count);
+    if (far && !all) attend_far_field(sequence, options, kv_head + h, first, part, space, worker);
+    write_results(sequence, kv_head + h, part, token);
+  }
 }
 
 /// Brings the far field of a chunk up to date and, with grouped queries, asks it.
@@ -197,23 +216,26 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool    far      = options.keys == key_set::near_and_far && options.open != opening::all;
   const index_t multiple = far && options.open == opening::by_mass ? options.tile : 1;
-  const index_t step =
-      task_tokens(sequence, options.chunk < sequence.queries() ? options.chunk : sequence.queries(), space, multiple);
+  const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
+  const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = edge_of(now.begin, options);
     if (far) prepare_far_field(sequence, options, now, space, where);
-    const index_t from  = now.first - (now.first - now.begin) % multiple;
-    const auto    tiles = (std::int64_t{now.end} - from + step - 1) / step;
-    const index_t next  = now.end == sequence.tokens ? 0 : edge_of(now.end, options);
+    const index_t    from = now.first - (now.first - now.begin) % multiple;
+    const tile_tasks tasks(sequence, (std::int64_t{now.end} - from + step - 1) / step, space);
     // The chains of the next chunk are found meanwhile: the longest tasks first.
-    const std::int64_t others = far ? kv_heads : 0;
-    for_each_task(where, space, others + tiles * kv_heads, [&](index_t worker, std::int64_t task) {
-      const auto kv_head = static_cast<index_t>(task % kv_heads);
-      if (task < others) return extend_chains(sequence, options.leaves, kv_head, next, space.head(kv_head));
-      const index_t begin = from + static_cast<index_t>(tiles - 1 - (task - others) / kv_heads) * step;
-      const index_t first = begin < now.first ? now.first : begin, end = now.end - begin < step ? now.end : begin + step;
-      attend_chunk_tile(sequence, options, kv_head, now, first, end - first, space, worker);
+    const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options);
+    const std::int64_t others = far && next > 0 ? kv_heads : 0;
+    for_each_task(where, space, others + tasks.count(), [&](index_t worker, std::int64_t task) {
+      const auto other = static_cast<index_t>(task);
+      if (task < others) return extend_chains(sequence, options.leaves, other, next, space.head(other));
+      task -= others;
+      const index_t begin = from + tasks.tile(task) * step;
+      const index_t first = begin < now.first ? now.first : begin,
+                    end   = now.end - begin < step ? now.end : begin + step;
+      attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, end - first, space,
+                        worker);
     });
     count_chunk(sequence, options, now, space, report);
   }

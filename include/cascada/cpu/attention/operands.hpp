@@ -295,12 +295,12 @@ void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
   see_sinks(sequence, kv_head, tile);
 }
 
-/// The queries of tokens token(0) .. token(count - 1).
+/// The queries of tokens token(0) .. token(count - 1), of one KV head after the other.
 template <cpu_backend B, class E, class Sequence, class Token>
-query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t count, const Token& token,
-                              attention_scratch<B, E>& scratch) noexcept {
-  const auto tile = begin_queries(sequence, count, scratch.tile);
-  load_queries(sequence, kv_head, token, tile);
+query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t heads, index_t count,
+                              const Token& token, attention_scratch<B, E>& scratch) noexcept {
+  const auto tile = begin_queries(sequence, heads * count, scratch.tile);
+  for (index_t h = 0; h < heads; ++h) load_queries(sequence, kv_head + h, token, tile.part(h * count, count));
   return tile;
 }
 
@@ -334,7 +334,7 @@ void pack_block(const Key& key, const Value& value, index_t first, index_t count
   }
 }
 
-/// The results of tokens token(0) .. of a tile.
+/// The results of tokens token(0) .. of a tile of one KV head.
 template <cpu_backend B, class E, class Sequence, class Token>
 void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile,
                    const Token& token) noexcept {

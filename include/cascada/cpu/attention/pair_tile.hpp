@@ -275,7 +275,7 @@ CASCADA_INLINE void attend_rows_by(Products& products, rows_at_once<B>& rows, co
   }
   for (index_t i = 0; i < rows.count; ++i)
     if (rows.small[i] && rows.seen[i] > 0) tile.maxima[row + i] = 0;
-  products.add_values(tile, row, rows.count, weights, weight_stride<B, bf16_pair>, block.values, rows.most, factors);
+  products.add_values(tile, row, rows.count, weights, weight_stride<B, bf16_pair>, block, rows.most, factors);
   if (block.wild) add_wild(tile, row, rows.count, block, weights, weight_stride<B, bf16_pair>);
 }
 

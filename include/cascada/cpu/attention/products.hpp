@@ -24,11 +24,16 @@ struct vector_products {
     score_rows(tile, row, count, block, keys, scores, stride);
   }
 
-  /// values = values x factor + weights [count of rows, keys] x V [keys, value_stride], both in lanes.
+  /// values = values x factor + weights [count of rows, keys] x V [keys, value_stride] from a block, both in lanes.
   void add_values(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights, std::int64_t stride,
-                  const float* values, index_t keys, const float* factors) noexcept {
+                  const key_block& block, index_t keys, const float* factors) noexcept {
     constexpr index_t elements = elements_per_lane<E>;
-    value_rows(tile, row, count, weights, stride, values, 0, (keys + elements - 1) / elements, factors);
+    const index_t     lanes    = (keys + elements - 1) / elements;
+    if constexpr (std::same_as<E, float>)
+      if (block.rounded)
+        return value_rows<B, float, rows, bf16_pair>(tile, row, count, weights, stride, block.values, 0, lanes,
+                                                     factors);
+    value_rows(tile, row, count, weights, stride, block.values, 0, lanes, factors);
   }
 };
 
@@ -50,7 +55,8 @@ class tile_products {
   }
 
   void add_values(const query_rows<B, bf16_pair>& tile, index_t row, index_t count, const float* weights,
-                  std::int64_t stride, const float* values, index_t keys, const float* factors) noexcept {
+                  std::int64_t stride, const key_block& block, index_t keys, const float* factors) noexcept {
+    const float* values = block.values;
     shape(count);
     constexpr index_t keys_per_step = 2 * tile_scope<B>::pairs;
     const index_t     steps = (keys + keys_per_step - 1) / keys_per_step, blocks = tile.value_stride / columns;

@@ -93,6 +93,7 @@ struct key_block {
   const index_t* seen_by     = nullptr;  // [tokens], ascending; null: 0, 1, 2, ...
   index_t        begin       = 0;        // where these keys lie in what `adjust` tells of
 
+  bool           rounded     = false;    // of floats: keys and values are pairs of bfloat16 all the same
   const score_adjustment* adjust = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
 
   CASCADA_INLINE const float* bias_of(index_t token) const noexcept {

@@ -206,7 +206,7 @@ class attention_state<Scalar, B> {
     for (auto& head : heads_) {
       if (!begun_) {
         head.chains.reserve(room, shape.key_dim);
-        head.leaves.reserve(room, shape.key_dim, shape.value_dim, shape.moments);
+        head.leaves.reserve(room, shape);
         head.asked.clear();
       } else if (room > room_) {
         head.chains.grow(room);

@@ -21,10 +21,10 @@
 namespace cascada::inline CASCADA_ABI::kernel {
 
 /// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
-template <cpu_backend B, class E, index_t Rows, index_t Vectors>
+template <cpu_backend B, class E, class Stored, index_t Rows, index_t Vectors>
 CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const float* panels, index_t first,
                                 const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
-  const float* keys = panels + panel_offset<B>(first, key_lanes);
+  const float* keys = panels + panel_offset<B>(first, stored_lanes<E, Stored>(key_lanes));
   vec<B>       sum[extent(Rows)][extent(Vectors)];
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i)
@@ -35,7 +35,7 @@ CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const f
     vec<B> key[extent(Vectors)];
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v)
-      key[v] = vec<B>::load(keys + std::int64_t{k} * block_keys<B> + v * vec<B>::width);
+      key[v] = load_factors<B, E, Stored>(keys + v * vec<B>::width, k, block_keys<B>);
 #pragma GCC unroll 8
     for (index_t i = 0; i < Rows; ++i) {
       const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
@@ -50,15 +50,15 @@ CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const f
 }
 
 /// scores [Rows, count] = bias + queries x keys; scores are written up to whole vectors.
-template <cpu_backend B, class E, index_t Rows>
+template <cpu_backend B, class E, class Stored, index_t Rows>
 void score_tile(const float* queries, index_t key_lanes, const key_block& block, index_t count,
                 const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
   index_t           first = 0;
   for (; first + strip <= count; first += strip)
-    score_strip<B, E, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+    score_strip<B, E, Stored, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
   for (; first < count; first += vec<B>::width)
-    score_strip<B, E, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+    score_strip<B, E, Stored, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
 }
 
 /// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys. A
@@ -69,8 +69,13 @@ void score_biased_rows(const query_rows<B, E>& tile, index_t row, index_t rows, 
   if constexpr (Rows > 1)
     if (rows < Rows)
       return score_biased_rows<B, E, Rows - 1>(tile, row, rows, block, count, bias, scores, score_stride);
-  score_tile<B, E, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count, bias, scores,
-                         score_stride);
+  const auto score = [&]<class Stored>() {
+    score_tile<B, E, Stored, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count,
+                                   bias, scores, score_stride);
+  };
+  if constexpr (std::same_as<E, float>)
+    if (block.rounded) return score.template operator()<bf16_pair>();
+  score.template operator()<E>();
 }
 
 /// The same with the block's bias, of floats.
@@ -110,24 +115,26 @@ CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride,
     for (index_t v = 0; v < Vectors; ++v) sum[i][v].store(values + i * value_stride + v * vec<B>::width);
 }
 
-/// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block.
-template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows>
+/// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block, in lanes
+/// of weights.
+template <cpu_backend B, class E, index_t Rows = attention_tuning<B>.rows, class Stored = E>
 void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const float* weights,
                 std::int64_t weight_stride, const float* rows_of_v, index_t begin, index_t end,
                 const float* factors) noexcept {
   if constexpr (Rows > 1)
     if (rows < Rows)
-      return value_rows<B, E, Rows - 1>(tile, row, rows, weights, weight_stride, rows_of_v, begin, end, factors);
+      return value_rows<B, E, Rows - 1, Stored>(tile, row, rows, weights, weight_stride, rows_of_v, begin, end,
+                                                factors);
   constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   const auto        add    = [&]<index_t Vectors>() {
     value_tile<B, E, Rows, Vectors>(weights, weight_stride, begin, end, factors, values + c, tile.value_stride,
                                     [&](index_t j, vec<B> (&value)[extent(Vectors)]) {
-                                      const float* lanes = rows_of_v + j * tile.value_stride + c;
 #pragma GCC unroll 4
                                       for (index_t v = 0; v < Vectors; ++v)
-                                        value[v] = vec<B>::load(lanes + v * vec<B>::width);
+                                        value[v] = load_factors<B, E, Stored>(rows_of_v + c + v * vec<B>::width, j,
+                                                                              tile.value_stride);
                                     });
   };
   for (; c + strip <= tile.value_stride; c += strip) add.template operator()<vectors>();

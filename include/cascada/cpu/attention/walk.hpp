@@ -62,11 +62,13 @@ void attend_few_rows(const Sequence& sequence, const query_rows<B, E>& tile, ind
   }
 }
 
-/// Attends to tokens token(i), i < count, of which the tile's first token, at `position`, sees `seen`. With a sliding
+/// Attends to tokens token(i), i < count, of which the tile's first token, at `position`, sees `seen`. The rows of
+/// KV heads from `kv_head` lie one head after the other; of several only where scores are logits. With a sliding
 /// window, token(i) is i: blocks that lie before it are skipped.
 template <cpu_backend B, class E, class Sequence, class Token>
-void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile, index_t position,
-                   index_t count, index_t seen, const Token& token, attention_scratch<B, E>& scratch) noexcept {
+void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, const query_rows<B, E>& tile,
+                   index_t position, index_t count, index_t seen, const Token& token,
+                   attention_scratch<B, E>& scratch) noexcept {
   const score_terms& terms  = sequence.terms;
   score_adjustment   adjust = {.cap = terms.cap, .token = position};
   if (terms.slopes) adjust.slopes = terms.slopes + kv_head * tile.group, adjust.positions = scratch.positions.data();
@@ -80,8 +82,8 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, const query_rows<B
     if (adjust.changes_logits() || passes) block.adjust = &adjust;
   };
   attend_few_rows(
-      sequence, tile, 1, count, seen, [&](index_t, index_t i) { return sequence.key(token(i), kv_head); },
-      [&](index_t, index_t i) { return sequence.value(token(i), kv_head); }, weigh, scratch,
+      sequence, tile, heads, count, seen, [&](index_t h, index_t i) { return sequence.key(token(i), kv_head + h); },
+      [&](index_t h, index_t i) { return sequence.value(token(i), kv_head + h); }, weigh, scratch,
       passed - passed % step_keys<B, E>);
 }
 

@@ -41,6 +41,12 @@ CASCADA_INLINE index_t lanes_of(index_t dim) noexcept {
   return std::same_as<E, float> ? dim : (dim + elements - 1) / elements * vec<B>::width;
 }
 
+/// Lanes that `lanes` of E take where they are stored as Stored.
+template <class E, class Stored>
+CASCADA_INLINE constexpr index_t stored_lanes(index_t lanes) noexcept {
+  return std::same_as<E, Stored> ? lanes : (lanes + 1) / 2;
+}
+
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 template <cpu_backend B>
 CASCADA_INLINE vec<B> add_pair_products(vec<B> a, vec<B> b, vec<B> c) noexcept {
@@ -83,6 +89,22 @@ CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe
     std::memcpy(lanes, elements, sizeof lanes);
   }
   return vec<B>::load(lanes);
+}
+
+/// Lanes j, `stride` apart, as factors: those of Stored, which are E's own, or of floats one half of pairs, j counting
+/// elements.
+template <cpu_backend B, class E, class Stored>
+CASCADA_INLINE vec<B> load_factors(const float* lanes, std::int64_t j, std::int64_t stride) noexcept {
+  if constexpr (std::same_as<E, Stored>) {
+    return vec<B>::load(lanes + j * stride);
+  } else {
+    static_assert(std::same_as<E, float> && std::same_as<Stored, bf16_pair>);
+    using words     = integers<B, std::uint32_t>;
+    const auto bits = (words::load(lanes + j / 2 * stride) << (j % 2 == 0 ? 16 : 0)) & 0xffff'0000u;
+    vec<B>     value;
+    __builtin_memcpy(&value.value, &bits, sizeof bits);
+    return value;
+  }
 }
 
 /// Writes a vector as elements of a row, rounded as from_float does.

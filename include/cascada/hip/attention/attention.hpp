@@ -95,6 +95,8 @@ class attention<Scalar, B> {
       return {status::unsupported_by_device, "options.open is by_mass: on gfx942 none or all of the leaves open"};
     if (options.leaves == leaf_formation::by_keys)
       return {status::unsupported_by_device, "options.leaves is by_keys: on gfx942 leaves form by order"};
+    if (options.summaries != summary_type::as_multiplied)
+      return {status::unsupported_by_device, "options.summaries is bfloat16: on gfx942 means are kept as multiplied"};
     const index_t groups = options.moments.value_or(1);
     if (groups > hip::most_groups || (groups & (groups - 1)) != 0)
       return {status::unsupported_by_device, "options.moments is not 1, 2, 4 or none, as gfx942 needs it"};
