@@ -237,6 +237,7 @@ inline void block_run::schedule() {
   const index_t        waves = threads_ / gfx942::wave;
   std::vector<index_t> running(static_cast<std::size_t>(waves));
   std::iota(running.begin(), running.end(), 0);
+  const bool hurries = random_() % 2 == 0;  // a wave runs on to its next barrier; or they take turns at collectives
   index_t at_barrier = 0, finished = 0;
   while (finished < waves) {
     if (running.empty()) {
@@ -246,12 +247,15 @@ inline void block_run::schedule() {
     }
     const std::size_t pick = random_() % running.size();
     const index_t     wave = running[pick];
-    run_wave(wave);
-    const meeting at = fibers_[static_cast<std::size_t>(wave * gfx942::wave)].at;
+    meeting           at   = meeting::none;
+    const auto        runs = [&] { return at != meeting::barrier && at != meeting::finished; };
+    do {
+      run_wave(wave);
+      at = fibers_[static_cast<std::size_t>(wave * gfx942::wave)].at;
+    } while (hurries && runs());
     at_barrier += at == meeting::barrier;
     finished += at == meeting::finished;
-    if (at == meeting::barrier || at == meeting::finished)
-      running.erase(running.begin() + static_cast<std::ptrdiff_t>(pick));
+    if (!runs()) running.erase(running.begin() + static_cast<std::ptrdiff_t>(pick));
     if (at_barrier > 0 && finished > 0) throw fault("a wave ended that others wait for at a barrier");
   }
 }
