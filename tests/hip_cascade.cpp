@@ -140,6 +140,16 @@ TEST_CASE("hip cascade: verdicts at the threshold", "[hip]") {
   compare_layers<bfloat16>(kind::duplicates, 70, 200, {.threshold = 1.0f, .assign = assign}, seed, 2);
 }
 
+// Flushed to zero, tokens would be apart that are alike.
+TEST_CASE("hip cascade: rows of subnormal numbers", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  auto           rows   = make_tokens<float16>(kind::clustered, 130, 64, seed);
+  for (index_t i = 0; i < 130; ++i)
+    for (index_t c = 0; c < 64; ++c) rows.set(i, c, 0x1p-18f * to_float(rows.view().row(i)[c]));
+  CHECK(compare_step(rows, {.threshold = 0.7f, .assign = assign}, seed).representatives < 100);
+}
+
 TEST_CASE("hip cascade: ties", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(1u, 2u, 3u);
