@@ -7,7 +7,7 @@
 #include "cascada/cascada.hpp"
 #include "cascada/hip.hpp"
 #include "catch.hpp"
-#include "hip/simulator.hpp"
+#include "hip/chip.hpp"
 
 #ifndef ROW_TYPES  // mutations.py compiles often, and for one
 #define ROW_TYPES bfloat16, float16

@@ -6,7 +6,7 @@
 #include "cascada/cascada.hpp"
 #include "cascada/hip.hpp"
 #include "catch.hpp"
-#include "hip/simulator.hpp"
+#include "hip/chip.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;

@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 . cmake/setup.sh
 install_packages cmake make g++ clang libeigen3-dev catch2 nlohmann-json3-dev python3 python3-venv \
   clang-19 clang-tools-19 lld-19 llvm-19 libamdhip64-dev libboost-context-dev
+# The newest that Debian 12 has, for the gates of gfx942's code; Ubuntu 24.04 has none.
+if apt-cache show clang-22 >/dev/null 2>&1; then install_packages clang-22; fi
 install_libfuzzer
 recent_cmake build/venv
 

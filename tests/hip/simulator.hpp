@@ -1,10 +1,10 @@
 #pragma once
 // A gfx942 block on the host: one fiber per GPU thread, waves of 64 lanes that meet at collectives.
 //
-// Speaks the vocabulary of cascada/hip/base/device.hpp, so that the tests run the source of the kernels. Stricter than the
-// chip: a wave whose lanes do not all arrive at the same collective, a barrier that not all waves reach, a value called
-// uniform that is not, are faults. The seed shuffles the order of blocks, waves and lanes, and chooses what the chip does
-// not specify: the order in which a matrix instruction adds, and what shared memory holds at first.
+// Speaks the vocabulary of cascada/hip/base/device.hpp, so that the tests run the source of the kernels. Stricter than
+// the chip: a wave whose lanes do not all arrive at the same collective, a barrier that not all waves reach, a value
+// called uniform that is not, are faults. The seed shuffles the order of blocks, waves and lanes, and chooses what the
+// chip does not specify: the order in which a matrix instruction adds, and what shared memory holds at first.
 
 #include <sys/mman.h>
 #include <boost/context/detail/fcontext.hpp>
@@ -237,8 +237,8 @@ inline void block_run::schedule() {
   const index_t        waves = threads_ / gfx942::wave;
   std::vector<index_t> running(static_cast<std::size_t>(waves));
   std::iota(running.begin(), running.end(), 0);
-  const bool hurries = random_() % 2 == 0;  // a wave runs on to its next barrier; or they take turns at collectives
-  index_t at_barrier = 0, finished = 0;
+  const bool hurries    = random_() % 2 == 0;  // a wave runs on to its next barrier; or they take turns at collectives
+  index_t    at_barrier = 0, finished = 0;
   while (finished < waves) {
     if (running.empty()) {
       if (finished > 0) throw fault("a wave ended that others wait for at a barrier");
