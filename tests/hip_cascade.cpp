@@ -6,7 +6,7 @@
 #include "cascada/cascada.hpp"
 #include "cascada/hip.hpp"
 #include "catch.hpp"
-#include "hip/simulator.hpp"
+#include "hip/chip.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
@@ -140,6 +140,16 @@ TEST_CASE("hip cascade: verdicts at the threshold", "[hip]") {
   compare_layers<bfloat16>(kind::duplicates, 70, 200, {.threshold = 1.0f, .assign = assign}, seed, 2);
 }
 
+// Flushed to zero, tokens would be apart that are alike.
+TEST_CASE("hip cascade: rows of subnormal numbers", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  auto           rows   = make_tokens<float16>(kind::clustered, 130, 64, seed);
+  for (index_t i = 0; i < 130; ++i)
+    for (index_t c = 0; c < 64; ++c) rows.set(i, c, 0x1p-18f * to_float(rows.view().row(i)[c]));
+  CHECK(compare_step(rows, {.threshold = 0.7f, .assign = assign}, seed).representatives < 100);
+}
+
 TEST_CASE("hip cascade: ties", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(1u, 2u, 3u);
@@ -175,6 +185,26 @@ TEST_CASE("hip cascade: orphans meet every representative", "[hip]") {
   before.indices.assign(before.rep.begin(), before.rep.begin() + d);
   before.counts.assign(d, 2);
   CHECK(compare_step(rows, {.threshold = 0.8f, .assign = assign}, seed, before).orphans == d);
+}
+
+// Nothing is compared before the orphans are: what a wave has found of them, no search has told the others.
+TEST_CASE("hip cascade: orphans after a block that adds nothing", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  // A block of axes, which stay; one of the same, no longer needed; one of the same, each having inherited a neighbour.
+  constexpr index_t            d = hip::selection_block;
+  tests::token_rows<bfloat16>  rows(3 * d, d);
+  tests::owned_representatives before;
+  for (index_t i = 0; i < 3 * d; ++i) {
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? 1.0f : 0.0f);
+    before.rep.push_back(i < 2 * d ? i : d + (i + 1) % d);
+  }
+  before.indices.assign(before.rep.begin(), before.rep.begin() + 2 * d);
+  before.counts.assign(2 * d, 1);
+  std::fill(before.counts.begin() + d, before.counts.end(), 2);
+  const selection_report report = compare_step(rows, {.threshold = 0.8f, .assign = assign}, seed, before);
+  CHECK(report.removals == d);
+  CHECK(report.orphans == d);
 }
 
 // One representative, 64 tokens equal to it in its block and one in the next; at tau = 1 every verdict needs the chain.

@@ -85,6 +85,23 @@ TEST_CASE("simulator: barriers order shared memory, and their lack shows", "[hip
   }
 }
 
+TEST_CASE("simulator: the seed chooses what shared memory holds at first", "[hip]") {
+  std::set<std::uint32_t> same;  // what all of it was, where it was the same
+  bool                    differs = false;
+  for (unsigned seed = 1; seed < 20; ++seed)
+    run<words>(
+        [&](auto& gpu) {
+          if (gpu.lane() != 0) return;
+          std::set<std::uint32_t> held;
+          for (const float word : gpu.template shared<words>().word) held.insert(std::bit_cast<std::uint32_t>(word));
+          if (held.size() == 1) same.insert(*held.begin());
+          differs = differs || held.size() > 64;
+        },
+        seed);
+  CHECK(same == std::set<std::uint32_t>{0, 0xffff'ffffu});
+  CHECK(differs);
+}
+
 TEST_CASE("simulator: faults", "[hip]") {
   using simulator::fault;
   CHECK_THROWS_AS(run([](auto& gpu) {

@@ -128,34 +128,43 @@ def microseconds(flops, moved):
     return max(flops / peak_flops, moved / peak_bytes) * 1e6
 
 
+models = {"GPT-2": (768, 12, 64), "GPT-J": (4096, 16, 256), "OPT 6.7B": (4096, 32, 128)}  # d, heads, head_dim
+
+
+def roofline(model, tokens):
+    """Microseconds of each of our kernels, and of dense attention: one layer and one sequence of bfloat16."""
+    d, heads, dim = models[model]
+    r = share * tokens
+    rows = tokens * heads * dim
+    io = 4 * rows * 2  # q, k, v and outputs
+    # A chunk of 128 sees 128 + 64 near keys on average, and the leaves older than its near field: half of them.
+    # Leaves of 16: at most r + T / 16. Their correction: two products of depth 8.
+    # Tables of mean keys and values, and 8 parts of variances: all rows written once, and read at least once where some
+    # chunk uses them.
+    leaves = r + tokens / 16
+    correction = 2 * 2 * 8 * tokens * heads
+    x = tokens * d * 2
+    return {
+        "dense attention": microseconds(2 * tokens * rows, io),
+        "near + far: attend": microseconds(4 * rows * (192 + leaves / 2) + correction * leaves / 2,
+                                           io + 2 * rows * 2 + tokens * heads * 8 * 2),
+        "near + far: tables": microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2),
+        "graph": microseconds(2 * d * tokens * 64, x),  # whole tiles, both triangles
+        "advance, all launches": microseconds(2 * d * advanced * tokens * tokens / 2, x),
+        "cross-Gram of paper mode": microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8),
+    }
+
+
 def rooflines():
-    """For each model and T, one layer and one sequence of bfloat16: dense attention against each of our kernels."""
-    models = {"GPT-2": (768, 12, 64), "GPT-J": (4096, 16, 256), "OPT 6.7B": (4096, 32, 128)}
-    print("\n| model | T | dense attention | near + far: attend | near + far: tables | graph | advance, all launches "
-          "| cross-Gram of paper mode | launches of a step |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for name, (d, heads, dim) in models.items():
-        for tokens in (1024, 2048, 4096, 8192, 16384, 32768):
-            r = share * tokens
-            rows = tokens * heads * dim
-            io = 4 * rows * 2  # q, k, v and outputs
-            dense = microseconds(2 * tokens * rows, io)
-            # A chunk of 128 sees 128 + 64 near keys on average, and the leaves older than its near field: half of them.
-            # Leaves of 16: at most r + T / 16. Their correction: two products of depth 8.
-            # Tables of mean keys and values, and 8 parts of variances: all rows written once, and read at least once where some
-            # chunk uses them.
-            leaves = r + tokens / 16
-            correction = 2 * 2 * 8 * tokens * heads
-            attend = microseconds(4 * rows * (192 + leaves / 2) + correction * leaves / 2,
-                                  io + 2 * rows * 2 + tokens * heads * 8 * 2)
-            tables = microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2)
-            x = tokens * d * 2
-            graph = microseconds(2 * d * tokens * 64, x)  # whole tiles, both triangles
-            advance = microseconds(2 * d * advanced * tokens * tokens / 2, x)
-            cross = microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8)
-            launches = 3 + (tokens + 63) // 64
-            times = " | ".join(f"{time:.1f}" for time in (dense, attend, tables, graph, advance, cross))
-            print(f"| {name} | {tokens} | {times} | {launches} |")
+    """Those of all models and lengths."""
+    lengths = [1024 << i for i in range(6)]
+    names = list(roofline(next(iter(models)), lengths[0]))
+    print("\n| model | T | " + " | ".join(names) + " | launches of a step |")
+    print("|---|---" + "|---" * len(names) + "|---|")
+    for model in models:
+        for tokens in lengths:
+            times = " | ".join(f"{time:.1f}" for time in roofline(model, tokens).values())
+            print(f"| {model} | {tokens} | {times} | {3 + (tokens + 63) // 64} |")
 
 
 def main():

@@ -12,6 +12,7 @@ import argparse
 import concurrent.futures
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,6 @@ mutations = [
     ("layout: rows of a 32 x 32 result", "return 8 * (v / 4) + 4 * (lane / 32) + v % 4;",
      "return 4 * (v / 4) + 16 * (lane / 32) + v % 4;", layout),
 
-    ("Gram: barrier dropped", "    stage(buffer ^ 1);\n    gpu.barrier();", "    stage(buffer ^ 1);", ragged),
     ("Gram: wrong k of a column", "* pitch + 16 * s + half);", "* pitch + 16 * s);", ragged),
     ("Gram: tail cut short", "return k < cols ? load_8", "return k + 8 < cols ? load_8", ragged),
     ("Gram: eight columns too many", "k + slab <= cols;", "k + slab <= cols + 8;", ragged),
@@ -48,7 +48,6 @@ mutations = [
      "hip cascade: verdicts at the threshold*"),
 
     ("graph: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);\n    if", "if", inherited),
-    ("graph: barrier dropped", "[column] = bits;\n    gpu.barrier();", "[column] = bits;", inherited),
     ("graph: pairs above the diagonal", "(row < column) & (begin + column <= last)", "true", work),
 
     ("paper mode: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);\n      if", "if",
@@ -58,8 +57,6 @@ mutations = [
     ("paper mode: an addition mistaken for a former one", "args.old_rep(candidate) == candidate)", "true)", paper),
 
     ("advance: rows beyond the last representative", "exists = panel + row < last;", "exists = true;", work),
-    ("advance: barrier dropped", "norms[token];\n      }\n      gpu.barrier();", "norms[token];\n      }",
-     panels),
     ("advance: the first new representative skipped", "? known_before : 0,", "? known_before + 1 : 0,",
      ragged),
     ("advance: one row of a panel skipped", "panel += 128", "panel += 129",
@@ -96,10 +93,6 @@ mutations = [
     ("leaves: squares lose their digits", "first[e]             = is_first ? x : first[e];", "first[e] = 0;", of_means),
     ("leaves: variances where no group is", "group < moments && mean > 0", "mean > 0", of_means),
 
-    ("attention: barrier dropped", "stage_values(gpu, memory.tile, next);\n      gpu.barrier();\n      if constexpr",
-     "stage_values(gpu, memory.tile, next);\n      if constexpr", modes),
-    ("attention: barrier dropped in whole tiles", "stage_terms(gpu, memory, terms);\n      gpu.barrier();",
-     "stage_terms(gpu, memory, terms);", rising),
     ("attention: a tile too many without masks", "? by_all / keys : 0", "? by_all / keys + 1 : 0", modes),
     ("attention: listed keys of the future", "far.causal && earliest < far_count ? earliest + 1 : far_count;",
      "far_count;", shapes),
@@ -136,6 +129,8 @@ mutations = [
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
     ("attention: cluster sizes ignored", "far.leaves[place].begin + 1)) * far.unit", "far.leaves[place].begin + 1)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
+    ("attention: rows that nobody writes", "if (target >= 0) write(", "if (target >= 0 && target % 16 < 14) write(", modes),
+    ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
 
     ("groups: the first of a group asks elsewhere", "openers & ((std::uint64_t{2} <<", "openers & ((std::uint64_t{1} <<",
      modes),
@@ -144,6 +139,33 @@ mutations = [
     ("weighted: a token itself is not counted", "clusters.place_from(begin, end, token + 1)",
      "clusters.place_from(begin, end, token)", modes),
 ]
+
+# The test case that notices when a header's first, second, .. barrier is dropped.
+barriers = {
+    "attention/attend.hpp": [modes, modes, modes, modes],
+    "attention/clusters.hpp": [of_leaves, of_leaves],
+    "attention/leaves.hpp": [of_leaves],
+    "gram/tile.hpp": [ragged, ragged],
+    "select/advance.hpp": [ragged, "hip cascade: orphans after a block that adds nothing"],
+    "select/block_graph.hpp": [ragged, ragged],
+    "select/cross_gram.hpp": [paper],
+    "select/scan.hpp": [panels, panels, inherited, panels],
+}
+
+
+def without_barriers():
+    """A mutant for every barrier of the kernels, with as many lines before it as tell it from the others."""
+    folder = root / "include/cascada/hip"
+    texts = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.hpp"))}
+    for name, text in texts.items():
+        places, cases = list(re.finditer(r"gpu\.barrier\(\);", text)), barriers.get(name, [])
+        if len(places) != len(cases):
+            sys.exit(f"{name} has {len(places)} barriers, and {len(cases)} test cases are to notice that they are dropped")
+        for number, (place, case) in enumerate(zip(places, cases), 1):
+            begin = place.start()
+            while sum(other.count(text[begin:place.end()]) for other in texts.values()) > 1:
+                begin = text.rindex("\n", 0, begin)
+            yield (f"{name}: barrier {number} dropped", text[begin:place.end()], text[begin:place.start()], case)
 
 
 class Failure(Exception):
@@ -209,6 +231,7 @@ def main():
     given = arguments.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    mutations.extend(without_barriers())
     chosen = [number for number, mutation in enumerate(mutations) if given.only in mutation[0]]
     if given.sample and given.sample < len(chosen):
         chosen = sorted(random.Random(given.seed).sample(chosen, given.sample))

@@ -1,10 +1,10 @@
 #pragma once
 // A gfx942 block on the host: one fiber per GPU thread, waves of 64 lanes that meet at collectives.
 //
-// Speaks the vocabulary of cascada/hip/base/device.hpp, so that the tests run the source of the kernels. Stricter than the
-// chip: a wave whose lanes do not all arrive at the same collective, a barrier that not all waves reach, a value called
-// uniform that is not, are faults. Shared memory starts as NaN. The seed shuffles the order of blocks, waves and lanes
-// and the order in which a matrix instruction adds, which the chip does not specify.
+// Speaks the vocabulary of cascada/hip/base/device.hpp, so that the tests run the source of the kernels. Stricter than
+// the chip: a wave whose lanes do not all arrive at the same collective, a barrier that not all waves reach, a value
+// called uniform that is not, are faults. The seed shuffles the order of blocks, waves and lanes, and chooses what the
+// chip does not specify: the order in which a matrix instruction adds, and what shared memory holds at first.
 
 #include <sys/mman.h>
 #include <boost/context/detail/fcontext.hpp>
@@ -81,21 +81,30 @@ class stacks {
 /// How a matrix instruction adds up.
 enum class rounding { ascending, descending, pairs, toward_zero, exact };
 
+/// What shared memory holds before a block writes it. NaN alone would hide races where it stands for "ask again".
+enum class leftover { nan, zeros, garbage };
+
 /// One block of a launch.
 class block_run {
  public:
   const rounding adds;
+  const leftover left;
 
   struct mail {
     alignas(16) std::array<unsigned char, 16> bytes[2];
   };
 
   block_run(index_t threads, std::size_t shared_bytes, std::mt19937& random)
-      : adds(static_cast<rounding>(random() % 5)), threads_(threads), random_(random) {
+      : adds(static_cast<rounding>(random() % 5)),
+        left(static_cast<leftover>(random() % 3)),
+        threads_(threads),
+        random_(random) {
     if (shared_bytes > gfx942::lds_bytes) throw fault("a block has 64 KiB of shared memory");
     if (threads % gfx942::wave != 0 || threads > 1024) throw fault("blocks are whole waves, at most 16");
     memory_.reset(new (std::align_val_t{64}) unsigned char[shared_bytes]);
-    std::memset(memory_.get(), 0xff, shared_bytes);
+    std::memset(memory_.get(), left == leftover::nan ? 0xff : 0, shared_bytes);
+    if (left == leftover::garbage)
+      std::generate_n(memory_.get(), shared_bytes, [&] { return static_cast<unsigned char>(random()); });
   }
 
   template <class Body>
@@ -228,7 +237,8 @@ inline void block_run::schedule() {
   const index_t        waves = threads_ / gfx942::wave;
   std::vector<index_t> running(static_cast<std::size_t>(waves));
   std::iota(running.begin(), running.end(), 0);
-  index_t at_barrier = 0, finished = 0;
+  const bool hurries    = random_() % 2 == 0;  // a wave runs on to its next barrier; or they take turns at collectives
+  index_t    at_barrier = 0, finished = 0;
   while (finished < waves) {
     if (running.empty()) {
       if (finished > 0) throw fault("a wave ended that others wait for at a barrier");
@@ -237,12 +247,15 @@ inline void block_run::schedule() {
     }
     const std::size_t pick = random_() % running.size();
     const index_t     wave = running[pick];
-    run_wave(wave);
-    const meeting at = fibers_[static_cast<std::size_t>(wave * gfx942::wave)].at;
+    meeting           at   = meeting::none;
+    const auto        runs = [&] { return at != meeting::barrier && at != meeting::finished; };
+    do {
+      run_wave(wave);
+      at = fibers_[static_cast<std::size_t>(wave * gfx942::wave)].at;
+    } while (hurries && runs());
     at_barrier += at == meeting::barrier;
     finished += at == meeting::finished;
-    if (at == meeting::barrier || at == meeting::finished)
-      running.erase(running.begin() + static_cast<std::ptrdiff_t>(pick));
+    if (!runs()) running.erase(running.begin() + static_cast<std::ptrdiff_t>(pick));
     if (at_barrier > 0 && finished > 0) throw fault("a wave ended that others wait for at a barrier");
   }
 }

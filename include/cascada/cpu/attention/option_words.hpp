@@ -21,16 +21,16 @@ struct option_words {
 
 CASCADA_INLINE option_words words_of(const attention_options& options) noexcept {
   // An option more does not compile.
-  const auto& [keys, queries, causal, weighted, window, chunk, sink_tokens, leaves, leaf_threshold, leaf, moments, summaries,
-               open, open_above, tile, scale, softcap, sliding_window, budget, candidates, lookahead] = options;
+  const auto& [keys, queries, causal, weighted, window, chunk, sink_tokens, leaves, leaf_threshold, leaf, moments,
+               summaries, open, open_above, tile, scale, softcap, sliding_window, budget, candidates, lookahead] =
+      options;
   const float by_dim = scale.value_or(0), uncapped = softcap.value_or(0);
   return {{static_cast<std::uint32_t>(keys), static_cast<std::uint32_t>(queries), causal, weighted,
            static_cast<std::uint32_t>(window), static_cast<std::uint32_t>(chunk),
            static_cast<std::uint32_t>(sink_tokens), static_cast<std::uint32_t>(leaves),
            std::bit_cast<std::uint32_t>(leaf_threshold), static_cast<std::uint32_t>(leaf),
            static_cast<std::uint32_t>(moments.value_or(0)), static_cast<std::uint32_t>(summaries),
-           static_cast<std::uint32_t>(open),
-           std::bit_cast<std::uint32_t>(open_above), static_cast<std::uint32_t>(tile),
+           static_cast<std::uint32_t>(open), std::bit_cast<std::uint32_t>(open_above), static_cast<std::uint32_t>(tile),
            std::bit_cast<std::uint32_t>(by_dim), std::bit_cast<std::uint32_t>(uncapped),
            static_cast<std::uint32_t>(sliding_window.value_or(0))}};
 }

@@ -96,7 +96,6 @@ struct attend {
         memory.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
     attend_all(gpu, memory, now, query, state);
     const float sum = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
-    gpu.barrier();
     const index_t target = memory.target[tiles::thread_of(gpu)];
     if (target >= 0) write(gpu, state, sum, target / 2, target % 2);
   }

@@ -79,7 +79,9 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
 
 #pragma GCC unroll 2
   for (index_t t = 0; t < Tiles; ++t) sums[t] = sums_16{};
-  fetch(0, at_end);
+  std::uint32_t first = 0;
+  gpu.keep(first);  // or masks of the first slab's lanes take scalar registers wherever products are in a loop
+  fetch(static_cast<index_t>(first), at_end);
   stage(0);
   gpu.barrier();
   index_t k = slab, buffer = 0;

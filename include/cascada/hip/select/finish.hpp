@@ -98,7 +98,6 @@ struct selection_finish {
     for (index_t i = gpu.thread(); i < args.tokens(); i += threads) args.now.rep[i] = args.old_rep(i);
     for (index_t k = gpu.thread(); k < count; k += threads)
       args.now.indices[k] = before.indices[k], args.now.counts[k] = before.counts[k];
-    gpu.barrier();
     if (gpu.thread() != 0) return;
     *args.now.count = count;
     // Too many representatives leave no other trace.

@@ -1,6 +1,7 @@
 #pragma once
 // The advance's end: one wave walks the 64 tokens of block b, which have met all before it, in order.
 
+#include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/scan.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {

@@ -1,0 +1,65 @@
+#pragma once
+// The simulator's names for a gfx942 that is there: what a HIP compiler makes of tests/hip_cascade.cpp and
+// tests/hip_attention.cpp runs on it. The tests' memory is the host's, and the chip reads and writes it where it lies:
+// HSA_XNACK=1, and a system whose device has pageableMemoryAccess. Seeds choose nothing.
+
+#include <memory>
+#include <random>
+#include <stdexcept>
+
+#include "cascada/hip/base/runtime.hpp"
+
+namespace simulator {
+
+using namespace cascada;
+
+/// What the host has asked a stream for.
+struct stream_calls {
+  int launches = 0, allocations = 0, waits = 0;
+};
+
+/// The default stream; what was launched has run when the call returns.
+struct stream {
+  using architecture = gfx942;
+
+  hip_gfx942                    where = {};
+  std::shared_ptr<stream_calls> calls = std::make_shared<stream_calls>();
+
+  template <class Kernel>
+  [[nodiscard]] status launch(const Kernel& kernel) const {
+    ++calls->launches;
+    if (const status answer = where.launch(kernel); answer != status::ok) return answer;
+    return finished();
+  }
+
+  void* allocate(std::size_t bytes) const {
+    ++calls->allocations;
+    void* const memory = where.allocate(bytes);
+    const bool  filled = memory && hipMemset(memory, 0xff, bytes) == hipSuccess && finished() == status::ok;
+    return filled ? memory : nullptr;  // NaN, and indices that no array has
+  }
+  void release(void* memory) const { where.release(memory); }
+
+  [[nodiscard]] status clear(void* memory, std::size_t bytes) const { return where.clear(memory, bytes); }
+  [[nodiscard]] status copy(void* to, const void* from, std::size_t bytes) const { return where.copy(to, from, bytes); }
+  [[nodiscard]] status upload(void* to, const void* from, std::size_t bytes) const {
+    ++calls->waits;
+    return where.upload(to, from, bytes);
+  }
+  [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const {
+    ++calls->waits;
+    return where.download(to, from, bytes);
+  }
+
+ private:
+  static status finished() { return hip::status_of(hipDeviceSynchronize()); }
+};
+
+inline stream seeded(unsigned) { return {}; }
+
+template <class Kernel>
+void launch(const Kernel& kernel, std::mt19937&) {
+  if (stream{}.launch(kernel) != status::ok) throw std::runtime_error(hipGetErrorString(hipGetLastError()));
+}
+
+}  // namespace simulator
