@@ -10,8 +10,8 @@
 // d u / (1 - d u). For the matrix units we assume a unit roundoff of 2^-22 (four times float's; truncation would be
 // 2^-23): g(2^-22) S. With d <= 2^18 the two together stay below (1.25 d 2^-22) / (1 - 1 / 16) |x_i| |x_j| <
 // 1.34 d 2^-22 |x_i| |x_j|. The rest of 1.75 pays for n_i being a float at or below |x_i| and for the rounding of the
-// bounds, d >= 8. The units of gfx942 keep subnormals, operands and sums; those of gfx90a flush them. Of float16, whose
-// smallest normal number is 2^-14, operands have to be kept: no margin pays for them. What flushed operands of bfloat16 or
+// bounds, d >= 8. We take it that the units of gfx942 keep subnormals, operands and sums, which those of gfx90a flush.
+// Of float16, whose smallest normal number is 2^-14, operands have to be kept: no margin pays for them. What flushed operands of bfloat16 or
 // sums would lose is paid for: in each of the 2 d steps less than 2^-126 (|x_i| + |x_j| + 1).
 
 #include <bit>
