@@ -21,19 +21,18 @@ using namespace tests;
 
 namespace {
 
-using B = default_backend;
 using reference::assignment_of_tokens;
 
 /// What a lane of a summary holds: floats, and pairs of bfloat16 where the target multiplies them.
-using operands =
-    std::conditional_t<kernel::multiplies_pairs<B>, std::tuple<float, kernel::bf16_pair>, std::tuple<float>>;
+using operands = std::conditional_t<kernel::multiplies_pairs<default_backend>, std::tuple<float, kernel::bf16_pair>,
+                                    std::tuple<float>>;
 
 /// The chain of every token from `sinks` on, named by its first token, as reference::chains; `piece` tokens at a time.
 template <row_scalar Scalar>
 assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0,
                                index_t piece = std::numeric_limits<index_t>::max()) {
-  const index_t          T = p.size.tokens;
-  kernel::leaf_chains<B> chains;
+  const index_t                        T = p.size.tokens;
+  kernel::leaf_chains<default_backend> chains;
   chains.reserve(T, p.size.key_dim);
   chains.clear(p.size.key_dim, threshold, sinks);
   chains.add_clusters(T);
@@ -71,9 +70,9 @@ problem<float> problem_of_keys(const std::vector<std::vector<float>>& keys) {
 /// Leaves of the first tokens, which grow.
 template <class E, row_scalar Scalar>
 struct growing_leaves {
-  const problem<Scalar>&       p;
-  const assignment_of_tokens&  chain;
-  kernel::leaf_summaries<B, E> summaries;
+  const problem<Scalar>&                     p;
+  const assignment_of_tokens&                chain;
+  kernel::leaf_summaries<default_backend, E> summaries;
 
   growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains, const kernel::leaf_shape& shape)
       : p(of), chain(chains) {
@@ -90,22 +89,23 @@ struct growing_leaves {
   /// Means in a lane, and one of them.
   index_t elements() const { return summaries.shape().rounded ? 2 : kernel::elements_per_lane<E>; }
   float   element(const float* lanes, index_t i) const {
-    return elements() == 1 ? lanes[i] : kernel::element_of<kernel::bf16_pair>(lanes, i);
+      return elements() == 1 ? lanes[i] : kernel::element_of<kernel::bf16_pair>(lanes, i);
   }
 
   std::vector<float> key(index_t leaf) const {
-    const index_t      column = leaf % kernel::block_keys<B>;
+    const index_t      column = leaf % kernel::block_keys<default_backend>;
     const auto         block  = summaries.block(leaf - column);
     std::vector<float> all;
     for (index_t k = 0; k < p.size.key_dim; ++k) {
-      const index_t lane = k / elements() * kernel::block_keys<B> + column;
+      const index_t lane = k / elements() * kernel::block_keys<default_backend> + column;
       all.push_back(element(block.keys, elements() * lane + k % elements()));
     }
     return all;
   }
 
   std::vector<float> value(index_t leaf) const {
-    const index_t      column = leaf % kernel::block_keys<B>, stride = kernel::whole_vectors<B>(p.size.value_dim);
+    const index_t column   = leaf % kernel::block_keys<default_backend>,
+                  stride   = kernel::whole_vectors<default_backend>(p.size.value_dim);
     const float*       row = summaries.block(leaf - column).values + column / elements() * stride;
     std::vector<float> all;
     for (index_t c = 0; c < p.size.value_dim; ++c) all.push_back(element(row, elements() * c + column % elements()));
@@ -113,7 +113,7 @@ struct growing_leaves {
   }
 
   float variance(index_t leaf, index_t group) const {
-    constexpr index_t width = kernel::vec<B>::width;
+    constexpr index_t width = kernel::vec<default_backend>::width;
     float             lanes[width];
     summaries.variances(group, leaf / width * width).store(lanes);
     return lanes[leaf % width];
@@ -251,7 +251,7 @@ TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") 
   leaves.extend(5);
   const auto block = leaves.summaries.block(0);
   CHECK(block.count == 3);
-  for (index_t j = 3; j < kernel::block_keys<B>; ++j) {
+  for (index_t j = 3; j < kernel::block_keys<default_backend>; ++j) {
     CHECK(leaves.summaries.sizes()[j] == 0);
     CHECK(leaves.several(j) == 0);
     CHECK(leaves.bias(j) == 0);
@@ -417,7 +417,8 @@ TEST_CASE("chains: keys within a few ulps of the threshold, and of each other's 
     const selection s = random_selection(150, 0.02, seed);
     CHECK(chains_of(p, s, tau) == expected_chains(p, s, tau));
     for (index_t t = 50; t < 150; ++t)
-      ++(reference::covered(tokens.rows.view(), tau, t, tokens.home[static_cast<std::size_t>(t)]) ? covered : uncovered);
+      ++(reference::covered(tokens.rows.view(), tau, t, tokens.home[static_cast<std::size_t>(t)]) ? covered
+                                                                                                  : uncovered);
   }
   CHECK(covered > 5);
   CHECK(uncovered > 5);
