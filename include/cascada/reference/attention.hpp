@@ -101,14 +101,17 @@ std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, i
 /// to the other side; they are made again where they overflow.
 template <class Real>
 std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
-  const double      most = to_float(bfloat16{0x7f7f});
+  const auto        most  = static_cast<double>(to_float(bfloat16{0x7f7f}));
+  const auto        count = static_cast<float>(rows.size());
   std::vector<Real> all;
   for (index_t c = 0; c < dim; ++c) {
     float  sum   = 0;
     double exact = 0;
-    for (const Real* row : rows) sum += static_cast<float>(row[c]), exact += static_cast<double>(row[c]);
-    const auto   count = static_cast<float>(rows.size());
-    const double x     = std::isfinite(sum) ? sum / count : exact / count;
+    for (const Real* row : rows) {
+      sum += static_cast<float>(row[c]);
+      exact += static_cast<double>(row[c]);
+    }
+    const double x = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
     all.push_back(factor<Real, bfloat16>(static_cast<Real>(std::isfinite(x) ? std::clamp(x, -most, most) : x)));
   }
   return all;
