@@ -301,9 +301,14 @@ using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_execu
 
 /// What this target is compiled for, less some of it: kernels of instructions that are not in the tag do not run.
 template <cascada::isa Without>
-using backend_without = cascada::cpu<static_cast<cascada::isa>(static_cast<std::uint32_t>(cascada::compiled_isa) &
-                                                               ~static_cast<std::uint32_t>(Without)),
-                                     cascada::serial_executor>;
+inline constexpr auto isa_without = static_cast<cascada::isa>(static_cast<std::uint64_t>(cascada::compiled_isa) &
+                                                              ~static_cast<std::uint64_t>(Without));
+static_assert(static_cast<std::uint64_t>(isa_without<cascada::isa::amx_bf16>) >> 32 ==
+                  static_cast<std::uint64_t>(cascada::compiled_isa) >> 32,
+              "without the other settings, code compiled with -ffast-math would share its functions");
+
+template <cascada::isa Without>
+using backend_without = cascada::cpu<isa_without<Without>, cascada::serial_executor>;
 
 /// bfloat16 rows by matrix tiles, by products of pairs and by floats, as far as the target goes.
 using pairs_backend  = backend_without<cascada::isa::amx_bf16>;
