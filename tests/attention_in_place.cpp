@@ -122,7 +122,7 @@ TEMPLATE_LIST_TEST_CASE("in place: by every kind of products", "[attention]", pr
 
 TEMPLATE_TEST_CASE("in place: any number of heads, and dimensions of whole and of broken vectors", "[attention]", float,
                    bfloat16) {
-  const shape s = GENERATE(shape{520, 1, 1, 32, 32}, shape{520, 8, 8, 32, 64}, shape{520, 8, 1, 128, 128},
-                           shape{520, 40, 8, 64, 64}, shape{520, 5, 5, 72, 40}, shape{520, 9, 1, 32, 32});
+  const shape s = GENERATE(shape{520, 1, 1, 32, 32}, shape{520, 8, 8, 32, 64}, shape{520, 4, 1, 128, 128},
+                           shape{520, 40, 8, 32, 32}, shape{520, 5, 5, 72, 40}, shape{520, 9, 1, 32, 32});
   check_steps<TestType, serial_backend>(s, with_few_rows[0], contents[0]);
 }
