@@ -116,7 +116,7 @@ TEMPLATE_TEST_CASE("attention: every mode, rows of two bytes", "[attention]", bf
 TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 by every kind of product", "[attention]", product_backends) {
   const mode  m = any_mode();
   const shape size =
-      GENERATE(shape{1, 2, 1, 16, 24}, shape{65, 4, 4, 33, 65}, shape{70, 40, 1, 64, 48}, shape{150, 3, 1, 96, 16});
+      GENERATE(shape{1, 2, 1, 16, 24}, shape{65, 4, 4, 33, 65}, shape{130, 40, 1, 64, 48}, shape{200, 6, 2, 96, 16});
   CAPTURE(m, size);
   const problem<bfloat16>      p(size, 35);
   const std::vector<selection> selections = {random_selection(size.tokens, 0.3, 7)};
