@@ -319,6 +319,17 @@ using product_backends =
                        std::conditional_t<cascada::kernel::multiplies_pairs<serial_backend>,
                                           std::tuple<pairs_backend, floats_backend>, std::tuple<floats_backend>>>;
 
+/// Goes on with a sequence up to token `end`: with those rows of q, out and, if there is room for them, log-sum-exps.
+template <class Attention, class State, class Scalar, cascada::kv_view KV, class Out>
+cascada::status extend_to(index_t end, Attention& attend, State& state, const head_rows<Scalar>& q, const KV& kv,
+                          std::span<const cascada::representatives> selections, head_rows<Out>& out,
+                          cascada::attention_extension call = {}) {
+  const index_t begin = state.tokens();
+  auto&         sums  = call.log_sum_exp;
+  if (sums.data) sums.data += begin * sums.stride, sums.rows = end - begin;
+  return attend.extend(state, rows_of(q.view(), begin, end), kv, selections, rows_of(out.view(), begin, end), call);
+}
+
 /// A call's results as floats, packed, whatever Out is, its log-sum-exps [tokens, heads], and its report. A failed call
 /// gives nothing.
 struct attended {
@@ -329,8 +340,8 @@ struct attended {
 /// Room for the log-sum-exps of a call, with NaN between its rows.
 struct sum_rows {
   index_t            tokens, heads;
-  std::vector<float> storage = std::vector<float>(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(heads + 1),
-                                                  std::numeric_limits<float>::quiet_NaN());
+  std::vector<float> storage = std::vector<float>(
+      static_cast<std::size_t>(tokens) * static_cast<std::size_t>(heads + 1), std::numeric_limits<float>::quiet_NaN());
 
   cascada::matrix_view<float> view() { return {storage.data(), tokens, heads, heads + 1}; }
 

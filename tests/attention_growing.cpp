@@ -46,9 +46,7 @@ struct growing {
   status extend(index_t end) {
     std::vector<selection> prefixes;
     for (const selection& s : selections) prefixes.push_back(first_of(s, end));
-    const index_t begin  = state.tokens();
-    const status  answer = attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), views(prefixes),
-                                         rows_of(out.view(), begin, end));
+    const status answer = extend_to(end, attend, state, p.q, p.kv(), views(prefixes), out);
     add(attend.report());
     return answer;
   }

@@ -78,10 +78,8 @@ struct begun_sequence {
 
   template <kv_view KV>
   void extend(const problem<Scalar>& p, const KV& kv, const selection& s, index_t end) {
-    const index_t     begin      = state.tokens();
-    const std::vector selections = {s.view()};
-    REQUIRE(attend.extend(state, rows_of(p.q.view(), begin, end), kv, selections, rows_of(out.view(), begin, end)) ==
-            status::ok);
+    const representatives kept[] = {s.view()};
+    REQUIRE(extend_to(end, attend, state, p.q, kv, kept, out) == status::ok);
   }
 };
 

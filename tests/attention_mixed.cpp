@@ -65,8 +65,7 @@ TEMPLATE_TEST_CASE("mixed: a sequence that grows", "[attention]", bfloat16, floa
   head_rows<float>                       out(T, 4, 24);
   for (index_t begin = 0, end = 0; begin < T; begin = end) {
     end = begin < 100 ? 100 : begin + 1;
-    REQUIRE(attend.extend(state, rows_of(std::as_const(p.wide.q).view(), begin, end), p.narrow.kv(), views(s),
-                          rows_of(out.view(), begin, end)) == status::ok);
+    REQUIRE(extend_to(end, attend, state, p.wide.q, p.narrow.kv(), views(s), out) == status::ok);
   }
   CHECK(same_bits(out.packed<float>(), expected));
 }

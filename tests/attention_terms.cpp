@@ -75,15 +75,9 @@ TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many
     attention_state<TestType, serial_backend> state;
     head_rows<float>                          out(terms_shape.tokens, terms_shape.heads, terms_shape.value_dim);
     sum_rows                                  sums{terms_shape.tokens, terms_shape.heads};
-    index_t                                   begin = 0;
-    for (const index_t end : cut) {
-      auto to_sums = sums.view();
-      to_sums.data += begin * to_sums.stride, to_sums.rows = end - begin;
-      REQUIRE(attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), views(s),
-                            rows_of(out.view(), begin, end),
-                            {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = to_sums}) == status::ok);
-      begin = end;
-    }
+    for (const index_t end : cut)
+      REQUIRE(extend_to(end, attend, state, p.q, p.kv(), views(s), out,
+                        {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = sums.view()}) == status::ok);
     CHECK(same_bits(out.packed<float>(), expected.out));
     CHECK(same_bits(sums.packed(), expected.log_sum_exp));
   }

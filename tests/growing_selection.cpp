@@ -23,18 +23,6 @@ namespace {
 
 constexpr index_t T = 330, d = 24;
 
-template <class Scalar>
-matrix_view<const Scalar> rows(const token_rows<Scalar>& all, index_t begin, index_t end) {
-  auto x = all.view();
-  x.data += begin * x.stride, x.rows = end - begin;
-  return x;
-}
-
-bool same(const representatives& a, const representatives& b) {
-  return to_vector(a.indices) == to_vector(b.indices) && to_vector(a.rep) == to_vector(b.rep) &&
-         to_vector(a.counts) == to_vector(b.counts);
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[property]", float, bfloat16) {
@@ -54,7 +42,7 @@ TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[proper
     const index_t            end   = std::min(T, begin + piece);
     std::span<const index_t> below = {};
     for (unsigned l = 0; l < depth; ++l) {
-      REQUIRE(sets[l].extend(rows(layers[l], begin, end), below) == status::ok);
+      REQUIRE(sets[l].extend(rows_of(layers[l], begin, end), below) == status::ok);
       below = sets[l].kept().rep.subspan(static_cast<std::size_t>(begin));
     }
   }
@@ -62,7 +50,7 @@ TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[proper
   for (unsigned l = 0; l < depth; ++l) {
     CAPTURE(l);
     REQUIRE(walk.step(layers[l].view()) == status::ok);
-    CHECK(same(sets[l].kept(), walk.kept()));
+    CHECK(same_sets(sets[l].kept(), walk.kept()));
     CHECK(sets[l].report().tokens == T);
     CHECK(sets[l].report().representatives == walk.report().representatives);
     CHECK(sets[l].bytes() > 0);
@@ -72,22 +60,22 @@ TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[proper
 TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") {
   const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
   growing_selection<float> grow({.threshold = 0.6f});
-  REQUIRE(grow.extend(rows(tokens, 0, 100)) == status::ok);
+  REQUIRE(grow.extend(rows_of(tokens, 0, 100)) == status::ok);
   const auto refused = [&](matrix_view<const float> x, std::span<const index_t> below = {}) {
     return std::string(message(grow.extend(x, below)));
   };
-  auto narrow = rows(tokens, 100, 110);
+  auto narrow = rows_of(tokens, 100, 110);
   narrow.cols = d - 1;
   CHECK(refused(narrow) == "x.cols differs from that of earlier calls");
   const std::vector<index_t> short_one(9, 0), negative = {0, -1}, late = {100, 102};
-  CHECK(refused(rows(tokens, 100, 110), short_one) == "below has not one entry for each row of x");
-  CHECK(refused(rows(tokens, 100, 102), negative) == "below has a negative entry");
-  CHECK(refused(rows(tokens, 100, 102), late) == "below names a token after the one it stands for");
+  CHECK(refused(rows_of(tokens, 100, 110), short_one) == "below has not one entry for each row of x");
+  CHECK(refused(rows_of(tokens, 100, 102), negative) == "below has a negative entry");
+  CHECK(refused(rows_of(tokens, 100, 102), late) == "below names a token after the one it stands for");
   CHECK(std::string(message(grow.truncate(-1))) == "tokens is negative");
   CHECK(std::string(message(grow.truncate(101))) == "tokens is more than the selection has");
   auto wild = make_tokens<float>(kind::clustered, T, d, 1);
   wild.set(120, 3, std::numeric_limits<float>::infinity());
-  CHECK(grow.extend(rows(wild, 100, T)) == status::non_finite_token);
+  CHECK(grow.extend(rows_of(wild, 100, T)) == status::non_finite_token);
   CHECK(grow.report().gram.total() > 0);
   CHECK(grow.extend({}) == status::ok);
   CHECK(grow.report().gram.total() == 0);
@@ -95,14 +83,14 @@ TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") 
   CHECK(grow.report().representatives == grow.kept().count());
 
   CHECK(grow.kept().tokens() == 100);
-  REQUIRE(grow.extend(rows(tokens, 100, T)) == status::ok);
+  REQUIRE(grow.extend(rows_of(tokens, 100, T)) == status::ok);
   selector<float> select({.threshold = 0.6f});
   REQUIRE(select(tokens.view()) == status::ok);
-  CHECK(same(grow.kept(), select.kept()));
+  CHECK(same_sets(grow.kept(), select.kept()));
 
   growing_selection<float> capped({.threshold = 0.6f, .max_representatives = select.kept().count() - 1});
-  REQUIRE(capped.extend(rows(tokens, 0, 50)) == status::ok);
-  CHECK(capped.extend(rows(tokens, 50, T)) == status::too_many_representatives);
+  REQUIRE(capped.extend(rows_of(tokens, 0, 50)) == status::ok);
+  CHECK(capped.extend(rows_of(tokens, 50, T)) == status::too_many_representatives);
   CHECK(capped.kept().tokens() == 50);
 }
 
@@ -115,12 +103,12 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
     long n      = 0;
     while (failed) {
       growing_selection<float> grow({.threshold = 0.6f});
-      if (before > 0) REQUIRE(grow.extend(rows(tokens, 0, before)) == status::ok);
+      if (before > 0) REQUIRE(grow.extend(rows_of(tokens, 0, before)) == status::ok);
       failed        = false;
       status answer = status::unsupported;
       fail_allocation(++n);
       try {
-        answer = grow.extend(rows(tokens, before, T));
+        answer = grow.extend(rows_of(tokens, before, T));
       } catch (const std::bad_alloc&) {
         failed = true;
       }
@@ -128,10 +116,10 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
       CAPTURE(before, n);
       if (failed) {
         CHECK(grow.kept().tokens() == before);
-        answer = grow.extend(rows(tokens, before, T));
+        answer = grow.extend(rows_of(tokens, before, T));
       }
       CHECK(answer == status::ok);
-      CHECK(same(grow.kept(), select.kept()));
+      CHECK(same_sets(grow.kept(), select.kept()));
     }
     CHECK(n > 1);
   }
@@ -141,7 +129,7 @@ TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[er
   const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
   const auto               other  = make_tokens<float>(kind::random, T, d, 9);
   growing_selection<float> from({.threshold = 0.6f});
-  REQUIRE(from.extend(rows(tokens, 0, 200)) == status::ok);
+  REQUIRE(from.extend(rows_of(tokens, 0, 200)) == status::ok);
   std::vector<std::byte> bytes(from.saved_bytes());
   CHECK(allocations_of([&] { CHECK(from.save(bytes) == status::ok); }) == 0);
   selector<float> select({.threshold = 0.6f});
@@ -150,7 +138,7 @@ TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[er
   long n      = 0;
   while (failed) {
     growing_selection<float> to({.threshold = 0.6f});
-    REQUIRE(to.extend(rows(other, 0, 50)) == status::ok);
+    REQUIRE(to.extend(rows_of(other, 0, 50)) == status::ok);
     const growing_selection<float> before = to;
     failed                                = false;
     status answer                         = status::unsupported;
@@ -163,13 +151,13 @@ TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[er
     fail_allocation(0);
     CAPTURE(n);
     if (failed) {
-      CHECK(same(to.kept(), before.kept()));
+      CHECK(same_sets(to.kept(), before.kept()));
       answer = to.load(bytes);
     }
     CHECK(answer == status::ok);
-    CHECK(same(to.kept(), from.kept()));
-    REQUIRE(to.extend(rows(tokens, 200, T)) == status::ok);
-    CHECK(same(to.kept(), select.kept()));
+    CHECK(same_sets(to.kept(), from.kept()));
+    REQUIRE(to.extend(rows_of(tokens, 200, T)) == status::ok);
+    CHECK(same_sets(to.kept(), select.kept()));
   }
   CHECK(n > 1);
 }
@@ -178,30 +166,30 @@ TEST_CASE("growing selection: copies are independent, and what was moved from is
   const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
   const auto               other  = make_tokens<float>(kind::random, T, d, 9);
   growing_selection<float> first({.threshold = 0.6f});
-  REQUIRE(first.extend(rows(tokens, 0, 200)) == status::ok);
+  REQUIRE(first.extend(rows_of(tokens, 0, 200)) == status::ok);
   growing_selection<float> branch = first;
-  REQUIRE(branch.extend(rows(other, 200, T)) == status::ok);
+  REQUIRE(branch.extend(rows_of(other, 200, T)) == status::ok);
   growing_selection<float> moved = std::move(first);
   CHECK(first.kept().tokens() == 0);
-  REQUIRE(first.extend(rows(other, 0, T)) == status::ok);
-  REQUIRE(moved.extend(rows(tokens, 200, T)) == status::ok);
+  REQUIRE(first.extend(rows_of(other, 0, T)) == status::ok);
+  REQUIRE(moved.extend(rows_of(tokens, 200, T)) == status::ok);
   selector<float> select({.threshold = 0.6f});
   REQUIRE(select(tokens.view()) == status::ok);
-  CHECK(same(moved.kept(), select.kept()));
+  CHECK(same_sets(moved.kept(), select.kept()));
   moved.clear();
-  REQUIRE(moved.extend(rows(tokens, 0, T)) == status::ok);
-  CHECK(same(moved.kept(), select.kept()));
+  REQUIRE(moved.extend(rows_of(tokens, 0, T)) == status::ok);
+  CHECK(same_sets(moved.kept(), select.kept()));
 }
 
 TEST_CASE("growing selection: small pieces allocate nothing once there is room", "[allocations]") {
   const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
   growing_selection<float> grow({.threshold = 0.6f});
-  REQUIRE(grow.extend(rows(tokens, 0, T)) == status::ok);
+  REQUIRE(grow.extend(rows_of(tokens, 0, T)) == status::ok);
   REQUIRE(grow.truncate(10) == status::ok);
   bool ok = true;
   CHECK(allocations_of([&] {
           while (ok && grow.kept().tokens() < T)
-            ok = grow.extend(rows(tokens, grow.kept().tokens(), grow.kept().tokens() + 1)) == status::ok;
+            ok = grow.extend(rows_of(tokens, grow.kept().tokens(), grow.kept().tokens() + 1)) == status::ok;
         }) == 0);
   CHECK(ok);
 }

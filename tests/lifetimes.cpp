@@ -300,30 +300,43 @@ TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attent
   }
 }
 
-TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][errors][attention]") {
-  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
-  const problem<float>    p({T, 4, 2, 16, 8}, 1);
-  const selection         kept = random_selection(T, 0.3, 1);
-  const representatives   one  = kept.view();
-  head_rows<float>        expected(T, 4, 8), out(T, 4, 8);
-  attention<float>        reference(options);
-  REQUIRE(reference(p.q.view(), p.kv(), {&one, 1}, expected.view()) == status::ok);
-  const auto rows = [](auto all, index_t begin, index_t end) {
-    all.data += begin * all.token_stride, all.tokens = end - begin;
+namespace {
+
+/// A sequence that grows, near + far, whose tokens and selection are always the same.
+struct growing_sequence {
+  attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
+  problem<float>    p{{T, 4, 2, 16, 8}, 1};
+  selection         kept = random_selection(T, 0.3, 1);
+  head_rows<float>  out{T, 4, 8};
+
+  status extend(attention<float>& attend, attention_state<float>& state, index_t end) {
+    const representatives one[] = {kept.view()};
+    return extend_to(end, attend, state, p.q, p.kv(), one, out);
+  }
+
+  /// What one call gives.
+  head_rows<float> at_once() const {
+    const representatives one[] = {kept.view()};
+    head_rows<float>      all(T, 4, 8);
+    attention<float>      attend(options);
+    REQUIRE(attend(p.q.view(), p.kv(), one, all.view()) == status::ok);
     return all;
-  };
-  const index_t spare = GENERATE(0, 18);  // a call that stays within what is reserved follows the failure
+  }
+};
+
+}  // namespace
+
+TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][errors][attention]") {
+  growing_sequence       sequence;
+  const head_rows<float> expected = sequence.at_once();
+  const index_t          spare    = GENERATE(0, 18);  // a call that stays within what is reserved follows the failure
   for (const index_t cut : {0, 20, 60, 131}) {
     bool failed = true;
     long n      = 0;
     while (failed) {
-      attention<float>       attend(options);
+      attention<float>       attend(sequence.options);
       attention_state<float> state;
-      const auto             extend = [&](index_t end) {
-        const index_t begin = state.tokens();
-        return attend.extend(state, rows(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
-                                         rows(out.view(), begin, end));
-      };
+      const auto             extend = [&](index_t end) { return sequence.extend(attend, state, end); };
       if (spare > 0) state.reserve(cut + spare);
       if (cut > 0) REQUIRE(extend(cut) == status::ok);
       failed        = false;
@@ -342,37 +355,28 @@ TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][er
         answer = extend(T);
       }
       CHECK(answer == status::ok);
-      CHECK(out.packed<float>() == expected.packed<float>());
+      CHECK(sequence.out.packed<float>() == expected.packed<float>());
     }
     CHECK(n > 1);
   }
 }
 
 TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifetimes][errors][attention]") {
-  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
-  const problem<float>    p({T, 4, 2, 16, 8}, 1);
-  const selection         kept = random_selection(T, 0.3, 1);
-  const representatives   one  = kept.view();
-  head_rows<float>        expected(T, 4, 8), out(T, 4, 8);
-  const auto              extend = [&](attention<float>& attend, attention_state<float>& state, index_t end) {
-    const index_t begin = state.tokens();
-    return attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
-                                      rows_of(out.view(), begin, end));
-  };
-  attention<float> reference(options);
-  REQUIRE(reference(p.q.view(), p.kv(), {&one, 1}, expected.view()) == status::ok);
-  attention<float>       first(options);
+  growing_sequence       sequence;
+  const auto&            p        = sequence.p;
+  const head_rows<float> expected = sequence.at_once();
+  attention<float>       first(sequence.options);
   attention_state<float> saved;
-  REQUIRE(extend(first, saved, 101) == status::ok);
+  REQUIRE(sequence.extend(first, saved, 101) == status::ok);
   std::vector<std::byte> bytes(saved.saved_bytes());
   CHECK(allocations_of([&] { CHECK(saved.save(bytes) == status::ok); }) == 0);
   for (const index_t cut : {0, 131}) {
     bool failed = true;
     long n      = 0;
     while (failed) {
-      attention<float>       attend(options);
+      attention<float>       attend(sequence.options);
       attention_state<float> state;
-      if (cut > 0) REQUIRE(extend(attend, state, cut) == status::ok);
+      if (cut > 0) REQUIRE(sequence.extend(attend, state, cut) == status::ok);
       failed        = false;
       status answer = status::unsupported;
       fail_allocation(++n);
@@ -386,35 +390,29 @@ TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifet
       if (failed) {
         CHECK(state.tokens() == cut);
         attention_state<float> branch = state;
-        CHECK(extend(attend, branch, T) == status::ok);  // goes on as it was
+        CHECK(sequence.extend(attend, branch, T) == status::ok);  // goes on as it was
         CHECK(attend.load(state, p.kv(), bytes) == status::ok);
       } else {
         CHECK(answer == status::ok);
       }
       CHECK(state.tokens() == 101);
-      CHECK(extend(attend, state, 140) == status::ok);
-      CHECK(extend(attend, state, T) == status::ok);
+      CHECK(sequence.extend(attend, state, 140) == status::ok);
+      CHECK(sequence.extend(attend, state, T) == status::ok);
       for (index_t t = 101; t < T; ++t)
         for (index_t h = 0; h < 4; ++h)
-          CHECK(std::equal(out.view().row(t, h), out.view().row(t, h) + 8, expected.view().row(t, h)));
+          CHECK(
+              std::equal(sequence.out.view().row(t, h), sequence.out.view().row(t, h) + 8, expected.view().row(t, h)));
     }
     CHECK(n > 10);
   }
 }
 
 TEST_CASE("lifetimes: what was loaded with room for it allocates nothing", "[lifetimes][attention]") {
-  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
-  const problem<float>    p({T, 4, 2, 16, 8}, 1);
-  const selection         kept = random_selection(T, 0.3, 1);
-  const representatives   one  = kept.view();
-  head_rows<float>        out(T, 4, 8);
-  attention<float>        attend(options);
-  attention_state<float>  state;
-  const auto              extend = [&](index_t end) {
-    const index_t begin = state.tokens();
-    return attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), {&one, 1},
-                                      rows_of(out.view(), begin, end)) == status::ok;
-  };
+  growing_sequence       sequence;
+  const auto&            p = sequence.p;
+  attention<float>       attend(sequence.options);
+  attention_state<float> state;
+  const auto             extend = [&](index_t end) { return sequence.extend(attend, state, end) == status::ok; };
   for (index_t t = 1; t <= 60; ++t) REQUIRE(extend(t));
   std::vector<std::byte> bytes(state.saved_bytes());
   REQUIRE(state.save(bytes) == status::ok);

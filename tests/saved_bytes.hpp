@@ -37,6 +37,14 @@ inline void seal(saved_bytes& bytes) {
   put_number(bytes, end, hash);
 }
 
+/// The same bytes but for one number, sealed.
+template <class Number>
+saved_bytes with_number(saved_bytes bytes, std::size_t at, Number number) {
+  put_number(bytes, at, number);
+  seal(bytes);
+  return bytes;
+}
+
 /// Sealed bytes that nobody saved: numbers from `first` on are others, and now and then there are fewer or more.
 inline saved_bytes made_up(saved_bytes bytes, std::size_t first, std::minstd_rand& random) {
   constexpr std::uint32_t numbers[] = {0,          1,          2,          3,          8,  16,

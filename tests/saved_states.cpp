@@ -38,18 +38,6 @@ constexpr std::size_t of_tokens = header_bytes + 8, of_count = of_tokens + 4, of
 
 constexpr index_t tokens_of_selection = 330, cols_of_selection = 24;
 
-template <class Scalar>
-matrix_view<const Scalar> piece_of(const token_rows<Scalar>& all, index_t begin, index_t end) {
-  auto x = all.view();
-  x.data += begin * x.stride, x.rows = end - begin;
-  return x;
-}
-
-bool same_set(const representatives& a, const representatives& b) {
-  return to_vector(a.indices) == to_vector(b.indices) && to_vector(a.rep) == to_vector(b.rep) &&
-         to_vector(a.counts) == to_vector(b.counts);
-}
-
 /// A problem's sequence, whose state goes through bytes.
 template <class Scalar, cpu_backend B = serial_backend>
 struct saved_sequence {
@@ -59,11 +47,7 @@ struct saved_sequence {
   attention_state<Scalar, B>    state = {};
   head_rows<Scalar>             out{p.size.tokens, p.size.heads, p.size.value_dim};
 
-  status extend(index_t end) {
-    const index_t begin = state.tokens();
-    return attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), p.kv(), views(selections),
-                         rows_of(out.view(), begin, end));
-  }
+  status extend(index_t end) { return extend_to(end, attend, state, p.q, p.kv(), views(selections), out); }
 
   status load(std::span<const std::byte> bytes) { return attend.load(state, p.kv(), bytes); }
 
@@ -90,9 +74,9 @@ TEMPLATE_TEST_CASE("saved: a selection goes on as if it had never been bytes", "
   selection_type          below(options), plain(options), one(options);
   bool                    used = false;
   for (index_t begin = 0; const index_t end : random_ends(T, 5, longest)) {
-    REQUIRE(below.extend(piece_of(lower, begin, end)) == status::ok);
+    REQUIRE(below.extend(rows_of(lower, begin, end)) == status::ok);
     const auto inherited = below.kept().rep.subspan(static_cast<std::size_t>(begin));
-    REQUIRE(plain.extend(piece_of(upper, begin, end), inherited) == status::ok);
+    REQUIRE(plain.extend(rows_of(upper, begin, end), inherited) == status::ok);
 
     const saved_bytes bytes = bytes_of(one);
     selection_type    other(options);
@@ -100,11 +84,11 @@ TEMPLATE_TEST_CASE("saved: a selection goes on as if it had never been bytes", "
     REQUIRE(other.load(bytes) == status::ok);
     CHECK(bytes_of(other) == bytes);
     CHECK(other.bytes() == one.bytes());
-    CHECK(same_set(other.kept(), one.kept()));
+    CHECK(same_sets(other.kept(), one.kept()));
     CHECK(other.report().tokens == begin);
     CHECK(other.report().gram.total() == 0);
-    REQUIRE(other.extend(piece_of(upper, begin, end), inherited) == status::ok);
-    CHECK(same_set(other.kept(), plain.kept()));
+    REQUIRE(other.extend(rows_of(upper, begin, end), inherited) == status::ok);
+    CHECK(same_sets(other.kept(), plain.kept()));
     CHECK(other.report().gram == plain.report().gram);
     REQUIRE(other.truncate(end) == status::ok);
     one = std::move(other), begin = end;
@@ -117,13 +101,13 @@ TEST_CASE("saved: the bytes of a selection are the same on every instruction set
   const auto tokens   = make_tokens<float>(kind::clustered, tokens_of_selection, cols_of_selection, 1);
   growing_selection<float, serial_backend> here({.threshold = 0.6f});
   growing_selection<float, other_backend>  there({.threshold = 0.6f});
-  REQUIRE(here.extend(piece_of(tokens, 0, 200)) == status::ok);
-  REQUIRE(there.extend(piece_of(tokens, 0, 200)) == status::ok);
+  REQUIRE(here.extend(rows_of(tokens, 0, 200)) == status::ok);
+  REQUIRE(there.extend(rows_of(tokens, 0, 200)) == status::ok);
   CHECK(bytes_of(here) == bytes_of(there));
   REQUIRE(there.load(bytes_of(here)) == status::ok);
-  REQUIRE(here.extend(piece_of(tokens, 200, tokens_of_selection)) == status::ok);
-  REQUIRE(there.extend(piece_of(tokens, 200, tokens_of_selection)) == status::ok);
-  CHECK(same_set(here.kept(), there.kept()));
+  REQUIRE(here.extend(rows_of(tokens, 200, tokens_of_selection)) == status::ok);
+  REQUIRE(there.extend(rows_of(tokens, 200, tokens_of_selection)) == status::ok);
+  CHECK(same_sets(here.kept(), there.kept()));
 }
 
 TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[attention]", float, bfloat16, float16) {
@@ -172,9 +156,7 @@ TEST_CASE("saved: attention on several threads, with keys and values of another 
     const saved_bytes bytes = bytes_of(state);
     state                   = {};
     REQUIRE(attend.load(state, narrow.kv(), bytes) == status::ok);
-    const index_t begin = state.tokens();
-    REQUIRE(attend.extend(state, rows_of(std::as_const(p.q).view(), begin, end), narrow.kv(), views(s),
-                          rows_of(out.view(), begin, end)) == status::ok);
+    REQUIRE(extend_to(end, attend, state, p.q, narrow.kv(), views(s), out) == status::ok);
   }
   CHECK(same_bits(out.packed<float>(), expected));
 }
@@ -210,7 +192,7 @@ TEST_CASE("saved: bytes of a selection that are refused leave it as it was", "[e
   const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
   growing_selection<float> from({.threshold = 0.6f}), to({.threshold = 0.6f});
   REQUIRE(from.extend(tokens.view()) == status::ok);
-  REQUIRE(to.extend(piece_of(tokens, 5, 25)) == status::ok);
+  REQUIRE(to.extend(rows_of(tokens, 5, 25)) == status::ok);
   const saved_bytes bytes = bytes_of(from), before = bytes_of(to);
   const auto        refused = [&](std::span<const std::byte> some) {
     const status answer = to.load(some);
@@ -218,12 +200,7 @@ TEST_CASE("saved: bytes of a selection that are refused leave it as it was", "[e
     CHECK(bytes_of(to) == before);
     return std::string(message(answer));
   };
-  const auto with = [&](std::size_t at, std::uint32_t number) {
-    saved_bytes changed = bytes;
-    put_number(changed, at, number);
-    seal(changed);
-    return refused(changed);
-  };
+  const auto with = [&](std::size_t at, std::uint32_t number) { return refused(with_number(bytes, at, number)); };
 
   saved_bytes longer(bytes.size() + 1), shorter(bytes.size() - 1);
   CHECK(std::string(message(from.save(longer))) == "bytes.size() is not saved_bytes()");
@@ -309,12 +286,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
     CHECK(bytes_of(to.state) == before);
     return std::string(message(answer));
   };
-  const auto with = [&](std::size_t at, std::uint32_t number) {
-    saved_bytes changed = bytes;
-    put_number(changed, at, number);
-    seal(changed);
-    return refused(changed);
-  };
+  const auto with = [&](std::size_t at, std::uint32_t number) { return refused(with_number(bytes, at, number)); };
 
   saved_bytes longer(bytes.size() + 1);
   CHECK(std::string(message(from.state.save(longer))) == "bytes.size() is not saved_bytes()");
@@ -383,9 +355,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
         "bytes is the state for rows of another type");
 
   // Query heads are those of the saved state: another number is refused by the next call.
-  saved_bytes heads = bytes;
-  put_number(heads, of_heads, 0x40000000u), seal(heads);
-  REQUIRE(from.load(heads) == status::ok);
+  REQUIRE(from.load(with_number(bytes, of_heads, 0x40000000u)) == status::ok);
   CHECK(std::string(message(from.extend(75))) == "ok");  // no queries
   CHECK(from.state.truncate(72) == status::ok);
   CHECK(std::string(message(from.extend(75))) == "state belongs to another number of query heads");
@@ -416,11 +386,8 @@ TEST_CASE("saved: a tile opened leaves of its own chunk's far field", "[attentio
     REQUIRE(number(tile) > 0);
     REQUIRE(number(behind(tile)) > 0);
     index_t most = -1;
-    for (index_t leaf = 0; leaf < 75; ++leaf) {
-      saved_bytes changed = bytes;
-      put_number(changed, behind(tile) + 4, leaf), seal(changed);
-      if (to.load(changed) == status::ok) most = leaf;
-    }
+    for (index_t leaf = 0; leaf < 75; ++leaf)
+      if (to.load(with_number(bytes, behind(tile) + 4, leaf)) == status::ok) most = leaf;
     return most;
   };
   REQUIRE(from.extend(64) == status::ok);
@@ -432,11 +399,11 @@ TEST_CASE("saved: a tile opened leaves of its own chunk's far field", "[attentio
 
 TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[errors]") {
   std::minstd_rand random(11);
-  int loaded = 0;
+  int              loaded = 0;
   SECTION("a selection") {
     const auto               tokens = make_tokens<float>(kind::clustered, 60, 5, 1);
     growing_selection<float> whole({.threshold = 0.6f});
-    REQUIRE(whole.extend(piece_of(tokens, 0, 40)) == status::ok);
+    REQUIRE(whole.extend(rows_of(tokens, 0, 40)) == status::ok);
     const saved_bytes bytes = bytes_of(whole);
     for (int round = 0; round < 3000; ++round) {
       growing_selection<float> one = whole;
@@ -447,7 +414,7 @@ TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[err
       ++loaded;
       const index_t before = one.kept().tokens();
       REQUIRE(check(one.kept(), before) == status::ok);
-      if (one.extend(piece_of(tokens, 40, 60)) != status::ok) continue;
+      if (one.extend(rows_of(tokens, 40, 60)) != status::ok) continue;
       CHECK(check(one.kept(), before + 20) == status::ok);
       CHECK(one.truncate(before / 2) == status::ok);
       CHECK(check(one.kept(), before / 2) == status::ok);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <ostream>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "cascada/representatives.hpp"
@@ -36,7 +37,10 @@ template <cascada::row_scalar Scalar>
 class token_rows {
  public:
   token_rows(index_t T, index_t d, index_t padding = 3, index_t misalignment = 1)
-      : T_(T), d_(d), stride_(d + padding), first_(static_cast<std::size_t>(misalignment)),
+      : T_(T),
+        d_(d),
+        stride_(d + padding),
+        first_(static_cast<std::size_t>(misalignment)),
         storage_(first_ + static_cast<std::size_t>(T) * static_cast<std::size_t>(stride_),
                  cascada::from_float<Scalar>(std::numeric_limits<float>::quiet_NaN())) {}
 
@@ -53,6 +57,14 @@ class token_rows {
   std::vector<Scalar> storage_;
 };
 
+/// Rows [begin, end).
+template <cascada::row_scalar Scalar>
+cascada::matrix_view<const Scalar> rows_of(const token_rows<Scalar>& all, index_t begin, index_t end) {
+  auto x = all.view();
+  x.data += begin * x.stride, x.rows = end - begin;
+  return x;
+}
+
 /// One layer of tokens. The same seed gives the same clusters, so that layers (`layer` 0, 1, ...) resemble each other
 /// as a model's do: each layer moves the tokens a little and a few of them far.
 template <cascada::row_scalar Scalar>
@@ -65,13 +77,13 @@ token_rows<Scalar> make_tokens(kind k, index_t T, index_t d, unsigned seed, unsi
 
   token_rows<Scalar> rows(T, d);
   for (index_t i = 0; i < T; ++i) {
-    const auto  home    = static_cast<index_t>(clusters() % static_cast<unsigned>(centers));
-    const bool  strays  = noise() % 16 == 0;
-    const float spread  = k == kind::duplicates ? 0.0f : (k == kind::random || strays ? 1.5f : 0.45f);
-    const float sign    = k == kind::anti_parallel && noise() % 2 ? -1.0f : 1.0f;
+    const auto  home      = static_cast<index_t>(clusters() % static_cast<unsigned>(centers));
+    const bool  strays    = noise() % 16 == 0;
+    const float spread    = k == kind::duplicates ? 0.0f : (k == kind::random || strays ? 1.5f : 0.45f);
+    const float sign      = k == kind::anti_parallel && noise() % 2 ? -1.0f : 1.0f;
     const float factors[] = {0x1p-45f, 0x1p-29f, 1.0f, 0x1p50f};
-    const float scale   = k == kind::tiny_and_huge ? factors[noise() % 4] : 1.0f;
-    const bool  zero    = k == kind::zero_rows && noise() % 4 == 0;
+    const float scale     = k == kind::tiny_and_huge ? factors[noise() % 4] : 1.0f;
+    const bool  zero      = k == kind::zero_rows && noise() % 4 == 0;
     for (index_t c = 0; c < d; ++c) {
       const float value = center[static_cast<std::size_t>(home * d + c)] + spread * normal(noise);
       rows.set(i, c, zero ? 0.0f : sign * scale * value);
@@ -108,5 +120,11 @@ inline owned_representatives random_state(index_t T, unsigned seed, unsigned eve
 }
 
 inline std::vector<index_t> to_vector(std::span<const index_t> span) { return {span.begin(), span.end()}; }
+
+/// The same set, with the same representative for every token.
+inline bool same_sets(const cascada::representatives& a, const cascada::representatives& b) {
+  return to_vector(a.indices) == to_vector(b.indices) && to_vector(a.rep) == to_vector(b.rep) &&
+         to_vector(a.counts) == to_vector(b.counts);
+}
 
 }  // namespace tests
