@@ -53,6 +53,18 @@ attention_mode small_mode(const nlohmann::json& settings) {
   return mode_of(all, command_line);
 }
 
+/// What the layers of 128 tokens hand to their attention, and what it gives.
+std::vector<layer_rows> record(const decoder& model, mode_attention& attend) {
+  std::vector<index_t> ids;
+  for (index_t t = 0; t < 128; ++t) ids.push_back(t * t % 89);
+  std::vector<layer_rows> layers;
+  model.forward(ids, [&](const attention_input& l, matrix& out) {
+    attend(l, out);
+    layers.push_back({l.heads, l.kv_heads, l.residual, l.normalized, l.queries, l.keys, l.values, out});
+  });
+  return layers;
+}
+
 }  // namespace
 
 TEST_CASE("growing: a prompt in pieces gives the logits of one piece", "[golden]") {
@@ -103,16 +115,10 @@ TEST_CASE("growing: every mode's attention of pieces is that of the whole, bit f
                nlohmann::json::object(), nlohmann::json{{"open", "none"}}, nlohmann::json{{"window", 0}, {"sinks", 3}});
   const auto mode = small_mode(settings);
   CAPTURE(settings.dump());
-  threads              pool(2);
-  const decoder        model(TEST_FOLDER "/golden", pool.where());
-  std::vector<index_t> ids;
-  for (index_t t = 0; t < 128; ++t) ids.push_back(t * t % 89);
-  std::vector<layer_rows> layers;
-  mode_attention          whole(mode, 0, pool.where());
-  model.forward(ids, [&](const attention_input& l, matrix& out) {
-    whole(l, out);
-    layers.push_back({l.heads, l.kv_heads, l.residual, l.normalized, l.queries, l.keys, l.values, out});
-  });
+  threads        pool(2);
+  const decoder  model(TEST_FOLDER "/golden", pool.where());
+  mode_attention whole(mode, 0, pool.where());
+  const auto     layers = record(model, whole);
   CHECK((whole.mean_share_of_dense() == 1) == (mode.options.keys == cascada::key_set::all));
   CHECK(whole.selection().mean_share() < 0.9);
 
@@ -134,6 +140,20 @@ TEST_CASE("growing: every mode's attention of pieces is that of the whole, bit f
     CHECK(attend.tokens() == left);
     if (left < 128) check_rows(feed(attend, layers, left, 128), layers, left, 128);
   }
+}
+
+TEST_CASE("growing: rounded means of leaves are half of the bytes", "[golden]") {
+  const decoder  model(TEST_FOLDER "/golden");
+  mode_attention dense(small_mode({{"keys", "all"}}), 0, {});
+  const auto     layers = record(model, dense);
+  const auto     bytes  = [&](const nlohmann::json& settings) {
+    growing_attention attend(small_mode(settings), {});
+    feed(attend, layers, 0, 128);
+    return attend.costs().bytes;
+  };
+  const auto near = bytes({{"keys", "near"}}), closed = bytes({{"open", "none"}});
+  CHECK(closed > near);
+  CHECK(2 * (bytes({{"open", "none"}, {"summaries", "bfloat16"}}) - near) == closed - near);
 }
 
 TEST_CASE("growing: a sliding window, which only dense attention keeps to", "[errors]") {

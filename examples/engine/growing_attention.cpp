@@ -21,8 +21,9 @@ void growing_attention::operator()(const attention_input& next, matrix& out) {
   const cascada::strided_kv<float> kv     = {own.keys.heads(next.kv_heads), own.values.heads(next.kv_heads)};
   const auto&                      report = attention_.extend(own.state, next, kv, kept, out);
   costs_.attention_seconds += attending.seconds();
-  const std::int64_t bytes = std::int64_t{kv.key_dim() + kv.value_dim()} * std::int64_t{sizeof(float)};
-  costs_.bytes += (report.near_keys + report.leaves + report.computed) * bytes;
+  const std::int64_t bytes   = std::int64_t{kv.key_dim() + kv.value_dim()} * std::int64_t{sizeof(float)};
+  const bool         rounded = mode_.options.summaries == cascada::summary_type::bfloat16;
+  costs_.bytes += (report.near_keys + report.computed) * bytes + report.leaves * bytes / (rounded ? 2 : 1);
   costs_.dense_bytes += report.dense_keys * bytes;
 }
 
