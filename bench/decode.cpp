@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <concepts>
 #include <utility>
 #include <vector>
 
+#include "bench/bytes_read.hpp"
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
 #include "cascada/cascada.hpp"
@@ -80,16 +80,6 @@ BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
 
-/// Bytes of keys, values and summaries that a call read, of what dense attention reads.
-template <row_scalar Scalar>
-double share_of_bytes(const attention_report& report, const attention_options& options, index_t dim) {
-  constexpr bool pairs   = !std::same_as<kernel::operand_of<Scalar, serial>, float>;
-  const bool     rounded = pairs || options.summaries == summary_type::bfloat16;
-  const double   row = 2.0 * dim * sizeof(Scalar), leaf = 2.0 * dim * (rounded ? 2 : 4) + 4.0 * (*options.moments + 2);
-  const auto     rows = static_cast<double>(report.near_keys + report.opened);
-  return (rows * row + static_cast<double>(report.leaves) * leaf) / (static_cast<double>(report.dense_keys) * row);
-}
-
 /// The preset balanced, leaves of one cluster by keys, over the steps of two chunks up to T: a step in a hundred brings
 /// the leaves of a chunk up to date. With `summaries` of bfloat16, or as rows are multiplied. `keys`, `bytes`: those
 /// read, of dense's; `worst`: the longest step.
@@ -125,7 +115,7 @@ void decode_near_far(benchmark::State& state) {
     if (answer != status::ok) return state.SkipWithError(message(answer));
     worst = std::max(worst, std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
     keys += attend.report().share_of_dense(), ++steps;
-    bytes += share_of_bytes<Scalar>(attend.report(), options, layers.dim);
+    bytes += bench::share_of_bytes<Scalar, serial>(attend.report(), options, layers.dim);
     if (++layer < states.size()) continue;
     layer = 0;
     if (++step < tokens) continue;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
-#include <string>
 
+#include "bench/layer_names.hpp"
 #include "engine/arguments.hpp"
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"
@@ -21,12 +21,6 @@ Runs the model with dense attention. Writes residual_00, residual_01, ... [N, hi
 layer, and q_A, k_A, v_A [N, heads * head_dim], rotated, of the layers that --heads names.
 )";
 
-std::string numbered(const char* what, int layer) {
-  char name[24];
-  std::snprintf(name, sizeof name, "%s_%02d", what, layer);
-  return name;
-}
-
 int dump(int count, char** values) {
   const arguments given(count, values, {"--model", "--tokens", "--length", "--heads", "--output"});
   if (given.help()) {
@@ -40,11 +34,11 @@ int dump(int count, char** values) {
   std::map<std::string, matrix> dumped;
   layer_attention               dense({.keys = cascada::key_set::all}, {});
   model.forward(tokens, [&](const attention_input& layer, matrix& out) {
-    dumped.emplace(numbered("residual", layer.layer), layer.residual);
+    dumped.emplace(bench::numbered("residual", layer.layer), layer.residual);
     if (std::find(with_heads.begin(), with_heads.end(), layer.layer) != with_heads.end()) {
-      dumped.emplace(numbered("q", layer.layer), layer.queries);
-      dumped.emplace(numbered("k", layer.layer), layer.keys);
-      dumped.emplace(numbered("v", layer.layer), layer.values);
+      dumped.emplace(bench::numbered("q", layer.layer), layer.queries);
+      dumped.emplace(bench::numbered("k", layer.layer), layer.keys);
+      dumped.emplace(bench::numbered("v", layer.layer), layer.values);
     }
     dense(layer, {}, out);
   });

@@ -1,0 +1,184 @@
+// cascada-decode-layers: steps of decoding over the rows of a model's layers, dense and near + far in turn.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bench/bytes_read.hpp"
+#include "bench/layer_names.hpp"
+#include "cascada/cascada.hpp"
+#include "cascada/eigen.hpp"
+#include "engine/arguments.hpp"
+#include "engine/error.hpp"
+#include "engine/safetensors.hpp"
+
+using namespace cascada;
+
+namespace {
+
+constexpr const char* usage =
+    R"(cascada-decode-layers --layers FILE [--tokens T] [--head-dim N] [--steps N]
+
+FILE is what cascada-dump-layers wrote; bench/run.sh leaves one, build/bench/layers-16384.safetensors. Of its first T
+tokens (4096) the last 256 are decoded, one at a time, on one thread: dense, and by the preset balanced in the clusters
+of the cascade, with means of leaves as they are multiplied and in bfloat16. All go on from the same tokens, in turn,
+N steps each (300), and read 64 MB of other memory between steps, as an engine reads its weights. Prints the median of a
+layer's step, what dense takes of it and of the mean, and the bytes that a step reads, of dense's. --head-dim: columns of a head (64).
+)";
+
+using serial                = cpu<compiled_isa, serial_executor>;
+constexpr index_t to_decode = 256;
+
+/// One layer's rows [tokens, heads * head_dim], and the representatives that the cascade gives it.
+template <row_scalar Scalar>
+struct layer {
+  std::vector<Scalar>  q, k, v;
+  index_t              heads, kv_heads, dim, tokens;
+  std::vector<index_t> indices, rep, counts;
+
+  representatives          kept() const { return {indices, rep, counts}; }
+  heads_view<const Scalar> queries(index_t begin, index_t end) const {
+    return packed_heads(q.data() + std::int64_t{begin} * heads * dim, end - begin, heads, dim);
+  }
+  strided_kv<Scalar> kv(index_t end) const {
+    return {packed_heads(k.data(), end, kv_heads, dim), packed_heads(v.data(), end, kv_heads, dim)};
+  }
+};
+
+template <row_scalar Scalar>
+std::vector<Scalar> first_rows(const engine::matrix& all, index_t tokens) {
+  std::vector<Scalar> rows;
+  for (index_t t = 0; t < tokens; ++t)
+    for (index_t c = 0; c < engine::cols_of(all); ++c) rows.push_back(from_float<Scalar>(all(t, c)));
+  return rows;
+}
+
+template <row_scalar Scalar>
+std::vector<layer<Scalar>> read_layers(const engine::safetensors& file, index_t tokens, index_t dim) {
+  cascade<float>             walk(presets::balanced.selection);
+  std::vector<layer<Scalar>> layers;
+  const auto                 load = [&](const std::string& name) {
+    const auto [rows, cols] = file.shape(name);
+    if (rows < tokens) throw engine::bad_input("--tokens: the file has " + std::to_string(rows));
+    return file.load(name, rows, cols);
+  };
+  for (int l = 0; file.contains(bench::numbered("residual", l)); ++l) {
+    const engine::matrix x = load(bench::numbered("residual", l)).topRows(tokens);
+    engine::require_ok(walk.step(view(x)), "cascade");
+    if (!file.contains(bench::numbered("q", l))) continue;
+    const engine::matrix q = load(bench::numbered("q", l)), k = load(bench::numbered("k", l)),
+                         v = load(bench::numbered("v", l));
+    if (engine::cols_of(q) % dim != 0 || engine::cols_of(k) % dim != 0 || v.cols() != k.cols())
+      throw engine::bad_input("--head-dim: the rows of q, k and v are not of whole heads");
+    const representatives kept = walk.kept();
+    layers.push_back({first_rows<Scalar>(q, tokens),
+                      first_rows<Scalar>(k, tokens),
+                      first_rows<Scalar>(v, tokens),
+                      engine::cols_of(q) / dim,
+                      engine::cols_of(k) / dim,
+                      dim,
+                      tokens,
+                      {kept.indices.begin(), kept.indices.end()},
+                      {kept.rep.begin(), kept.rep.end()},
+                      {kept.counts.begin(), kept.counts.end()}});
+  }
+  if (layers.empty()) throw engine::bad_input("--layers: no layer's q, k and v are in the file");
+  return layers;
+}
+
+/// One way to decode: a state for each layer, and the time of its steps.
+template <row_scalar Scalar>
+struct way {
+  way(const char* called, const attention_options& with) : name(called), options(with), attend(with) {}
+
+  const char*                                  name;
+  attention_options                            options;
+  attention<Scalar, serial>                    attend;
+  std::vector<attention_state<Scalar, serial>> states, begun;
+  std::vector<double>                          seconds;
+  double                                       bytes = 0;
+
+  void extend(const layer<Scalar>& of, std::size_t l, index_t begin, index_t end, std::vector<Scalar>& out) {
+    const representatives kept[] = {of.kept()};
+    out.resize(static_cast<std::size_t>(end - begin) * static_cast<std::size_t>(of.heads * of.dim));
+    engine::require_ok(attend.extend(states[l], of.queries(begin, end), of.kv(of.tokens), kept,
+                                     packed_heads(out.data(), end - begin, of.heads, of.dim)),
+                       "attention");
+  }
+};
+
+template <row_scalar Scalar>
+void measure(const char* rows, const engine::safetensors& file, index_t tokens, index_t dim, int steps) {
+  const auto        layers  = read_layers<Scalar>(file, tokens, dim);
+  attention_options rounded = presets::balanced.attention;
+  rounded.summaries         = summary_type::bfloat16;
+  std::vector<way<Scalar>> ways;
+  ways.emplace_back("dense", attention_options{.keys = key_set::all});
+  ways.emplace_back("near + far", presets::balanced.attention);
+  if (std::same_as<kernel::operand_of<Scalar, serial>, float>) ways.emplace_back("near + far, rounded", rounded);
+
+  std::vector<Scalar> out;
+  const index_t       begin = tokens - to_decode;
+  for (way<Scalar>& one : ways) {
+    one.states.resize(layers.size());
+    for (std::size_t l = 0; l < layers.size(); ++l) one.extend(layers[l], l, 0, begin, out);
+    one.begun = one.states;
+  }
+
+  std::vector<float> others(std::size_t{16} << 20, 1.0f);
+  for (int step = 0; step < steps; ++step)
+    for (way<Scalar>& one : ways) {
+      const index_t t = begin + step % to_decode;
+      if (t == begin) one.states = one.begun;  // truncating would leave all leaves to the next step
+      volatile float sum = 0;
+      for (std::size_t i = 0; i < others.size(); i += 16) sum = sum + others[i];
+      const auto before = std::chrono::steady_clock::now();
+      double     bytes  = 0;
+      for (std::size_t l = 0; l < layers.size(); ++l) {
+        one.extend(layers[l], l, t, t + 1, out);
+        bytes += one.options.keys == key_set::all
+                     ? 1.0
+                     : bench::share_of_bytes<Scalar, serial>(one.attend.report(), one.options, dim);
+      }
+      one.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
+      one.bytes += bytes / static_cast<double>(layers.size()) / steps;
+    }
+
+  const auto median = [](std::vector<double> all) {
+    std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end());
+    return all[all.size() / 2];
+  };
+  const auto mean = [](const std::vector<double>& all) {
+    return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+  };
+  const std::vector<double>& dense = ways[0].seconds;
+  for (const way<Scalar>& one : ways)
+    std::printf("%-9s %-20s %8.1f us   dense takes %5.2f of it (of the mean: %5.2f)   bytes %.2f of dense's\n", rows,
+                one.name, 1e6 * median(one.seconds) / static_cast<double>(layers.size()),
+                median(dense) / median(one.seconds), mean(dense) / mean(one.seconds), one.bytes);
+}
+
+int run(int count, char** values) {
+  const engine::arguments given(count, values, {"--layers", "--tokens", "--head-dim", "--steps"});
+  if (given.help()) {
+    std::fputs(usage, stdout);
+    return 0;
+  }
+  const engine::safetensors file(given.text("--layers"));
+  const index_t             tokens = given.integer("--tokens", 4096, to_decode + 1);
+  const index_t             dim    = given.integer("--head-dim", 64, 1);
+  const int                 steps  = given.integer("--steps", 300, 1);
+  measure<float>("float", file, tokens, dim, steps);
+  measure<bfloat16>("bfloat16", file, tokens, dim, steps);
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  return engine::run_program("cascada-decode-layers", [&] { return run(count, values); });
+}
