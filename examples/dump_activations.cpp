@@ -10,6 +10,7 @@
 #include "engine/decoder.hpp"
 #include "engine/file.hpp"
 #include "engine/layer_attention.hpp"
+#include "engine/safetensors.hpp"
 
 using namespace engine;
 

@@ -1,6 +1,7 @@
 #pragma once
 // What a layer hands to its attention: a model computes this, an attention of any kind consumes it.
 
+#include <functional>
 #include <optional>
 
 #include "cascada/kv_view.hpp"
@@ -22,5 +23,8 @@ struct attention_input {
 
   cascada::strided_kv<float> kv() const { return {engine::heads(keys, kv_heads), engine::heads(values, kv_heads)}; }
 };
+
+/// Fills out [T, heads * head_dim] of a layer.
+using attention_function = std::function<void(const attention_input&, matrix& out)>;
 
 }  // namespace engine

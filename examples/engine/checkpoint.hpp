@@ -88,15 +88,6 @@ class checkpoint {
   mutable std::set<std::string>             used_;
 };
 
-/// One line about tensors of a model that it does not use: it may be another model than its config.json says.
-inline void warn_of_unused(const std::vector<std::string>& names) {
-  if (names.empty()) return;
-  std::string list;
-  for (std::size_t i = 0; i < names.size() && i < 3; ++i) list += (i == 0 ? " " : ", ") + names[i];
-  warn("the model does not use " + std::to_string(names.size()) + " of its tensors:" + list +
-       (names.size() > 3 ? ", ..." : ""));
-}
-
 /// NAME.weight [out, in] and NAME.bias.
 inline affine load_affine(const checkpoint& file, const std::string& name, index_t out, index_t in) {
   return {file.map(name + ".weight", out, in), file.load(name + ".bias", 1, out)};

@@ -4,7 +4,9 @@ include_guard(GLOBAL)
 
 # What takes long to compile is in sources; the rest is headers.
 add_library(engine STATIC EXCLUDE_FROM_ALL
+  ${CMAKE_CURRENT_LIST_DIR}/bert.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cascade_study.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/decoder.cpp
   ${CMAKE_CURRENT_LIST_DIR}/far_selection.cpp
   ${CMAKE_CURRENT_LIST_DIR}/growing_attention.cpp
   ${CMAKE_CURRENT_LIST_DIR}/layer_attention.cpp

@@ -2,12 +2,14 @@
 // Input that the user can mend. Programs print the sentence and leave with exit code 2.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "cascada/status.hpp"
 
@@ -30,6 +32,15 @@ inline std::string one_line(std::string text) {
 }
 
 inline void warn(const std::string& sentence) { std::fprintf(stderr, "warning: %s\n", one_line(sentence).c_str()); }
+
+/// One line about tensors of a model that it does not use: it may be another model than its config.json says.
+inline void warn_of_unused(const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string list;
+  for (std::size_t i = 0; i < names.size() && i < 3; ++i) list += (i == 0 ? " " : ", ") + names[i];
+  warn("the model does not use " + std::to_string(names.size()) + " of its tensors:" + list +
+       (names.size() > 3 ? ", ..." : ""));
+}
 
 /// Runs a program's body; turns exceptions, and a stdout that takes no more, into one sentence on stderr and an exit
 /// code.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/attention_input.hpp"
 #include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
@@ -62,8 +63,7 @@ class gpt2 {
   const affine& output() const { return output_; }
 
   /// As decoder::forward.
-  template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
+  matrix forward(std::span<const index_t> tokens, const attention_function& attend, index_t first) const {
     const gpt2_config& c = config_;
     matrix             x = embed(tokens, embeddings_, c.positions, first), normalized;
     x += positions_.middleRows(first, x.rows());

@@ -68,8 +68,7 @@ class gptj {
   const affine& output() const { return output_; }
 
   /// As decoder::forward.
-  template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
+  matrix forward(std::span<const index_t> tokens, const attention_function& attend, index_t first) const {
     const gptj_config& c        = config_;
     const index_t      head_dim = c.hidden / c.heads;
     matrix             x        = embed(tokens, embeddings_, c.positions, first), normalized, q, k, v, update;

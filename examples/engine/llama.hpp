@@ -122,8 +122,7 @@ class llama {
   const affine& output() const { return output_; }
 
   /// As decoder::forward.
-  template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
+  matrix forward(std::span<const index_t> tokens, const attention_function& attend, index_t first) const {
     matrix       x = embed(tokens, embeddings_, config_.positions.positions(), first), normalized, q, k, v, update;
     matrix       attended(x.rows(), config_.heads * config_.head_dim);
     const rotary positions = config_.positions.angles(first, rows_of(x));
@@ -176,8 +175,8 @@ class llama {
     const auto          norm   = [&](const char* name) -> matrix {
       return file.load(prefix + name + ".weight", 1, c.hidden).array() + c.norm_shift;
     };
-    const bool          outer  = c.outer_norms;
-    const auto          map    = [&](const char* name, index_t rows, index_t cols) {
+    const bool outer = c.outer_norms;
+    const auto map   = [&](const char* name, index_t rows, index_t cols) {
       return file.map(prefix + name + ".weight", rows, cols);
     };
     const auto projection = [&](const char* name, index_t heads) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/attention_input.hpp"
 #include "engine/checkpoint.hpp"
 #include "engine/config.hpp"
 #include "engine/embedding.hpp"
@@ -73,8 +74,7 @@ class opt {
   const affine& output() const { return output_; }
 
   /// As decoder::forward; final hidden states have the embeddings' width.
-  template <class Attend>
-  matrix forward(std::span<const index_t> tokens, Attend&& attend, index_t first = 0) const {
+  matrix forward(std::span<const index_t> tokens, const attention_function& attend, index_t first) const {
     const opt_config& c = config_;
     matrix            x = embed(tokens, embeddings_, c.positions, first), changed;
     if (widen_) linear(x, *widen_, changed, where_), x.swap(changed);

@@ -19,9 +19,8 @@ struct plain_layer {
   layer_norm mlp_norm;
 
   /// Runs x [T, hidden] through layer `index`. `attend(attention_input, out)` fills out [T, hidden].
-  template <class Attend>
-  void operator()(index_t index, index_t heads, float epsilon, norm_place place, matrix& x, Attend&& attend,
-                  const backend& where) const {
+  void operator()(index_t index, index_t heads, float epsilon, norm_place place, matrix& x,
+                  const attention_function& attend, const backend& where) const {
     const bool    before = place == norm_place::before;
     matrix        normalized, q, k, v, attended(x.rows(), query.weight.rows()), update;
     const matrix& read = before ? normalized : x;
