@@ -11,6 +11,7 @@
 
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "sample.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -87,7 +88,7 @@ const shape growing_shape = {230, 6, 2, 20, 12};
 TEMPLATE_TEST_CASE("growing: however a sequence is cut into calls, its rows are the same", "[attention]", float,
                    bfloat16, float16) {
   const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   const bool own = GENERATE(false, true);  // selections of each KV head's own
   CAPTURE(m, own);
   const problem<TestType> p(growing_shape, 3);
@@ -106,7 +107,7 @@ TEMPLATE_TEST_CASE("growing: however a sequence is cut into calls, its rows are 
 
 TEST_CASE("growing: on several threads as on one", "[attention][threads]") {
   const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
   using threads = cpu<compiled_isa, pool_executor<compiled_isa>>;
   thread_pool<compiled_isa>    pool(3);
@@ -122,7 +123,7 @@ TEST_CASE("growing: on several threads as on one", "[attention][threads]") {
 
 TEST_CASE("growing: after truncating, it goes on as if nothing had been there", "[attention]") {
   const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
   const problem<float>         p(growing_shape, 3);
   const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
@@ -191,7 +192,7 @@ TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
 
 TEMPLATE_TEST_CASE("growing: the last queries alone, without a state", "[attention]", float, bfloat16) {
   const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
   const problem<TestType>      p(growing_shape, 3);
   const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
@@ -214,7 +215,7 @@ TEMPLATE_TEST_CASE("growing: the last queries alone, without a state", "[attenti
 
 TEST_CASE("growing: ragged queries and keys", "[attention]") {
   const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
   const problem<float> p(growing_shape, 3);
   // Keys: three sequences, and rows behind them that nobody reads. Queries: the last of the first two, none, all.
@@ -249,7 +250,7 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
 
 TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[attention]") {
   const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
   constexpr index_t    slot = 200, lengths[] = {97, 193, 1};  // whose last tokens begin a tile
   const problem<float> p(

@@ -10,6 +10,7 @@
 #include "attention_data.hpp"
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "sample.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -39,7 +40,7 @@ static_assert(!kv_view_for<strided_kv<float>, float16>);
 
 TEMPLATE_TEST_CASE("mixed: queries of float with narrow keys and values, in every layout", "[attention]", bfloat16,
                    float16) {
-  const mode m = GENERATE(from_range(modes.begin(), modes.end()));
+  const mode m = GENERATE(from_range(sample(modes)));
   CAPTURE(m);
   const both<TestType>         p({130, 6, 2, 20, 33});
   const std::vector<selection> s        = {random_selection(130, 0.3, 1)};
@@ -54,7 +55,7 @@ TEMPLATE_TEST_CASE("mixed: queries of float with narrow keys and values, in ever
 
 TEMPLATE_TEST_CASE("mixed: a sequence that grows", "[attention]", bfloat16, float16) {
   const auto all = modes_that_grow();
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
   const index_t                          T = 150;
   const both<TestType>                   p({T, 4, 2, 16, 24});
@@ -90,7 +91,7 @@ TEST_CASE("mixed: vectors of every float16 are the floats that one by one are", 
 }
 
 TEMPLATE_TEST_CASE("mixed: KV heads that share their rows, head_stride 0", "[attention]", float, bfloat16) {
-  const mode m = GENERATE(from_range(modes.begin(), modes.end()));
+  const mode m = GENERATE(from_range(sample(modes)));
   CAPTURE(m);
   problem<TestType> p({130, 6, 3, 20, 33}, 4);
   for (index_t t = 0; t < 130; ++t)

@@ -9,6 +9,7 @@
 
 #include "attention_data.hpp"
 #include "catch.hpp"
+#include "sample.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -30,7 +31,7 @@ const std::vector<mode> opened_modes = {
       .tile        = 3}},
 };
 
-mode any_opened() { return GENERATE(from_range(opened_modes.begin(), opened_modes.end())); }
+mode any_opened(std::size_t line = __builtin_LINE()) { return GENERATE_COPY(from_range(sample(opened_modes, line))); }
 
 /// A problem of which every decision to open is clear by `narrow` nats.
 template <row_scalar Scalar>

@@ -9,6 +9,7 @@
 #include "engine/evaluate.hpp"
 #include "golden.hpp"
 #include "model_copy.hpp"
+#include "sample.hpp"
 
 using namespace engine;
 using namespace tests;
@@ -16,12 +17,13 @@ using namespace tests;
 namespace {
 
 /// Folders of golden/; golden/ itself holds the Llama: grouped queries, head_dim * heads != hidden.
-std::string any_model() {
-  const std::string name =
-      GENERATE(as<std::string>{}, "", "gpt2-published", "gpt2-untied", "gptj-partial", "gptj-sharded", "opt-tied",
-               "opt-untied", "opt-post-norm", "llama-linear", "llama-dynamic", "llama-llama3", "llama-yarn", "qwen2",
-               "qwen2-yarn", "mistral", "gemma2");
-  return TEST_FOLDER "/golden/" + name;
+const std::vector<std::string> models = {
+    "",           "gpt2-published", "gpt2-untied",  "gptj-partial",  "gptj-sharded", "opt-tied",
+    "opt-untied", "opt-post-norm",  "llama-linear", "llama-dynamic", "llama-llama3", "llama-yarn",
+    "qwen2",      "qwen2-yarn",     "mistral",      "gemma2"};
+
+std::string any_model(std::size_t line = __builtin_LINE()) {
+  return TEST_FOLDER "/golden/" + GENERATE_COPY(from_range(sample(models, line)));
 }
 
 matrix logits_of(const decoder& model, const states& ours, backend where) {

@@ -2,25 +2,31 @@
 
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "cascada/cascada.hpp"
 #include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/chip.hpp"
+#include "sample.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
 using tests::kind;
 using tests::make_tokens;
+using tests::sample;
 using tests::to_vector;
 
 namespace {
+
+const std::vector<unsigned> seeds = {1, 2, 3};
 
 /// Rows that the device takes, from rows that it does not.
 template <class Scalar>
 struct device_rows {
   device_rows(const tests::token_rows<Scalar>& from)
-      : T(from.view().rows), d(from.view().cols),
+      : T(from.view().rows),
+        d(from.view().cols),
         storage(static_cast<std::size_t>(T) * static_cast<std::size_t>(d + 8) / 8 + 1) {
     for (index_t i = 0; i < T; ++i)
       for (index_t k = 0; k < d; ++k) data()[i * (d + 8) + k] = from.view().row(i)[k];
@@ -111,11 +117,11 @@ selection_report compare_step(const tests::token_rows<Scalar>& rows, selection_o
 }  // namespace
 
 TEMPLATE_TEST_CASE("hip cascade: layer by layer as on the CPU", "[hip]", bfloat16, float16) {
-  const auto     k      = GENERATE(kind::random, kind::clustered, kind::duplicates, kind::zero_rows, kind::anti_parallel,
-                                   kind::tiny_and_huge);
+  const auto     k = GENERATE(kind::random, kind::clustered, kind::duplicates, kind::zero_rows, kind::anti_parallel,
+                              kind::tiny_and_huge);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto     tau    = GENERATE(0.35f, 0.8f, 1.0f);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   if (!holds<TestType>(k)) return;
   CAPTURE(k, static_cast<int>(assign), tau, seed);
   compare_layers<TestType>(k, 150, 24, {.threshold = tau, .assign = assign}, seed, 3);
@@ -136,14 +142,14 @@ TEST_CASE("hip cascade: more representatives than a panel, over several blocks",
 
 TEST_CASE("hip cascade: verdicts at the threshold", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   compare_layers<bfloat16>(kind::duplicates, 70, 200, {.threshold = 1.0f, .assign = assign}, seed, 2);
 }
 
 // Flushed to zero, tokens would be apart that are alike.
 TEST_CASE("hip cascade: rows of subnormal numbers", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   auto           rows   = make_tokens<float16>(kind::clustered, 130, 64, seed);
   for (index_t i = 0; i < 130; ++i)
     for (index_t c = 0; c < 64; ++c) rows.set(i, c, 0x1p-18f * to_float(rows.view().row(i)[c]));
@@ -152,9 +158,9 @@ TEST_CASE("hip cascade: rows of subnormal numbers", "[hip]") {
 
 TEST_CASE("hip cascade: ties", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   // Axes first, in an order that puts ties into the rows of one lane, of two lanes and of two waves; then sums of two.
-  constexpr index_t            d = 136;
+  constexpr index_t           d = 136;
   tests::token_rows<bfloat16> rows(3 * d, d);
   for (index_t i = 0; i < 3 * d; ++i)
     for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d || (i >= d && c == (i * (i / d) + 1) % d) ? 1.0f : 0.0f);
@@ -162,9 +168,9 @@ TEST_CASE("hip cascade: ties", "[hip]") {
 }
 
 TEST_CASE("hip cascade: all cosines negative", "[hip]") {
-  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
-  constexpr index_t            d = 136;
+  const auto                  assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned              seed   = GENERATE(from_range(sample(seeds)));
+  constexpr index_t           d      = 136;
   tests::token_rows<bfloat16> rows(d, d);
   for (index_t i = 0; i < d; ++i)
     for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i ? 128.0f : -1.0f);
@@ -173,9 +179,9 @@ TEST_CASE("hip cascade: all cosines negative", "[hip]") {
 
 TEST_CASE("hip cascade: orphans meet every representative", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   // Axes, which stay; each once more, having inherited its neighbour.
-  constexpr index_t             d = 160;
+  constexpr index_t            d = 160;
   tests::token_rows<bfloat16>  rows(2 * d, d);
   tests::owned_representatives before;
   for (index_t i = 0; i < 2 * d; ++i) {
@@ -190,7 +196,7 @@ TEST_CASE("hip cascade: orphans meet every representative", "[hip]") {
 // Nothing is compared before the orphans are: what a wave has found of them, no search has told the others.
 TEST_CASE("hip cascade: orphans after a block that adds nothing", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   // A block of axes, which stay; one of the same, no longer needed; one of the same, each having inherited a neighbour.
   constexpr index_t            d = hip::selection_block;
   tests::token_rows<bfloat16>  rows(3 * d, d);
@@ -209,8 +215,8 @@ TEST_CASE("hip cascade: orphans after a block that adds nothing", "[hip]") {
 
 // One representative, 64 tokens equal to it in its block and one in the next; at tau = 1 every verdict needs the chain.
 TEST_CASE("hip cascade: no pair is computed without need", "[hip]") {
-  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const auto                  assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned              seed   = GENERATE(from_range(sample(seeds)));
   tests::token_rows<bfloat16> rows(65, 24);
   for (index_t i = 0; i < 65; ++i)
     for (index_t c = 0; c < 24; ++c) rows.set(i, c, static_cast<float>(c % 5) - 1.7f);
@@ -234,7 +240,7 @@ TEST_CASE("hip cascade: no pair is computed without need", "[hip]") {
 TEST_CASE("hip cascade: any inherited state", "[hip]") {
   const unsigned every  = GENERATE(1u, 2u, 5u, 40u);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   CAPTURE(every, seed);
   const auto state   = tests::random_state(200, seed, every);
   const auto adopted = state.view();
@@ -246,7 +252,7 @@ TEMPLATE_TEST_CASE("hip cascade: paper mode layer by layer", "[hip]", bfloat16, 
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto     T      = GENERATE(1, 65, 200);
   const auto     tau    = GENERATE(0.45f, 1.0f);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   CAPTURE(k, static_cast<int>(assign), T, tau, seed);
   compare_layers<TestType>(k, T, 24, {.threshold = tau, .assign = assign, .validate = validation::cross_gram}, seed, 3);
 }
@@ -255,17 +261,17 @@ TEMPLATE_TEST_CASE("hip cascade: paper mode layer by layer", "[hip]", bfloat16, 
 TEST_CASE("hip cascade: paper mode from any inherited state", "[hip]") {
   const unsigned every  = GENERATE(1u, 2u, 40u);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned seed   = GENERATE(1u, 2u, 3u);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
   CAPTURE(every, seed);
-  const auto state   = tests::random_state(300, seed, every);
-  const auto adopted = state.view();
+  const auto              state   = tests::random_state(300, seed, every);
+  const auto              adopted = state.view();
   const selection_options options{.threshold = 0.45f, .assign = assign, .validate = validation::cross_gram};
   compare_layers<bfloat16>(kind::clustered, 300, 16, options, seed, 2, &adopted);
 }
 
 // The verdicts come from the matrix: all of it, at least, is computed.
 TEST_CASE("hip cascade: paper mode computes the whole cross-Gram matrix", "[hip]") {
-  const unsigned seed = GENERATE(1u, 2u, 3u);
+  const unsigned seed = GENERATE(from_range(sample(seeds)));
   std::int64_t   pairs[2];
   for (const auto mode : {validation::exact, validation::cross_gram}) {
     cascade<bfloat16, simulator::stream> on_device({.threshold = 0.8f, .validate = mode}, simulator::seeded(seed));
@@ -284,7 +290,7 @@ TEST_CASE("hip cascade: paper mode computes the whole cross-Gram matrix", "[hip]
 }
 
 TEST_CASE("hip selector: as on the CPU", "[hip]") {
-  const unsigned seed = GENERATE(1u, 2u, 3u);
+  const unsigned                       seed = GENERATE(from_range(sample(seeds)));
   selector<float16>                    on_cpu({.threshold = 0.7f});
   selector<float16, simulator::stream> on_device({.threshold = 0.7f}, simulator::seeded(seed));
   for (unsigned layer = 0; layer < 2; ++layer) {
@@ -342,7 +348,7 @@ TEST_CASE("hip cascade: what the device does not take", "[hip]") {
   cascade<bfloat16, simulator::stream> on_device;
   device_rows<bfloat16>                x(make_tokens<bfloat16>(kind::random, 10, 16, 1));
   auto                                 view = x.view();
-  const auto said = [&](const matrix_view<const bfloat16>& rows) {
+  const auto                           said = [&](const matrix_view<const bfloat16>& rows) {
     const status answer = on_device.step(rows);
     return answer == status::unsupported_by_device ? std::string(message(answer)) : std::string();
   };

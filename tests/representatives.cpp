@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "sample.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
@@ -103,7 +104,7 @@ TEST_CASE("representatives: legal is what the definition says, over all small st
 
 TEST_CASE("representatives: counts that add up, and are wrong for two clusters", "[representatives][errors]") {
   const auto T    = GENERATE(65, 4096, 4097, 20000);
-  const auto seed = GENERATE(range(0u, 8u));
+  const auto seed = GENERATE(from_range(sample(std::vector{0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u})));
   CAPTURE(T, seed);
   auto state = random_state(T, seed);
   REQUIRE(check(state.view(), T) == status::ok);

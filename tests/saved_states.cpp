@@ -15,6 +15,7 @@
 
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "sample.hpp"
 #include "saved_bytes.hpp"
 #include "tokens.hpp"
 
@@ -33,8 +34,8 @@ std::vector<index_t> random_ends(index_t T, unsigned seed, unsigned longest) {
 
 // Where numbers of a selection lie, behind threshold and assign, and of attention, behind T and the options.
 constexpr std::size_t of_tokens = header_bytes + 8, of_count = of_tokens + 4, of_cols = of_count + 4,
-                      of_rep = of_cols + 4, of_shapes = header_bytes + 4 + 18 * 4, of_heads = of_shapes + 12,
-                      of_selections = of_heads + 4, of_end = of_selections + 4, of_slots = of_end + 4;
+                      of_rep = of_cols + 4, of_shape_words = header_bytes + 4 + 18 * 4, of_heads = of_shape_words + 12,
+                      of_selection_words = of_heads + 4, of_end = of_selection_words + 4, of_slots = of_end + 4;
 
 constexpr index_t tokens_of_selection = 330, cols_of_selection = 24;
 
@@ -114,7 +115,7 @@ TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[a
   auto all = modes_that_grow();
   all.push_back({"opened, tiles of one, more sinks than a chunk",
                  {.window = 4, .chunk = 8, .sink_tokens = 11, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 1}});
-  const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const mode m   = GENERATE_COPY(from_range(sample(all)));
   const bool own = GENERATE(false, true);  // selections of each KV head's own
   CAPTURE(m, own);
   const problem<TestType> p(shape_of_problem, 3), small({40, 3, 3, 5, 4}, 4);
@@ -302,7 +303,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   for (std::size_t word = 0; word < 18; ++word)
     CHECK(with(header_bytes + 4 + 4 * word, 12345) == "bytes is the state of attention with other options");
   for (std::size_t word = 0; word < 3; ++word)
-    CHECK(with(of_shapes + 4 * word, 7) == "bytes is the state for keys and values of another shape");
+    CHECK(with(of_shape_words + 4 * word, 7) == "bytes is the state for keys and values of another shape");
   const char* const sizes = "bytes has sizes that do not add up to its length";
   CHECK(with(header_bytes, 0) == sizes);
   CHECK(with(header_bytes, 0x80000000u) == sizes);
@@ -310,7 +311,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   for (const std::uint32_t heads : {0u, 3u, 0xfffffffeu})
     CHECK(with(of_heads, heads) == "bytes has query heads that are no multiple of its KV heads");
   const char* const clusters = "bytes has clusters of other tokens than a far field's";
-  for (const std::uint32_t number : {0u, 3u, 0xffffffffu}) CHECK(with(of_selections, number) == clusters);
+  for (const std::uint32_t number : {0u, 3u, 0xffffffffu}) CHECK(with(of_selection_words, number) == clusters);
   for (const std::uint32_t number : {0u, 59u, 61u, 0xffffffffu}) CHECK(with(of_end, number) == clusters);
   CHECK(with(header_bytes, 50) == clusters);
   const char* const numbered = "bytes has clusters that are not numbered by their first tokens";
