@@ -8,6 +8,7 @@
 #include "attention_data.hpp"
 #include "catch.hpp"
 #include "not_finite.hpp"
+#include "sample.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -20,14 +21,25 @@ struct comparison {
   int    rows = 0, skipped = 0;
 };
 
-/// Largest errors against double, of ours and of plain loops in float whose result is rounded like ours; `Operand`: and
-/// whose factors are. Rows whose tile has opened a leaf by a hair, or kept it closed, are left out: the next rounding
-/// may decide otherwise, rightly.
-template <class Out, class Operand = float, row_scalar Scalar>
-comparison compare(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                   const std::vector<float>& result, double narrow, const std::vector<float>& sums = {}) {
-  const auto exact = reference::attention(p.template input<double>(), assignments(selections), options);
-  const auto plain = reference::attention<float, Operand>(p.template input<float>(), assignments(selections), options);
+/// What the definition says, and what plain loops in float say; `Operand`: whose factors are.
+struct expectation {
+  reference::attention_output<double> exact;
+  reference::attention_output<float>  plain;
+};
+
+template <class Operand = float, row_scalar Scalar>
+expectation expect(const attention_options& options, const problem<Scalar>& p,
+                   const std::vector<selection>& selections) {
+  return {reference::attention(p.template input<double>(), assignments(selections), options),
+          reference::attention<float, Operand>(p.template input<float>(), assignments(selections), options)};
+}
+
+/// Largest errors against double, of ours and of the plain loops' results rounded like ours. Rows whose tile has opened
+/// a leaf by a hair, or kept it closed, are left out: the next rounding may decide otherwise, rightly.
+template <class Out, row_scalar Scalar>
+comparison compare(const expectation& expected, const problem<Scalar>& p, const std::vector<float>& result,
+                   double narrow, const std::vector<float>& sums = {}) {
+  const auto& [exact, plain] = expected;
   REQUIRE(result.size() == exact.out.size());
   comparison  found;
   std::size_t i = 0;
@@ -53,26 +65,30 @@ comparison compare(const attention_options& options, const problem<Scalar>& p, c
 }
 
 /// FlashAttention's rule: at most twice the error of the plain implementation. The floor: with a key or two the plain
-/// sum may happen to be exact; one rounding of weights, of their sum and of the quotient may not.
-/// `narrow`: nats that logits may be off by. Means, and products of 16-bit factors, are rounded.
-template <class Out, row_scalar Scalar, cpu_backend B = serial_backend,
-          bool pairs = !std::same_as<kernel::operand_of<Scalar, B>, float>>
+/// sum may happen to be exact; one rounding of weights, of their sum and of the quotient may not. For results of each
+/// of the types Outs.
+template <class... Outs, row_scalar Scalar, cpu_backend B = serial_backend>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                 B where = {}, double narrow = pairs ? 0.01 : 1e-4) {
-  const auto result = attend_and_report<Out>(options, p, p.kv(), selections, {}, where);
-  const auto found  = compare<Out, std::conditional_t<pairs, bfloat16, float>>(options, p, selections, result.out,
-                                                                              narrow, result.log_sum_exp);
-  CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
-  CAPTURE(found.sums, found.plain_sums, found.largest_sum);
-  REQUIRE(result.log_sum_exp.size() == static_cast<std::size_t>(found.rows));
-  // Weights count as they are rounded: of bfloat16, as the contract says.
-  const double rounding = pairs ? 0x1p-7 : 4 * std::numeric_limits<float>::epsilon() * std::max(1.0, found.largest_sum);
-  CHECK(found.sums <= 2 * found.plain_sums + rounding);
-  CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
-  // 16-bit factors leave many answers open, and one of them a whole tile: three quarters of the rows are compared.
-  CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);
+                 B where = {}) {
+  constexpr bool   pairs    = !std::same_as<kernel::operand_of<Scalar, B>, float>;
+  constexpr double narrow   = pairs ? 0.01 : 1e-4;  // nats: means, and products of 16-bit factors, are rounded
+  const auto       expected = expect<std::conditional_t<pairs, bfloat16, float>>(options, p, selections);
+  const auto       check    = [&]<class Out>(std::type_identity<Out>) {
+    const auto result = attend_and_report<Out>(options, p, p.kv(), selections, {}, where);
+    const auto found  = compare<Out>(expected, p, result.out, narrow, result.log_sum_exp);
+    CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);
+    CAPTURE(found.sums, found.plain_sums, found.largest_sum);
+    REQUIRE(result.log_sum_exp.size() == static_cast<std::size_t>(found.rows));
+    // Weights count as they are rounded: of bfloat16, as the contract says.
+    const double rounding =
+        pairs ? 0x1p-7 : 4 * std::numeric_limits<float>::epsilon() * std::max(1.0, found.largest_sum);
+    CHECK(found.sums <= 2 * found.plain_sums + rounding);
+    CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
+    // 16-bit factors leave many answers open, and one of them a whole tile: three quarters of the rows are compared.
+    CHECK(found.skipped * (pairs ? 4 : 20) <= found.rows);
+  };
+  (check(std::type_identity<Outs>()), ...);
 }
-
 
 }  // namespace
 
@@ -109,8 +125,7 @@ TEMPLATE_TEST_CASE("attention: every mode, rows of two bytes", "[attention]", bf
   CAPTURE(m, size);
   const problem<TestType>      p(size, 13);
   const std::vector<selection> selections = {random_selection(130, 0.3, 7)};
-  check_close<TestType>(m.options, p, selections);
-  check_close<float>(m.options, p, selections);
+  check_close<TestType, float>(m.options, p, selections);
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 by every kind of product", "[attention]", product_backends) {
@@ -120,8 +135,7 @@ TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 by every kind of produc
   CAPTURE(m, size);
   const problem<bfloat16>      p(size, 35);
   const std::vector<selection> selections = {random_selection(size.tokens, 0.3, 7)};
-  check_close<bfloat16>(m.options, p, selections, TestType());
-  check_close<float>(m.options, p, selections, TestType());
+  check_close<bfloat16, float>(m.options, p, selections, TestType());
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, more keys than a row takes into its softmax at once", "[attention]",
@@ -183,7 +197,7 @@ const std::vector<mode> modes_of_tokens = {
 }  // namespace
 
 TEST_CASE("attention: slopes, wherever keys have positions", "[attention]") {
-  const mode    m = GENERATE(from_range(modes_of_tokens.begin(), modes_of_tokens.end()));
+  const mode    m = GENERATE(from_range(sample(modes_of_tokens)));
   const index_t T = GENERATE(1, 65, kernel::step_keys<default_backend> + 131);
   CAPTURE(m, T);
   problem<float> p({T, 4, 2, 8, 12}, 53);
@@ -194,7 +208,7 @@ TEST_CASE("attention: slopes, wherever keys have positions", "[attention]") {
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16 with slopes and sink logits", "[attention]", product_backends) {
-  const mode  m    = GENERATE(from_range(modes_of_tokens.begin(), modes_of_tokens.end()));
+  const mode  m    = GENERATE(from_range(sample(modes_of_tokens)));
   const shape size = {kernel::step_keys<TestType> + 131, 4, 2, 8, 12};
   CAPTURE(m);
   problem<bfloat16> p(size, 54);
@@ -293,10 +307,10 @@ TEST_CASE("attention: clusters of duplicates lose nothing", "[attention]") {
     for (auto* rows : {&p.k, &p.v})
       for (index_t g = 0; g < 2; ++g)
         std::copy_n(rows->view().row(s.rep[static_cast<std::size_t>(t)], g), 32, rows->view().row(t, g));
-  const auto dense = modes[0].options;
+  const auto expected = expect(modes[0].options, p, {});
   for (const attention_options& options : {attention_options{.window = 16, .chunk = 32},
                                            attention_options{.window = 16, .chunk = 32, .open = opening::none}}) {
-    const auto found = compare<float>(dense, p, {}, attend(options, p, {s}), 0);
+    const auto found = compare<float>(expected, p, attend(options, p, {s}), 0);
     CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   }
 }
@@ -319,20 +333,20 @@ TEMPLATE_TEST_CASE("attention: leaves of one token, and leaves that all open, lo
   const struct {
     attention_options options;
     selection         chosen;
-  } cases[] = {{near(1, opening::none, 0.1f), some},
-               {near(1, opening::by_mass, 0.1f), some},
-               {near(16, opening::none, 0.1f), each},
-               {near(16, opening::by_mass, 0.1f), each},
-               {near(16, opening::by_mass, 1e-20f), some}};
+  } cases[]           = {{near(1, opening::none, 0.1f), some},
+                         {near(1, opening::by_mass, 0.1f), some},
+                         {near(16, opening::none, 0.1f), each},
+                         {near(16, opening::by_mass, 0.1f), each},
+                         {near(16, opening::by_mass, 1e-20f), some}};
+  const auto expected = expect(modes[0].options, p, {});
   for (const auto& [options, chosen] : cases) {
     CAPTURE(leaves, options.leaf, options.open, options.open_above);
-    const auto found = compare<float>(modes[0].options, p, {}, attend<float>(options, p, p.kv(), {chosen}), 0);
+    const auto found = compare<float>(expected, p, attend<float>(options, p, p.kv(), {chosen}), 0);
     CAPTURE(found.ours, found.plain);
     CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
   }
   // The same leaves, closed, do lose.
-  const auto lossy =
-      compare<float>(modes[0].options, p, {}, attend<float>(near(16, opening::none, 0.1f), p, p.kv(), {some}), 0);
+  const auto lossy = compare<float>(expected, p, attend<float>(near(16, opening::none, 0.1f), p, p.kv(), {some}), 0);
   CHECK(lossy.ours > 1e-2);
 }
 
@@ -371,7 +385,7 @@ TEST_CASE("attention: a leaf that weighs more than its tokens leaves no trace wh
                                           .open_above  = 1e-4f,
                                           .scale       = 1.0f};
   const std::vector<selection> one     = {selection(std::vector<index_t>(T, 0))};
-  const auto                   found   = compare<float>(modes[0].options, p, {}, attend(options, p, one), 0);
+  const auto                   found   = compare<float>(expect(modes[0].options, p, {}), p, attend(options, p, one), 0);
   CAPTURE(found.ours, found.plain);
   CHECK(found.ours <= 2 * found.plain + 4 * std::numeric_limits<float>::epsilon() * found.largest);
 }
@@ -384,7 +398,7 @@ TEST_CASE("attention: logits hundreds of nats apart", "[attention]") {
     return 100 * normal(random);  // logits of 100 nats and more, either way
   });
   const std::vector<selection> selections = {random_selection(150, 0.1, 10)};
-  const auto                   found = compare<float>(m.options, p, selections, attend(m.options, p, selections), 1e-2);
+  const auto found = compare<float>(expect(m.options, p, selections), p, attend(m.options, p, selections), 1e-2);
   // A logit of 400 nats is known to half a unit of its last place, however it is summed; kernels count in base 2.
   const double rounding = 400 * std::numeric_limits<float>::epsilon() / 2;
   CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped);
@@ -395,10 +409,10 @@ TEST_CASE("attention: logits hundreds of nats apart", "[attention]") {
 TEST_CASE("attention: huge logits pick their key", "[attention]") {
   problem<float> p({90, 1, 1, 4, 4}, 19);
   p.q.fill([] { return 1e4f; });
-  const auto   options = GENERATE(modes[0].options, modes[3].options, modes[6].options);
-  const double floor   = 1e-6;  // of a weight beside the largest; the plain loops' softmax is one-hot as well
-  const auto   found =
-      compare<float>(options, p, {identity_selection(90)}, attend(options, p, {identity_selection(90)}), 0);
+  const auto                   options = GENERATE(modes[0].options, modes[3].options, modes[6].options);
+  const std::vector<selection> each    = {identity_selection(90)};
+  const double floor = 1e-6;  // of a weight beside the largest; the plain loops' softmax is one-hot as well
+  const auto   found = compare<float>(expect(options, p, each), p, attend(options, p, each), 0);
   CAPTURE(found.ours, found.plain);
   CHECK(found.ours <= 2 * found.plain + floor);
 }
