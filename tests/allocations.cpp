@@ -17,14 +17,14 @@ using namespace tests;
 
 namespace {
 
-constexpr index_t T = 300, d = 24;
+constexpr index_t layer_tokens = 300, layer_width = 24;
 
 /// Layers of the same shape whose sets differ in size.
 template <class Scalar>
 std::vector<token_rows<Scalar>> layers() {
   std::vector<token_rows<Scalar>> all;
   for (const auto k : {kind::clustered, kind::random, kind::duplicates, kind::anti_parallel})
-    all.push_back(make_tokens<Scalar>(k, T, d, 4));
+    all.push_back(make_tokens<Scalar>(k, layer_tokens, layer_width, 4));
   return all;
 }
 
@@ -32,7 +32,7 @@ std::vector<token_rows<Scalar>> layers() {
 template <class Scalar>
 matrix_view<const Scalar> half(const token_rows<Scalar>& tokens) {
   auto view = tokens.view();
-  view.rows = T / 2;
+  view.rows = layer_tokens / 2;
   return view;
 }
 
@@ -71,7 +71,7 @@ TEMPLATE_TEST_CASE("allocations: cascade", "[allocations]", float, bfloat16) {
   const auto validate = GENERATE(validation::exact, validation::cross_gram);
   CAPTURE(validate);
   const auto        all   = layers<TestType>();
-  const auto        state = random_state(T, 5);
+  const auto        state = random_state(layer_tokens, 5);
   cascade<TestType> walk({.validate = validate});
   // The first step selects in full, the second is the first that validates.
   REQUIRE(walk.step(all[0].view()) == status::ok);
@@ -92,10 +92,10 @@ TEMPLATE_TEST_CASE("allocations: cascade", "[allocations]", float, bfloat16) {
 TEMPLATE_TEST_CASE("allocations: attention", "[allocations]", float, bfloat16) {
   const auto m = GENERATE(from_range(modes));
   CAPTURE(m);
-  const problem<TestType> p({T, 4, 2, 16, 8}, 1);
-  head_rows<TestType>     out(T, 4, 8);
-  const selection         few = random_selection(T, 0.05, 1), more = random_selection(T, 0.6, 2);
-  const selection         all = identity_selection(T);
+  const problem<TestType> p({layer_tokens, 4, 2, 16, 8}, 1);
+  head_rows<TestType>     out(layer_tokens, 4, 8);
+  const selection         few = random_selection(layer_tokens, 0.05, 1), more = random_selection(layer_tokens, 0.6, 2);
+  const selection         all = identity_selection(layer_tokens);
   attention<TestType>     attend(m.options);
   const auto              run = [&](const selection& kept) {
     const representatives one = kept.view();
@@ -109,9 +109,9 @@ TEMPLATE_TEST_CASE("allocations: attention", "[allocations]", float, bfloat16) {
 
 TEST_CASE("allocations: sizes beyond the sequence take no memory", "[allocations]") {
   static constexpr index_t most = std::numeric_limits<index_t>::max();
-  const problem<float>     p({T, 2, 1, 16, 8}, 1);
-  head_rows<float>         out(T, 2, 8);
-  const selection          kept = random_selection(T, 0.3, 1);
+  const problem<float>     p({layer_tokens, 2, 1, 16, 8}, 1);
+  head_rows<float>         out(layer_tokens, 2, 8);
+  const selection          kept = random_selection(layer_tokens, 0.3, 1);
   const representatives    one  = kept.view();
   const attention_options  options =
       GENERATE(attention_options{.window = most, .chunk = most, .sink_tokens = most, .leaf = most, .tile = most},
@@ -122,7 +122,7 @@ TEST_CASE("allocations: sizes beyond the sequence take no memory", "[allocations
   CHECK(attend(p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
   CHECK(growing.extend(state, p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
   const attention_state<float> copied = state;
-  CHECK(copied.tokens() == T);
+  CHECK(copied.tokens() == layer_tokens);
   CHECK(allocated_bytes() - before < 1 << 28);
 }
 
@@ -134,9 +134,9 @@ TEST_CASE("allocations: a sequence that grows, once there is room", "[allocation
       },
       from_range(modes)));
   CAPTURE(m);
-  const problem<float>   p({T, 4, 2, 16, 8}, 1);
-  head_rows<float>       out(T, 4, 8);
-  const selection        kept = random_selection(T, 0.3, 1);
+  const problem<float>   p({layer_tokens, 4, 2, 16, 8}, 1);
+  head_rows<float>       out(layer_tokens, 4, 8);
+  const selection        kept = random_selection(layer_tokens, 0.3, 1);
   const representatives  one  = kept.view();
   attention<float>       attend(m.options);
   attention_state<float> state;
@@ -147,13 +147,13 @@ TEST_CASE("allocations: a sequence that grows, once there is room", "[allocation
     q.tokens = to.tokens = count;
     return attend.extend(state, q, p.kv(), {&one, 1}, to) == status::ok;
   };
-  state.reserve(T);
-  REQUIRE(extend(T / 3));
+  state.reserve(layer_tokens);
+  REQUIRE(extend(layer_tokens / 3));
   bool ok = true;
   CHECK(allocations_of([&] {
-          while (ok && state.tokens() < T) ok = extend(1);
+          while (ok && state.tokens() < layer_tokens) ok = extend(1);
           state.clear();
-          ok = ok && extend(T / 3) && state.truncate(0) == status::ok && extend(T / 4);
+          ok = ok && extend(layer_tokens / 3) && state.truncate(0) == status::ok && extend(layer_tokens / 4);
         }) == 0);
   CHECK(ok);
 }

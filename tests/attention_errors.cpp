@@ -7,6 +7,7 @@
 
 #include "attention_refusals.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -81,8 +82,7 @@ TEST_CASE("attention: other ways to the same causes", "[errors]") {
   const status number = of_selections[0].answer;
   check_refused("neither one nor one per KV head", number, [](call& c) { c.views_.resize(3, c.views_[0]); });
   check_refused("one for two sequences", number, [](call& c) { c.cut(0, 3, T); });
-  check_refused("one for no sequences", shape_of("query_offsets does not end at q.tokens"),
-                [](call& c) { c.cut(0); });
+  check_refused("one for no sequences", shape_of("query_offsets does not end at q.tokens"), [](call& c) { c.cut(0); });
   check_refused("an offset past the end", shape_of("query_offsets descends"), [](call& c) { c.cut(0, T + 1, T); });
   check_refused("the second KV head's", selection_of("representatives.rep names a token after the one it stands for"),
                 [](call& c) {
@@ -145,7 +145,7 @@ TEST_CASE("attention: selections are not looked at where nothing is selected", "
 }
 
 TEST_CASE("attention: options out of range", "[errors]") {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const float nan = not_a_number;
   CHECK(of({.window = -1}) == status::invalid_shape);
   CHECK(of({.chunk = 0}) == status::invalid_shape);
   CHECK(of({.sink_tokens = -1}) == status::invalid_shape);

@@ -17,15 +17,10 @@
 #include "engine/features.hpp"
 #include "engine/file.hpp"
 #include "engine/safetensors.hpp"
+#include "model_copy.hpp"
 
 using namespace engine;
 using namespace tests;
-
-namespace {
-
-const std::string golden = TEST_FOLDER "/golden";
-
-}  // namespace
 
 TEST_CASE("safetensors: damaged files", "[errors]") {
   const scratch_folder folder;
@@ -221,7 +216,7 @@ TEST_CASE("programs: exit codes", "[errors]") {
 
 TEST_CASE("safetensors: every prefix of a model file is refused or whole", "[errors]") {
   const scratch_folder folder;
-  const std::string    whole = contents(golden + "/model.safetensors");
+  const std::string    whole = contents(golden_model + "/model.safetensors");
   for (std::size_t size = 0; size < whole.size(); size += 1 + size / 3) {
     CAPTURE(size);
     put(folder.file("x"), whole.substr(0, size));
@@ -299,5 +294,6 @@ TEST_CASE("command lines: unknown and impossible options", "[errors]") {
   CHECK(mentions(complaint([&] { modes_named("dense,sparse", decoder_modes, {}); }), "unknown mode sparse"));
   CHECK(mentions(complaint([&] { modes_named("dense,dense", decoder_modes, {}); }), "twice"));
   CHECK(mentions(complaint([&] { features_named("values"); }), "unknown features"));
-  for (const attention_mode& mode : modes_named(names_of(decoder_modes), decoder_modes, {})) CHECK(check(mode.options) == cascada::status::ok);
+  for (const attention_mode& mode : modes_named(names_of(decoder_modes), decoder_modes, {}))
+    CHECK(check(mode.options) == cascada::status::ok);
 }

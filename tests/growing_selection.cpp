@@ -21,7 +21,7 @@ using namespace tests;
 
 namespace {
 
-constexpr index_t T = 330, d = 24;
+constexpr index_t grown_tokens = 330, grown_width = 24;
 
 }  // namespace
 
@@ -34,12 +34,12 @@ TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[proper
   std::vector<token_rows<TestType>>        layers;
   std::vector<growing_selection<TestType>> sets;
   for (unsigned l = 0; l < depth; ++l) {
-    layers.push_back(make_tokens<TestType>(kind, T, d, 3, l));
+    layers.push_back(make_tokens<TestType>(kind, grown_tokens, grown_width, 3, l));
     sets.emplace_back(selection_options{.threshold = 0.6f, .assign = assign});
   }
   // Pieces pass through all layers one after the other, as an engine's do.
-  for (index_t begin = 0; begin < T; begin += piece) {
-    const index_t            end   = std::min(T, begin + piece);
+  for (index_t begin = 0; begin < grown_tokens; begin += piece) {
+    const index_t            end   = std::min(grown_tokens, begin + piece);
     std::span<const index_t> below = {};
     for (unsigned l = 0; l < depth; ++l) {
       REQUIRE(sets[l].extend(rows_of(layers[l], begin, end), below) == status::ok);
@@ -51,21 +51,21 @@ TEMPLATE_TEST_CASE("growing selection: layer by layer, as the cascade", "[proper
     CAPTURE(l);
     REQUIRE(walk.step(layers[l].view()) == status::ok);
     CHECK(same_sets(sets[l].kept(), walk.kept()));
-    CHECK(sets[l].report().tokens == T);
+    CHECK(sets[l].report().tokens == grown_tokens);
     CHECK(sets[l].report().representatives == walk.report().representatives);
     CHECK(sets[l].bytes() > 0);
   }
 }
 
 TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") {
-  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto               tokens = make_tokens<float>(kind::clustered, grown_tokens, grown_width, 1);
   growing_selection<float> grow({.threshold = 0.6f});
   REQUIRE(grow.extend(rows_of(tokens, 0, 100)) == status::ok);
   const auto refused = [&](matrix_view<const float> x, std::span<const index_t> below = {}) {
     return std::string(message(grow.extend(x, below)));
   };
   auto narrow = rows_of(tokens, 100, 110);
-  narrow.cols = d - 1;
+  narrow.cols = grown_width - 1;
   CHECK(refused(narrow) == "x.cols differs from that of earlier calls");
   const std::vector<index_t> short_one(9, 0), negative = {0, -1}, late = {100, 102};
   CHECK(refused(rows_of(tokens, 100, 110), short_one) == "below has not one entry for each row of x");
@@ -73,9 +73,9 @@ TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") 
   CHECK(refused(rows_of(tokens, 100, 102), late) == "below names a token after the one it stands for");
   CHECK(std::string(message(grow.truncate(-1))) == "tokens is negative");
   CHECK(std::string(message(grow.truncate(101))) == "tokens is more than the selection has");
-  auto wild = make_tokens<float>(kind::clustered, T, d, 1);
+  auto wild = make_tokens<float>(kind::clustered, grown_tokens, grown_width, 1);
   wild.set(120, 3, std::numeric_limits<float>::infinity());
-  CHECK(grow.extend(rows_of(wild, 100, T)) == status::non_finite_token);
+  CHECK(grow.extend(rows_of(wild, 100, grown_tokens)) == status::non_finite_token);
   CHECK(grow.report().gram.total() > 0);
   CHECK(grow.extend({}) == status::ok);
   CHECK(grow.report().gram.total() == 0);
@@ -83,19 +83,19 @@ TEST_CASE("growing selection: what is refused leaves it as it was", "[errors]") 
   CHECK(grow.report().representatives == grow.kept().count());
 
   CHECK(grow.kept().tokens() == 100);
-  REQUIRE(grow.extend(rows_of(tokens, 100, T)) == status::ok);
+  REQUIRE(grow.extend(rows_of(tokens, 100, grown_tokens)) == status::ok);
   selector<float> select({.threshold = 0.6f});
   REQUIRE(select(tokens.view()) == status::ok);
   CHECK(same_sets(grow.kept(), select.kept()));
 
   growing_selection<float> capped({.threshold = 0.6f, .max_representatives = select.kept().count() - 1});
   REQUIRE(capped.extend(rows_of(tokens, 0, 50)) == status::ok);
-  CHECK(capped.extend(rows_of(tokens, 50, T)) == status::too_many_representatives);
+  CHECK(capped.extend(rows_of(tokens, 50, grown_tokens)) == status::too_many_representatives);
   CHECK(capped.kept().tokens() == 50);
 }
 
 TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
-  const auto      tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto      tokens = make_tokens<float>(kind::clustered, grown_tokens, grown_width, 1);
   selector<float> select({.threshold = 0.6f});
   REQUIRE(select(tokens.view()) == status::ok);
   for (const index_t before : {0, 40}) {
@@ -108,7 +108,7 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
       status answer = status::unsupported;
       fail_allocation(++n);
       try {
-        answer = grow.extend(rows_of(tokens, before, T));
+        answer = grow.extend(rows_of(tokens, before, grown_tokens));
       } catch (const std::bad_alloc&) {
         failed = true;
       }
@@ -116,7 +116,7 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
       CAPTURE(before, n);
       if (failed) {
         CHECK(grow.kept().tokens() == before);
-        answer = grow.extend(rows_of(tokens, before, T));
+        answer = grow.extend(rows_of(tokens, before, grown_tokens));
       }
       CHECK(answer == status::ok);
       CHECK(same_sets(grow.kept(), select.kept()));
@@ -126,8 +126,8 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
 }
 
 TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[errors][lifetimes]") {
-  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
-  const auto               other  = make_tokens<float>(kind::random, T, d, 9);
+  const auto               tokens = make_tokens<float>(kind::clustered, grown_tokens, grown_width, 1);
+  const auto               other  = make_tokens<float>(kind::random, grown_tokens, grown_width, 9);
   growing_selection<float> from({.threshold = 0.6f});
   REQUIRE(from.extend(rows_of(tokens, 0, 200)) == status::ok);
   std::vector<std::byte> bytes(from.saved_bytes());
@@ -156,39 +156,39 @@ TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[er
     }
     CHECK(answer == status::ok);
     CHECK(same_sets(to.kept(), from.kept()));
-    REQUIRE(to.extend(rows_of(tokens, 200, T)) == status::ok);
+    REQUIRE(to.extend(rows_of(tokens, 200, grown_tokens)) == status::ok);
     CHECK(same_sets(to.kept(), select.kept()));
   }
   CHECK(n > 1);
 }
 
 TEST_CASE("growing selection: copies are independent, and what was moved from is as new", "[lifetimes]") {
-  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
-  const auto               other  = make_tokens<float>(kind::random, T, d, 9);
+  const auto               tokens = make_tokens<float>(kind::clustered, grown_tokens, grown_width, 1);
+  const auto               other  = make_tokens<float>(kind::random, grown_tokens, grown_width, 9);
   growing_selection<float> first({.threshold = 0.6f});
   REQUIRE(first.extend(rows_of(tokens, 0, 200)) == status::ok);
   growing_selection<float> branch = first;
-  REQUIRE(branch.extend(rows_of(other, 200, T)) == status::ok);
+  REQUIRE(branch.extend(rows_of(other, 200, grown_tokens)) == status::ok);
   growing_selection<float> moved = std::move(first);
   CHECK(first.kept().tokens() == 0);
-  REQUIRE(first.extend(rows_of(other, 0, T)) == status::ok);
-  REQUIRE(moved.extend(rows_of(tokens, 200, T)) == status::ok);
+  REQUIRE(first.extend(rows_of(other, 0, grown_tokens)) == status::ok);
+  REQUIRE(moved.extend(rows_of(tokens, 200, grown_tokens)) == status::ok);
   selector<float> select({.threshold = 0.6f});
   REQUIRE(select(tokens.view()) == status::ok);
   CHECK(same_sets(moved.kept(), select.kept()));
   moved.clear();
-  REQUIRE(moved.extend(rows_of(tokens, 0, T)) == status::ok);
+  REQUIRE(moved.extend(rows_of(tokens, 0, grown_tokens)) == status::ok);
   CHECK(same_sets(moved.kept(), select.kept()));
 }
 
 TEST_CASE("growing selection: small pieces allocate nothing once there is room", "[allocations]") {
-  const auto               tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto               tokens = make_tokens<float>(kind::clustered, grown_tokens, grown_width, 1);
   growing_selection<float> grow({.threshold = 0.6f});
-  REQUIRE(grow.extend(rows_of(tokens, 0, T)) == status::ok);
+  REQUIRE(grow.extend(rows_of(tokens, 0, grown_tokens)) == status::ok);
   REQUIRE(grow.truncate(10) == status::ok);
   bool ok = true;
   CHECK(allocations_of([&] {
-          while (ok && grow.kept().tokens() < T)
+          while (ok && grow.kept().tokens() < grown_tokens)
             ok = grow.extend(rows_of(tokens, grow.kept().tokens(), grow.kept().tokens() + 1)) == status::ok;
         }) == 0);
   CHECK(ok);

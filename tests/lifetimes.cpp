@@ -19,7 +19,7 @@ using namespace tests;
 
 namespace {
 
-constexpr index_t T = 150, d = 36;
+constexpr index_t held_tokens = 150, held_width = 36;
 
 /// An executor whose handle is null once moved from.
 struct shared_executor {
@@ -95,8 +95,8 @@ Object after(matrix_view<const float> x, selection_options options = {}) {
 }  // namespace
 
 TEST_CASE("lifetimes: memory runs out in a selection", "[lifetimes][errors]") {
-  const auto small   = make_tokens<float>(kind::clustered, T / 2, d, 1),
-             large   = make_tokens<float>(kind::random, T, d, 2);
+  const auto small   = make_tokens<float>(kind::clustered, held_tokens / 2, held_width, 1),
+             large   = make_tokens<float>(kind::random, held_tokens, held_width, 2);
   const auto fresh   = [] { return selector<float>(); };
   const auto used    = [&] { return after<selector<float>>(small.view()); };
   const auto run     = [&](selector<float>& select) { return select(large.view()); };
@@ -113,10 +113,10 @@ TEST_CASE("lifetimes: memory runs out in a cascade", "[lifetimes][errors]") {
   const auto validate = GENERATE(validation::exact, validation::cross_gram);
   CAPTURE(validate);
   const selection_options options{.validate = validate};
-  const auto              small = make_tokens<float>(kind::clustered, T / 2, d, 1),
-             large              = make_tokens<float>(kind::random, T, d, 2);
-  const auto wide               = make_tokens<float>(kind::random, T / 2, 3 * d, 2);
-  const auto state = random_state(T, 5), alike = random_state(T / 2, 6);
+  const auto              small = make_tokens<float>(kind::clustered, held_tokens / 2, held_width, 1),
+             large              = make_tokens<float>(kind::random, held_tokens, held_width, 2);
+  const auto wide               = make_tokens<float>(kind::random, held_tokens / 2, 3 * held_width, 2);
+  const auto state = random_state(held_tokens, 5), alike = random_state(held_tokens / 2, 6);
   const auto fresh = [&] { return cascade<float>(options); };
   const auto used  = [&] { return after<cascade<float>>(small.view(), options); };
   const auto reset = [&] {
@@ -145,11 +145,11 @@ TEST_CASE("lifetimes: memory runs out in a cascade", "[lifetimes][errors]") {
 TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]") {
   const auto     limit  = GENERATE(0, 1, 3, 40);
   const bool     reuse  = GENERATE(false, true);
-  const auto     tokens = make_tokens<float>(kind::clustered, T, d, 1);
-  const auto     state  = random_state(T, 5);
+  const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
+  const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});
   CAPTURE(limit, reuse);
-  if (reuse) REQUIRE(walk.step({tokens.view().data, 1, d, d}) == status::ok);
+  if (reuse) REQUIRE(walk.step({tokens.view().data, 1, held_width, held_width}) == status::ok);
   REQUIRE(walk.inherit(state.view()) == status::ok);
   const shown before(walk);
   for (int round = 0; round < 3; ++round) {
@@ -177,8 +177,8 @@ TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]"
 
 TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing", "[lifetimes]") {
   const auto     limit  = GENERATE(0, 100);
-  const auto     tokens = make_tokens<float>(kind::clustered, T, d, 1);
-  const auto     state  = random_state(T, 5);
+  const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
+  const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});
   REQUIRE(walk.step(tokens.view()) == status::ok);
   REQUIRE(walk.inherit(state.view()) == status::ok);
@@ -193,8 +193,9 @@ TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing",
 }
 
 TEMPLATE_TEST_CASE("lifetimes: what was moved from is as new", "[lifetimes]", selector<float>, cascade<float>) {
-  const auto     assigned = GENERATE(false, true);
-  const auto     x = make_tokens<float>(kind::clustered, T, d, 1), y = make_tokens<float>(kind::random, T / 3, d, 2);
+  const auto assigned = GENERATE(false, true);
+  const auto x        = make_tokens<float>(kind::clustered, held_tokens, held_width, 1),
+             y        = make_tokens<float>(kind::random, held_tokens / 3, held_width, 2);
   const TestType model(selection_options{.threshold = 0.6f});
   const auto     run = [](TestType& object, const token_rows<float>& tokens) {
     if constexpr (requires { object.step(tokens.view()); })
@@ -228,7 +229,8 @@ TEMPLATE_TEST_CASE("lifetimes: what was moved from is as new", "[lifetimes]", se
 }
 
 TEST_CASE("lifetimes: a copy of a selector is independent", "[lifetimes]") {
-  const auto      x = make_tokens<float>(kind::clustered, T, d, 1), y = make_tokens<float>(kind::random, T / 3, d, 2);
+  const auto x = make_tokens<float>(kind::clustered, held_tokens, held_width, 1),
+             y = make_tokens<float>(kind::random, held_tokens / 3, held_width, 2);
   selector<float> a;
   REQUIRE(a(x.view()) == status::ok);
   const shown     before(a);
@@ -243,7 +245,7 @@ TEST_CASE("lifetimes: a copy of a selector is independent", "[lifetimes]") {
 
 TEST_CASE("lifetimes: an executor that cannot be had any more once moved from", "[lifetimes]") {
   using on          = cpu<compiled_isa, shared_executor>;
-  const auto tokens = make_tokens<float>(kind::clustered, T, d, 1);
+  const auto tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
 
   selector<float, on> select, selected(std::move(select));
   CHECK(select(tokens.view()) == status::ok);
@@ -258,17 +260,17 @@ TEST_CASE("lifetimes: an executor that cannot be had any more once moved from", 
 TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attention]") {
   const auto m = GENERATE(from_range(modes));
   CAPTURE(m);
-  const problem<float>  p({T, 4, 2, 16, 8}, 1), smaller({T / 3, 4, 2, 16, 8}, 1);
-  const selection       kept = random_selection(T, 0.3, 1), less = random_selection(T / 3, 0.3, 1);
+  const problem<float>  p({held_tokens, 4, 2, 16, 8}, 1), smaller({held_tokens / 3, 4, 2, 16, 8}, 1);
+  const selection       kept = random_selection(held_tokens, 0.3, 1), less = random_selection(held_tokens / 3, 0.3, 1);
   const representatives one = kept.view(), other = less.view();
-  head_rows<float>      expected(T, 4, 8), out(T, 4, 8), rest(T / 3, 4, 8);
+  head_rows<float>      expected(held_tokens, 4, 8), out(held_tokens, 4, 8), rest(held_tokens / 3, 4, 8);
   const auto            run = [&](attention<float>& attend, head_rows<float>& to) {
     return attend(p.q.view(), p.kv(), {&one, 1}, to.view());
   };
   attention<float> reference(m.options);
   REQUIRE(run(reference, expected) == status::ok);
   const auto same = [&] {
-    for (index_t t = 0; t < T; ++t)
+    for (index_t t = 0; t < held_tokens; ++t)
       for (index_t h = 0; h < 4; ++h)
         if (!std::equal(out.view().row(t, h), out.view().row(t, h) + 8, expected.view().row(t, h))) return false;
     return true;
@@ -305,9 +307,9 @@ namespace {
 /// A sequence that grows, near + far, whose tokens and selection are always the same.
 struct growing_sequence {
   attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
-  problem<float>    p{{T, 4, 2, 16, 8}, 1};
-  selection         kept = random_selection(T, 0.3, 1);
-  head_rows<float>  out{T, 4, 8};
+  problem<float>    p{{held_tokens, 4, 2, 16, 8}, 1};
+  selection         kept = random_selection(held_tokens, 0.3, 1);
+  head_rows<float>  out{held_tokens, 4, 8};
 
   status extend(attention<float>& attend, attention_state<float>& state, index_t end) {
     const representatives one[] = {kept.view()};
@@ -317,7 +319,7 @@ struct growing_sequence {
   /// What one call gives.
   head_rows<float> at_once() const {
     const representatives one[] = {kept.view()};
-    head_rows<float>      all(T, 4, 8);
+    head_rows<float>      all(held_tokens, 4, 8);
     attention<float>      attend(options);
     REQUIRE(attend(p.q.view(), p.kv(), one, all.view()) == status::ok);
     return all;
@@ -343,7 +345,7 @@ TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][er
       status answer = status::unsupported;
       fail_allocation(++n);
       try {
-        answer = extend(T);
+        answer = extend(held_tokens);
       } catch (const std::bad_alloc&) {
         failed = true;
       }
@@ -351,8 +353,8 @@ TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][er
       CAPTURE(spare, cut, n);
       if (failed) {
         CHECK(state.tokens() == cut);
-        if (spare > 0) REQUIRE(extend(std::min(T, cut + spare)) == status::ok);
-        answer = extend(T);
+        if (spare > 0) REQUIRE(extend(std::min(held_tokens, cut + spare)) == status::ok);
+        answer = extend(held_tokens);
       }
       CHECK(answer == status::ok);
       CHECK(sequence.out.packed<float>() == expected.packed<float>());
@@ -390,15 +392,15 @@ TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifet
       if (failed) {
         CHECK(state.tokens() == cut);
         attention_state<float> branch = state;
-        CHECK(sequence.extend(attend, branch, T) == status::ok);  // goes on as it was
+        CHECK(sequence.extend(attend, branch, held_tokens) == status::ok);  // goes on as it was
         CHECK(attend.load(state, p.kv(), bytes) == status::ok);
       } else {
         CHECK(answer == status::ok);
       }
       CHECK(state.tokens() == 101);
       CHECK(sequence.extend(attend, state, 140) == status::ok);
-      CHECK(sequence.extend(attend, state, T) == status::ok);
-      for (index_t t = 101; t < T; ++t)
+      CHECK(sequence.extend(attend, state, held_tokens) == status::ok);
+      for (index_t t = 101; t < held_tokens; ++t)
         for (index_t h = 0; h < 4; ++h)
           CHECK(
               std::equal(sequence.out.view().row(t, h), sequence.out.view().row(t, h) + 8, expected.view().row(t, h)));
@@ -417,12 +419,12 @@ TEST_CASE("lifetimes: what was loaded with room for it allocates nothing", "[lif
   std::vector<std::byte> bytes(state.saved_bytes());
   REQUIRE(state.save(bytes) == status::ok);
   state.clear();
-  state.reserve(T);
+  state.reserve(held_tokens);
   REQUIRE(attend.load(state, p.kv(), bytes) == status::ok);
   REQUIRE(extend(61));  // room for a step, of its workers
   bool ok = true;
   CHECK(allocations_of([&] {
-          for (index_t t = 62; t <= T; ++t) ok = ok && extend(t);
+          for (index_t t = 62; t <= held_tokens; ++t) ok = ok && extend(t);
         }) == 0);
   CHECK(ok);
 }

@@ -11,6 +11,8 @@
 
 namespace tests {
 
+inline const std::string golden_model = TEST_FOLDER "/golden";
+
 /// A golden model in a folder of its own, to be spoilt.
 class model_copy : public scratch_folder {
  public:

@@ -16,11 +16,9 @@ using namespace tests;
 
 namespace {
 
-const std::string golden = TEST_FOLDER "/golden";
-
 /// The complaint about the golden Llama with other rotary positions.
 std::string with_rope(const char* key, const nlohmann::json& value) {
-  static const model_copy llama(golden);
+  static const model_copy llama(golden_model);
   nlohmann::json          values = {{"rope_parameters", nullptr}};
   values[key]                    = value;
   return llama.with(values);
@@ -35,7 +33,7 @@ TEST_CASE("models: files that are missing or contradict each other", "[errors]")
   put(folder.file("config.json"), "{");
   CHECK(mentions(load(), "JSON"));
 
-  model_copy llama(golden);
+  model_copy llama(golden_model);
   REQUIRE(llama.with("hidden_size", 48).empty());
   CHECK(mentions(llama.with("hidden_size", nullptr), "no hidden_size"));
   CHECK(mentions(llama.with("hidden_size", "wide"), "hidden_size in"));
@@ -60,7 +58,7 @@ TEST_CASE("models: files that are missing or contradict each other", "[errors]")
 }
 
 TEST_CASE("models: numbers that no type of the program holds", "[errors]") {
-  const model_copy llama(golden);
+  const model_copy llama(golden_model);
   CHECK(mentions(llama.with("hidden_size", 18446744073709551615ULL), "at most"));
   CHECK(mentions(llama.with("hidden_size", -9223372036854775807LL), "at least 1"));
   CHECK(mentions(llama.with("head_dim", 1LL << 33), "head_dim"));
@@ -119,13 +117,13 @@ TEST_CASE("models: rotary positions that are not understood are refused by name"
     CHECK(mentions(with(yarn, {{"attention_factor", -1}}), "attention_factor"));
     CHECK(mentions(with_rope(key, "yarn"), "wrong type"));
   }
-  CHECK(mentions(model_copy(golden).with("rope_scaling", {{"type", "linear"}, {"factor", 2}}), "they differ"));
+  CHECK(mentions(model_copy(golden_model).with("rope_scaling", {{"type", "linear"}, {"factor", 2}}), "they differ"));
 }
 
 TEST_CASE("models: keys that would change the mathematics are refused by name", "[errors]") {
   for (const char* folder : {"", "/gpt2-published", "/gptj-partial", "/opt-tied"}) {
     CAPTURE(folder);
-    const model_copy model(golden + folder);
+    const model_copy model(golden_model + folder);
     for (const char* key : {"quantization_config", "use_sliding_window", "final_logit_softcapping", "num_experts"}) {
       CHECK(mentions(model.with(key, 2), std::string(key) + " is not supported"));
       CHECK(model.with(key, nullptr).empty());
@@ -140,13 +138,13 @@ TEST_CASE("models: keys that would change the mathematics are refused by name", 
 }
 
 TEST_CASE("models: Qwen2's biases, windows and defaults", "[errors]") {
-  const model_copy qwen(golden + "/qwen2");
+  const model_copy qwen(golden_model + "/qwen2");
   REQUIRE(qwen.load().empty());
   CHECK(mentions(qwen.with("use_sliding_window", true), "use_sliding_window"));
   CHECK(qwen.with("sliding_window", 4096).empty());
   CHECK(mentions(qwen.with("num_key_value_heads", 3), "k_proj"));
   const auto unnamed = [&](const char* key) {  // without the key, not with null
-    auto changed = read_json(golden + "/qwen2/config.json");
+    auto changed = read_json(golden_model + "/qwen2/config.json");
     changed.erase(key);
     put(qwen.file("config.json"), changed.dump());
     return qwen.load();
@@ -154,15 +152,16 @@ TEST_CASE("models: Qwen2's biases, windows and defaults", "[errors]") {
   CHECK(mentions(unnamed("num_key_value_heads"), "KV heads"));  // transformers' default is 32
   CHECK(unnamed("max_position_embeddings").empty());
 
-  const model_copy llama(golden);
-  put(llama.file("model.safetensors"), contents(golden + "/qwen2/model.safetensors"));
-  auto biased          = read_json(golden + "/qwen2/config.json");
+  const model_copy llama(golden_model);
+  put(llama.file("model.safetensors"), contents(golden_model + "/qwen2/model.safetensors"));
+  auto biased          = read_json(golden_model + "/qwen2/config.json");
   biased["model_type"] = "llama";
   put(llama.file("config.json"), biased.dump());
   const auto unused = decoder(llama.path()).unused();  // a Llama does not know Qwen2's biases, and says so
   CHECK(unused.size() == 3 * biased["num_hidden_layers"].get<std::size_t>());
   CHECK(unused.front() == "model.layers.0.self_attn.k_proj.bias");
-  CHECK(mentions(model_copy(golden).with("model_type", "qwen2"), "no tensor model.layers.0.self_attn.q_proj.bias"));
+  CHECK(
+      mentions(model_copy(golden_model).with("model_type", "qwen2"), "no tensor model.layers.0.self_attn.q_proj.bias"));
 }
 
 TEST_CASE("models: windows and caps of Mistral and Gemma 2", "[errors]") {
@@ -178,13 +177,13 @@ TEST_CASE("models: windows and caps of Mistral and Gemma 2", "[errors]") {
     return windows;
   };
   using all = std::vector<index_t>;
-  CHECK(window_of(golden + "/mistral", nlohmann::json::object()) == all{13, 13});
-  CHECK(window_of(golden + "/mistral", {{"sliding_window", nullptr}}) == all{0, 0});
-  CHECK(window_of(golden + "/gemma2", nlohmann::json::object()) == all{13, 0, 13});
-  CHECK(window_of(golden + "/gemma2", {{"layer_types", nullptr}}) == all{13, 0, 13});
-  CHECK(window_of(golden + "/gemma2", {{"layer_types", {"full_attention", "sliding_attention", "full_attention"}}}) ==
-        all{0, 13, 0});
-  const model_copy mistral(golden + "/mistral"), gemma(golden + "/gemma2");
+  CHECK(window_of(golden_model + "/mistral", nlohmann::json::object()) == all{13, 13});
+  CHECK(window_of(golden_model + "/mistral", {{"sliding_window", nullptr}}) == all{0, 0});
+  CHECK(window_of(golden_model + "/gemma2", nlohmann::json::object()) == all{13, 0, 13});
+  CHECK(window_of(golden_model + "/gemma2", {{"layer_types", nullptr}}) == all{13, 0, 13});
+  CHECK(window_of(golden_model + "/gemma2",
+                  {{"layer_types", {"full_attention", "sliding_attention", "full_attention"}}}) == all{0, 13, 0});
+  const model_copy mistral(golden_model + "/mistral"), gemma(golden_model + "/gemma2");
   CHECK(mentions(mistral.with("sliding_window", 0), "sliding_window"));
   CHECK(mentions(mistral.with("attn_logit_softcapping", 50), "attn_logit_softcapping is not supported"));
   CHECK(mentions(gemma.with("attn_logit_softcapping", -1), "attn_logit_softcapping"));
@@ -205,20 +204,22 @@ TEST_CASE("models: positions and epsilons have the defaults of transformers", "[
     const std::vector<index_t> many(40000, 1);
     return complaint([&] { read.forward(many, [](const attention_input&, matrix&) {}); });
   };
-  CHECK(mentions(positions_of(golden, {{"max_position_embeddings", nullptr}}), "2048 positions"));
-  CHECK(mentions(positions_of(golden + "/qwen2", {{"max_position_embeddings", nullptr}}), "32768 positions"));
-  CHECK(mentions(positions_of(golden + "/gptj-partial", {{"n_positions", nullptr}}), "2048 positions"));
+  CHECK(mentions(positions_of(golden_model, {{"max_position_embeddings", nullptr}}), "2048 positions"));
+  CHECK(mentions(positions_of(golden_model + "/qwen2", {{"max_position_embeddings", nullptr}}), "32768 positions"));
+  CHECK(mentions(positions_of(golden_model + "/gptj-partial", {{"n_positions", nullptr}}), "2048 positions"));
   // Learned positions have to fit their table, which is smaller here.
-  CHECK(mentions(model_copy(golden + "/gpt2-untied").with("n_positions", nullptr), "wpe.weight"));
-  CHECK(mentions(model_copy(golden + "/opt-tied").with("max_position_embeddings", nullptr), "embed_positions.weight"));
+  CHECK(mentions(model_copy(golden_model + "/gpt2-untied").with("n_positions", nullptr), "wpe.weight"));
+  CHECK(mentions(model_copy(golden_model + "/opt-tied").with("max_position_embeddings", nullptr),
+                 "embed_positions.weight"));
 
   // Scaling reaches farther than training did.
   const nlohmann::json linear = {{"type", "linear"}, {"factor", 2.5}};
-  CHECK(mentions(positions_of(golden, {{"rope_parameters", nullptr}, {"rope_scaling", linear}}), "320 positions"));
+  CHECK(
+      mentions(positions_of(golden_model, {{"rope_parameters", nullptr}, {"rope_scaling", linear}}), "320 positions"));
 
-  CHECK(mentions(positions_of(golden + "/llama-dynamic", nlohmann::json::object()), "64 positions"));
-  CHECK(mentions(positions_of(golden + "/llama-yarn", nlohmann::json::object()), "160 positions"));
-  CHECK(mentions(positions_of(golden + "/llama-llama3", nlohmann::json::object()), "64 positions"));
+  CHECK(mentions(positions_of(golden_model + "/llama-dynamic", nlohmann::json::object()), "64 positions"));
+  CHECK(mentions(positions_of(golden_model + "/llama-yarn", nlohmann::json::object()), "160 positions"));
+  CHECK(mentions(positions_of(golden_model + "/llama-llama3", nlohmann::json::object()), "64 positions"));
 
   const auto result = [](const std::string& folder, const nlohmann::json& values) {
     const model_copy model(folder);
@@ -226,9 +227,9 @@ TEST_CASE("models: positions and epsilons have the defaults of transformers", "[
     const std::vector<index_t> ids = {1, 2, 3, 4};
     return decoder(model.path()).forward(ids, [](const attention_input&, matrix& out) { out.setZero(); });
   };
-  CHECK(result(golden, {{"rms_norm_eps", nullptr}}) == result(golden, {{"rms_norm_eps", 1e-6}}));
+  CHECK(result(golden_model, {{"rms_norm_eps", nullptr}}) == result(golden_model, {{"rms_norm_eps", 1e-6}}));
   for (const char* folder : {"/gpt2-untied", "/gptj-partial"}) {
-    const std::string model = golden + folder;
+    const std::string model = golden_model + folder;
     CHECK(result(model, {{"layer_norm_epsilon", nullptr}}) == result(model, {{"layer_norm_epsilon", 1e-5}}));
     // One function under three names, of which these models have the first.
     for (const char* name : {"gelu_fast", "gelu_pytorch_tanh"})
@@ -240,19 +241,19 @@ TEST_CASE("models: positions and epsilons have the defaults of transformers", "[
 TEST_CASE("models: tensors that the model does not use are named, tables that anybody can compute are not",
           "[errors]") {
   for (const char* folder : {"", "/gpt2-published", "/gptj-sharded", "/opt-post-norm", "/qwen2"})
-    CHECK(decoder(golden + folder).unused().empty());
-  const model_copy gptj(golden + "/gptj-sharded");
+    CHECK(decoder(golden_model + folder).unused().empty());
+  const model_copy gptj(golden_model + "/gptj-sharded");
   REQUIRE(gptj.with("n_layer", 1).empty());
   const auto unused = decoder(gptj.path()).unused();
   REQUIRE(unused.size() == 10);
   CHECK(unused.front() == "transformer.h.1.attn.k_proj.weight");
-  const model_copy bert_copy(golden + "/bert-first");
+  const model_copy bert_copy(golden_model + "/bert-first");
   bert_copy.with("num_hidden_layers", 1);
-  CHECK(bert(bert_copy.path()).unused().size() > bert(golden + "/bert-first").unused().size());
+  CHECK(bert(bert_copy.path()).unused().size() > bert(golden_model + "/bert-first").unused().size());
 }
 
 TEST_CASE("models: configurations of GPT-2, GPT-J and OPT that lie", "[errors]") {
-  model_copy gpt2(golden + "/gpt2-published");
+  model_copy gpt2(golden_model + "/gpt2-published");
   REQUIRE(gpt2.with("n_head", 3).empty());
   CHECK(mentions(gpt2.with("n_head", 0), "n_head"));
   CHECK(mentions(gpt2.with("n_head", 5), "n_head does not divide n_embd"));
@@ -266,7 +267,7 @@ TEST_CASE("models: configurations of GPT-2, GPT-J and OPT that lie", "[errors]")
   CHECK(mentions(gpt2.with("activation_function", "quick_gelu"), "activation_function is quick_gelu"));
   CHECK(mentions(gpt2.with("scale_attn_by_inverse_layer_idx", true), "scale_attn_by_inverse_layer_idx"));
 
-  model_copy gptj(golden + "/gptj-partial");
+  model_copy gptj(golden_model + "/gptj-partial");
   REQUIRE(gptj.with("n_head", 3).empty());
   CHECK(mentions(gptj.with("rotary_dim", 12), "rotary_dim"));
   CHECK(mentions(gptj.with("rotary_dim", 5), "rotary_dim"));
@@ -275,7 +276,7 @@ TEST_CASE("models: configurations of GPT-2, GPT-J and OPT that lie", "[errors]")
   CHECK(mentions(gptj.with("n_embd", 33), "tensor transformer.wte.weight"));
   CHECK(mentions(gptj.with("vocab_size", 66), "tensor transformer.wte.weight"));
 
-  model_copy opt(golden + "/opt-post-norm");
+  model_copy opt(golden_model + "/opt-post-norm");
   REQUIRE(opt.with("ffn_dim", 64).empty());
   CHECK(mentions(opt.with("num_attention_heads", 4), "num_attention_heads does not divide hidden_size"));
   CHECK(mentions(opt.with("do_layer_norm_before", true), "no tensor model.decoder.final_layer_norm.weight"));
@@ -287,7 +288,7 @@ TEST_CASE("models: configurations of GPT-2, GPT-J and OPT that lie", "[errors]")
 
 TEST_CASE("models: shards that are missing, cut or misnamed", "[errors]") {
   const std::string index = "model.safetensors.index.json", shard = "model-00002-of-00002.safetensors";
-  model_copy        gptj(golden + "/gptj-sharded");
+  model_copy        gptj(golden_model + "/gptj-sharded");
   REQUIRE(gptj.load().empty());
   const auto map = read_json(gptj.file(index));
 
@@ -318,7 +319,7 @@ TEST_CASE("models: shards that are missing, cut or misnamed", "[errors]") {
 }
 
 TEST_CASE("models: tokens that do not fit", "[errors]") {
-  const decoder              model(golden);
+  const decoder              model(golden_model);
   const std::vector<index_t> unknown = {1, 97}, many(129, 1);
   const auto                 ignore  = [](const attention_input&, matrix&) {};
   CHECK(mentions(complaint([&] { model.forward(unknown, ignore); }), "token id 97"));
@@ -326,7 +327,7 @@ TEST_CASE("models: tokens that do not fit", "[errors]") {
 }
 
 TEST_CASE("encoders: files that are missing or contradict each other", "[errors]") {
-  model_copy copy(golden + "/bert-bare");
+  model_copy copy(golden_model + "/bert-bare");
   const auto with = [&](const char* key, const nlohmann::json& value) {
     copy.with(key, value);
     return complaint([&] { bert model(copy.path()); });
