@@ -29,14 +29,18 @@ template <isa Isa, class Executor>
 inline constexpr bool is_cpu<cpu<Isa, Executor>> = true;
 }  // namespace detail
 
+/// A cpu<..>, whatever its instructions and its executor.
 template <class B>
 concept cpu_backend = detail::is_cpu<B>;
 
 /// AMD's gfx942 (hip/backend.hpp): a type that says so by its `architecture`.
 struct gfx942;
+
+/// A tag whose kernels are those of gfx942.
 template <class B>
 concept gfx942_backend = std::same_as<typename B::architecture, gfx942>;
 
+/// What every stage takes as its last template parameter.
 template <class B>
 concept backend = cpu_backend<B> || gfx942_backend<B>;
 

@@ -18,6 +18,7 @@ enum class isa : std::uint64_t {
   amx_bf16    = 1u << 4,
 };
 
+/// Every bit of either.
 CASCADA_INLINE constexpr isa operator|(isa a, isa b) noexcept {
   return static_cast<isa>(static_cast<std::uint64_t>(a) | static_cast<std::uint64_t>(b));
 }

@@ -24,6 +24,7 @@ struct float16 {
   friend bool operator==(float16, float16) = default;
 };
 
+/// What rows may be made of.
 template <class Scalar>
 concept row_scalar = std::same_as<Scalar, float> || std::same_as<Scalar, bfloat16> || std::same_as<Scalar, float16>;
 
@@ -31,6 +32,7 @@ concept row_scalar = std::same_as<Scalar, float> || std::same_as<Scalar, bfloat1
 template <class Out, class Scalar>
 concept result_of = row_scalar<Out> && (std::same_as<Out, Scalar> || std::same_as<Out, float>);
 
+/// As it is, for kernels that take rows of any type.
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr float to_float(float value) noexcept { return value; }
 
 /// Exact: every bfloat16 is a float.
@@ -89,6 +91,7 @@ CASCADA_INLINE constexpr bool positive_up_to(float value, float most) noexcept {
 
 }  // namespace detail
 
+/// Rounds to nearest, ties to even. A NaN keeps its sign and becomes quiet.
 template <row_scalar Scalar>
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr Scalar from_float(float value) noexcept {
   if constexpr (std::same_as<Scalar, float>) {

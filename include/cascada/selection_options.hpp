@@ -33,6 +33,7 @@ enum class prefilter {
   bf16_tiles,    // the same by matrix instructions (AMX-BF16), where the process may use them
 };
 
+/// Options of selector, growing_selection and cascade. Values out of range are refused by each call, in a sentence.
 struct selection_options {
   float      threshold           = 0.8f;  // tau in (0, 1], a cosine
   assignment assign              = assignment::lowest_index;

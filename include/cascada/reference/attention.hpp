@@ -69,6 +69,7 @@ Real factor(Real x) {
     return static_cast<Real>(to_float(from_float<Operand>(static_cast<float>(x))));
 }
 
+/// Of rows [dim], rounded as `Operand` is.
 template <class Real, class Operand = Real>
 std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   std::vector<Real> sum(static_cast<std::size_t>(dim), Real(0));
