@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs each C++ example of a text: every ```cpp fence has to be a whole program that exits with 0.
+# Builds and runs each C++ example of a text: every ```cpp fence has to be a whole program that exits with 0. With
+# -fsyntax-only among the flags it is not run.
 #
 #   readme.sh TEXT FOLDER COMPILER FLAGS...
 set -euo pipefail
@@ -12,5 +13,5 @@ awk -v folder="$2" '
 [ -e "$2/example1.cpp" ] || { echo "$1 has no C++ example"; exit 1; }
 for example in "$2"/example*.cpp; do
   "${@:3}" "$example" -o "${example%.cpp}"
-  "${example%.cpp}"
+  [[ " $* " = *" -fsyntax-only "* ]] || "${example%.cpp}"
 done
