@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,39 +21,53 @@ using serial = cpu<compiled_isa, serial_executor>;
 
 constexpr std::int64_t from_memory = std::int64_t{128} << 20;  // bytes: four times a last-level cache of 32 MiB
 
+/// Rows [rows, cols] as they are stored.
+template <row_storage Stored>
+std::vector<Stored> stored(const std::vector<float>& rows) {
+  std::vector<Stored> all;
+  if constexpr (row_scalar<Stored>)
+    for (const float x : rows) all.push_back(from_float<Stored>(x));
+  else
+    for (std::size_t i = 0; i < rows.size(); i += std::size_t{Stored::elements})
+      all.push_back(Stored::of(rows.data() + i));
+  return all;
+}
+
 /// The keys and values of layers, [tokens, kv_heads, dim] each, and queries [tokens, heads, dim]; keys in clusters.
-template <row_scalar Scalar>
+template <row_storage Stored>
 struct cache {
+  using Scalar = std::conditional_t<row_block<Stored>, float, Stored>;  // of queries and results
+
   cache(index_t T, index_t query_heads, index_t key_heads, index_t head_dim)
       : tokens(T), heads(query_heads), kv_heads(key_heads), dim(head_dim) {
-    const std::int64_t of_layer = std::int64_t{T} * kv_heads * dim * std::int64_t{2 * sizeof(Scalar)};
-    const auto         layers   = static_cast<std::size_t>(std::max<std::int64_t>(2, from_memory / of_layer));
-    k.assign(layers, rows(kv_heads, 1, T / 5)), v.assign(layers, rows(kv_heads, 2, T / 5));
-    q = rows(heads, 1, T / 5), out.resize(static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim));
+    const auto layers = static_cast<std::size_t>(std::max(2.0, static_cast<double>(from_memory) / bytes()));
+    k.assign(layers, stored<Stored>(rows(kv_heads, 1, T / 5))), v.assign(layers, stored<Stored>(rows(kv_heads, 2, T / 5)));
+    q = stored<Scalar>(rows(heads, 1, T / 5)), out.resize(static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim));
   }
 
-  strided_kv<Scalar> kv(std::size_t layer) const {
-    return {packed_heads(k[layer].data(), tokens, kv_heads, dim), packed_heads(v[layer].data(), tokens, kv_heads, dim)};
+  strided_kv<Stored> kv(std::size_t layer) const {
+    const index_t cols = dim / detail::rows_of<Stored>::count(1);
+    return {packed_heads(k[layer].data(), tokens, kv_heads, cols), packed_heads(v[layer].data(), tokens, kv_heads, cols)};
   }
   /// The queries of tokens [begin, end).
   heads_view<const Scalar> queries(index_t begin, index_t end) const {
     return packed_heads(q.data() + std::int64_t{begin} * heads * dim, end - begin, heads, dim);
   }
   heads_view<Scalar> results() { return packed_heads(out.data(), 1, heads, dim); }
-  double             bytes() const { return 2.0 * tokens * kv_heads * dim * sizeof(Scalar); }
+  double             bytes() const {
+    return 2.0 * tokens * kv_heads * dim / detail::rows_of<Stored>::count(1) * sizeof(Stored);
+  }
 
   index_t                          tokens, heads, kv_heads, dim;
-  std::vector<std::vector<Scalar>> k, v;
+  std::vector<std::vector<Stored>> k, v;
   std::vector<Scalar>              q, out;
 
  private:
-  std::vector<Scalar> rows(index_t count, unsigned seed, index_t clusters) const {
+  std::vector<float> rows(index_t count, unsigned seed, index_t clusters) const {
     const index_t      cols = count * dim;
     std::vector<float> all(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(cols));
     bench::clustered_rows(tokens, cols, clusters, 0, seed, 0, all.data());
-    std::vector<Scalar> stored;
-    for (const float x : all) stored.push_back(from_float<Scalar>(x));
-    return stored;
+    return all;
   }
 };
 
@@ -63,12 +79,12 @@ void report_reads(benchmark::State& state, double bytes) {
 
 /// All keys. Held back by memory that is not asked for soon enough: with keys and values in the cache it runs at twice
 /// the speed of memory.
-template <row_scalar Scalar>
+template <row_storage Stored>
 void decode_dense(benchmark::State& state) {
-  const auto                tokens = static_cast<index_t>(state.range(0)), dim = static_cast<index_t>(state.range(1));
-  cache<Scalar>             layers(tokens, dim == 64 ? 9 : 32, dim == 64 ? 3 : 8, dim);
-  attention<Scalar, serial> attend({.keys = key_set::all});
-  std::size_t               layer = 0;
+  const auto    tokens = static_cast<index_t>(state.range(0)), dim = static_cast<index_t>(state.range(1));
+  cache<Stored> layers(tokens, dim == 64 ? 9 : 32, dim == 64 ? 3 : 8, dim);
+  attention<typename cache<Stored>::Scalar, serial> attend({.keys = key_set::all});
+  std::size_t                                       layer = 0;
   for (auto _ : state) {
     const status answer = attend(layers.queries(tokens - 1, tokens), layers.kv(layer), {}, layers.results());
     if (answer != status::ok) return state.SkipWithError(message(answer));
@@ -79,6 +95,7 @@ void decode_dense(benchmark::State& state) {
 BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
+BENCHMARK(decode_dense<q8_0_block>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 
 /// The preset balanced, leaves of one cluster by keys, over the steps of two chunks up to T: a step in a hundred brings
 /// the leaves of a chunk up to date. With `summaries` of bfloat16, or as rows are multiplied. `keys`, `bytes`: those

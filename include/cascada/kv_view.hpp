@@ -1,6 +1,9 @@
 #pragma once
 // How attention reads keys and values: a concept, and the three layouts engines use.
 //
+// Rows are strided, of elements, or computed (computed_rows.hpp), from blocks of 8-bit numbers for one. Layouts are of
+// elements, or of blocks instead, `dim` counting blocks then; transposed ones of elements only.
+//
 //   strided     k, v [tokens, kv_heads, dim]                        contiguous rows
 //   transposed  v [kv_heads, value_dim, tokens]                     a value's elements are `step` apart
 //   paged       k, v [blocks, block_tokens, kv_heads, dim]          a block table maps positions to blocks
@@ -9,6 +12,7 @@
 #include <cstdint>
 #include <span>
 
+#include "cascada/computed_rows.hpp"
 #include "cascada/config.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
@@ -25,22 +29,43 @@ struct strided_row {
   CASCADA_INLINE constexpr float operator[](index_t c) const noexcept { return to_float(data[c * step]); }
 };
 
-/// Keys and values of `tokens()` positions for `kv_heads()` heads. `check()` says whether the view can be read;
-/// attention answers with its status.
+namespace detail {
+
+template <class Row>
+inline constexpr bool is_strided = false;
+template <row_scalar Scalar>
+inline constexpr bool is_strided<strided_row<Scalar>> = true;
+
+}  // namespace detail
+
+/// What a key or a value may be.
+template <class Row>
+concept kv_row = detail::is_strided<Row> || computed_row<Row>;
+
+/// Keys and values of `tokens()` positions for `kv_heads()` heads: rows of one type each, which may be two types.
+/// `check()` says whether the view can be read; attention answers with its status.
 template <class View>
-concept kv_view = row_scalar<typename View::scalar> && requires(const View& view, index_t token, index_t kv_head) {
+concept kv_view = requires(const View& view, index_t token, index_t kv_head) {
   { view.tokens() } -> std::same_as<index_t>;
   { view.kv_heads() } -> std::same_as<index_t>;
   { view.key_dim() } -> std::same_as<index_t>;
   { view.value_dim() } -> std::same_as<index_t>;
-  { view.key(token, kv_head) } -> std::same_as<strided_row<typename View::scalar>>;
-  { view.value(token, kv_head) } -> std::same_as<strided_row<typename View::scalar>>;
+  { view.key(token, kv_head) } -> kv_row;
+  { view.value(token, kv_head) } -> kv_row;
   { view.check() } -> std::same_as<status>;
 };
 
-/// Keys and values for queries of `Scalar`: of its type; for queries of float, of any (ggml keeps a float16 cache).
+/// Keys and values for queries of `Scalar`: rows of its type; for queries of float, any (ggml keeps caches of float16
+/// and of Q8_0 beside them).
 template <class View, class Scalar>
-concept kv_view_for = kv_view<View> && (std::same_as<typename View::scalar, Scalar> || std::same_as<Scalar, float>);
+concept kv_view_for = kv_view<View> &&(std::same_as<Scalar, float> || requires(const View& view, index_t i) {
+  { view.key(i, i) } -> std::same_as<strided_row<Scalar>>;
+  { view.value(i, i) } -> std::same_as<strided_row<Scalar>>;
+});
+
+/// What layouts hold: elements, or blocks of them.
+template <class Stored>
+concept row_storage = row_scalar<Stored> || row_block<Stored>;
 
 namespace detail {
 
@@ -125,29 +150,59 @@ template <class Scalar>
   return check_rows(view, say.rows);
 }
 
+/// How what is stored is read: as which rows, and how many elements `dim` of it are.
+template <row_storage Stored>
+struct rows_of {
+  using row = strided_row<Stored>;
+  CASCADA_INLINE static constexpr index_t count(index_t dim) noexcept { return dim; }
+};
+template <row_block Block>
+struct rows_of<Block> {
+  using row = block_row<Block>;
+  CASCADA_INLINE static constexpr index_t count(index_t dim) noexcept {
+    return static_cast<index_t>(std::int64_t{dim} * Block::elements);
+  }
+};
+
+/// As check_heads; and the elements of a row can be counted.
+template <row_storage Stored>
+[[nodiscard]] CASCADA_INLINE constexpr status check_stored(const heads_view<const Stored>& view,
+                                                           const heads_sentences& say, const char* many) noexcept {
+  if (const status answer = check_heads(view, say); answer != status::ok) return answer;
+  return view.tokens > 0 && rows_of<Stored>::count(view.dim) / rows_of<Stored>::count(1) != view.dim
+             ? status{status::too_large, many}
+             : status::ok;
+}
+
 }  // namespace detail
 
-/// Keys [tokens, kv_heads, key_dim] and values [tokens, kv_heads, value_dim] with contiguous rows.
-template <row_scalar Scalar>
+/// Keys [tokens, kv_heads, key_dim] and values [tokens, kv_heads, value_dim] with contiguous rows. Of blocks:
+/// strided_kv<q8_0_block> of packed_heads(blocks, tokens, kv_heads, dim / 32).
+template <row_storage Stored>
 struct strided_kv {
-  using scalar = Scalar;
-  heads_view<const Scalar> keys;
-  heads_view<const Scalar> values;
+  using scalar = Stored;
+  using rows   = detail::rows_of<Stored>;
+  heads_view<const Stored> keys;
+  heads_view<const Stored> values;
 
   CASCADA_INLINE constexpr index_t             tokens() const noexcept { return keys.tokens; }
   CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return keys.dim; }
-  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return values.dim; }
-  CASCADA_INLINE constexpr strided_row<Scalar> key(index_t token, index_t kv_head) const noexcept {
-    return {keys.row(token, kv_head), 1};
+  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return rows::count(keys.dim); }
+  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return rows::count(values.dim); }
+  CASCADA_INLINE constexpr typename rows::row key(index_t token, index_t kv_head) const noexcept {
+    return {keys.row(token, kv_head)};
   }
-  CASCADA_INLINE constexpr strided_row<Scalar> value(index_t token, index_t kv_head) const noexcept {
-    return {values.row(token, kv_head), 1};
+  CASCADA_INLINE constexpr typename rows::row value(index_t token, index_t kv_head) const noexcept {
+    return {values.row(token, kv_head)};
   }
   CASCADA_INLINE constexpr status check() const noexcept {
-    if (const status answer = detail::check_heads(keys, detail::sentences_of_keys()); answer != status::ok)
+    if (const status answer = detail::check_stored(keys, detail::sentences_of_keys(),
+                                                   "kv.keys.dim times the elements of a block overflows");
+        answer != status::ok)
       return answer;
-    if (const status answer = detail::check_heads(values, detail::sentences_of_values()); answer != status::ok)
+    if (const status answer = detail::check_stored(values, detail::sentences_of_values(),
+                                                   "kv.values.dim times the elements of a block overflows");
+        answer != status::ok)
       return answer;
     if (values.tokens != keys.tokens) return {status::invalid_shape, "kv.values.tokens differs from kv.keys.tokens"};
     if (values.heads != keys.heads) return {status::invalid_shape, "kv.values.heads differs from kv.keys.heads"};
@@ -189,27 +244,28 @@ struct transposed_value_kv {
 
 /// Keys and values in blocks of `block_tokens` positions: position t lies in block `block_table[t / block_tokens]` at
 /// row t % block_tokens. `keys` and `values` view the whole pool as [blocks * block_tokens, kv_heads, dim].
-template <row_scalar Scalar>
+template <row_storage Stored>
 struct paged_kv {
-  using scalar = Scalar;
-  heads_view<const Scalar> keys;
-  heads_view<const Scalar> values;
+  using scalar = Stored;
+  using rows   = detail::rows_of<Stored>;
+  heads_view<const Stored> keys;
+  heads_view<const Stored> values;
   std::span<const index_t> block_table;
   index_t                  block_tokens = 0;
   index_t                  length       = 0;
 
   CASCADA_INLINE constexpr index_t             tokens() const noexcept { return length; }
   CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return keys.dim; }
-  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return values.dim; }
-  CASCADA_INLINE constexpr strided_row<Scalar> key(index_t token, index_t kv_head) const noexcept {
-    return {keys.row(slot(token), kv_head), 1};
+  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return rows::count(keys.dim); }
+  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return rows::count(values.dim); }
+  CASCADA_INLINE constexpr typename rows::row key(index_t token, index_t kv_head) const noexcept {
+    return {keys.row(slot(token), kv_head)};
   }
-  CASCADA_INLINE constexpr strided_row<Scalar> value(index_t token, index_t kv_head) const noexcept {
-    return {values.row(slot(token), kv_head), 1};
+  CASCADA_INLINE constexpr typename rows::row value(index_t token, index_t kv_head) const noexcept {
+    return {values.row(slot(token), kv_head)};
   }
   CASCADA_INLINE constexpr status check() const noexcept {
-    if (const status answer = strided_kv<Scalar>{keys, values}.check(); answer != status::ok) return answer;
+    if (const status answer = strided_kv<Stored>{keys, values}.check(); answer != status::ok) return answer;
     if (length < 0) return {status::invalid_shape, "kv.length is negative"};
     if (block_tokens < 1) return {status::invalid_shape, "kv.block_tokens is less than 1"};
     const auto blocks = (std::int64_t{length} + block_tokens - 1) / block_tokens;

@@ -2,12 +2,12 @@
 // Blocks of keys for few query rows, as a step of decoding has them: keys and values are multiplied where they lie.
 //
 // Packing costs as much for one query as for a whole tile. Here keys are transposed in registers, a vector of them at a
-// time, and values are not moved at all, while the rows that follow are on their way. Every sum is the same chain as in
-// tile.hpp and pair_tile.hpp: a row's result is, bit for bit, what a whole tile would give it.
+// time, and values are not moved at all, while the rows that follow are on their way. Rows that are computed become
+// floats a portion at a time, in the cache. Every sum is the same chain as in tile.hpp and pair_tile.hpp: a row's
+// result is, bit for bit, what a whole tile would give it.
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/operands.hpp"
@@ -15,6 +15,7 @@
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
@@ -31,28 +32,60 @@ inline constexpr index_t portion_keys = 64;
 /// Portions between a row's being asked for and its being read.
 inline constexpr index_t portions_ahead = 2;
 
-/// Rows of a portion, and of the one that comes portions_ahead later.
+/// use(i, row now, row later) for the rows item(h, first + i) of a portion and those of the one that comes
+/// portions_ahead later. The last of `count` stands for those beyond, later that of `left`.
+template <class Item, class Use>
+CASCADA_INLINE void for_rows_of_portion(const Item& item, index_t h, index_t heads, index_t first, index_t count,
+                                        index_t left, const Use& use) noexcept {
+  const index_t next = (h + portions_ahead) % heads, after = first + (h + portions_ahead) / heads * portion_keys;
+  for (index_t i = 0; i < portion_keys; ++i)
+    use(i, item(h, first + i < count ? first + i : count - 1), item(next, after + i < left ? after + i : left - 1));
+}
+
+/// The rows of a portion, to be read, and of the one that comes portions_ahead later, to be asked for.
+template <class Row>
+struct portion_rows;
+
+/// Where they lie.
 template <row_scalar Scalar>
-struct portion_rows {
+struct portion_rows<strided_row<Scalar>> {
+  static constexpr index_t elements_of_line = 64 / static_cast<index_t>(sizeof(Scalar));
+
   const Scalar* now[portion_keys];
   const Scalar* later[portion_keys];
 
-  /// Rows item(h, i) from i = first; the last of `count` stands for those beyond, later that of `left`.
-  template <class Item>
-  CASCADA_INLINE portion_rows(const Item& item, index_t h, index_t heads, index_t first, index_t count,
-                              index_t left) noexcept {
-    const index_t next = (h + portions_ahead) % heads, after = first + (h + portions_ahead) / heads * portion_keys;
-    for (index_t i = 0; i < portion_keys; ++i) {
-      now[i]   = item(h, first + i < count ? first + i : count - 1).data;
-      later[i] = item(next, after + i < left ? after + i : left - 1).data;
-    }
+  template <cpu_backend B, class... Place>
+  CASCADA_INLINE void begin(index_t, float*, const Place&... place) noexcept {
+    for_rows_of_portion(
+        place..., [&](index_t i, const auto& row, const auto& other) { now[i] = row.data, later[i] = other.data; });
+  }
+  CASCADA_INLINE void ask(index_t i, index_t c) const noexcept { __builtin_prefetch(later[i] + c); }
+};
+
+/// As floats, in memory of the worker's: [portion_keys, dim].
+template <computed_row Row>
+struct portion_rows<Row> {
+  static constexpr index_t elements_of_line = elements_asked_for;
+
+  const float* now[portion_keys];
+  Row          later[portion_keys];
+
+  template <cpu_backend B, class... Place>
+  CASCADA_INLINE void begin(index_t dim, float* room, const Place&... place) noexcept {
+    for_rows_of_portion(place..., [&](index_t i, const auto& row, const auto& other) {
+      write_floats<B>(row, dim, room + i * dim);
+      now[i] = room + i * dim, later[i] = other;
+    });
+  }
+  CASCADA_INLINE void ask(index_t i, index_t c) const noexcept {
+    if (c % elements_asked_for == 0) __builtin_prefetch(later[i].address(c));
   }
 };
 
 /// scores [Rows, width] of queries x keys, for a vector of keys from `first`; of pairs, also the sums of the keys'
 /// squares.
-template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
-CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const portion_rows<Scalar>& keys, index_t first,
+template <cpu_backend B, class E, index_t Rows, kv_row Row>
+CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const portion_rows<Row>& keys, index_t first,
                                float* scores, std::int64_t stride, [[maybe_unused]] float* squares) noexcept {
   constexpr index_t       width = vec<B>::width;
   vec<B>                  sum[extent(Rows)];
@@ -64,7 +97,7 @@ CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const po
 #pragma GCC unroll 16
     for (index_t i = 0; i < width; ++i) {
       tile[i] = whole_lanes<B, E>(keys.now[first + i], k);
-      __builtin_prefetch(keys.later[first + i] + k * elements_per_lane<E>);
+      keys.ask(first + i, k * elements_per_lane<E>);
     }
     transpose(tile);
 #pragma GCC unroll 16
@@ -81,12 +114,12 @@ CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const po
 }
 
 /// The same for a portion and `count` rows of a tile from `row`, 1 to rows_at_a_time. Flat, as pack_keys.
-template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
+template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
 [[gnu::flatten]] void score_portion(const query_rows<B, E>& tile, index_t row, index_t count,
-                                    const portion_rows<Scalar>& keys, float* scores, std::int64_t stride,
+                                    const portion_rows<Row>& keys, float* scores, std::int64_t stride,
                                     float* squares) noexcept {
   if constexpr (Rows > 1)
-    if (count < Rows) return score_portion<B, E, Scalar, Rows - 1>(tile, row, count, keys, scores, stride, squares);
+    if (count < Rows) return score_portion<B, E, Row, Rows - 1>(tile, row, count, keys, scores, stride, squares);
   const float* queries = tile.queries + std::int64_t{row} * tile.key_lanes;
   for (index_t first = 0; first < portion_keys; first += vec<B>::width)
     score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
@@ -144,15 +177,15 @@ CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (
 
 /// values = values x factor + weights x V for `count` rows of a tile from `row`, 1 to rows_at_a_time, all columns, and
 /// `lanes` lanes of keys from `first` of a portion.
-template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_time>
+template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
 [[gnu::flatten]] void add_portion(const query_rows<B, E>& tile, index_t row, index_t count, const float* weights,
-                                  std::int64_t stride, const portion_rows<Scalar>& rows, index_t first, index_t lanes,
+                                  std::int64_t stride, const portion_rows<Row>& rows, index_t first, index_t lanes,
                                   const float* factors, value_watch<B, E>& watch) noexcept {
   if constexpr (Rows > 1)
     if (count < Rows)
-      return add_portion<B, E, Scalar, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
+      return add_portion<B, E, Row, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
   constexpr index_t elements = elements_per_lane<E>, width = vec<B>::width, most = attention_tuning<B>.vectors;
-  constexpr index_t line   = 64 / static_cast<index_t>(sizeof(Scalar));
+  constexpr index_t line   = portion_rows<Row>::elements_of_line;
   value_watch<B, E> seen   = watch;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
@@ -164,7 +197,7 @@ template <cpu_backend B, class E, row_scalar Scalar, index_t Rows = rows_at_a_ti
           load_values<B, Vectors>(rows.now + at, c, value, seen);
 #pragma GCC unroll 2
           for (index_t e = 0; e < elements; ++e)
-            for (index_t x = 0; x < Vectors * width; x += line) __builtin_prefetch(rows.later[at + e] + c + x);
+            for (index_t x = 0; x < Vectors * width; x += line) rows.ask(at + e, c + x);
         });
   };
   for (; c + most * width <= tile.value_stride; c += most * width) add.template operator()<most>();
@@ -197,9 +230,9 @@ CASCADA_INLINE void weigh_in_place(const query_rows<B, bf16_pair>& tile, const k
 #endif
 
 /// values = values x factors + weights x V for the portion of a block that begins at key `begin`, as far as rows see.
-template <cpu_backend B, class E, row_scalar Scalar>
+template <cpu_backend B, class E, kv_row Row>
 CASCADA_INLINE void add_visible(const query_rows<B, E>& tile, const key_block& block, index_t begin,
-                                const portion_rows<Scalar>& rows, const float* weights, std::int64_t stride,
+                                const portion_rows<Row>& rows, const float* weights, std::int64_t stride,
                                 const float* factors, value_watch<B, E>& watch) noexcept {
   const auto within = [&](index_t token) {
     const index_t seen = block.visible(token);
@@ -242,18 +275,28 @@ CASCADA_INLINE void copy_softmax(const query_rows<B, E>& from, const query_rows<
   std::copy_n(from.values, std::int64_t{from.rows} * from.value_stride, to.values);
 }
 
+/// Whether vectors of a row can be loaded where it lies, or, computed, written as floats.
+template <row_scalar Scalar>
+CASCADA_INLINE bool comes_in_vectors(const strided_row<Scalar>& row) noexcept {
+  return row.step == 1;
+}
+template <computed_row Row>
+CASCADA_INLINE bool comes_in_vectors(const Row&) noexcept {
+  return true;
+}
+
 /// Whether rows like these can stay where they lie, for the KV heads of a tile.
-template <cpu_backend B, class E, row_scalar Scalar>
-bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const strided_row<Scalar>& key,
-                    const strided_row<Scalar>& value, index_t key_dim, index_t value_dim) noexcept {
+template <cpu_backend B, class E, kv_row Key, kv_row Value>
+bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t key_dim,
+                    index_t value_dim) noexcept {
   constexpr index_t whole = vec<B>::width * elements_per_lane<E>;
 #ifdef __AMX_BF16__
   // Matrix tiles add in another order.
   if constexpr (!std::same_as<E, float> && contains(B::instructions, isa::amx_bf16))
     if (tiles_permitted<B>()) return false;
 #endif
-  return tile.rows <= rows_in_place * heads && tile.rows <= rows_of_heads && key.step == 1 && value.step == 1 &&
-         key_dim % whole == 0 && value_dim % whole == 0;
+  return tile.rows <= rows_in_place * heads && tile.rows <= rows_of_heads && comes_in_vectors(key) &&
+         comes_in_vectors(value) && key_dim % whole == 0 && value_dim % whole == 0;
 }
 
 /// Takes a block of keys key(h, i) and values value(h, i), i < block.count, into the rows of the KV heads h of a tile,
@@ -262,7 +305,6 @@ bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const strided_r
 template <cpu_backend B, class E, class Key, class Value>
 bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t left,
                      index_t value_dim, key_block block, attention_scratch<B, E>& scratch) noexcept {
-  using rows_of                  = portion_rows<std::remove_cvref_t<decltype(*key(0, 0).data)>>;
   constexpr std::int64_t stride  = score_stride<B, E>;
   constexpr std::int64_t across  = std::same_as<E, float> ? stride : weight_stride<B, E>;
   const index_t          queries = tile.rows / (tile.group * heads), rows = tile.rows / heads;
@@ -276,7 +318,8 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   };
   for (index_t begin = 0; begin < most; begin += portion_keys)
     for (index_t h = 0; h < heads; ++h) {
-      const rows_of keys(key, h, heads, begin, block.count, left);
+      portion_rows<decltype(key(0, 0))> keys;
+      keys.template begin<B>(tile.key_lanes, scratch.keys.data(), key, h, heads, begin, block.count, left);
       by_few_rows(rows, [&](index_t row, index_t count) {
         score_portion(part(h), row, count, keys, scores + h * rows * stride + begin, stride, reach(h, begin));
       });
@@ -292,8 +335,9 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   }
   for (index_t begin = 0; begin < most; begin += portion_keys)
     for (index_t h = 0; h < heads; ++h) {
-      add_visible(part(h), block, begin, rows_of(value, h, heads, begin, block.count, left),
-                  weights + h * rows * across, across, factors + h * rows, watch);
+      portion_rows<decltype(value(0, 0))> values;
+      values.template begin<B>(value_dim, scratch.values.data(), value, h, heads, begin, block.count, left);
+      add_visible(part(h), block, begin, values, weights + h * rows * across, across, factors + h * rows, watch);
       for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;
     }
   if (watch.ordinary()) return true;

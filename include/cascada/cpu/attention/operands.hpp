@@ -23,6 +23,9 @@ namespace cascada::inline CASCADA_ABI::kernel {
 /// to guess the next.
 inline constexpr index_t rows_ahead = 16;
 
+/// Elements of a computed row that one request for a line of memory brings.
+inline constexpr index_t elements_asked_for = 32;
+
 template <bool Write = false, class Scalar>
 CASCADA_INLINE void prefetch_row(Scalar* row, index_t dim) noexcept {
   for (index_t c = 0; c < dim; c += 64 / static_cast<index_t>(sizeof(Scalar))) __builtin_prefetch(row + c, Write);
@@ -30,6 +33,10 @@ CASCADA_INLINE void prefetch_row(Scalar* row, index_t dim) noexcept {
 template <class Scalar>
 CASCADA_INLINE void prefetch_row(const strided_row<Scalar>& row, index_t dim) noexcept {
   if (row.step == 1) prefetch_row(row.data, dim);
+}
+template <computed_row Row>
+CASCADA_INLINE void prefetch_row(const Row& row, index_t dim) noexcept {
+  for (index_t c = 0; c < dim; c += elements_asked_for) __builtin_prefetch(row.address(c));
 }
 
 /// panels [lanes, block_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero, of

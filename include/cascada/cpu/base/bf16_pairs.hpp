@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
