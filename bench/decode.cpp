@@ -41,22 +41,23 @@ struct cache {
   cache(index_t T, index_t query_heads, index_t key_heads, index_t head_dim)
       : tokens(T), heads(query_heads), kv_heads(key_heads), dim(head_dim) {
     const auto layers = static_cast<std::size_t>(std::max(2.0, static_cast<double>(from_memory) / bytes()));
-    k.assign(layers, stored<Stored>(rows(kv_heads, 1, T / 5))), v.assign(layers, stored<Stored>(rows(kv_heads, 2, T / 5)));
-    q = stored<Scalar>(rows(heads, 1, T / 5)), out.resize(static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim));
+    k.assign(layers, stored<Stored>(rows(kv_heads, 1, T / 5)));
+    v.assign(layers, stored<Stored>(rows(kv_heads, 2, T / 5)));
+    q = stored<Scalar>(rows(heads, 1, T / 5));
+    out.resize(static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim));
   }
 
   strided_kv<Stored> kv(std::size_t layer) const {
     const index_t cols = dim / detail::rows_of<Stored>::count(1);
-    return {packed_heads(k[layer].data(), tokens, kv_heads, cols), packed_heads(v[layer].data(), tokens, kv_heads, cols)};
+    return {packed_heads(k[layer].data(), tokens, kv_heads, cols),
+            packed_heads(v[layer].data(), tokens, kv_heads, cols)};
   }
   /// The queries of tokens [begin, end).
   heads_view<const Scalar> queries(index_t begin, index_t end) const {
     return packed_heads(q.data() + std::int64_t{begin} * heads * dim, end - begin, heads, dim);
   }
   heads_view<Scalar> results() { return packed_heads(out.data(), 1, heads, dim); }
-  double             bytes() const {
-    return 2.0 * tokens * kv_heads * dim / detail::rows_of<Stored>::count(1) * sizeof(Stored);
-  }
+  double bytes() const { return 2.0 * tokens * kv_heads * dim / detail::rows_of<Stored>::count(1) * sizeof(Stored); }
 
   index_t                          tokens, heads, kv_heads, dim;
   std::vector<std::vector<Stored>> k, v;

@@ -239,13 +239,14 @@ TEST_CASE("computed: Q8_0 against the reference", "[attention]") {
   }
 }
 
-TEST_CASE("computed: a sequence that grows, however it is cut", "[attention]") {
+TEMPLATE_TEST_CASE("computed: a sequence that grows, however it is cut", "[attention]", q8_0_block, own_block) {
   const auto all = modes_that_grow();
   const mode m   = GENERATE_COPY(from_range(all.begin(), all.end()));
   CAPTURE(m);
-  const computed<q8_0_block> p({150, 4, 2, 64, 32}, 6);
-  const selection            s        = random_selection(150, 0.2, 2);
-  const auto                 expected = attend<float>(m.options, p.floats, p.floats.kv(), {s});
+  const index_t            one = TestType::elements;
+  const computed<TestType> p({150, 4, 2, 2 * one, one}, 6);
+  const selection          s        = random_selection(150, 0.2, 2);
+  const auto               expected = attend<float>(m.options, p.floats, p.floats.kv(), {s});
   for (const unsigned seed : {1u, 2u}) CHECK(same_bits(in_pieces(m, p.floats, p.kv(), s, seed), expected));
 }
 

@@ -42,8 +42,9 @@ namespace cascada::inline CASCADA_ABI {
 /// attend(q, kv, selections, out, call)
 ///
 /// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..]. Keys and
-/// values are of q's type; where that is float, of any row type, as caches of 16 bits are beside float queries. The
-/// values' rows may lie in the keys' (multi-head latent attention), and all KV heads in the same rows (head_stride 0).
+/// values are of q's type; where that is float, of any row type, as caches of 16 bits are beside float queries, or
+/// computed (computed_rows.hpp), which gives bit for bit what the floats they stand for would. The values' rows may lie
+/// in the keys' (multi-head latent attention), and all KV heads in the same rows (head_stride 0).
 /// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
 ///
 /// selections   one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
