@@ -79,6 +79,17 @@ bool used() {
          attend_all(rows, select.kept(), narrow);
 }
 
+bool used_computed() {
+  const float       rows[40 * 64] = {}, one[32] = {1};
+  float             to[40 * 64] = {};
+  selector<float>   select;
+  const std::vector blocks(40, q8_0_block::of(one));
+  const auto        k = packed_heads(blocks.data(), 40, 1, 1);
+  return select({rows, 40, 64, 64}) == status::ok &&
+         attend_to(packed_heads(rows, 40, 2, 32), strided_kv<q8_0_block>{k, k}, select.kept(),
+                   packed_heads(to, 40, 2, 32));
+}
+
 template <class Real, class Operand>
 bool expected() {
   const reference::attention_input<Real> in{1, 1, 1, 1, 1, {Real(1)}, {Real(1)}, {Real(1)}};
@@ -90,6 +101,6 @@ bool expected() {
 int main() {
   const Eigen::Matrix<float, 40, 16, Eigen::RowMajor> x     = Eigen::Matrix<float, 40, 16, Eigen::RowMajor>::Random();
   const bool                                          right = expected<double, double>() && expected<float, float>();
-  const bool all = select_all(view(x)) > 0 && used<float>() && used<bfloat16>() && used<float16>();
+  const bool all = select_all(view(x)) > 0 && used<float>() && used<bfloat16>() && used<float16>() && used_computed();
   return right && expected<double, bfloat16>() && all ? 0 : 1;
 }
