@@ -2,8 +2,8 @@
 // Blocks of keys for few query rows, as a step of decoding has them: keys and values are multiplied where they lie.
 //
 // Packing costs as much for one query as for a whole tile. Here keys are transposed in registers, a vector of them at a
-// time, and values are not moved at all, while the rows that follow are on their way. Rows that are computed become
-// floats a portion at a time, in the cache. Every sum is the same chain as in tile.hpp and pair_tile.hpp: a row's
+// time, and values are not moved at all, while the rows that follow are on their way. Blocks of Q8_0 become floats on
+// their way into registers; other rows that are computed do so a portion at a time, in the cache. Every sum is the same chain as in tile.hpp and pair_tile.hpp: a row's
 // result is, bit for bit, what a whole tile would give it.
 
 #include <algorithm>
@@ -47,20 +47,27 @@ template <class Row>
 struct portion_rows;
 
 /// Where they lie.
-template <row_scalar Scalar>
-struct portion_rows<strided_row<Scalar>> {
-  static constexpr index_t elements_of_line = 64 / static_cast<index_t>(sizeof(Scalar));
+template <row_storage Stored>
+struct lying_rows {
+  static constexpr index_t elements         = detail::rows_of<Stored>::count(1);
+  static constexpr index_t elements_of_line = elements > 1 ? elements : 64 / static_cast<index_t>(sizeof(Stored));
 
-  const Scalar* now[portion_keys];
-  const Scalar* later[portion_keys];
+  const Stored* now[portion_keys];
+  const Stored* later[portion_keys];
 
-  template <cpu_backend B, class... Place>
+  template <class... Place>
   CASCADA_INLINE void begin(index_t, float*, const Place&... place) noexcept {
     for_rows_of_portion(
         place..., [&](index_t i, const auto& row, const auto& other) { now[i] = row.data, later[i] = other.data; });
   }
-  CASCADA_INLINE void ask(index_t i, index_t c) const noexcept { __builtin_prefetch(later[i] + c); }
+  CASCADA_INLINE void ask(index_t i, index_t c) const noexcept {
+    if (c % elements == 0) __builtin_prefetch(later[i] + c / elements);
+  }
 };
+template <row_scalar Scalar>
+struct portion_rows<strided_row<Scalar>> : lying_rows<Scalar> {};
+template <>
+struct portion_rows<block_row<q8_0_block>> : lying_rows<q8_0_block> {};
 
 /// As floats, in memory of the worker's: [portion_keys, dim].
 template <computed_row Row>
@@ -70,10 +77,10 @@ struct portion_rows<Row> {
   const float* now[portion_keys];
   Row          later[portion_keys];
 
-  template <cpu_backend B, class... Place>
+  template <class... Place>
   CASCADA_INLINE void begin(index_t dim, float* room, const Place&... place) noexcept {
     for_rows_of_portion(place..., [&](index_t i, const auto& row, const auto& other) {
-      write_floats<B>(row, dim, room + i * dim);
+      row.load(0, dim, room + i * dim);
       now[i] = room + i * dim, later[i] = other;
     });
   }
@@ -113,6 +120,45 @@ CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const po
   for (index_t r = 0; r < Rows; ++r) sum[r].store(scores + r * stride + first);
 }
 
+/// The same of Q8_0: integers are transposed, four to a lane, before they become floats.
+template <cpu_backend B, class E, index_t Rows>
+CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes,
+                               const portion_rows<block_row<q8_0_block>>& keys, index_t first, float* scores,
+                               std::int64_t stride, float*) noexcept {
+  constexpr index_t elements = q8_0_block::elements, width = vec<B>::width;
+  constexpr index_t fours = width < elements / 4 ? width : elements / 4;  // of one block in a tile
+  vec<B>            sum[extent(Rows)];
+#pragma GCC unroll 8
+  for (index_t r = 0; r < Rows; ++r) sum[r] = vec<B>::zero();
+  for (index_t k = 0; k < key_lanes; k += 4 * width) {
+    vec<B> tile[extent(width)];
+#pragma GCC unroll 16
+    for (index_t i = 0; i < width; ++i) {
+      tile[i] = load_fours<B>(keys.now[first + i], k, key_lanes);
+      for (index_t c = k; c < k + 4 * width; c += elements) keys.ask(first + i, c);
+    }
+    transpose(tile);
+    const auto add_block = [&]<index_t Begin>() {
+      const auto scales = scales_of<B>(keys.now + first, (k + 4 * Begin) / elements);
+#pragma GCC unroll 8
+      for (index_t i = Begin; i < Begin + fours; ++i)
+#pragma GCC unroll 4
+        for (index_t which = 0; which < 4; ++which) {
+          const auto key = one_of_fours(tile[i], which) * scales;
+#pragma GCC unroll 8
+          for (index_t r = 0; r < Rows; ++r)
+            sum[r] = multiply_add(vec<B>::broadcast(queries[std::int64_t{r} * key_lanes + k + 4 * i + which]), key,
+                                  sum[r]);
+        }
+    };
+    add_block.template operator()<0>();
+    if constexpr (fours < width)
+      if (k + elements < key_lanes) add_block.template operator()<fours>();
+  }
+#pragma GCC unroll 8
+  for (index_t r = 0; r < Rows; ++r) sum[r].store(scores + r * stride + first);
+}
+
 /// The same for a portion and `count` rows of a tile from `row`, 1 to rows_at_a_time. Flat, as pack_keys.
 template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
 [[gnu::flatten]] void score_portion(const query_rows<B, E>& tile, index_t row, index_t count,
@@ -144,6 +190,20 @@ CASCADA_INLINE void load_values(const Scalar* const* rows, index_t c, vec<B> (&l
                                 value_watch<B, float>&) noexcept {
 #pragma GCC unroll 8
   for (index_t v = 0; v < Vectors; ++v) lanes[v] = load_floats<B>(rows[0] + c + v * vec<B>::width);
+}
+
+template <cpu_backend B, index_t Vectors>
+CASCADA_INLINE void load_values(const q8_0_block* const* rows, index_t c, vec<B> (&lanes)[extent(Vectors)],
+                                value_watch<B, float>&) noexcept {
+  constexpr index_t elements = q8_0_block::elements;
+  auto              scale    = vec<B>::zero();
+#pragma GCC unroll 8
+  for (index_t v = 0; v < Vectors; ++v) {
+    const index_t     at    = c + v * vec<B>::width;
+    const q8_0_block& block = rows[0][at / elements];
+    if (v * vec<B>::width % elements == 0) scale = broadcast_float<B>(block.scale);
+    lanes[v] = load_integers<B>(block.values + at % elements) * scale;
+  }
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
@@ -319,7 +379,7 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   for (index_t begin = 0; begin < most; begin += portion_keys)
     for (index_t h = 0; h < heads; ++h) {
       portion_rows<decltype(key(0, 0))> keys;
-      keys.template begin<B>(tile.key_lanes, scratch.keys.data(), key, h, heads, begin, block.count, left);
+      keys.begin(tile.key_lanes, scratch.keys.data(), key, h, heads, begin, block.count, left);
       by_few_rows(rows, [&](index_t row, index_t count) {
         score_portion(part(h), row, count, keys, scores + h * rows * stride + begin, stride, reach(h, begin));
       });
@@ -336,7 +396,7 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   for (index_t begin = 0; begin < most; begin += portion_keys)
     for (index_t h = 0; h < heads; ++h) {
       portion_rows<decltype(value(0, 0))> values;
-      values.template begin<B>(value_dim, scratch.values.data(), value, h, heads, begin, block.count, left);
+      values.begin(value_dim, scratch.values.data(), value, h, heads, begin, block.count, left);
       add_visible(part(h), block, begin, values, weights + h * rows * across, across, factors + h * rows, watch);
       for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;
     }

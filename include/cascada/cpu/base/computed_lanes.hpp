@@ -62,19 +62,40 @@ CASCADA_INLINE vec<B> load_lanes(const block_row<q8_0_block>& row, index_t first
   return load_integers<B>(block.values + first % q8_0_block::elements) * broadcast_float<B>(block.scale);
 }
 
-/// The first `dim` elements of a row as floats; of blocks, whole blocks.
-template <cpu_backend B, computed_row Row>
-CASCADA_INLINE void write_floats(const Row& row, index_t dim, float* to) noexcept {
-  row.load(0, dim, to);
-}
+/// Integers [first, first + 4 width) of a row of `dim`, `first` a multiple, as bits: four to a lane, those beyond its
+/// end zero.
 template <cpu_backend B>
-CASCADA_INLINE void write_floats(const block_row<q8_0_block>& row, index_t dim, float* to) noexcept {
-  constexpr index_t elements = q8_0_block::elements;
-  for (const q8_0_block* block = row.data; dim > 0; ++block, dim -= elements, to += elements) {
-    const auto scale = broadcast_float<B>(block->scale);
-#pragma GCC unroll 8
-    for (index_t c = 0; c < elements; c += vec<B>::width) (load_integers<B>(block->values + c) * scale).store(to + c);
-  }
+CASCADA_INLINE vec<B> load_fours(const q8_0_block* row, index_t first, [[maybe_unused]] index_t dim) noexcept {
+  constexpr index_t  elements = q8_0_block::elements;
+  const std::int8_t* from     = row[first / elements].values + first % elements;
+#if defined(__AVX512F__)
+  const auto half  = [](const std::int8_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); };
+  const auto upper = first + elements < dim ? half(row[first / elements + 1].values) : _mm256_setzero_si256();
+  return {_mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(half(from)), upper, 1))};
+#else
+  if constexpr (vec<B>::width > 1) return vec<B>::load_bits(from);
+  float lanes[extent(vec<B>::width)];
+  __builtin_memcpy(lanes, from, sizeof lanes);
+  return vec<B>::load(lanes);
+#endif
+}
+
+/// Integer `which` of the four in each lane, as floats.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> one_of_fours(vec<B> fours, index_t which) noexcept {
+  using words      = integers<B, std::int32_t>;
+  const auto whole = (words::load(&fours.value) << (24 - 8 * which)) >> 24;
+  const auto lanes = __builtin_convertvector(whole, typename integers<B, float>::lanes);
+  __builtin_memcpy(&fours.value, &lanes, sizeof lanes);
+  return fours;
+}
+
+/// The scales of block `block` of as many rows as a vector has lanes.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> scales_of(const q8_0_block* const* rows, index_t block) noexcept {
+  float16 scales[extent(vec<B>::width)];
+  for (index_t i = 0; i < vec<B>::width; ++i) scales[i] = rows[i][block].scale;
+  return load_floats<B>(scales);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel
