@@ -56,7 +56,9 @@ struct block_row {
     while (count > 0) {
       const index_t within = c % Block::elements, left = Block::elements - within, some = count < left ? count : left;
       data[c / Block::elements].load(within, some, to);
-      c += some, count -= some, to += some;
+      to += some;
+      c += some;
+      count -= some;
     }
   }
   CASCADA_INLINE constexpr const void* address(index_t c) const noexcept { return data + c / Block::elements; }

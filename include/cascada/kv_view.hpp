@@ -185,10 +185,10 @@ struct strided_kv {
   heads_view<const Stored> keys;
   heads_view<const Stored> values;
 
-  CASCADA_INLINE constexpr index_t             tokens() const noexcept { return keys.tokens; }
-  CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return rows::count(keys.dim); }
-  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return rows::count(values.dim); }
+  CASCADA_INLINE constexpr index_t            tokens() const noexcept { return keys.tokens; }
+  CASCADA_INLINE constexpr index_t            kv_heads() const noexcept { return keys.heads; }
+  CASCADA_INLINE constexpr index_t            key_dim() const noexcept { return rows::count(keys.dim); }
+  CASCADA_INLINE constexpr index_t            value_dim() const noexcept { return rows::count(values.dim); }
   CASCADA_INLINE constexpr typename rows::row key(index_t token, index_t kv_head) const noexcept {
     return {keys.row(token, kv_head)};
   }
@@ -254,10 +254,10 @@ struct paged_kv {
   index_t                  block_tokens = 0;
   index_t                  length       = 0;
 
-  CASCADA_INLINE constexpr index_t             tokens() const noexcept { return length; }
-  CASCADA_INLINE constexpr index_t             kv_heads() const noexcept { return keys.heads; }
-  CASCADA_INLINE constexpr index_t             key_dim() const noexcept { return rows::count(keys.dim); }
-  CASCADA_INLINE constexpr index_t             value_dim() const noexcept { return rows::count(values.dim); }
+  CASCADA_INLINE constexpr index_t            tokens() const noexcept { return length; }
+  CASCADA_INLINE constexpr index_t            kv_heads() const noexcept { return keys.heads; }
+  CASCADA_INLINE constexpr index_t            key_dim() const noexcept { return rows::count(keys.dim); }
+  CASCADA_INLINE constexpr index_t            value_dim() const noexcept { return rows::count(values.dim); }
   CASCADA_INLINE constexpr typename rows::row key(index_t token, index_t kv_head) const noexcept {
     return {keys.row(slot(token), kv_head)};
   }
