@@ -3,8 +3,8 @@
 //
 // Packing costs as much for one query as for a whole tile. Here keys are transposed in registers, a vector of them at a
 // time, and values are not moved at all, while the rows that follow are on their way. Blocks of Q8_0 become floats on
-// their way into registers; other rows that are computed do so a portion at a time, in the cache. Every sum is the same chain as in tile.hpp and pair_tile.hpp: a row's
-// result is, bit for bit, what a whole tile would give it.
+// their way into registers; other rows that are computed do so a portion at a time, in the cache. Every sum is the same
+// chain as in tile.hpp and pair_tile.hpp: a row's result is, bit for bit, what a whole tile would give it.
 
 #include <algorithm>
 #include <cstdint>
@@ -120,43 +120,52 @@ CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const po
   for (index_t r = 0; r < Rows; ++r) sum[r].store(scores + r * stride + first);
 }
 
-/// The same of Q8_0: integers are transposed, four to a lane, before they become floats.
+/// The same of Q8_0, for two vectors of keys: the sums of one would wait for themselves. Integers are transposed, four
+/// to a lane, before they become floats.
 template <cpu_backend B, class E, index_t Rows>
-CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes,
-                               const portion_rows<block_row<q8_0_block>>& keys, index_t first, float* scores,
-                               std::int64_t stride, float*) noexcept {
-  constexpr index_t elements = q8_0_block::elements, width = vec<B>::width;
+CASCADA_INLINE void score_keys(const float* queries, index_t key_lanes, const portion_rows<block_row<q8_0_block>>& keys,
+                               index_t first, float* scores, std::int64_t stride, float*) noexcept {
+  constexpr index_t elements = q8_0_block::elements, width = vec<B>::width, vectors = 2;
   constexpr index_t fours = width < elements / 4 ? width : elements / 4;  // of one block in a tile
-  vec<B>            sum[extent(Rows)];
+  vec<B>            sum[extent(Rows)][vectors];
 #pragma GCC unroll 8
-  for (index_t r = 0; r < Rows; ++r) sum[r] = vec<B>::zero();
+  for (index_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = vec<B>::zero();
   for (index_t k = 0; k < key_lanes; k += 4 * width) {
-    vec<B> tile[extent(width)];
+    vec<B> tiles[vectors][extent(width)];
+#pragma GCC unroll 2
+    for (index_t v = 0; v < vectors; ++v) {
 #pragma GCC unroll 16
-    for (index_t i = 0; i < width; ++i) {
-      tile[i] = load_fours<B>(keys.now[first + i], k, key_lanes);
-      for (index_t c = k; c < k + 4 * width; c += elements) keys.ask(first + i, c);
+      for (index_t i = 0; i < width; ++i) {
+        const index_t key = first + v * width + i;
+        tiles[v][i]       = load_fours<B>(keys.now[key], k, key_lanes);
+        for (index_t c = k; c < k + 4 * width; c += elements) keys.ask(key, c);
+      }
+      transpose(tiles[v]);
     }
-    transpose(tile);
     const auto add_block = [&]<index_t Begin>() {
-      const auto scales = scales_of<B>(keys.now + first, (k + 4 * Begin) / elements);
+      const index_t block           = (k + 4 * Begin) / elements;
+      const vec<B>  scales[vectors] = {scales_of<B>(keys.now + first, block),
+                                       scales_of<B>(keys.now + first + width, block)};
 #pragma GCC unroll 8
       for (index_t i = Begin; i < Begin + fours; ++i)
 #pragma GCC unroll 4
-        for (index_t which = 0; which < 4; ++which) {
-          const auto key = one_of_fours(tile[i], which) * scales;
+        for (index_t which = 0; which < 4; ++which)
+#pragma GCC unroll 2
+          for (index_t v = 0; v < vectors; ++v) {
+            const auto key = one_of_fours(tiles[v][i], which) * scales[v];
 #pragma GCC unroll 8
-          for (index_t r = 0; r < Rows; ++r)
-            sum[r] = multiply_add(vec<B>::broadcast(queries[std::int64_t{r} * key_lanes + k + 4 * i + which]), key,
-                                  sum[r]);
-        }
+            for (index_t r = 0; r < Rows; ++r)
+              sum[r][v] = multiply_add(vec<B>::broadcast(queries[std::int64_t{r} * key_lanes + k + 4 * i + which]), key,
+                                       sum[r][v]);
+          }
     };
     add_block.template operator()<0>();
     if constexpr (fours < width)
       if (k + elements < key_lanes) add_block.template operator()<fours>();
   }
 #pragma GCC unroll 8
-  for (index_t r = 0; r < Rows; ++r) sum[r].store(scores + r * stride + first);
+  for (index_t r = 0; r < Rows; ++r)
+    for (index_t v = 0; v < vectors; ++v) sum[r][v].store(scores + r * stride + first + v * width);
 }
 
 /// The same for a portion and `count` rows of a tile from `row`, 1 to rows_at_a_time. Flat, as pack_keys.
@@ -166,8 +175,9 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
                                     float* squares) noexcept {
   if constexpr (Rows > 1)
     if (count < Rows) return score_portion<B, E, Row, Rows - 1>(tile, row, count, keys, scores, stride, squares);
-  const float* queries = tile.queries + std::int64_t{row} * tile.key_lanes;
-  for (index_t first = 0; first < portion_keys; first += vec<B>::width)
+  const float*      queries = tile.queries + std::int64_t{row} * tile.key_lanes;
+  constexpr index_t step    = (std::same_as<Row, block_row<q8_0_block>> ? 2 : 1) * vec<B>::width;
+  for (index_t first = 0; first < portion_keys; first += step)
     score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
 }
 
