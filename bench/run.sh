@@ -47,6 +47,7 @@ cd "$(dirname "$0")/.."
 out=build/bench
 python=$out/venv/bin/python
 . cmake/setup.sh
+. cmake/torch.sh
 
 step() { echo "==> $*" >&2; }
 wants() { [[ ,$peers, == *,$1,* ]]; }
@@ -68,31 +69,6 @@ find_clang() {
   command -v clang++-19 || command -v clang++ || true
 }
 
-# torch's wheel wants CUDA's libraries to load, though nothing here runs on a GPU. A toolkit has most of them.
-add_cuda_libraries() {
-  local nvcc folder
-  nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
-  for folder in $out/venv/lib/python3*/site-packages/nvidia/*/lib \
-    ${nvcc:+"$(dirname "$(dirname "$(readlink -f "$nvcc")")")"/{lib64,extras/CUPTI/lib64}}; do
-    [ -d "$folder" ] && LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(realpath "$folder")
-  done
-  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
-  [ -n "$nvcc" ]
-}
-
-install_torch() {
-  add_cuda_libraries && local toolkit=yes || local toolkit=''
-  module_loads torch && return
-  if [ -n "$toolkit" ]; then
-    step "torch 2.15 from PyPI: about 1.2 GB to download, the rest of CUDA from this machine's toolkit"
-    pip_install --no-deps torch==2.15.0 nvidia-nccl-cu13 nvidia-cufile nvidia-cusparselt-cu13 nvidia-nvshmem-cu13 &&
-      pip_install filelock typing_extensions sympy mpmath networkx jinja2 fsspec && add_cuda_libraries || true
-    module_loads torch && return
-  fi
-  step "torch 2.15 from PyPI with the CUDA libraries it wants: about 3 GB to download"
-  pip_install torch==2.15.0 && module_loads torch || step "torch cannot be had: a gap in the report"
-}
-
 install_peers() {
   if wants mkl && ! ls $out/venv/lib/libmkl_rt.so* >/dev/null 2>&1; then
     step "MKL from PyPI: about 320 MB to download"
@@ -106,7 +82,7 @@ install_peers() {
     step "OpenVINO from PyPI: about 60 MB to download"
     pip_install openvino==2026.4.1 || step "OpenVINO cannot be had: a gap in the report"
   fi
-  if wants torch; then install_torch; fi
+  if wants torch; then install_torch $out/venv || step "torch cannot be had: a gap in the report"; fi
 }
 
 # build FOLDER COMPILER TARGET...

@@ -5,6 +5,8 @@ import os
 import matplotlib.pyplot as plt
 import plot
 
+LENGTHS = "128,256,512,1024,2048,4096"
+THRESHOLDS = "0.7,0.75,0.8,0.85,0.9,0.95"
 PAPER_SAVINGS, PAPER_JACCARD = (0.22, 0.63), (0.83, 0.94)
 CASCADE_COLUMNS = [  # heading, key, form
     ("r/T", "representatives_share", "{:.2f}"), ("added", "additions", "{:.1f}"), ("removed", "removals", "{:.1f}"),
@@ -76,9 +78,10 @@ def page(table):
              markdown_table(["T", "tau"] + [name for name, _, _ in CASCADE_COLUMNS], cascade)]
     if mode_names(table):
         parts += quality_part(table)
-    parts.append("| model | table |\n|---|---|\n" + "".join(
-        f"| {name} | weights not available to us; `examples/paper_table.sh --model DIR` remakes this page |\n"
-        for name in ("GPT-2 124M", "GPT-J 6B", "OPT 6.7B")))
+    if "note" not in table:
+        parts.append("| model | table |\n|---|---|\n" + "".join(
+            f"| {name} | weights not available to us; `examples/paper_table.sh --model DIR` remakes this page |\n"
+            for name in ("GPT-2 124M", "GPT-J 6B", "OPT 6.7B")))
     return "\n".join(parts)
 
 
@@ -92,8 +95,10 @@ def quality_part(table):
         dense = ", ".join(f"{length['dense_perplexity']:.2f} at T = {length['tokens']}" for length in table["lengths"])
         title = "## Perplexity"
         note = f". Dense perplexity: {dense}. Near + far is dense where the near field, 128 tokens, reaches everything"
-    return [f"{title}\n", f"Each cell: {what}{note}. {MODES[table['kind']]}\n", f"![{what}](quality.png)\n",
-            markdown_table(names, rows)]
+    note += f". {MODES[table['kind']]}"
+    if "note" in table:  # other modes
+        note = f". Dense perplexity: {dense}. {table['note']}"
+    return [f"{title}\n", f"Each cell: {what}{note}\n", f"![{what}](quality.png)\n", markdown_table(names, rows)]
 
 
 def colours(table):

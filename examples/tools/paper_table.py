@@ -11,9 +11,7 @@ import tempfile
 
 import paper_page
 
-LENGTHS = "128,256,512,1024,2048,4096"
 DEFAULT_POSITIONS = {"bert": 512, "gpt2": 1024, "qwen2": 32768}  # others: 2048
-THRESHOLDS = "0.7,0.75,0.8,0.85,0.9,0.95"
 MODES = {"decoder": "window,literal,near-far-closed,near-far", "encoder": "literal,weighted,all-queries,random"}
 
 
@@ -97,7 +95,7 @@ def decoder_length(report):
 def make_table(arguments):
     model_type, positions = read_config(arguments.model)
     kind = kind_of(model_type)
-    lengths = [int(length) for length in (arguments.lengths or LENGTHS).split(",")]
+    lengths = [int(length) for length in (arguments.lengths or paper_page.LENGTHS).split(",")]
     if arguments.lengths is None:
         lengths = [length for length in lengths if length <= positions]
     table = {"command": arguments.command, "model": pathlib.Path(arguments.model).name, "model_type": model_type,
@@ -121,8 +119,8 @@ def main():
     table.add_argument("model")
     for name in ("text", "program", "output", "command"):
         table.add_argument(f"--{name}", required=True)
-    for name, otherwise in (("lengths", None), ("thresholds", THRESHOLDS), ("features", "residual"), ("modes", None),
-                            ("pieces", "64"), ("threads", None)):
+    for name, otherwise in (("lengths", None), ("thresholds", paper_page.THRESHOLDS), ("features", "residual"),
+                            ("modes", None), ("pieces", "64"), ("threads", None)):
         table.add_argument(f"--{name}", default=otherwise)
     arguments = parser.parse_args()
 
