@@ -107,7 +107,7 @@ def check_call(module, query, key, padding, dropout, is_causal, options):
 
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None,
               sliding_window=None, softcap=None, **options):
-    """What AttentionInterface asks for: [batch, tokens, heads, head_dim] of [batch, heads, tokens, head_dim]; no weights."""
+    """For AttentionInterface: [batch, tokens, heads, head_dim] of [batch, heads, tokens, head_dim], and no weights."""
     check_call(module, query, key, attention_mask, dropout, is_causal, options)
     padding = [] if attention_mask is None else attention_mask.tolist()
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
@@ -237,4 +237,6 @@ def use(model, preset="balanced", features="residual", **options):
     if before is not None:
         before.remove()
     model.set_attn_implementation(NAME)
+    if model.config.get_text_config()._attn_implementation != NAME:  # transformers has only warned
+        refuse("the model's attention does not go through transformers' AttentionInterface")
     return Used(model, settings, (preset, features, options))
