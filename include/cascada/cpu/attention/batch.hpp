@@ -1,6 +1,7 @@
 #pragma once
 // A call of attention: memory, and the sequences one after the other.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -112,20 +113,62 @@ void attend_sequence(const Sequence& sequence, const attention_options& options,
   }
 }
 
-/// Every sequence of a call, one after the other.
+/// Sequence s of a call.
+template <class Sequence>
+CASCADA_INLINE Sequence sequence_of_call(Sequence sequence, const detail::sequence_spans& spans,
+                                         std::size_t s) noexcept {
+  sequence.base       = spans.keys[s];
+  sequence.tokens     = spans.tokens(s);
+  sequence.first      = sequence.tokens - spans.asking(s);
+  sequence.query_base = spans.queries[s] - sequence.first;
+  return sequence;
+}
+
+/// Dense attention of sequences that ask few queries each, as a batch that decodes. One of them is too little work to
+/// share out, and its heads are better read together: the workers take whole sequences, the longest first.
+template <cpu_backend B, class E, class Sequence>
+void attend_few_each(const Sequence& call, const attention_options& options, const detail::sequence_spans& spans,
+                     attention_workspace<B, E>& space, const B& where, attention_report& report) {
+  index_t asking = 0;
+  space.order.reserve(static_cast<std::int64_t>(spans.count()));
+  for (std::size_t s = 0; s < spans.count(); ++s) {
+    if (spans.asking(s) == 0) continue;
+    const Sequence sequence = sequence_of_call(call, spans, s);
+    prepare_workers(sequence, options, sequence.tokens, space, where);
+    space.order[asking++] = {sequence.tokens, static_cast<index_t>(s)};
+  }
+  std::sort(space.order.data(), space.order.data() + asking, [](const auto& a, const auto& b) {
+    return a.tokens != b.tokens ? a.tokens > b.tokens : a.number < b.number;
+  });
+  const auto    workers = static_cast<index_t>(space.workers.size());
+  const index_t of_one  = asking < workers ? (workers + asking - 1) / asking : 1;
+  const auto    parts   = std::int64_t{of_one < call.kv.kv_heads() ? of_one : call.kv.kv_heads()};
+  for_each_task(where, space, asking * parts, [&](index_t worker, std::int64_t task) {
+    const auto       s        = static_cast<std::size_t>(space.order[task / parts].number);
+    const Sequence   sequence = sequence_of_call(call, spans, s);
+    const tile_tasks tasks(sequence, 1, of_one);
+    for (std::int64_t part = task % parts; part < tasks.count(); part += parts)
+      attend_dense_tile(sequence, options.causal, tasks, part, sequence.queries(), space.workers.data()[worker]);
+  });
+  for (index_t i = 0; i < asking; ++i)
+    count_dense<B>(sequence_of_call(call, spans, static_cast<std::size_t>(space.order[i].number)), options.causal,
+                   report);
+}
+
+/// Every sequence of a call: one after the other, or shared out where they ask little each.
 template <cpu_backend B, class E, class Sequence>
 void attend_batch(Sequence sequence, const attention_options& options, std::span<const representatives> selections,
                   const detail::sequence_spans& spans, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const std::size_t sequences = spans.count(), per_sequence = selections.size() / sequences;
+  bool              few = options.keys == key_set::all && sequences > 1;
+  for (std::size_t s = 0; few && s < sequences; ++s) few = asks_few(sequence_of_call(sequence, spans, s));
+  if (few) return attend_few_each(sequence, options, spans, space, where, report);
   for (std::size_t s = 0; s < sequences; ++s) {
-    sequence.base       = spans.keys[s];
-    sequence.tokens     = spans.tokens(s);
-    sequence.first      = sequence.tokens - spans.asking(s);
-    sequence.query_base = spans.queries[s] - sequence.first;
     if (spans.asking(s) == 0) continue;
-    prepare(sequence, options, selections.subspan(s * per_sequence, per_sequence), space, where);
-    attend_sequence(sequence, options, space, where, report);
+    const Sequence one = sequence_of_call(sequence, spans, s);
+    prepare(one, options, selections.subspan(s * per_sequence, per_sequence), space, where);
+    attend_sequence(one, options, space, where, report);
   }
 }
 

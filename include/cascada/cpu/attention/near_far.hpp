@@ -30,12 +30,10 @@ struct tile_tasks {
   std::int64_t tiles, parts;
   index_t      kv_heads, together;
 
-  template <cpu_backend B, class E, class Sequence>
-  CASCADA_INLINE tile_tasks(const Sequence& sequence, std::int64_t of_head,
-                            const attention_workspace<B, E>& space) noexcept
+  template <class Sequence>
+  CASCADA_INLINE tile_tasks(const Sequence& sequence, std::int64_t of_head, index_t workers) noexcept
       : tiles(of_head), kv_heads(sequence.kv.kv_heads()), together(1) {
     if (asks_few(sequence)) {
-      const auto    workers = static_cast<index_t>(space.workers.size());
       const index_t at_once = rows_of_heads / (sequence.queries() * sequence.group);
       together              = (kv_heads + workers - 1) / workers;
       together              = together < at_once ? together : at_once;
@@ -56,33 +54,46 @@ struct tile_tasks {
   }
 };
 
+/// A task of dense attention, tiles of `step` tokens.
+template <cpu_backend B, class E, class Sequence>
+void attend_dense_tile(const Sequence& sequence, bool causal, const tile_tasks& tasks, std::int64_t task, index_t step,
+                       attention_scratch<B, E>& scratch) noexcept {
+  const index_t T = sequence.tokens, kv_head = tasks.kv_head(task), heads = tasks.heads(task);
+  const index_t first = sequence.first + tasks.tile(task) * step;
+  const index_t count = T - first < step ? T - first : step;
+  const auto    token = [&](index_t i) { return first + i; };
+  const auto    tile  = load_queries(sequence, kv_head, heads, count, token, scratch);
+  attend_tokens(
+      sequence, kv_head, heads, tile, first, causal ? first + count : T, causal ? first + 1 : T,
+      [](index_t i) { return i; }, scratch);
+  for (index_t h = 0; h < heads; ++h) write_results(sequence, kv_head + h, tile.part(h * count, count), token);
+}
+
+/// What the rows of dense attention read.
+template <cpu_backend B, class Sequence>
+void count_dense(const Sequence& sequence, bool causal, attention_report& report) noexcept {
+  const index_t      T        = sequence.tokens;
+  const std::int64_t kv_heads = sequence.kv.kv_heads(), queries = sequence.queries(), window = sequence.terms.window;
+  const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
+  const auto         passed = [&](std::int64_t t) { return window > 0 && t > window ? up_to(t - window) : 0; };
+  const std::int64_t keys   = causal ? up_to(T) - up_to(sequence.first) : queries * T;
+  report.rows += kv_heads * queries;
+  report.dense_keys += kv_heads * keys;
+  report.near_keys += kv_heads * (keys - passed(T) + passed(sequence.first));
+}
+
 /// Every query attends to tokens [0, t], or to all T: O(queries T d); or to those in its sliding window.
 template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
-  const index_t    T = sequence.tokens, queries = sequence.queries();
-  const index_t    step     = asks_few(sequence) ? queries : task_tokens(sequence, queries, space);
-  const auto       kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const tile_tasks tasks(sequence, (std::int64_t{queries} + step - 1) / step, space);
+  const index_t    queries = sequence.queries();
+  const index_t    step    = asks_few(sequence) ? queries : task_tokens(sequence, queries, space);
+  const tile_tasks tasks(sequence, (std::int64_t{queries} + step - 1) / step,
+                         static_cast<index_t>(space.workers.size()));
   for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
-    const index_t kv_head = tasks.kv_head(task), heads = tasks.heads(task);
-    auto&         scratch = space.workers.data()[worker];
-    const index_t first   = sequence.first + tasks.tile(task) * step;  // longest first
-    const index_t count   = T - first < step ? T - first : step;
-    const auto    token   = [&](index_t i) { return first + i; };
-    const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch);
-    attend_tokens(
-        sequence, kv_head, heads, tile, first, causal ? first + count : T, causal ? first + 1 : T,
-        [](index_t i) { return i; }, scratch);
-    for (index_t h = 0; h < heads; ++h) write_results(sequence, kv_head + h, tile.part(h * count, count), token);
+    attend_dense_tile(sequence, causal, tasks, task, step, space.workers.data()[worker]);
   });
-  const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
-  const std::int64_t window = sequence.terms.window,
-                     keys   = causal ? up_to(T) - up_to(sequence.first) : std::int64_t{queries} * T;
-  const auto passed         = [&](std::int64_t t) { return window > 0 && t > window ? up_to(t - window) : 0; };
-  report.rows += kv_heads * queries;
-  report.dense_keys += kv_heads * keys;
-  report.near_keys += kv_heads * (keys - passed(T) + passed(sequence.first));
+  count_dense<B>(sequence, causal, report);
 }
 
 /// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
@@ -223,7 +234,8 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     now.edge = edge_of(now.begin, options);
     if (far) prepare_far_field(sequence, options, now, space, where);
     const index_t    from = now.first - (now.first - now.begin) % multiple;
-    const tile_tasks tasks(sequence, (std::int64_t{now.end} - from + step - 1) / step, space);
+    const tile_tasks tasks(sequence, (std::int64_t{now.end} - from + step - 1) / step,
+                           static_cast<index_t>(space.workers.size()));
     // The chains of the next chunk are found meanwhile: the longest tasks first.
     const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options);
     const std::int64_t others = far && next > 0 ? kv_heads : 0;
