@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 . cmake/setup.sh
 install_packages cmake make g++ clang libeigen3-dev catch2 nlohmann-json3-dev python3 python3-venv \
   clang-19 clang-tools-19 lld-19 llvm-19 libamdhip64-dev libboost-context-dev \
-  pkgconf libc++-dev libc++abi-dev doxygen
+  pkgconf libc++-dev libc++abi-dev doxygen openmpi-bin libopenmpi-dev
 install_libfuzzer
 recent_cmake build/venv
 
