@@ -10,7 +10,7 @@ import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads of one side must not slow the other
 
-from entries import cascade, dense, far_field, near_far, scaling, selection  # noqa: E402
+from entries import cascade, decode, dense, far_field, near_far, scaling, selection  # noqa: E402
 from harness import report  # noqa: E402
 from harness.data import Layers  # noqa: E402
 from harness.library import Library  # noqa: E402
@@ -69,7 +69,7 @@ def main():
     session = Session(library, [Library(path) for path in arguments.other_library], Layers(arguments.layers),
                       arguments.quick, only)
     disagreements = []
-    for stage in (selection, cascade, dense, near_far, far_field, scaling):
+    for stage in (selection, cascade, dense, near_far, far_field, decode, scaling):
         print(f"==> {stage.__name__}", file=sys.stderr, flush=True)
         for measure in stage.ENTRIES:
             try:
@@ -85,7 +85,7 @@ def main():
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": {**machine(library), **peaks(library)},
-        "peers": versions("mkl", "torch", "onnxruntime", "openvino"),
+        "peers": versions("mkl", "torch", "onnxruntime", "openvino", "ggml-python"),
         "settings": {"quick": arguments.quick, "repetitions": session.repetitions,
                      "seconds": round(time.monotonic() - begin, 1),
                      "times": "seconds per call, medians; CPU time of the process with one thread, else wall time"},

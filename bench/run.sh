@@ -12,7 +12,7 @@ less than 6 minutes on two cores, and as long again the first time. What cannot 
 
   --quick          few sizes, three repetitions: whether everything runs, not how fast
   --only A,B,...   these entries only, by their name in the report; no stage benchmarks
-  --peers A,B,...  install only these of openblas, mkl, torch, onnxruntime, openvino, or none (all of them)
+  --peers A,B,...  install only these of openblas, mkl, torch, onnxruntime, openvino, ggml, or none (all of them)
   --help           this text
 EOF
 }
@@ -22,7 +22,7 @@ fail() { # bad input: one sentence, exit code 2
   exit 2
 }
 
-quick='' only='' peers=openblas,mkl,torch,onnxruntime,openvino
+quick='' only='' peers=openblas,mkl,torch,onnxruntime,openvino,ggml
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage && exit ;;
@@ -38,8 +38,8 @@ while [ $# -gt 0 ]; do
 done
 for peer in ${peers//,/ }; do
   case $peer in
-    openblas | mkl | torch | onnxruntime | openvino | none) ;;
-    *) fail "unknown peer $peer; there are openblas, mkl, torch, onnxruntime, openvino, none" ;;
+    openblas | mkl | torch | onnxruntime | openvino | ggml | none) ;;
+    *) fail "unknown peer $peer; there are openblas, mkl, torch, onnxruntime, openvino, ggml, none" ;;
   esac
 done
 
@@ -81,6 +81,10 @@ install_peers() {
   if wants openvino && ! module_loads openvino; then
     step "OpenVINO from PyPI: about 60 MB to download"
     pip_install openvino==2026.4.1 || step "OpenVINO cannot be had: a gap in the report"
+  fi
+  if wants ggml && ! module_loads ggml; then
+    step "ggml from PyPI: 3 MB of sources, compiled for this machine"
+    CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) pip_install ggml-python==0.0.45 || step "ggml cannot be had: a gap in the report"
   fi
   if wants torch; then install_torch $out/venv || step "torch cannot be had: a gap in the report"; fi
 }

@@ -80,6 +80,17 @@ SIGNATURES = {
     "cascada_attention_free": (None, [c_void_p]),
     "cascada_attend": (c_int, [c_void_p] * 4 + [c_int32] * 4 + [POINTER(Kept), c_int32, c_void_p]),
     "cascada_attended": (None, [c_void_p, POINTER(Attended)]),
+    "bench_batch": (c_void_p, [c_int32] * 3),
+    "bench_batch_free": (None, [c_void_p]),
+    "bench_batch_add": (None, [c_void_p] * 4 + [c_int32] * 2),
+    "bench_batch_read_prompts": (c_int, [c_void_p, c_void_p]),
+    "bench_batch_way": (c_void_p, [c_void_p, c_int, c_void_p]),
+    "bench_batch_way_free": (None, [c_void_p]),
+    "bench_batch_step": (c_int, [c_void_p]),
+    "bench_batch_results": (None, [c_void_p, c_void_p]),
+    "bench_dense_step": (c_void_p, []),
+    "bench_dense_step_free": (None, [c_void_p]),
+    "bench_dense_step_run": (c_int, [c_void_p, c_int] + [c_void_p] * 3 + [c_int32] * 4 + [c_void_p]),
     "bench_leaves": (c_void_p, [c_int] + [c_int32] * 4),
     "bench_leaves_free": (None, [c_void_p]),
     "bench_leaves_assign": (None, [c_void_p, c_void_p, c_int32, c_void_p, c_float, c_void_p]),
@@ -189,6 +200,68 @@ class Attention:
 
     def __del__(self):
         self._c.cascada_attention_free(self._self)
+
+
+class Batch:
+    """Sequences of bfloat16 rows that decode together. Their last `steps` tokens are decoded, over and over again."""
+
+    KINDS = {"dense": 0, "in_turn": 1, "apart": 2}  # batch_kind of decode_bindings.cpp
+
+    def __init__(self, library, steps, heads=9, kv_heads=3, dim=64):
+        self.library, self._c, self._steps = library, library.c, steps
+        self._width, self._sequences = heads * dim, 0
+        self.handle = self._c.bench_batch(heads, kv_heads, dim)
+
+    def add(self, q, k, v):
+        """Rows [T, heads, dim] of one sequence, copied."""
+        self._c.bench_batch_add(self.handle, q.ctypes.data, k.ctypes.data, v.ctypes.data, len(q), self._steps)
+        self._sequences += 1
+
+    def read_prompts(self):
+        _check(self._c.bench_batch_read_prompts(self.handle, self.library.pool(2)), "prompts")
+
+    def way(self, kind, threads):
+        return _BatchWay(self, self.KINDS[kind], threads, (self._sequences, self._width))
+
+    def __del__(self):
+        self._c.bench_batch_free(self.handle)
+
+
+class _BatchWay:
+    def __init__(self, batch, kind, threads, shape):
+        self._batch, self._c, self._shape = batch, batch.library.c, shape
+        self._self = self._c.bench_batch_way(batch.handle, kind, batch.library.pool(threads))
+
+    def __call__(self):
+        _check(self._c.bench_batch_step(self._self), "a step of a batch")
+
+    def results(self):
+        out = np.empty(self._shape, np.float32)
+        self._c.bench_batch_results(self._self, out.ctypes.data)
+        return out
+
+    def __del__(self):
+        self._c.bench_batch_way_free(self._self)
+
+
+class DenseStep:
+    """Dense attention of one query [heads, dim] in float to k, v [T, kv_heads, dim] of 16 bits, on one thread."""
+
+    def __init__(self, library, q, k, v):
+        self._c, self._arrays, self._out = library.c, (q, k, v), np.empty_like(q)
+        tokens, kv_heads, dim = k.shape
+        self._self = self._c.bench_dense_step()
+        self._call = (ROWS[k.dtype], q.ctypes.data, k.ctypes.data, v.ctypes.data, tokens, len(q), kv_heads, dim,
+                      self._out.ctypes.data)
+
+    def __call__(self):
+        _check(self._c.bench_dense_step_run(self._self, *self._call), "a dense step")
+
+    def result(self):
+        return self._out.copy()
+
+    def __del__(self):
+        self._c.bench_dense_step_free(self._self)
 
 
 class Leaves:

@@ -14,6 +14,7 @@ NAMES = [
     *(f"nearfar_{kind}_vs_own_dense_{T}" for kind in KINDS for T in NEAR_FAR_LENGTHS),
     "nearfar_accurate_vs_own_dense_8192", "nearfar_f32_vs_sdpa_8192", "nearfar_bf16_vs_sdpa_8192",
     "far_field_cycles_a_score", "summaries", "leaf_assignment",
+    "decode_dense_vs_sdpa", "decode_dense_vs_ggml", "batch_decode",
     "nearfar_threads", "threads_attention", "threads_selection", "time_exponent", "peak_memory",
 ]
 
@@ -43,6 +44,9 @@ LABELS = {  # what a person reads, in the order of pictures and tables
     "far_field_cycles_a_score": "closed far field: time a score, of own dense attention's",
     "summaries": "leaves' sums",
     "leaf_assignment": "leaves by keys: assignment",
+    "decode_dense_vs_sdpa": "decoding, dense, one query, against torch SDPA",
+    "decode_dense_vs_ggml": "decoding, dense, one query, against ggml",
+    "batch_decode": "decoding a batch, 2 threads against 1",
     "nearfar_threads": "near + far, 2 threads against 1",
     "threads_attention": "dense attention, 2 threads against 1",
     "threads_selection": "selection, 2 threads against 1",
