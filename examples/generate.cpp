@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/arguments.hpp"
+#include "engine/evaluate.hpp"
 #include "engine/file.hpp"
 #include "engine/generation_report.hpp"
 #include "engine/growing_sequence.hpp"
@@ -27,6 +28,7 @@ constexpr const char* usage = R"(cascada-generate --model DIR --prompt FILE [opt
   --prompt FILE        the prompt's token ids, one per line
   --tokens N           tokens to go on with, each the likeliest (64)
   --modes A,B,...      what to compare with dense, each with a cache of its own (%s)
+  --pages-read X       bytes that a step of pages reads, of dense's, in (0, 1) (0.3)
   --needle FILE        JSON: {"answer": [ids], "prompts": [{"depth": X, "tokens": [ids]}, ..]}; also sees after which of
                        these prompts the answer comes
   --threads N          threads (all of the machine)
@@ -35,11 +37,12 @@ constexpr const char* usage = R"(cascada-generate --model DIR --prompt FILE [opt
 
 using nlohmann::json;
 
-/// `window`: the near field and the sink of accurate and balanced alone.
+/// `window`: the near field and the sink of accurate and balanced alone. `pages`: dense over the prompt, then the
+/// baseline of page_attention.hpp.
 const named_modes modes_that_grow = {
     {"dense", {{"keys", "all"}}},           {"window", {{"preset", "balanced"}, {"keys", "near"}}},
     {"accurate", {{"preset", "accurate"}}}, {"balanced", {{"preset", "balanced"}}},
-    {"fast", {{"preset", "fast"}}},
+    {"fast", {{"preset", "fast"}}},         {"pages", {{"keys", "all"}}},
 };
 
 struct settings {
@@ -50,8 +53,13 @@ struct settings {
 };
 
 /// The modes of a list, dense, the yardstick, before all others.
-std::vector<attention_mode> read_modes(const std::string& list) {
-  auto modes = modes_named(list, modes_that_grow, json::object());
+std::vector<attention_mode> read_modes(const std::string& list, const arguments& given) {
+  auto          modes = modes_named(list, modes_that_grow, json::object());
+  page_settings pages;
+  const json    shares = {{"pages_read", as_json(given.text("--pages-read", "0.3"))}};
+  setting_reader(shares, command_line).share("pages_read", pages.read);
+  for (attention_mode& mode : modes)
+    if (mode.name == "pages") mode.pages = pages;
   std::erase_if(modes, [](const attention_mode& mode) { return mode.name == "dense"; });
   modes.insert(modes.begin(), mode_named("dense", modes_that_grow, json::object()));
   return modes;
@@ -64,7 +72,7 @@ settings read_settings(const arguments& given) {
           .needle  = given.text("--needle", ""),
           .output  = given.text("--output", "build/generate"),
           .tokens  = static_cast<std::size_t>(given.integer("--tokens", 64, 2, 1 << 20)),
-          .modes   = read_modes(given.text("--modes", names_of(modes_that_grow))),
+          .modes   = read_modes(given.text("--modes", names_of(modes_that_grow)), given),
           .threads = given.integer("--threads", cores, 1, threads::most)};
 }
 
@@ -91,7 +99,7 @@ class comparison {
     read_prompt(out.modes);
     go_on(out.modes);
     for (std::size_t i = 0; i < out.modes.size(); ++i) {
-      out.modes[i].agreement = agreement(out.modes[i].mode.name, sequences_[i], out.modes.front().tokens);
+      follow(sequences_[i], out.modes.front().tokens, out.modes[i]);
       if (needle_) out.modes[i].to_needle = say(out.modes[i].mode.name, sequences_[i]);
     }
     return out;
@@ -148,18 +156,26 @@ class comparison {
     shown.done();
   }
 
-  /// Back to the prompt: at how many of dense's tokens a mode would have said the same.
-  double agreement(const std::string& name, growing_sequence& sequence, const std::vector<index_t>& said) const {
-    const progress shown(name + ", dense's tokens", static_cast<int>(said.size()), "token");
+  /// Back to the prompt, and after it what dense said: at how many of its tokens a mode would have said the same, and
+  /// how far its predictions are from dense's.
+  void follow(growing_sequence& sequence, const std::vector<index_t>& said, generation& mode) {
+    const progress shown(mode.mode.name + ", dense's tokens", static_cast<int>(said.size()), "token");
     index_t        next   = sequence.read(prompt_);
     int            agreed = next == said.front() ? 1 : 0;
+    matrix         states(static_cast<index_t>(said.size()), sequence.final().cols());
+    states.row(0) = sequence.final();
     for (std::size_t i = 1; i < said.size(); ++i) {
       shown.step(static_cast<int>(i));
       next = sequence.next(said[i - 1]);
       agreed += next == said[i] ? 1 : 0;
+      states.row(static_cast<Eigen::Index>(i)) = sequence.final();
     }
+    if (states_of_dense_.size() == 0) states_of_dense_ = states;
+    std::vector<index_t> tokens = {prompt_.back()};
+    tokens.insert(tokens.end(), said.begin(), said.end());
+    mode.agreement  = static_cast<double>(agreed) / static_cast<double>(said.size());
+    mode.divergence = compare_predictions(states, states_of_dense_, model_.output(), tokens, where_).divergence;
     shown.done();
-    return static_cast<double>(agreed) / static_cast<double>(said.size());
   }
 
   std::vector<std::vector<index_t>> say(const std::string& name, growing_sequence& sequence) const {
@@ -180,12 +196,14 @@ class comparison {
   std::vector<index_t>         prompt_;
   decoder                      model_;
   std::optional<needle_test>   needle_;
-  std::deque<growing_sequence> sequences_;  // of each mode
+  std::deque<growing_sequence> sequences_;        // of each mode
+  matrix                       states_of_dense_;  // final ones, of what dense said
 };
 
 int generate(int count, char** values) {
-  const arguments given(count, values,
-                        {"--model", "--prompt", "--tokens", "--modes", "--needle", "--threads", "--output"});
+  const arguments given(
+      count, values,
+      {"--model", "--prompt", "--tokens", "--modes", "--pages-read", "--needle", "--threads", "--output"});
   if (given.help()) {
     std::printf(usage, names_of(modes_that_grow).c_str());
     return 0;

@@ -16,8 +16,10 @@ token, each the likeliest. Prints a table and the texts, and leaves report.json 
                    question about its first page)
   --length N       tokens in all: the prompt, cut to what fits, and the continuation (2048)
   --tokens N       tokens to go on with (64)
-  --modes A,B,...  window, accurate, balanced, fast (all), beside dense, each with a cache of its own. window: near
-                   field and sink of balanced alone
+  --modes A,B,...  window, accurate, balanced, fast, pages (all), beside dense, each with a cache of its own. window:
+                   near field and sink of balanced alone. pages: the pages of 16 keys whose smallest and largest keys
+                   promise most, as in Quest (arXiv:2406.10774)
+  --pages-read X   bytes that a step of pages reads, of dense's (0.3)
   --needle         also hides a sentence at ten depths of the text, and sees who remembers it at the end
   --threads N      threads (all of the machine)
   --output DIR     where the results go (build/generate)
@@ -30,7 +32,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --help) usage && exit ;;
     --needle) needle=yes && shift && continue ;;
-    --model | --prompt | --length | --tokens | --modes | --threads | --output)
+    --model | --prompt | --length | --tokens | --modes | --pages-read | --threads | --output)
       [ $# -ge 2 ] || fail "option $1 needs a value" ;;
     *) fail "unknown option $1; --help lists the options" ;;
   esac

@@ -1,5 +1,8 @@
 // Sequences that grow in the example engine: pieces of a text give what the whole text gives.
 
+#include <algorithm>
+#include <limits>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -8,6 +11,7 @@
 #include "engine/decoder.hpp"
 #include "engine/growing_attention.hpp"
 #include "engine/mode_attention.hpp"
+#include "engine/page_attention.hpp"
 #include "golden.hpp"
 
 using namespace engine;
@@ -183,4 +187,77 @@ TEST_CASE("growing: modes that cannot grow are refused", "[errors]") {
   refused({{"source", "random"}});
   refused({{"source", "positions"}});
   refused({{"features", "keys"}});
+}
+
+TEST_CASE("pages: bounds hold for every key, and those with the largest are chosen", "[property]") {
+  const index_t                   tokens = 75, kv_heads = 2, dim = 5, of_page = 8;
+  std::mt19937                    random(3);
+  std::normal_distribution<float> normal;
+  matrix                          keys(tokens, kv_heads * dim), queries(3, dim);
+  for (matrix* rows : {&keys, &queries}) *rows = rows->unaryExpr([&](float) { return normal(random); });
+  page_bounds pages(of_page);
+  for (const index_t end : {1, 30, 31, tokens}) {
+    const matrix some = keys.topRows(end);
+    pages.extend(heads(some, kv_heads));
+  }
+  REQUIRE(pages.pages() == 10);
+  const cascada::matrix_view<const float> asking = {queries.data(), 3, dim, dim};
+  for (index_t h = 0; h < kv_heads; ++h)
+    for (index_t row = 0; row < 3; ++row) {
+      // By the definition: the bound of each page, and that no key of it is above.
+      std::vector<std::pair<float, index_t>> bounds;
+      for (index_t page = 0; page < 10; ++page) {
+        float         bound = 0, best = std::numeric_limits<float>::lowest();
+        const index_t end = std::min(tokens, (page + 1) * of_page);
+        for (index_t c = 0; c < dim; ++c) {
+          float most = std::numeric_limits<float>::lowest();
+          for (index_t t = page * of_page; t < end; ++t) most = std::max(most, queries(row, c) * keys(t, h * dim + c));
+          bound += most;
+        }
+        for (index_t t = page * of_page; t < end; ++t)
+          best = std::max(best, queries.row(row).dot(keys.row(t).segment(h * dim, dim)));
+        CHECK(best <= bound + 1e-5f);
+        bounds.push_back({-bound, page});
+      }
+      std::sort(bounds.begin(), bounds.end());
+      for (index_t count = 1; count <= 10; ++count) {
+        std::vector<index_t> expected = {9};  // the newest
+        for (const auto& [bound, page] : bounds)
+          if (page != 9 && static_cast<index_t>(expected.size()) < count) expected.push_back(page);
+        std::sort(expected.begin(), expected.end());
+        CHECK(pages.choose({asking.row(row), 1, dim, dim}, h, count) == expected);
+      }
+      // Of several queries, each has its best among the first that are chosen.
+      const auto best = pages.choose({asking.row(row), 1, dim, dim}, h, 2), of_all = pages.choose(asking, h, 4);
+      CHECK(std::includes(of_all.begin(), of_all.end(), best.begin(), best.end()));
+      CHECK(of_all.size() == 4);
+    }
+  page_bounds again(of_page);
+  again.extend(heads(keys, kv_heads));
+  again.keep_first(43), again.extend(heads(keys, kv_heads));
+  CHECK(again.choose(asking, 1, 5) == pages.choose(asking, 1, 5));
+}
+
+TEST_CASE("pages: all of them are dense attention, few of them read what they may", "[golden]") {
+  const decoder  model(TEST_FOLDER "/golden");
+  attention_mode mode = mode_named("dense", decoder_modes, nlohmann::json::object());
+  mode_attention dense(mode, 0, {});
+  const auto     layers = record(model, dense);
+  mode.pages            = page_settings{.tokens = 8, .read = 2};
+  growing_attention attend(mode, {});
+  feed(attend, layers, 0, 100);
+  for (index_t t = 100; t < 128; ++t) check_rows(feed(attend, layers, t, t + 1), layers, t, t + 1);
+  CHECK(attend.truncate(110) == 110);
+  for (index_t t = 110; t < 128; ++t) check_rows(feed(attend, layers, t, t + 1), layers, t, t + 1);
+
+  mode.pages->read = 0.5f;
+  growing_attention few(mode, {});
+  feed(few, layers, 0, 127);
+  const growing_costs before = few.costs();
+  const auto          rows   = feed(few, layers, 127, 128);
+  const growing_costs step   = few.costs() - before;
+  CHECK(before.bytes == before.dense_bytes);
+  CHECK(step.bytes <= step.dense_bytes / 2);
+  CHECK(step.bytes > step.dense_bytes / 2 - step.dense_bytes / 16);
+  CHECK(rows[0] != layers[0].attended.bottomRows(1));
 }

@@ -32,8 +32,9 @@ refused 'option --prompt is missing' "$generate" --model "$here/golden"
 refused 'no number' run --tokens many
 refused 'at least 2' run --tokens 1
 refused 'at least 1' run --threads 0
-refused 'unknown mode sparse; there are dense,window,accurate,balanced,fast' run --modes sparse
+refused 'unknown mode sparse; there are dense,window,accurate,balanced,fast,pages' run --modes sparse
 refused 'named twice' run --modes fast,dense,fast
+refused 'option --pages-read must lie in (0, 1)' run --pages-read 1
 refused 'cannot open' run --model absent
 refused 'cannot open' run --prompt absent
 refused 'the prompt and --tokens are 129 tokens, and the model has 128 positions' run --tokens 29
@@ -66,19 +67,26 @@ code=0
 run --prompt unknown 2>stderr >stdout || code=$? # known only when it is read
 [ $code -eq 2 ] && grep -q 'token id 97' stderr
 
-# Texts of a chunk and a window have no far field: every mode is dense.
+# Texts of a chunk and a window have no far field: every mode but pages is dense.
 prompts='[{"depth": 0.25, "tokens": [1, 2, 3]}, {"depth": 0.5, "tokens": [1, 3]}]'
 echo "{\"answer\": [1], \"prompts\": $prompts}" >needle.json
 for model in '' gpt2-published gptj-partial opt-post-norm llama-linear qwen2; do
   head -n 40 prompt >short
-  run --model "$here/golden/$model" --prompt short --needle needle.json >table 2>progress
+  run --model "$here/golden/$model" --prompt short --needle needle.json --modes window,accurate,balanced,fast \
+    >table 2>progress
   [ "$(grep -c ' 100.0% .* 100% .*[0-2]/2  *2/2' table)" -eq 5 ]
   [ "$(grep -c '"agreement_with_dense": 1.0' out/report.json)" -eq 5 ]
   [ "$(grep -c '"share_of_dense_bytes": 1.0' out/report.json)" -eq 5 ]
   [ "$(grep -c '"as_dense": 2' out/report.json)" -eq 5 ]
+  [ "$(grep -c '"divergence_from_dense": 0.0' out/report.json)" -eq 5 ]
   grep -q '"prompt_tokens": 40' out/report.json
   grep -q 'continuation, all modes *12 tokens' progress
 done
+rm -r out
+# Pages read no more than they may, and the report says what they were.
+run --modes pages --pages-read 0.4 >table 2>progress
+grep -q '"pages_read": 0.4' out/report.json
+grep -q '^pages .* \(3[0-9]\|40\)%$' table
 rm -r out
 run --modes balanced >table 2>progress
 [ "$(ls out)" = report.json ] && [ "$(grep -c '"name"' out/report.json)" -eq 2 ]

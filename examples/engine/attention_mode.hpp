@@ -15,6 +15,7 @@
 #include "engine/arguments.hpp"
 #include "engine/error.hpp"
 #include "engine/far_selection.hpp"
+#include "engine/page_attention.hpp"
 #include "engine/setting_reader.hpp"
 
 namespace engine {
@@ -25,6 +26,8 @@ struct attention_mode {
   features                   rows;
   cascada::selection_options selection;
   cascada::attention_options options;
+
+  std::optional<page_settings> pages = std::nullopt;  // steps of one token attend to pages; prompts, as options say
 };
 
 struct setting_help {
@@ -148,6 +151,7 @@ inline nlohmann::json settings_of(const arguments& given) {
 inline nlohmann::json settings_of(const attention_mode& mode) {
   using namespace cascada;
   const auto& a = mode.options;
+  if (mode.pages) return {{"page", mode.pages->tokens}, {"pages_read", decimal(mode.pages->read)}};
   return {{"threshold", decimal(mode.selection.threshold)},
           {"features", name_of(mode.rows)},
           {"assign", mode.selection.assign == assignment::nearest ? "nearest" : "lowest"},

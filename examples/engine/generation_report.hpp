@@ -23,8 +23,8 @@ struct generation {
   std::vector<double>               step_seconds   = {};  // of each step
   std::vector<double>               step_attention = {};  // of these, in attention and selection
   growing_costs                     of_prompt = {}, of_steps = {};
-  double                            agreement = 0;   // with dense, fed what dense said
-  std::vector<std::vector<index_t>> to_needle = {};  // what comes after the prompts of a needle test
+  double                            agreement = 0, divergence = 0;  // from dense, fed what dense said; nats
+  std::vector<std::vector<index_t>> to_needle = {};                 // what comes after the prompts of a needle test
 
   double tokens_per_second() const {
     return static_cast<double>(step_seconds.size()) / std::accumulate(step_seconds.begin(), step_seconds.end(), 0.0);
@@ -81,6 +81,7 @@ inline nlohmann::json to_json(const generation_report& run) {
                 {"attention_seconds", mode.of_steps.attention_seconds},
                 {"selection_seconds", mode.of_steps.selection_seconds},
                 {"agreement_with_dense", mode.agreement},
+                {"divergence_from_dense", mode.divergence},
                 {"bytes_per_token", mode.bytes_per_token()},
                 {"share_of_dense_bytes", mode.share_of_dense()},
                 {"tokens", mode.tokens}};
@@ -98,16 +99,16 @@ inline void print_table(const generation_report& run) {
   std::printf(
       "\nA prompt of %zu tokens, %zu more. ms: medians of a token, and of its attention with selection. as dense: "
       "steps "
-      "at which\nthe mode, fed dense's tokens, names the next one. read: keys and values a token, in MB and of "
-      "dense's.\n",
+      "at which\nthe mode, fed dense's tokens, names the next one. KL: of its predictions there from dense's, nats. "
+      "read: keys\nand values a token, in MB and of dense's.\n",
       run.prompt, run.tokens);
   if (run.needle) std::printf("needle: depths at which the word is found. same: at which all is said as by dense.\n");
-  std::printf("\nmode      first token s  tokens/s  ms a token  attention ms  as dense  read MB  read%s\n",
+  std::printf("\nmode      first token s  tokens/s  ms a token  attention ms  as dense      KL  read MB  read%s\n",
               run.needle ? "  needle   same" : "");
   for (const generation& mode : run.modes) {
-    std::printf("%-9s %13.2f  %8.2f  %10.1f  %12.2f  %7.1f%%  %7.1f  %3.0f%%", mode.mode.name.c_str(),
+    std::printf("%-9s %13.2f  %8.2f  %10.1f  %12.2f  %7.1f%%  %6.4f  %7.1f  %3.0f%%", mode.mode.name.c_str(),
                 mode.first_seconds, mode.tokens_per_second(), mode.milliseconds(), mode.attention_milliseconds(),
-                100 * mode.agreement, mode.bytes_per_token() / 1e6, 100 * mode.share_of_dense());
+                100 * mode.agreement, mode.divergence, mode.bytes_per_token() / 1e6, 100 * mode.share_of_dense());
     if (run.needle) {
       const auto of_all = [&](int count) {
         return std::to_string(count) + "/" + std::to_string(mode.to_needle.size());

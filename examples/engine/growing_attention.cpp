@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "engine/error.hpp"
 #include "engine/progress.hpp"
@@ -11,7 +14,10 @@ namespace engine {
 
 void growing_attention::operator()(const attention_input& next, matrix& out) {
   const auto index = static_cast<std::size_t>(next.layer);
-  if (layers_.size() == index) layers_.emplace_back(cascada::growing_selection<float>(mode_.selection, where_));
+  if (layers_.size() == index) {
+    layers_.emplace_back(cascada::growing_selection<float>(mode_.selection, where_));
+    if (mode_.pages) layers_.back().pages = page_bounds(mode_.pages->tokens);
+  }
   layer& own = layers_[index];
   own.keys.append(next.keys), own.values.append(next.values);
   if (mode_.source == selection_source::cascade) select(next.residual, own, index == 0 ? nullptr : &own - 1);
@@ -19,7 +25,12 @@ void growing_attention::operator()(const attention_input& next, matrix& out) {
   const stopwatch                  attending;
   const cascada::representatives   kept[] = {own.selection.kept()};
   const cascada::strided_kv<float> kv     = {own.keys.heads(next.kv_heads), own.values.heads(next.kv_heads)};
-  const auto&                      report = attention_.extend(own.state, next, kv, kept, out);
+  if (mode_.pages) {
+    attend_pages(next, kv, own, out);
+    costs_.attention_seconds += attending.seconds();
+    return;
+  }
+  const auto& report = attention_.extend(own.state, next, kv, kept, out);
   costs_.attention_seconds += attending.seconds();
   const std::int64_t bytes   = std::int64_t{kv.key_dim() + kv.value_dim()} * std::int64_t{sizeof(float)};
   const bool         rounded = mode_.options.summaries == cascada::summary_type::bfloat16;
@@ -29,10 +40,12 @@ void growing_attention::operator()(const attention_input& next, matrix& out) {
 
 index_t growing_attention::truncate(index_t end) {
   if (end >= tokens()) return tokens();
-  if (layers_.front().state.truncate(end) == cascada::status::unsupported) end -= end % mode_.options.tile;
+  if (!mode_.pages && layers_.front().state.truncate(end) == cascada::status::unsupported)
+    end -= end % mode_.options.tile;
   for (layer& own : layers_) {
     const index_t selected = std::min(own.selection.kept().tokens(), end);
-    require_ok(own.state.truncate(end), "attention");
+    if (!mode_.pages) require_ok(own.state.truncate(end), "attention");
+    own.pages.keep_first(end);
     require_ok(own.selection.truncate(selected), "selection");
     own.keys.keep_first(end), own.values.keep_first(end);
     if (mode_.source == selection_source::cascade) own.unselected.keep_first(end - selected);
@@ -51,6 +64,45 @@ void growing_attention::select(const matrix& residual, layer& own, const layer* 
     own.unselected.drop_first(count);
   }
   costs_.selection_seconds += selecting.seconds();
+}
+
+void growing_attention::attend_pages(const attention_input& next, const cascada::strided_kv<float>& kv, layer& own,
+                                     matrix& out) {
+  const index_t      T = kv.tokens(), of_page = mode_.pages->tokens, group = next.heads / next.kv_heads;
+  const std::int64_t key_bytes = std::int64_t{kv.key_dim()} * std::int64_t{sizeof(float)};
+  const std::int64_t row_bytes = key_bytes + std::int64_t{kv.value_dim()} * std::int64_t{sizeof(float)};
+  const auto         queries   = heads(next.queries, next.heads);
+  const auto         results   = heads(out, next.heads);
+  own.pages.extend(kv.keys);
+  if (next.sliding_window.value_or(T) < T)
+    throw bad_input("attention: pages know nothing of a sliding window, and " + std::to_string(T) +
+                    " tokens are more than the model's");
+  if (queries.tokens > 1) {
+    const auto& report = attention_.last(next, queries, kv, results);
+    costs_.bytes += report.dense_keys * row_bytes, costs_.dense_bytes += report.dense_keys * row_bytes;
+    return;
+  }
+  const std::int64_t bounds     = 2 * key_bytes * own.pages.pages();
+  const double       affordable = mode_.pages->read * static_cast<double>(row_bytes) * T - static_cast<double>(bounds);
+  const auto         count = std::max(1, static_cast<index_t>(affordable / static_cast<double>(row_bytes * of_page)));
+  for (index_t h = 0; h < next.kv_heads; ++h) {
+    std::vector<float> keys, values;
+    for (const index_t page : own.pages.choose({queries.row(0, h * group), group, queries.dim, queries.dim}, h, count))
+      for (index_t t = page * of_page; t < std::min(T, (page + 1) * of_page); ++t) {
+        keys.insert(keys.end(), kv.keys.row(t, h), kv.keys.row(t, h) + kv.key_dim());
+        values.insert(values.end(), kv.values.row(t, h), kv.values.row(t, h) + kv.value_dim());
+      }
+    const auto                       rows = static_cast<index_t>(keys.size()) / kv.key_dim();
+    const cascada::strided_kv<float> read = {
+        cascada::packed_heads<const float>(keys.data(), rows, 1, kv.key_dim()),
+        cascada::packed_heads<const float>(values.data(), rows, 1, kv.value_dim())};
+    auto of_group = queries;
+    auto to_group = results;
+    of_group.data = queries.row(0, h * group), of_group.heads = group;
+    to_group.data = results.row(0, h * group), to_group.heads = group;
+    attention_.last(next, of_group, read, to_group);
+    costs_.bytes += bounds + rows * row_bytes, costs_.dense_bytes += T * row_bytes;
+  }
 }
 
 }  // namespace engine

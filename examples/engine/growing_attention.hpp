@@ -11,6 +11,7 @@
 #include "engine/attention_mode.hpp"
 #include "engine/error.hpp"
 #include "engine/layer_attention.hpp"
+#include "engine/page_attention.hpp"
 #include "engine/row_store.hpp"
 
 namespace engine {
@@ -40,7 +41,7 @@ class growing_attention {
   void operator()(const attention_input& next, matrix& out);
 
   /// Tokens that have gone through all layers.
-  index_t tokens() const { return layers_.empty() ? 0 : layers_.back().state.tokens(); }
+  index_t tokens() const { return layers_.empty() ? 0 : layers_.back().keys.rows(); }
 
   /// Forgets the tokens from `end` on; where what their tile opened is no longer known, all of the tile. Returns how
   /// many are left: the sequence goes on from there.
@@ -56,10 +57,14 @@ class growing_attention {
     row_store                         unselected;  // rows of the residual stream that wait for the rest of their chunk
     cascada::growing_selection<float> selection;
     cascada::attention_state<float>   state;
+    page_bounds                       pages;
   };
 
   /// Whole chunks at a time: attention asks for no more, and one token costs as much as some dozens.
   void select(const matrix& residual, layer& own, const layer* below);
+
+  /// By pages, which are for steps of one token: more are attended densely.
+  void attend_pages(const attention_input& next, const cascada::strided_kv<float>& kv, layer& own, matrix& out);
 
   attention_mode     mode_;
   backend            where_;

@@ -50,6 +50,9 @@ class growing_sequence {
 
   const growing_costs& costs() const { return attend_.costs(); }
 
+  /// [1, hidden]: the last token's final hidden state.
+  const matrix& final() const { return last_; }
+
  private:
   const decoder&       model_;
   backend              where_;

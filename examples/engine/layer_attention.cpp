@@ -23,6 +23,15 @@ const cascada::attention_report& layer_attention::extend(cascada::attention_stat
   return attention.report();
 }
 
+const cascada::attention_report& layer_attention::last(const attention_input&                  next,
+                                                       const cascada::heads_view<const float>& q,
+                                                       const cascada::strided_kv<float>&       kv,
+                                                       const cascada::heads_view<float>&       out) {
+  auto& attention = of(next, kv.tokens());
+  require_ok(attention(q, kv, {}, out), "attention");
+  return attention.report();
+}
+
 cascada::attention<float>& layer_attention::of(const attention_input& layer, index_t tokens) {
   const index_t window = layer.sliding_window.value_or(0);
   const key     kind   = {window, layer.scale.value_or(0.0f), layer.softcap.value_or(0.0f)};

@@ -26,6 +26,10 @@ class layer_attention {
                                           const cascada::strided_kv<float>&         kv,
                                           std::span<const cascada::representatives> kept, matrix& out);
 
+  /// The last queries of a sequence, of some or all heads, against keys and values that are all there.
+  const cascada::attention_report& last(const attention_input& next, const cascada::heads_view<const float>& q,
+                                        const cascada::strided_kv<float>& kv, const cascada::heads_view<float>& out);
+
  private:
   /// What attends for a layer whose last token is number `tokens - 1`. Dense attention sees the layer's sliding window;
   /// other modes know no such window, so that a text may not be longer than it.
