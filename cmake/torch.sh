@@ -20,8 +20,8 @@ install_torch() {
   "$1/bin/python" -c 'import torch' 2>/dev/null && return
   if [ -n "$toolkit" ]; then
     step "torch 2.15 from PyPI: about 1.2 GB to download, the rest of CUDA from this machine's toolkit"
-    "$1/bin/python" -m pip install --quiet --no-deps torch==2.15.0 nvidia-nccl-cu13 nvidia-cufile \
-      nvidia-cusparselt-cu13 nvidia-nvshmem-cu13 && "$1/bin/python" -m pip install --quiet filelock \
+    "$1/bin/python" -m pip install --quiet --no-deps --no-warn-conflicts torch==2.15.0 nvidia-nccl-cu13 nvidia-cufile \
+      nvidia-cusparselt-cu13 nvidia-nvshmem-cu13 && "$1/bin/python" -m pip install --quiet --no-warn-conflicts filelock \
       typing_extensions sympy mpmath networkx jinja2 fsspec && add_cuda_libraries "$1" || true
     "$1/bin/python" -c 'import torch' 2>/dev/null && return
   fi

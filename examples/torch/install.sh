@@ -8,7 +8,7 @@ install_transformers() {
   install_torch build/venv
   $python -c 'import transformers, ninja' 2>/dev/null && return
   step "transformers from PyPI into build/venv"
-  $python -m pip install --quiet transformers==5.24.0 ninja==1.13.2
+  $python -m pip install --quiet --no-warn-conflicts transformers==5.24.0 ninja==1.13.2
 }
 
 build_extension() {
