@@ -6,12 +6,15 @@
 
 README.md beside this file says what it refuses, and when a sequence begins anew.
 """
+import logging
 import os
 import pathlib
 import shutil
 import sys
 
 import torch
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns where there is CUDA, but no GPU
 from torch.utils import cpp_extension
 from transformers import AttentionInterface, AttentionMaskInterface, Cache
 from transformers.masking_utils import causal_mask_function

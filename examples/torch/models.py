@@ -18,6 +18,8 @@ def fail(sentence):
 def load_model(folder, dtype=torch.float32):
     """A causal language model from a local folder; nothing is looked for elsewhere."""
     transformers.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
     torch.set_grad_enabled(False)
     try:
         return transformers.AutoModelForCausalLM.from_pretrained(
