@@ -16,6 +16,7 @@
 #include "attention_data.hpp"
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "not_finite.hpp"
 #include "sample.hpp"
 
 using namespace cascada;
@@ -398,8 +399,7 @@ TEST_CASE("computed: Q8_0 of floats", "[scalar]") {
   CHECK(constant(1e-7f) == q8_0_block{});  // its scale would be a float16 of zero
   CHECK(constant(1e-40f) == q8_0_block{});
   CHECK(constant(8e6f).values[5] == 127);
-  constexpr float infinity = std::numeric_limits<float>::infinity();
-  for (const float bad : {9e6f, infinity, -infinity, std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float bad : {9e6f, infinity, -infinity, not_a_number}) {
     CHECK(constant(bad).scale.bits == 0x7e00);
     x.assign(32, 1.0f);
     x[17] = bad;
