@@ -83,6 +83,7 @@ struct portion_rows<Row> {
       row.load(0, dim, room + i * dim);
       now[i] = room + i * dim, later[i] = other;
     });
+    asm volatile("" : : "r"(room) : "memory");  // as in rounded_element
   }
   CASCADA_INLINE void ask(index_t i, index_t c) const noexcept {
     if (c % elements_asked_for == 0) __builtin_prefetch(later[i].address(c));

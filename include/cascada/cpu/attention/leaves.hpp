@@ -216,7 +216,7 @@ class leaf_summaries {
   static void add(const Row& row, index_t dim, float* sums) noexcept {
     index_t c = 0;
     for (; c + width <= dim; c += width) (vec<B>::load(sums + c) + load_lanes<B, float>(row, c, dim)).store(sums + c);
-    for (; c < dim; ++c) sums[c] += row[c];
+    for (; c < dim; ++c) sums[c] += rounded_element<B>(row, c);
   }
 
   /// Squares of the distances to the leaf's first key: near to it, unlike squares of the keys, they lose no digits.
@@ -229,7 +229,10 @@ class leaf_summaries {
           load_lanes<B, float>(row, c, shape_.key_dim) - load_lanes<B, float>(first, c, shape_.key_dim);
       multiply_add(distance, distance, vec<B>::load(squares + c)).store(squares + c);
     }
-    for (; c < shape_.key_dim; ++c) squares[c] += (row[c] - first[c]) * (row[c] - first[c]);
+    for (; c < shape_.key_dim; ++c) {
+      const float distance = rounded_element<B>(row, c) - rounded_element<B>(first, c);
+      squares[c] += distance * distance;
+    }
   }
 
   /// What stands for a leaf, anew from its sums.

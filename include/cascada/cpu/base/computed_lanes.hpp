@@ -49,11 +49,20 @@ CASCADA_INLINE vec<B> load_integers(const std::int8_t* from) noexcept {
 #endif
 }
 
-/// Lanes [first, first + width), a multiple of the width, of a row.
+/// Element c of a row for a sum. It is rounded before, whatever the compiler contracts.
+template <cpu_backend B, class Row>
+CASCADA_INLINE float rounded_element(const Row& row, index_t c) noexcept {
+  float element = row[c];
+  if constexpr (computed_row<Row>) asm("" : "+m"(element));
+  return element;
+}
+
+/// Lanes [first, first + width), a multiple of the width, of a row, as rounded_element has them.
 template <cpu_backend B, class E, computed_row Row>
 CASCADA_INLINE vec<B> load_lanes(const Row& row, index_t first, index_t) noexcept {
   float lanes[extent(vec<B>::width)];
   row.load(first, vec<B>::width, lanes);
+  asm("" : "+m"(lanes));
   return vec<B>::load(lanes);
 }
 template <cpu_backend B, class E>
