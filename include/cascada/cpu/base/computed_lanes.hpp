@@ -29,17 +29,18 @@ CASCADA_INLINE vec<B> broadcast_float(float16 value) noexcept {
 /// As many integers as a vector has lanes, as floats.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> load_integers(const std::int8_t* from) noexcept {
+  [[maybe_unused]] const void* const bytes = from;
 #if defined(__AVX512F__)
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))))};
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(bytes))))};
 #else
 #if defined(__AVX2__)
   if constexpr (vec<B>::width == 8)
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(bytes))))};
 #elif defined(__aarch64__)
   if constexpr (vec<B>::width == 4) {
-    std::uint32_t bytes;
-    __builtin_memcpy(&bytes, from, sizeof bytes);
-    const auto wide = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(bytes)));
+    std::uint32_t four;
+    __builtin_memcpy(&four, bytes, sizeof four);
+    const auto wide = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)));
     return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)))};
   }
 #endif
@@ -78,7 +79,7 @@ CASCADA_INLINE vec<B> load_fours(const q8_0_block* row, index_t first, [[maybe_u
   constexpr index_t  elements = q8_0_block::elements;
   const std::int8_t* from     = row[first / elements].values + first % elements;
 #if defined(__AVX512F__)
-  const auto half  = [](const std::int8_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); };
+  const auto half  = [](const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); };
   const auto upper = first + elements < dim ? half(row[first / elements + 1].values) : _mm256_setzero_si256();
   return {_mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(half(from)), upper, 1))};
 #else
