@@ -9,6 +9,12 @@
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
 
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // g++ 12's bug 105593, as in simd.hpp
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 namespace cascada::inline CASCADA_ABI::kernel {
 
 /// One float16 in all lanes, as to_float has it.
@@ -109,3 +115,5 @@ CASCADA_INLINE vec<B> scales_of(const q8_0_block* const* rows, index_t block) no
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel
+
+#pragma GCC diagnostic pop
