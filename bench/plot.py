@@ -15,7 +15,8 @@ from harness.report import KINDS, LABELS, NEAR_FAR_LENGTHS, variant  # noqa: E40
 # Okabe and Ito's colours, which remain distinct for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
 
-COLOURS = {"select": BLUE, "cascade": ORANGE, "dense": GREEN, "rxr": GREEN, "nearfar": VERMILLION, "threads": PURPLE}
+COLOURS = {"select": BLUE, "cascade": ORANGE, "dense": GREEN, "rxr": GREEN, "nearfar": VERMILLION, "threads": PURPLE,
+           "decode": GREEN, "batch": PURPLE}
 
 
 def style():
@@ -32,7 +33,7 @@ def draw_ratios(report, axes):
     ratios = [entry for entry in report["entries"] if entry["measure"] == "ratio"]
     rows = [name for name in LABELS if any(entry["name"] == name for entry in ratios)]
     for height, name in enumerate(rows):
-        colour = COLOURS[name.split("_")[0]]
+        colour = COLOURS.get(name.split("_")[0], GREY)
         cases = [entry for entry in ratios if entry["name"] == name]
         values = [entry["value"] for entry in cases]
         axes.plot([min(values), max(values)], [height] * 2, color=colour, alpha=0.3, linewidth=6,
