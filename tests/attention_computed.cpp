@@ -124,22 +124,16 @@ struct computed {
 /// The same in shuffled pages of a pool.
 template <row_block Block>
 struct paged_blocks {
-  block_rows<Block>    keys, values;
-  std::vector<index_t> table;
-  paged_kv<Block>      view;
+  shuffled_blocks   pages;
+  block_rows<Block> keys, values;
+  paged_kv<Block>   view;
 
   paged_blocks(const computed<Block>& p, index_t page)
-      : keys((p.floats.size.tokens / page + 3) * page, p.floats.size.kv_heads, p.keys.view().dim),
-        values((p.floats.size.tokens / page + 3) * page, p.floats.size.kv_heads, p.values.view().dim) {
-    for (index_t b = 0; b * page < p.floats.size.tokens; ++b) table.push_back(b + 1);
-    std::shuffle(table.begin(), table.end(), std::mt19937(3));
-    for (index_t t = 0; t < p.floats.size.tokens; ++t)
-      for (index_t h = 0; h < p.floats.size.kv_heads; ++h) {
-        const index_t slot = table[static_cast<std::size_t>(t / page)] * page + t % page;
-        std::copy_n(p.keys.view().row(t, h), p.keys.view().dim, keys.view().row(slot, h));
-        std::copy_n(p.values.view().row(t, h), p.values.view().dim, values.view().row(slot, h));
-      }
-    view = {std::as_const(keys).view(), std::as_const(values).view(), table, page, p.floats.size.tokens};
+      : pages(p.floats.size.tokens, page),
+        keys(pages.pool_tokens, p.floats.size.kv_heads, p.keys.view().dim),
+        values(pages.pool_tokens, p.floats.size.kv_heads, p.values.view().dim) {
+    pages.spread(p.keys.view(), keys.view()), pages.spread(p.values.view(), values.view());
+    view = {std::as_const(keys).view(), std::as_const(values).view(), pages.table, page, p.floats.size.tokens};
   }
 };
 

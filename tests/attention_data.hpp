@@ -31,6 +31,14 @@ using cascada::opening;
 using cascada::query_set;
 using cascada::summary_type;
 
+/// Ends of random pieces of up to `longest` tokens, [0, T) in all.
+template <class Random>
+std::vector<index_t> random_ends(index_t T, Random&& random, unsigned longest) {
+  std::vector<index_t> ends;
+  for (index_t t = 0; t < T;) ends.push_back(t = std::min(T, t + 1 + static_cast<index_t>(random() % longest)));
+  return ends;
+}
+
 /// A legal selection with its memory.
 struct selection {
   std::vector<index_t> rep, indices, counts;
@@ -193,29 +201,41 @@ struct transposed_copy {
   }
 };
 
-/// K and V in shuffled blocks of a pool that is larger than needed, NaN where nothing lies.
+/// Where tokens lie in a pool of blocks that is larger than needed: the blocks are shuffled, and the first is not used.
+struct shuffled_blocks {
+  index_t              tokens, block_tokens, pool_tokens = (tokens / block_tokens + 3) * block_tokens;
+  std::vector<index_t> table = {};
+
+  shuffled_blocks(index_t T, index_t of_block) : tokens(T), block_tokens(of_block) {
+    for (index_t b = 0; b * block_tokens < tokens; ++b) table.push_back(b + 1);
+    std::shuffle(table.begin(), table.end(), std::mt19937(3));
+  }
+
+  index_t slot(index_t t) const {
+    return table[static_cast<std::size_t>(t / block_tokens)] * block_tokens + t % block_tokens;
+  }
+
+  /// Copies rows [tokens, heads, dim] to their places in a pool.
+  template <class From, class To>
+  void spread(const From& from, const To& to) const {
+    for (index_t t = 0; t < tokens; ++t)
+      for (index_t h = 0; h < from.heads; ++h) std::copy_n(from.row(t, h), from.dim, to.row(slot(t), h));
+  }
+};
+
+/// K and V in shuffled blocks, NaN where nothing lies.
 template <cascada::row_scalar Scalar>
 struct paged_copy {
+  shuffled_blocks           blocks;
   head_rows<Scalar>         keys, values;
-  std::vector<index_t>      table;
   cascada::paged_kv<Scalar> view;
 
   paged_copy(const problem<Scalar>& p, index_t block_tokens)
-      : keys(pool_tokens(p, block_tokens), p.size.kv_heads, p.size.key_dim),
-        values(pool_tokens(p, block_tokens), p.size.kv_heads, p.size.value_dim) {
-    for (index_t b = 0; b * block_tokens < p.size.tokens; ++b) table.push_back(b + 1);
-    std::shuffle(table.begin(), table.end(), std::mt19937(3));
-    for (index_t t = 0; t < p.size.tokens; ++t)
-      for (index_t h = 0; h < p.size.kv_heads; ++h) {
-        const index_t slot = table[static_cast<std::size_t>(t / block_tokens)] * block_tokens + t % block_tokens;
-        std::copy_n(p.k.view().row(t, h), p.size.key_dim, keys.view().row(slot, h));
-        std::copy_n(p.v.view().row(t, h), p.size.value_dim, values.view().row(slot, h));
-      }
-    view = {std::as_const(keys).view(), std::as_const(values).view(), table, block_tokens, p.size.tokens};
-  }
-
-  static index_t pool_tokens(const problem<Scalar>& p, index_t block_tokens) {
-    return (p.size.tokens / block_tokens + 3) * block_tokens;
+      : blocks(p.size.tokens, block_tokens),
+        keys(blocks.pool_tokens, p.size.kv_heads, p.size.key_dim),
+        values(blocks.pool_tokens, p.size.kv_heads, p.size.value_dim) {
+    blocks.spread(p.k.view(), keys.view()), blocks.spread(p.v.view(), values.view());
+    view = {std::as_const(keys).view(), std::as_const(values).view(), blocks.table, block_tokens, p.size.tokens};
   }
 };
 

@@ -71,13 +71,7 @@ std::vector<std::vector<index_t>> cuts(index_t T, unsigned seed) {
   std::vector<std::vector<index_t>> all = {{T}, {1, T}, {T / 2, T}, {}};
   for (index_t t = 1; t <= T; ++t) all[3].push_back(t);
   std::mt19937 random(seed);
-  for (const index_t longest : {7, 90}) {
-    all.push_back({});
-    for (index_t t = 0; t < T;) {
-      t = std::min(T, t + 1 + static_cast<index_t>(random() % static_cast<unsigned>(longest)));
-      all.back().push_back(t);
-    }
-  }
+  for (const unsigned longest : {7u, 90u}) all.push_back(random_ends(T, random, longest));
   return all;
 }
 

@@ -24,14 +24,6 @@ using namespace tests;
 
 namespace {
 
-/// Ends of random pieces, tokens [0, T) in all.
-std::vector<index_t> random_ends(index_t T, unsigned seed, unsigned longest) {
-  std::mt19937         random(seed);
-  std::vector<index_t> ends;
-  for (index_t t = 0; t < T;) ends.push_back(t = std::min(T, t + 1 + static_cast<index_t>(random() % longest)));
-  return ends;
-}
-
 // Where numbers of a selection lie, behind threshold and assign, and of attention, behind T and the options.
 constexpr std::size_t of_tokens = header_bytes + 8, of_count = of_tokens + 4, of_cols = of_count + 4,
                       of_rep = of_cols + 4, of_shape_words = header_bytes + 4 + 18 * 4, of_heads = of_shape_words + 12,
@@ -74,7 +66,7 @@ TEMPLATE_TEST_CASE("saved: a selection goes on as if it had never been bytes", "
   const selection_options options{.threshold = 0.6f, .assign = assign};
   selection_type          below(options), plain(options), one(options);
   bool                    used = false;
-  for (index_t begin = 0; const index_t end : random_ends(T, 5, longest)) {
+  for (index_t begin = 0; const index_t end : random_ends(T, std::mt19937(5), longest)) {
     REQUIRE(below.extend(rows_of(lower, begin, end)) == status::ok);
     const auto inherited = below.kept().rep.subspan(static_cast<std::size_t>(begin));
     REQUIRE(plain.extend(rows_of(upper, begin, end), inherited) == status::ok);
@@ -126,7 +118,7 @@ TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[a
   for (const unsigned longest : {1u, 7u, 90u}) {
     CAPTURE(longest);
     saved_sequence<TestType> one{p, s, attend}, plain{p, s, attend};
-    for (const index_t end : random_ends(p.size.tokens, 6, longest)) {
+    for (const index_t end : random_ends(p.size.tokens, std::mt19937(6), longest)) {
       const saved_bytes        bytes = bytes_of(one.state);
       saved_sequence<TestType> used{small, few, attention<TestType, serial_backend>(m.options)};
       if (end % 2 == 0) REQUIRE(used.extend(40) == status::ok);
@@ -153,7 +145,7 @@ TEST_CASE("saved: attention on several threads, with keys and values of another 
   attention<float, threads>       attend(options_by_mass, {{&pool}});
   attention_state<float, threads> state;
   head_rows<float>                out(p.size.tokens, p.size.heads, p.size.value_dim);
-  for (const index_t end : random_ends(p.size.tokens, 2, 60)) {
+  for (const index_t end : random_ends(p.size.tokens, std::mt19937(2), 60)) {
     const saved_bytes bytes = bytes_of(state);
     state                   = {};
     REQUIRE(attend.load(state, narrow.kv(), bytes) == status::ok);
