@@ -11,8 +11,8 @@
 
 namespace tests {
 
-/// Every CASCADA_TEST_EVERY-th of the cases, but one at least, beginning with another for each line that asks: every
-/// case is tried by some tests, and no test goes without.
+/// Every CASCADA_TEST_EVERY-th of the cases, but one at least, beginning with another from line to line: tests that
+/// share a list try all of it between them. Of a list that one test alone has, the rest waits for builds that try all.
 template <class Cases>
 auto sample(const Cases& all, std::size_t line = __builtin_LINE()) {
   std::vector<std::iter_value_t<decltype(std::begin(all))>> some;
