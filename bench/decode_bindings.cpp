@@ -125,9 +125,10 @@ struct dense_way : way_of<Scalar> {
       const index_t end = all.begins[s] + all.prompts[s] + now;
       const auto*   row = all.queries.data() + std::int64_t{end - 1} * all.heads * all.dim;
       queries.insert(queries.end(), row, row + std::int64_t{all.heads} * all.dim);
-      asking.push_back(static_cast<index_t>(s) + 1), ends.push_back(end);
-      asking.push_back(static_cast<index_t>(s) + 1),
-          ends.push_back(all.begins[s + 1]);  // tokens that are not there yet
+      for (const index_t of : {end, all.begins[s + 1]}) {  // the sequence, and one that nobody asks: what is to come
+        asking.push_back(static_cast<index_t>(s) + 1);
+        ends.push_back(of);
+      }
     }
     const auto count = static_cast<index_t>(all.count());
     return attend(all.rows(queries, 0, count, all.heads), all.kv(0, all.begins.back()), {},
@@ -188,6 +189,18 @@ batch_way* batch_of<Scalar>::way(batch_kind kind, pool* threads) {
   return new near_far_way<Scalar>(*this, kind, threads);
 }
 
+using dense_step = attention<float, cpu<compiled_isa, serial_executor>>;
+
+template <class Scalar>
+status run_dense_step(dense_step& attend, const float* q, const void* k, const void* v, index_t tokens, index_t heads,
+                      index_t kv_heads, index_t dim, float* out) {
+  const auto stored = [&](const void* from) {
+    return packed_heads(static_cast<const Scalar*>(from), tokens, kv_heads, dim);
+  };
+  return attend(packed_heads(q, 1, heads, dim), strided_kv<Scalar>{stored(k), stored(v)}, {},
+                packed_heads(out, 1, heads, dim));
+}
+
 }  // namespace
 
 /// Rows are of bfloat16.
@@ -214,18 +227,10 @@ EXPORT void bench_batch_results(const batch_way* self, float* to) { self->result
 
 /// Dense attention of one query to keys and values of bfloat16 or float16, on one thread. Queries and results are
 /// float.
-using dense_step = attention<float, cpu<compiled_isa, serial_executor>>;
-
 EXPORT dense_step* bench_dense_step() { return new dense_step({.keys = key_set::all}); }
 EXPORT void        bench_dense_step_free(dense_step* self) { delete self; }
 EXPORT int         bench_dense_step_run(dense_step* self, int rows, const float* q, const void* k, const void* v,
                                         index_t tokens, index_t heads, index_t kv_heads, index_t dim, float* out) {
-          const auto run = [&]<class Scalar>(Scalar) {
-    const auto stored = [&](const void* from) {
-      return packed_heads(static_cast<const Scalar*>(from), tokens, kv_heads, dim);
-    };
-    return (*self)(packed_heads(q, 1, heads, dim), strided_kv<Scalar>{stored(k), stored(v)}, {},
-                   packed_heads(out, 1, heads, dim));
-  };
-          return static_cast<int>(rows == bench::bf16 ? run(bfloat16{}) : run(float16{}));
+          const auto run = rows == bench::bf16 ? run_dense_step<bfloat16> : run_dense_step<float16>;
+          return static_cast<int>(run(*self, q, k, v, tokens, heads, kv_heads, dim, out));
 }

@@ -53,8 +53,7 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-[ -z "$model" ] || [ -f "$model/config.json" ] || fail "$model has no config.json"
-[ -z "$model" ] || [ -f "$model/tokenizer.json" ] || fail "$model has no tokenizer.json"
+[ -z "$model" ] || require_model "$model"
 [ -z "$text" ] || require_text "$text"
 cd "$(dirname "$0")/../.."
 . examples/torch/install.sh
