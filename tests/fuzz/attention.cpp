@@ -144,7 +144,7 @@ class trial {
   void one_wrong_argument(attend_type& attend, any_kv<Scalar> kv) {
     auto                 q     = call_.q();
     auto                 out   = out_.view();
-    std::vector<index_t> table = call_.paged.table;
+    std::vector<index_t> table = call_.paged.blocks.table;
     if (!spoil(bytes_.below(10), q, kv, out, table)) return;
     require_refusal(attend(q, kv, call_.selected(), out, {.query_offsets = call_.offsets}));
     require(out_.untouched());
