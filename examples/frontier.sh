@@ -87,5 +87,5 @@ prepare() {
 with_lock prepare
 
 $python examples/tools/frontier.py --model "${model:-build/smollm2-135m}" --texts-folder build/texts \
-  --program build/examples/examples/cascada-frontier --points "${points:-examples/tools/frontier_points.json}" \
+  --program "$engine/examples/cascada-frontier" --points "${points:-examples/tools/frontier_points.json}" \
   --output "${output:-build/frontier}" --command "$command" --texts "$texts" ${passed[@]+"${passed[@]}"}

@@ -41,5 +41,5 @@ cd "$(dirname "$0")/.."
 output=${output:-$PWD/build/full-size.json}
 install_tools
 build_engine cascada-evaluate
-$python examples/tools/full_size.py build/examples/examples/cascada-evaluate "$output" ${passed[@]+"${passed[@]}"}
+$python examples/tools/full_size.py "$engine/examples/cascada-evaluate" "$output" ${passed[@]+"${passed[@]}"}
 echo "Written: $output"

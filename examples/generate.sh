@@ -76,7 +76,7 @@ if [ -n "$text" ]; then prompts plain prompt "$tokens"; else prompts question pr
 [ -z "$needle" ] || prompts needle needle.json 8
 
 step "Running the model"
-build/examples/examples/cascada-generate --model "$model" --prompt "$scratch/prompt" --tokens "$tokens" \
+"$engine/examples/cascada-generate" --model "$model" --prompt "$scratch/prompt" --tokens "$tokens" \
   ${needle:+--needle "$scratch/needle.json"} --output "$output" ${passed[@]+"${passed[@]}"}
 $python examples/tools/decode_report.py "$model/tokenizer.json" "$output/report.json"
 echo

@@ -79,5 +79,5 @@ prepare() {
 }
 with_lock prepare
 
-$python examples/tools/paper_table.py run "$model" --text "$text" --program "build/examples/examples/$program" \
+$python examples/tools/paper_table.py run "$model" --text "$text" --program "$engine/examples/$program" \
   --output "${output:-build/paper-table/$(basename "$model")}" --command "$command" ${passed[@]+"${passed[@]}"}

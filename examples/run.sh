@@ -78,7 +78,7 @@ $python examples/tools/encode_text.py "${model:-build/smollm2-135m}/tokenizer.js
   build/tokens.txt
 
 step "Running the model"
-build/examples/examples/$program --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \
+"$engine/examples/$program" --model "${model:-build/smollm2-135m}" --tokens build/tokens.txt \
   --output "$output" ${passed[@]+"${passed[@]}"}
 if [ $program = cascada-page ]; then
   $python examples/tools/page.py "${model:-build/smollm2-135m}/tokenizer.json" "$output/page.json" "$output/page.html"

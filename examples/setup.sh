@@ -83,12 +83,16 @@ fetch_handbook() {
   rm -r $folder
 }
 
-# build_engine TARGET...: programs of the example engine, into build/examples/examples.
+# Where the programs of the example engine are built: build/examples, or a build folder of the caller's.
+engine=${CASCADA_ENGINE_BUILD:-build/examples}
+
+# build_engine TARGET...: programs of the example engine, into $engine/examples.
 build_engine() {
   step "Building the example engine"
-  cmake -S . -B build/examples -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
-    -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF >build/examples.log 2>&1 &&
-    cmake --build build/examples --target "$@" >>build/examples.log 2>&1 || {
+  {
+    [ -n "${CASCADA_ENGINE_BUILD:-}" ] || cmake -S . -B $engine -DCMAKE_BUILD_TYPE=Release \
+      -DCMAKE_CXX_FLAGS=-march=native -DCASCADA_BUILD_TESTS=OFF -DCASCADA_BUILD_BENCH=OFF
+  } >build/examples.log 2>&1 && cmake --build "$engine" --target "$@" >>build/examples.log 2>&1 || {
     cat build/examples.log >&2
     exit 1
   }

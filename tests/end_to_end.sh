@@ -45,6 +45,10 @@ echo 'Once upon a time' >"$scratch/story"
 examples/generate.sh --prompt "$scratch/story" --tokens 4 --modes dense --output "$scratch/generate" >"$scratch/lines"
 grep -q 'A prompt of 5 tokens, 4 more' "$scratch/lines"
 
+# Without programs that are there already: a build of its own. The cheapest target stands for all.
+(unset CASCADA_ENGINE_BUILD && . examples/setup.sh && build_engine select_tokens)
+build/examples/examples/select_tokens | grep -q 'Gram operations saved'
+
 build/venv/bin/python tests/convert_gguf.py
 text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence
   local words=$1 code=0

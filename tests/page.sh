@@ -87,7 +87,7 @@ failed 'cannot write' "$tokenizer" "$data" "$scratch/absent/page.html"
 # The program on tiny models: one sentence for bad input, which leaves nothing behind; facts that hold.
 for i in $(seq 0 60); do echo $((i * i % 41)); done >"$scratch/tokens"
 small() { # small MODEL ARGUMENT...
-  build/examples/examples/cascada-page --model "tests/golden/$1" --tokens "$scratch/tokens" --length 51 --window 8 \
+  "$engine/examples/cascada-page" --model "tests/golden/$1" --tokens "$scratch/tokens" --length 51 --window 8 \
     --chunk 8 --tile 4 --output "$scratch/small" "${@:2}"
 }
 unread() { # unread WORDS ARGUMENT...
