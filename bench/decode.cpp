@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <optional>
+#include <memory>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -76,10 +76,10 @@ struct cache {
 /// Those of this shape: made once, however often a benchmark is begun anew to find out how many steps it takes.
 template <row_storage Stored>
 cache<Stored>& layers_of(index_t tokens, index_t heads, index_t kv_heads, index_t dim) {
-  static std::optional<cache<Stored>> last;
+  static std::unique_ptr<cache<Stored>> last;
   if (!last || last->tokens != tokens || last->heads != heads || last->kv_heads != kv_heads || last->dim != dim) {
     last.reset();
-    last.emplace(tokens, heads, kv_heads, dim);
+    last = std::make_unique<cache<Stored>>(tokens, heads, kv_heads, dim);
   }
   return *last;
 }
