@@ -189,6 +189,11 @@ std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, con
   return all;
 }
 
+/// Where entry i of row t lies, n entries a row.
+inline std::size_t entry(index_t t, index_t n, index_t i) {
+  return static_cast<std::size_t>(t) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
+}
+
 /// scale q . k + log(count) + min(4, correction); with a cap, cap tanh(scale q . k / cap) and so on, where the
 /// correction shrinks by the square of the cap's derivative.
 template <class Real>
@@ -348,10 +353,10 @@ class attention_head {
   }
 
   Real& log_sum_exp_of(index_t t, index_t h) const {
-    return result_.log_sum_exp[static_cast<std::size_t>(t * in_.heads + h)];
+    return result_.log_sum_exp[entry(t, in_.heads, h)];
   }
 
-  std::size_t row(index_t t) const { return static_cast<std::size_t>(t * in_.kv_heads + g_); }
+  std::size_t row(index_t t) const { return entry(t, in_.kv_heads, g_); }
 
   void near_and_far(index_t t) {
     const index_t e = edge(t), sinks = std::min(options_.sink_tokens, e);
@@ -445,6 +450,7 @@ class attention_head {
     }
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
+      queries.reserve(askers.size());
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
       attend(t, h, mean<Real, Operand>(queries, in_.key_dim).data(), from);
     });

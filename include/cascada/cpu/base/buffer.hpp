@@ -40,7 +40,10 @@ class buffer {
     reserve(other.capacity_);
     if (capacity_ > 0) std::memcpy(data_, other.data_, static_cast<std::size_t>(capacity_) * sizeof(Value));
   }
-  buffer& operator=(const buffer& other) { return *this = buffer(other); }
+  buffer& operator=(const buffer& other) {
+    *this = buffer(other);
+    return *this;
+  }
 
   /// Room for `count` values. Never shrinks; growing forgets the contents.
   void reserve(std::int64_t count) {
