@@ -32,7 +32,7 @@ namespace detail {
 #define CASCADA_TEXT_OF_VALUES(...) #__VA_ARGS__
 #define CASCADA_TEXT_OF(...) CASCADA_TEXT_OF_VALUES(__VA_ARGS__)
 
-/// The macros by which compilers tell instruction sets, from their own lists of options (tests/odr/targets.py --write),
+/// The macros by which compilers tell instruction sets, from their own lists of options (tests/package/odr/targets.py --write),
 /// and those of floating-point arithmetic, exceptions, and the width of Eigen's packets on SVE. For x86-64 and AArch64;
 /// elsewhere all objects of a program have to be compiled for the same target.
 ///

@@ -15,7 +15,7 @@
 #include "attention_call.hpp"
 #include "attention_reference.hpp"
 #include "cascada/cascada.hpp"
-#include "saved_bytes.hpp"
+#include "library/saved_bytes.hpp"
 
 using namespace cascada;
 using fuzz::any_kv;

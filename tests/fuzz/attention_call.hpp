@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "attention_data.hpp"
+#include "library/attention_data.hpp"
 #include "cascada/cascada.hpp"
 #include "input.hpp"
 

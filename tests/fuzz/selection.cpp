@@ -15,8 +15,8 @@
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "input.hpp"
-#include "saved_bytes.hpp"
-#include "tokens.hpp"
+#include "library/saved_bytes.hpp"
+#include "library/tokens.hpp"
 
 using namespace cascada;
 using fuzz::require;

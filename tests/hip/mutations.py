@@ -185,7 +185,7 @@ def call(command, failure):
 
 def build(folder, program, libraries, header, first=()):
     """The test program, with `header` precompiled and headers of the folders `first` before the library's own."""
-    source, to = root / f"tests/hip_{program}.cpp", folder / program
+    source, to = root / f"tests/hip/{program}.cpp", folder / program
     includes = [f"-I{place}" for place in (*first, root / "include")]
     call([compiler, *flags, *includes, "-include", str(header), "-c", str(source), "-o", f"{to}.o"], "does not compile")
     call([compiler, f"{to}.o", *libraries, "-lboost_context", "-o", str(to)], "does not link")

@@ -55,8 +55,8 @@ if [ -e /usr/include/catch2/catch.hpp ]; then # version 2 has no library of its 
 fi
 build times tests/hip/times.cpp
 build layers examples/hip_layers.cpp -pthread
-build cascade tests/hip_cascade.cpp "${catch[@]}" -pthread
-build attention tests/hip_attention.cpp "${catch[@]}" -pthread
+build cascade tests/hip/cascade.cpp "${catch[@]}" -pthread
+build attention tests/hip/attention.cpp "${catch[@]}" -pthread
 
 "$folder/times" --device >"$folder/device.json" || stop 'No gfx942 was found: all is built, nothing was run.'
 "$compiler" --version | head -n 1 >"$folder/compiler.txt"

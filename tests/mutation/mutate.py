@@ -72,7 +72,7 @@ def build(folder, program, target, libraries, header, first=()):
     sources = [f"{program}.cpp", *companions.get(program, [])]
     for source in sources:
         special = ["-ffast-math"] if source.endswith("fast_math.cpp") else ["-include", str(header / target / "common.hpp")]
-        call([*compile, *special, "-c", str(root / "tests" / source), "-o", f"{to}.{source}.o"], "does not compile")
+        call([*compile, *special, "-c", str(root / "tests/library" / source), "-o", f"{to}.{source}.o"], "does not compile")
     call([compiler, *(f"{to}.{source}.o" for source in sources), *libraries, "-pthread", "-o", str(to)], "does not link")
     return to
 

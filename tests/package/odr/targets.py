@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-header = Path(__file__).resolve().parents[2] / "include/cascada/isa.hpp"
+header = Path(__file__).resolve().parents[3] / "include/cascada/isa.hpp"
 
 # Beyond what compilers list themselves.
 processors = ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "haswell", "skylake-avx512", "cooperlake", "sapphirerapids",

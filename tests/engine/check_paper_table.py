@@ -53,7 +53,7 @@ def check_encoder(table):
 
 def check_positions():
     """What config.json says, or the default of transformers where it says nothing."""
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "examples" / "tools"))
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "tools"))
     import paper_table
     with tempfile.TemporaryDirectory() as model:
         for config, positions in [({"model_type": "llama"}, 2048), ({"model_type": "qwen2"}, 32768),

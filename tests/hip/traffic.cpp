@@ -9,11 +9,11 @@
 #include <set>
 #include <string>
 
-#include "attention_data.hpp"
+#include "library/attention_data.hpp"
 #include "cascada/hip.hpp"
 #include "hip/simulator.hpp"
 #include "hip/traffic_counter.hpp"
-#include "tokens.hpp"
+#include "library/tokens.hpp"
 
 using namespace cascada;
 using row = bfloat16;

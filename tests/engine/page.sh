@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The page of examples/run.sh in headless Chromium. Skipped (77) only where there is no model or no Chromium to be had.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . examples/setup.sh
 . tests/pypi.sh
 scratch=$(mktemp -d)
@@ -13,7 +13,7 @@ command -v chromium >/dev/null || { echo "Skipped: there is no package chromium 
 
 tokenizer=build/smollm2-135m/tokenizer.json data=$scratch/page.json
 page() { $python examples/tools/page.py "$@"; }
-check() { $python tests/check_page.py "$@"; }
+check() { $python tests/engine/check_page.py "$@"; }
 open_page() { # open_page PAGE VIEW: the browser's dump
   timeout 100 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$scratch/profile" \
     --virtual-time-budget=20000 --dump-dom "file://$1#$2" >"$scratch/dom" 2>"$scratch/chromium"
@@ -87,7 +87,7 @@ failed 'cannot write' "$tokenizer" "$data" "$scratch/absent/page.html"
 # The program on tiny models: one sentence for bad input, which leaves nothing behind; facts that hold.
 for i in $(seq 0 60); do echo $((i * i % 41)); done >"$scratch/tokens"
 small() { # small MODEL ARGUMENT...
-  "$engine/examples/cascada-page" --model "tests/golden/$1" --tokens "$scratch/tokens" --length 51 --window 8 \
+  "$engine/examples/cascada-page" --model "tests/engine/golden/$1" --tokens "$scratch/tokens" --length 51 --window 8 \
     --chunk 8 --tile 4 --output "$scratch/small" "${@:2}"
 }
 unread() { # unread WORDS ARGUMENT...

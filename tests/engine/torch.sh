@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Cascada's attention in torch and transformers. Skipped (77) only where PyPI is out of reach and they are not there.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . examples/setup.sh
 . tests/pypi.sh
 . cmake/torch.sh
@@ -16,12 +16,12 @@ export CASCADA_BUILD=build/torch/test-extension CASCADA_CXXFLAGS='-O1 -march=nat
 export OMP_WAIT_POLICY=passive # threads that wait leave the CPU to other tests
 examples/torch/run.sh --length 300 --tokens 3 --rounds 1 --output "$scratch/run" | tee "$scratch/lines"
 add_cuda_libraries build/venv || true # those that run.sh has installed
-$python tests/torch_attention.py examples/torch
-$python tests/torch_tables.py run "$scratch/run/report.json" "$scratch/lines"
+$python tests/engine/torch_attention.py examples/torch
+$python tests/engine/torch_tables.py run "$scratch/run/report.json" "$scratch/lines"
 
 table() { $python examples/torch/paper_table.py "$@"; }
 table --model build/smollm2-135m --lengths 128 --thresholds 0.7,0.9 --output "$scratch/table" | tee "$scratch/lines"
-$python tests/torch_tables.py paper "$scratch/table" examples/results/paper-table/smollm2/report.json
+$python tests/engine/torch_tables.py paper "$scratch/table" examples/results/paper-table/smollm2/report.json
 
 failed() { # failed WORDS COMMAND...: refused in one sentence
   local words=$1 code=0

@@ -5,7 +5,7 @@ import math
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples" / "tools"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples" / "tools"))
 import frontier  # noqa: E402
 
 NEAR = {"window": 32, "chunk": 32}

@@ -9,7 +9,7 @@
 #include "catch.hpp"
 #include "hip/chip.hpp"
 #include "sample.hpp"
-#include "tokens.hpp"
+#include "library/tokens.hpp"
 
 using namespace cascada;
 using tests::kind;

@@ -2,7 +2,7 @@
 models, and what `transformers` computes with them.
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
-    venv/bin/python tests/golden/make_decoders.py [FOLDER...]
+    venv/bin/python tests/engine/golden/make_decoders.py [FOLDER...]
 
 Per model a folder beside itself with config.json, the weights and golden.safetensors (F32): token ids, the residual
 stream entering every layer, the final normalised hidden states, and logits.

@@ -3,7 +3,7 @@
 #include <set>
 #include <string>
 
-#include "attention_data.hpp"
+#include "library/attention_data.hpp"
 #include "cascada/cascada.hpp"
 #include "cascada/hip.hpp"
 #include "catch.hpp"

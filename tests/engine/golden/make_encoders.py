@@ -2,7 +2,7 @@
 embeddings of real sentences by all-MiniLM-L6-v2.
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors tokenizers torch transformers
-    venv/bin/python tests/golden/make_encoders.py build/minilm-l6
+    venv/bin/python tests/engine/golden/make_encoders.py build/minilm-l6
 
 Per tiny model a folder beside itself with config.json, model.safetensors (BF16) and golden.safetensors (F32): token ids
 and the hidden states entering every layer and leaving the last. In minilm/ only golden.safetensors: token ids and

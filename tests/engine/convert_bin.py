@@ -3,7 +3,7 @@
 Not part of tests/run.sh, because it needs torch and transformers:
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
-    venv/bin/python tests/convert_bin.py [CASCADA_EVALUATE]
+    venv/bin/python tests/engine/convert_bin.py [CASCADA_EVALUATE]
 
 With the program it also runs the converted models.
 """
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPTJConfig, GPTJForCausalLM, OPTConfig, OPTForCausalLM
 
-CONVERTER = pathlib.Path(__file__).resolve().parents[1] / "examples" / "tools" / "convert_bin.py"
+CONVERTER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "tools" / "convert_bin.py"
 
 
 def convert(source, target, *options):

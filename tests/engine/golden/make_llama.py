@@ -1,7 +1,7 @@
 """Makes the golden Llama checkpoint: a tiny random model, and what `transformers` computes with it.
 
     python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
-    venv/bin/python tests/golden/make_llama.py
+    venv/bin/python tests/engine/golden/make_llama.py
 
 Writes config.json, model.safetensors (BF16) and golden.safetensors (F32) beside itself: token ids, the residual stream entering
 every layer, the final normalised hidden states, and logits.

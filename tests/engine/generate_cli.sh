@@ -53,7 +53,7 @@ needle '{"answer": [1], "prompts": [{"depth": 0.5, "tokens": []}]}' 'something i
 needle "{\"answer\": [1], \"prompts\": [{\"depth\": 0.5, \"tokens\": [$(seq -s, 0 120 | sed 's/[0-9]*/1/g')]}]}" \
   'a prompt with a needle and its answer are 129 tokens'
 
-job=$here/../examples/generate.sh
+job=$here/../../examples/generate.sh
 refused 'unknown option --bogus' "$job" --bogus
 refused 'needs a value' "$job" --length
 refused 'no number' "$job" --length many

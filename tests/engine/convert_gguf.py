@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import safe_open
 
 HERE = pathlib.Path(__file__).resolve().parent
-CONVERTER = HERE.parent / "examples" / "tools" / "convert_gguf.py"
+CONVERTER = HERE.parents[1] / "examples" / "tools" / "convert_gguf.py"
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 10
 NAMES = {
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",

@@ -135,7 +135,7 @@ refused_points 'point 1: options.queries == grouped needs options.open == none' 
 refused '61 tokens; 62' "$frontier" --model "$here/golden" --tokens tokens --length 60 --skip 2 --points good.json \
   --output out
 
-main_job=$here/../examples/run.sh
+main_job=$here/../../examples/run.sh
 refused 'unknown option --bogus' "$main_job" --bogus
 refused 'needs a value' "$main_job" --length
 refused 'no config.json' "$main_job" --model "$scratch" --output out
@@ -144,7 +144,7 @@ refused 'no model.safetensors and no model.safetensors.index.json' "$main_job" -
 refused 'no text' "$main_job" --text absent --output out
 "$main_job" --help | grep -q -- --open-above
 
-sweep=$here/../examples/frontier.sh
+sweep=$here/../../examples/frontier.sh
 refused 'unknown option --bogus' "$sweep" --bogus
 refused 'needs a value' "$sweep" --texts
 refused 'no list of lengths' "$sweep" --lengths 2048,long
@@ -153,7 +153,7 @@ refused 'no file' "$sweep" --points absent
 refused 'no config.json' "$sweep" --model "$scratch" --output out
 "$sweep" --help | grep -q -- --presets
 
-table=$here/../examples/paper_table.sh
+table=$here/../../examples/paper_table.sh
 refused 'unknown option --bogus' "$table" --bogus
 refused 'needs a value' "$table" --lengths
 refused 'no list of lengths' "$table" --lengths 128,many
