@@ -8,6 +8,7 @@ install(EXPORT cascada NAMESPACE cascada:: DESTINATION ${package_dir} FILE casca
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/cascada-config-version.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES cmake/cascada-config.cmake cmake/compiled.cmake cmake/compiled.cpp
+  cmake/dispatch.cmake cmake/dispatch.cpp cmake/dispatch_level.cpp
   ${PROJECT_BINARY_DIR}/cascada-config-version.cmake DESTINATION ${package_dir})
 
 # The prefix is told from where the file lies, so that it may be chosen or changed later.

@@ -11,7 +11,8 @@
 // What the words mean: GLOSSARY.md. What is equal to what, bit for bit: NUMERICS.md. Both are beside this file.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle),
-// cascada/hip.hpp (the same stages on an AMD MI300X), cascada/compiled.hpp (kernels that are compiled once).
+// cascada/hip.hpp (the same stages on an AMD MI300X), cascada/compiled.hpp (kernels that are compiled once),
+// cascada/dispatch.hpp (kernels for several CPUs in one program).
 
 // Vocabulary.
 #include "cascada/config.hpp"

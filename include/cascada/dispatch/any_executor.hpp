@@ -1,0 +1,69 @@
+#pragma once
+// An executor of any type, as one type that all levels know.
+
+#include <concepts>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "cascada/config.hpp"
+#include "cascada/executor.hpp"
+
+namespace cascada::inline CASCADA_ABI::dispatch {
+
+/// Holds a copy of an executor, or none: then everything runs on the calling thread. Copies share what is held.
+class any_executor {
+ public:
+  any_executor() = default;
+
+  /// Any executor becomes one by itself, where one is asked for.
+  template <class E>
+    requires(!std::same_as<E, any_executor> && executor<E>)
+  any_executor(E where) : held_(new const holder<E>(std::move(where))) {}  // NOLINT: implicit
+
+  [[nodiscard]] index_t concurrency() const { return held_ ? held_->concurrency() : 1; }
+
+  template <class Function>
+  void parallel_for(index_t count, Function&& function) const {
+    using callee = std::remove_reference_t<Function>;
+    if (!held_) {
+      for (index_t i = 0; i < count; ++i) function(i);
+      return;
+    }
+    held_->run(count, {[](void* it, index_t i) { (*static_cast<callee*>(it))(i); },
+                       const_cast<void*>(static_cast<const void*>(std::addressof(function)))});
+  }
+
+ private:
+  struct work {
+    void (*call)(void*, index_t);
+    void* callee;
+
+    void operator()(index_t i) const { call(callee, i); }
+  };
+
+  struct any_holder {
+    virtual ~any_holder()                             = default;
+    virtual index_t concurrency() const               = 0;
+    virtual void    run(index_t count, work of) const = 0;
+  };
+
+  template <class E>
+  struct holder final : any_holder {
+    explicit holder(E of) : where(std::move(of)) {}
+
+    index_t concurrency() const override { return cascada::detail::workers_of(where); }
+    void    run(index_t count, work of) const override { where.parallel_for(count, of); }
+
+    E where;
+  };
+
+  std::shared_ptr<const any_holder> held_;
+};
+
+static_assert(executor<any_executor>);
+
+/// One pool for all levels, with a thread for each CPU that the process may use when it is first needed (executor.hpp).
+[[nodiscard]] any_executor shared_pool();
+
+}  // namespace cascada::inline CASCADA_ABI::dispatch
