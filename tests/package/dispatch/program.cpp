@@ -1,5 +1,5 @@
 // Every class of cascada/dispatch.hpp on every level that runs here, beside the plain classes of this translation unit,
-// which is compiled for the least of the levels. The library has rows of float alone.
+// which is compiled for the least of the levels. The library has rows of float and bfloat16.
 //
 //   program [LEVEL]      LEVEL: what has to be the best here
 //
@@ -39,10 +39,11 @@ float element(index_t token, index_t column, index_t layer) {
                             (move >> 29 == 0 ? static_cast<int>(move >> 24 & 7) : 0));
 }
 
-std::vector<float> rows(index_t tokens, index_t columns, index_t layer, float scale = 1) {
-  std::vector<float> all;
+template <class Scalar>
+std::vector<Scalar> rows(index_t tokens, index_t columns, index_t layer, float scale = 1) {
+  std::vector<Scalar> all;
   for (index_t t = 0; t < tokens; ++t)
-    for (index_t c = 0; c < columns; ++c) all.push_back(element(t, c, layer) * scale);
+    for (index_t c = 0; c < columns; ++c) all.push_back(from_float<Scalar>(element(t, c, layer) * scale));
   return all;
 }
 
@@ -60,9 +61,8 @@ struct counting_executor {
 
 /// What one set of classes makes of the data.
 struct results {
-  std::vector<index_t> sets;        // rep, one selection after the other
-  std::vector<float>   rows;        // of attention, one call after the other
-  std::vector<float>   other_rows;  // of the same data in other layouts, and of pieces
+  std::vector<index_t> sets;  // rep, one selection after the other
+  std::vector<float>   rows;  // of attention, one call after the other
 };
 
 struct plain {
@@ -90,29 +90,34 @@ struct dispatched {
   using attention_state = dispatch::attention_state<Scalar>;
 };
 
-template <class Classes, class... Where>
-results run(const char* name, const Where&... where) {
-  results    made;
+/// As strict as the types: what they hold, bit for bit.
+template <class Element>
+bool same(const std::vector<Element>& a, const std::vector<Element>& b) {
+  return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size() * sizeof(Element));
+}
+
+template <class Classes, class Scalar, class... Where>
+void select_all(results& made, const char* name, const Where&... where) {
   const auto ok   = [&](status answer) { expect(answer == status::ok, message(answer), name); };
   const auto take = [&](const representatives& kept) {
     made.sets.insert(made.sets.end(), kept.rep.begin(), kept.rep.end());
   };
-  const auto               x = rows(T, d, 0);
-  matrix_view<const float> all{x.data(), T, d, d};
+  const auto                      x = rows<Scalar>(T, d, 0);
+  const matrix_view<const Scalar> all{x.data(), T, d, d};
 
-  typename Classes::template selector<float> select(selection_options{}, where...);
+  typename Classes::template selector<Scalar> select(selection_options{}, where...);
   ok(select(all)), take(select.kept());
   const auto copy = select;
   ok(select.literal(all)), take(select.kept()), take(copy.kept());
   expect(copy.report().representatives == copy.kept().count(), "a report is of another selection", name);
-  auto moved = std::move(select);
+  const auto moved = std::move(select);
   take(moved.kept());
   expect(select.kept().tokens() == 0, "what was moved from is not empty", name);  // NOLINT
   ok(select(all)), take(select.kept());
 
-  typename Classes::template cascade<float> walk({.validate = validation::cross_gram}, where...);
+  typename Classes::template cascade<Scalar> walk({.validate = validation::cross_gram}, where...);
   for (index_t layer = 0; layer < 3; ++layer) {
-    const auto of_layer = rows(T, d, layer);
+    const auto of_layer = rows<Scalar>(T, d, layer);
     ok(walk.step({of_layer.data(), T, d, d})), take(walk.kept());
   }
   auto fork = walk.fork();
@@ -120,117 +125,139 @@ results run(const char* name, const Where&... where) {
   ok(fork.step(all)), take(fork.kept());
   ok(walk.inherit(fork.kept())), take(walk.kept());
 
-  typename Classes::template growing_selection<float> grown(selection_options{}, where...);
-  expect(grown.kept().tokens() == 0 && grown.truncate(1) == status::invalid_shape, "a new selection is not empty",
-         name);
+  typename Classes::template growing_selection<Scalar> grown(selection_options{}, where...);
+  expect(grown.truncate(1) == status::invalid_shape, "a new selection has tokens", name);
   for (index_t begin = 0, end = 70; begin < T; begin = end, end = T)
     ok(grown.extend({x.data() + begin * d, end - begin, d, d})), take(grown.kept());
   std::vector<std::byte> bytes(grown.saved_bytes());
   ok(grown.save(bytes)), ok(grown.load(bytes)), take(grown.kept());
+}
 
-  const auto q = rows(T, heads * dim, 3, 0.125f), k = rows(T, kv_heads * dim, 4, 0.125f),
-             v         = rows(T, kv_heads * dim, 5, 0.125f);
-  const auto keys      = packed_heads<const float>(k.data(), T, kv_heads, dim);
-  const auto values    = packed_heads<const float>(v.data(), T, kv_heads, dim);
-  const auto part_of_q = [&](index_t begin, index_t end) {
-    return packed_heads<const float>(q.data() + begin * heads * dim, end - begin, heads, dim);
-  };
-  std::vector<float> out(q.size());
-  const auto         results_of = [&](index_t begin, index_t end) {
-    return packed_heads(out.data() + begin * heads * dim, end - begin, heads, dim);
-  };
-  const auto keep = [&](std::vector<float>& in) {
-    in.insert(in.end(), out.begin(), out.end());
-    std::fill(out.begin(), out.end(), -1.0f);
-  };
+/// Queries of Scalar, and keys and values of Stored in all layouts: in token order, transposed, and in blocks that lie
+/// in another order.
+template <class Scalar, class Stored>
+struct layer {
+  static constexpr index_t columns = kv_heads * dim, blocks = (T + block - 1) / block;
 
-  // The same rows, transposed, and in blocks that lie in another order.
-  std::vector<float>   transposed(v.size()), pool_k(k.size() + block * kv_heads * dim), pool_v(pool_k.size());
-  std::vector<index_t> table;
-  constexpr index_t    blocks = (T + block - 1) / block;
-  for (index_t t = 0; t < T; ++t) {
-    const index_t at = (blocks - 1 - t / block) * block + t % block;
-    for (index_t c = 0; c < kv_heads * dim; ++c) {
-      const auto from                                           = static_cast<std::size_t>(t * kv_heads * dim + c);
-      transposed[static_cast<std::size_t>(c * T + t)]           = v[from];
-      pool_k[static_cast<std::size_t>(at * kv_heads * dim + c)] = k[from];
-      pool_v[static_cast<std::size_t>(at * kv_heads * dim + c)] = v[from];
-    }
+  layer() {
+    for (index_t b = 0; b < blocks; ++b) table.push_back(blocks - 1 - b);
+    for (index_t t = 0; t < T; ++t)
+      for (index_t c = 0; c < columns; ++c) {
+        const auto from = static_cast<std::size_t>(t * columns + c);
+        const auto to =
+            static_cast<std::size_t>((table[static_cast<std::size_t>(t / block)] * block + t % block) * columns + c);
+        transposed[static_cast<std::size_t>(c * T + t)] = v[from];
+        pool_k[to] = k[from], pool_v[to] = v[from];
+      }
   }
-  for (index_t b = 0; b < blocks; ++b) table.push_back(blocks - 1 - b);
-  const strided_kv<float>          strided{keys, values};
-  const transposed_value_kv<float> columns{keys, transposed.data(), dim, dim * T, T};
-  const paged_kv<float>            pages{packed_heads<const float>(pool_k.data(), blocks * block, kv_heads, dim),
-                              packed_heads<const float>(pool_v.data(), blocks * block, kv_heads, dim), table, block, T};
 
-  const representatives                       kept = copy.kept();
-  constexpr attention_options                 far{.window = 16, .chunk = 16, .open_above = 0.05f};
-  typename Classes::template attention<float> attend(far, where...);
-  ok(attend(part_of_q(0, T), strided, {&kept, 1}, results_of(0, T))), keep(made.rows);
+  static heads_view<const Stored> packed(const std::vector<Stored>& of, index_t tokens) {
+    return packed_heads<const Stored>(of.data(), tokens, kv_heads, dim);
+  }
+  strided_kv<Stored>          strided() const { return {packed(k, T), packed(v, T)}; }
+  transposed_value_kv<Stored> in_columns() const { return {packed(k, T), transposed.data(), dim, dim * T, T}; }
+  paged_kv<Stored>            paged() const {
+               return {packed(pool_k, blocks * block), packed(pool_v, blocks * block), table, block, T};
+  }
+  heads_view<const Scalar> queries(index_t begin, index_t end) const {
+    return packed_heads<const Scalar>(q.data() + begin * heads * dim, end - begin, heads, dim);
+  }
+  heads_view<Scalar> results(index_t begin, index_t end) {
+    return packed_heads(out.data() + begin * heads * dim, end - begin, heads, dim);
+  }
+
+  std::vector<Scalar>  q = rows<Scalar>(T, heads*dim, 3, 0.125f), out = std::vector<Scalar>(q.size());
+  std::vector<Stored>  k = rows<Stored>(T, columns, 4, 0.125f), v = rows<Stored>(T, columns, 5, 0.125f);
+  std::vector<Stored>  transposed = v, pool_k = rows<Stored>(blocks * block, columns, 6), pool_v = pool_k;
+  std::vector<index_t> table;
+};
+
+template <class Classes, class Scalar, class Stored, class... Where>
+void attend_all(results& made, const char* name, const Where&... where) {
+  layer<Scalar, Stored> of;
+  std::vector<Scalar>   expected;
+  const auto            ok   = [&](status answer) { expect(answer == status::ok, message(answer), name); };
+  const auto            keep = [&] {  // the first of several layouts
+    for (const Scalar x : of.out) made.rows.push_back(to_float(x));
+    expected = std::exchange(of.out, std::vector<Scalar>(of.out.size()));
+  };
+  const auto again = [&] {  // the others, and pieces
+    expect(same(of.out, expected), "rows depend on their layout, or on pieces", name);
+    of.out.assign(of.out.size(), Scalar{});
+  };
+
+  typename Classes::template selector<Scalar> select(selection_options{}, where...);
+  const auto                                  x = rows<Scalar>(T, d, 0);
+  ok(select({x.data(), T, d, d}));
+  const representatives kept[] = {select.kept()};
+
+  typename Classes::template attention<Scalar> attend({.window = 16, .chunk = 16, .open_above = 0.05f}, where...);
+  ok(attend(of.queries(0, T), of.strided(), kept, of.results(0, T))), keep();
   expect(attend.report().leaves > 0 && attend.report().opened > 0, "the data decides nothing", name);
-  ok(attend(part_of_q(0, T), columns, {&kept, 1}, results_of(0, T))), keep(made.other_rows);
-  ok(attend(part_of_q(0, T), pages, {&kept, 1}, results_of(0, T))), keep(made.other_rows);
+  ok(attend(of.queries(0, T), of.in_columns(), kept, of.results(0, T))), again();
+  ok(attend(of.queries(0, T), of.paged(), kept, of.results(0, T))), again();
 
-  typename Classes::template attention_state<float> state;
+  typename Classes::template attention_state<Scalar> state;
   state.reserve(T);
   for (index_t begin = 0, end = 70; begin < T; begin = end, end = end < T - 1 ? T - 1 : T) {
-    ok(attend.extend(state, part_of_q(begin, end), strided, {&kept, 1}, results_of(begin, end)));
+    ok(attend.extend(state, of.queries(begin, end), of.strided(), kept, of.results(begin, end)));
     std::vector<std::byte> saved(state.saved_bytes());
-    ok(state.save(saved)), ok(attend.load(state, pages, saved));
+    ok(state.save(saved)), ok(attend.load(state, of.paged(), saved));
     expect(state.tokens() == end, "a state does not have its tokens", name);
   }
+  again();
   ok(state.truncate(T - 1));
-  auto branch = state;
-  ok(attend.extend(branch, part_of_q(T - 1, T), pages, {&kept, 1}, results_of(T - 1, T))), keep(made.other_rows);
+  const auto branch = state;
+  expect(branch.tokens() == T - 1 && branch.bytes() > 0, "a copy is not as its state", name);
+  ok(attend.extend(state, of.queries(T - 1, T), of.paged(), kept, of.results(T - 1, T)));
+  expect(branch.tokens() == T - 1 && state.tokens() == T, "a copy shares the tokens of its state", name);
+  std::copy(expected.begin(), expected.end() - heads * dim, of.out.begin()), again();
 
-  typename Classes::template attention<float> dense({.keys = key_set::all}, where...);
-  std::vector<float>                          sums(static_cast<std::size_t>(T) * heads);
-  ok(dense(part_of_q(0, T), strided, {}, results_of(0, T), {.log_sum_exp = {sums.data(), T, heads, heads}}));
-  keep(made.rows);
-  made.rows.insert(made.rows.end(), sums.begin(), sums.end());
+  typename Classes::template attention<Scalar> dense({.keys = key_set::all}, where...);
+  std::vector<float>                           sums(static_cast<std::size_t>(T) * heads);
+  ok(dense(of.queries(0, T), of.strided(), {}, of.results(0, T), {.log_sum_exp = {sums.data(), T, heads, heads}}));
+  keep(), made.rows.insert(made.rows.end(), sums.begin(), sums.end());
   // A step of decoding, whose rows are read where they lie.
-  ok(dense(part_of_q(T - 1, T), strided, {}, results_of(0, 1))), keep(made.rows);
-  ok(dense(part_of_q(T - 1, T), pages, {}, results_of(0, 1)));
-  made.other_rows.insert(made.other_rows.end(), out.begin(), out.begin() + heads * dim);
+  ok(dense(of.queries(T - 1, T), of.strided(), {}, of.results(0, 1))), keep();
+  ok(dense(of.queries(T - 1, T), of.paged(), {}, of.results(0, 1))), again();
 
   // Refusals are those of the view at hand.
   const auto refuses = [&](const auto& kv, std::string_view sentence) {
-    const status answer = dense(part_of_q(0, T), kv, {}, results_of(0, T));
+    const status answer = dense(of.queries(0, T), kv, {}, of.results(0, T));
     expect(answer == status::invalid_shape && message(answer) == sentence, message(answer), name);
   };
-  auto wrong_columns       = columns;
-  auto wrong_pages         = pages;
-  wrong_columns.dim_stride = T - 1, wrong_pages.length = blocks * block + 1;
-  refuses(wrong_columns, "kv.dim_stride is less than kv.keys.tokens");
-  refuses(wrong_pages, "kv.block_table has fewer blocks than kv.length tokens fill");
+  auto columns       = of.in_columns();
+  auto pages         = of.paged();
+  columns.dim_stride = T - 1, pages.length = of.blocks * block + 1;
+  refuses(columns, "kv.dim_stride is less than kv.keys.tokens");
+  refuses(pages, "kv.block_table has fewer blocks than kv.length tokens fill");
+}
+
+template <class Classes, class... Where>
+results run(const char* name, const Where&... where) {
+  results made;
+  select_all<Classes, float>(made, name, where...);
+  select_all<Classes, bfloat16>(made, name, where...);
+  attend_all<Classes, float, float>(made, name, where...);
+  attend_all<Classes, float, bfloat16>(made, name, where...);
+  attend_all<Classes, bfloat16, bfloat16>(made, name, where...);
   return made;
 }
 
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size() * sizeof(float));
-}
-
-/// Of sums of at most 150 terms below 1 each, in float, in another order.
+/// Of results below 2 in size, sums of at most 150 terms in another order. Those of bfloat16, 8 bits, may be rounded
+/// twice more on the way (weights, where bfloat16 is multiplied).
 bool near(const std::vector<float>& a, const std::vector<float>& b) {
   bool all = a.size() == b.size();
-  for (std::size_t i = 0; all && i < a.size(); ++i) all = std::fabs(a[i] - b[i]) < 1e-5f;
+  for (std::size_t i = 0; all && i < a.size(); ++i) {
+    const bool rounded = i >= a.size() / 3 * 2;  // the last third is of bfloat16
+    all                = std::fabs(a[i] - b[i]) < (rounded ? 0x1p-6f : 1e-5f);
+  }
   return all;
-}
-
-/// In other layouts and in pieces: the same rows, bit for bit.
-void check_layouts(const results& of, const char* name) {
-  const std::size_t  one = static_cast<std::size_t>(T) * heads * dim;
-  const auto         far = of.rows.begin(), step = of.rows.end() - static_cast<std::ptrdiff_t>(one);
-  std::vector<float> expected;
-  for (int layout = 0; layout < 3; ++layout)
-    expected.insert(expected.end(), far, far + static_cast<std::ptrdiff_t>(one));
-  expected.insert(expected.end(), step, step + heads * dim);
-  expect(same(of.other_rows, expected), "rows depend on their layout, or on pieces", name);
 }
 
 /// A growing sequence goes from level to level by its bytes; a state itself does not.
 void check_borders(dispatch::level from, dispatch::level to) {
-  const auto                         x = rows(T, d, 0);
+  const auto                         x = rows<float>(T, d, 0);
   const matrix_view<const float>     first{x.data(), 100, d, d}, rest{x.data() + 100 * d, T - 100, d, d};
   dispatch::growing_selection<float> begun(selection_options{}, {.instructions = from}),
       goes_on(selection_options{}, {.instructions = to});
@@ -258,7 +285,7 @@ void check_borders(dispatch::level from, dispatch::level to) {
 
 void check_refusals() {
   using dispatch::level;
-  const auto                     x = rows(T, d, 0);
+  const auto                     x = rows<float>(T, d, 0);
   const matrix_view<const float> all{x.data(), T, d, d};
   for (const level of :
        {level::x86_64, level::x86_64_v3, level::x86_64_v4, level::avx512_bf16, level::amx_bf16, level::armv8_a}) {
@@ -286,14 +313,12 @@ void check_refusals() {
 int main(int count, char** arguments) {
   const results expected = run<plain>("plain");
   const auto    all      = dispatch::levels();
-  check_layouts(expected, "plain");
   for (const auto level : all) {
     const char* name = dispatch::name(level);
     if (!dispatch::runs(level)) continue;
     std::atomic<int> calls{0};
     const auto       of_level  = run<dispatched>(name, dispatch::cpu{.instructions = level});
     const auto       elsewhere = run<dispatched>(name, dispatch::cpu{level, counting_executor{&calls}});
-    check_layouts(of_level, name);
     expect(of_level.sets == expected.sets, "sets are not those of the plain classes", name);
     expect(near(of_level.rows, expected.rows), "rows are not close to those of the plain classes", name);
     expect(level != all.front() || same(of_level.rows, expected.rows), "rows differ from those of the same flags",
