@@ -70,7 +70,8 @@ features features_of_cpu() noexcept {
   std::uint32_t a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid(1, &a, &b, &c, &d)) has.leaf_1_c = c;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-    has.leaf_7_b = b, has.leaf_7_d = d;
+    has.leaf_7_b = b;
+    has.leaf_7_d = d;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) has.leaf_7_1_a = a;
   }
   if (__get_cpuid(0x8000'0001u, &a, &b, &c, &d)) has.extended_1_c = c;

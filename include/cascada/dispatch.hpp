@@ -168,8 +168,11 @@ class growing_selection {
   }
   [[nodiscard]] std::size_t saved_bytes() const {
     std::size_t count = 0;
-    const auto  ask   = [&](const auto& it) { return count = it.saved_bytes(), status(status::ok); };
-    return on_level_.ask(ask) == status::ok ? count : 0;
+    const auto  take  = [&](const auto& it) {
+      count = it.saved_bytes();
+      return status(status::ok);
+    };
+    return on_level_.ask(take) == status::ok ? count : 0;
   }
   [[nodiscard]] status save(std::span<std::byte> bytes) const {
     return on_level_.ask([&](const auto& it) { return it.save(bytes); });
@@ -190,9 +193,6 @@ class growing_selection {
  private:
   detail::made_when_needed<detail::any_growing_selection<Scalar>> on_level_;
 };
-
-template <row_scalar Scalar>
-class attention;
 
 /// As cascada::attention_state. It takes the level of the attention that goes on with it; as long as it has tokens,
 /// attention of another level refuses it (`unsupported`). What was saved may be loaded on any level.
@@ -216,8 +216,11 @@ class attention_state {
   }
   [[nodiscard]] std::size_t saved_bytes() const {
     std::size_t count = 0;
-    const auto  ask   = [&](const auto& it) { return count = it.saved_bytes(), status(status::ok); };
-    return on_level_.ask(ask) == status::ok ? count : 0;
+    const auto  take  = [&](const auto& it) {
+      count = it.saved_bytes();
+      return status(status::ok);
+    };
+    return on_level_.ask(take) == status::ok ? count : 0;
   }
   [[nodiscard]] status save(std::span<std::byte> bytes) const {
     return on_level_.ask([&](const auto& it) { return it.save(bytes); });
@@ -227,7 +230,8 @@ class attention_state {
   }
 
  private:
-  friend class attention<Scalar>;
+  template <row_scalar>
+  friend class attention;
 
   /// What a call of attention answers with the state on its level.
   template <class Call>

@@ -11,6 +11,35 @@
 
 namespace cascada::inline CASCADA_ABI::dispatch {
 
+namespace detail {
+
+/// A function without its type.
+struct any_function {
+  void (*call)(void*, index_t);
+  void* callee;
+
+  void operator()(index_t i) const { call(callee, i); }
+};
+
+/// An executor without its type.
+struct held_executor {
+  virtual ~held_executor()                                             = default;
+  virtual index_t concurrency() const                                  = 0;
+  virtual void    parallel_for(index_t count, any_function each) const = 0;
+};
+
+template <executor E>
+struct held_executor_of final : held_executor {
+  explicit held_executor_of(E of) : where(std::move(of)) {}
+
+  index_t concurrency() const override { return cascada::detail::workers_of(where); }
+  void    parallel_for(index_t count, any_function each) const override { where.parallel_for(count, each); }
+
+  E where;
+};
+
+}  // namespace detail
+
 /// Holds a copy of an executor, or none: then everything runs on the calling thread. Copies share what is held.
 class any_executor {
  public:
@@ -19,7 +48,7 @@ class any_executor {
   /// Any executor becomes one by itself, where one is asked for.
   template <class E>
     requires(!std::same_as<E, any_executor> && executor<E>)
-  any_executor(E where) : held_(new const holder<E>(std::move(where))) {}  // NOLINT: implicit
+  any_executor(E where) : held_(new const detail::held_executor_of<E>(std::move(where))) {}  // NOLINT: implicit
 
   [[nodiscard]] index_t concurrency() const { return held_ ? held_->concurrency() : 1; }
 
@@ -30,35 +59,12 @@ class any_executor {
       for (index_t i = 0; i < count; ++i) function(i);
       return;
     }
-    held_->run(count, {[](void* it, index_t i) { (*static_cast<callee*>(it))(i); },
-                       const_cast<void*>(static_cast<const void*>(std::addressof(function)))});
+    held_->parallel_for(count, {[](void* it, index_t i) { (*static_cast<callee*>(it))(i); },
+                                const_cast<void*>(static_cast<const void*>(std::addressof(function)))});
   }
 
  private:
-  struct work {
-    void (*call)(void*, index_t);
-    void* callee;
-
-    void operator()(index_t i) const { call(callee, i); }
-  };
-
-  struct any_holder {
-    virtual ~any_holder()                             = default;
-    virtual index_t concurrency() const               = 0;
-    virtual void    run(index_t count, work of) const = 0;
-  };
-
-  template <class E>
-  struct holder final : any_holder {
-    explicit holder(E of) : where(std::move(of)) {}
-
-    index_t concurrency() const override { return cascada::detail::workers_of(where); }
-    void    run(index_t count, work of) const override { where.parallel_for(count, of); }
-
-    E where;
-  };
-
-  std::shared_ptr<const any_holder> held_;
+  std::shared_ptr<const detail::held_executor> held_;
 };
 
 static_assert(executor<any_executor>);
