@@ -28,7 +28,9 @@ constexpr index_t T = 150, d = 24, heads = 4, kv_heads = 2, dim = 16, block = 16
 int faults = 0;
 
 void expect(bool holds, const char* sentence, const char* where = "") {
-  if (!holds) std::printf("%s%s%s\n", where, *where ? ": " : "", sentence), ++faults;
+  if (holds) return;
+  std::printf("%s%s%s\n", where, *where ? ": " : "", sentence);
+  ++faults;
 }
 
 /// Small integers; tokens t and t + 20 differ in a few columns.
@@ -147,7 +149,8 @@ struct layer {
         const auto to =
             static_cast<std::size_t>((table[static_cast<std::size_t>(t / block)] * block + t % block) * columns + c);
         transposed[static_cast<std::size_t>(c * T + t)] = v[from];
-        pool_k[to] = k[from], pool_v[to] = v[from];
+        pool_k[to]                                      = k[from];
+        pool_v[to]                                      = v[from];
       }
   }
 
@@ -228,7 +231,8 @@ void attend_all(results& made, const char* name, const Where&... where) {
   };
   auto columns       = of.in_columns();
   auto pages         = of.paged();
-  columns.dim_stride = T - 1, pages.length = of.blocks * block + 1;
+  columns.dim_stride = T - 1;
+  pages.length       = of.blocks * block + 1;
   refuses(columns, "kv.dim_stride is less than kv.keys.tokens");
   refuses(pages, "kv.block_table has fewer blocks than kv.length tokens fill");
 }
