@@ -49,8 +49,9 @@ class made_when_needed {
 
   made_when_needed(const made_when_needed& other)
       : options_(other.options_), where_(other.where_), object_(other.object_ ? other.object_->copy() : nullptr) {}
-  made_when_needed(made_when_needed&& other) noexcept
-      : options_(other.options_), where_(other.where_), object_(std::move(other.object_)) {}
+  made_when_needed(made_when_needed&& other) noexcept : made_when_needed(other.options_, other.where_) {
+    object_ = std::move(other.object_);
+  }
   made_when_needed& operator=(made_when_needed other) noexcept {
     options_ = other.options_, where_ = other.where_, object_ = std::move(other.object_);
     return *this;

@@ -11,8 +11,15 @@
 #include <Eigen/Core>
 
 #include "cascada/cascada.hpp"
+#include "cascada/dispatch.hpp"
 #include "cascada/eigen.hpp"
 #include "cascada/reference.hpp"
+
+template class cascada::dispatch::selector<float>;
+template class cascada::dispatch::cascade<float>;
+template class cascada::dispatch::growing_selection<float>;
+template class cascada::dispatch::attention_state<float>;
+template class cascada::dispatch::attention<float>;
 
 namespace {
 

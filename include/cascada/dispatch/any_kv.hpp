@@ -80,9 +80,7 @@ template <row_scalar Scalar>
 
 /// A view in one of the layouts above, for queries of `Scalar`.
 template <class View, class Scalar>
-concept kv_in_layout = kv_view_for<View, Scalar> && requires(const View& view) {
-  any_layout(view);
-};
+concept kv_in_layout = kv_view_for<View, Scalar> && requires(const View& view) { any_layout(view); };
 
 /// The kv_view that kernels read, once the type is known.
 template <row_scalar Scalar>

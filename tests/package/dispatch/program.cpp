@@ -160,7 +160,7 @@ struct layer {
   strided_kv<Stored>          strided() const { return {packed(k, T), packed(v, T)}; }
   transposed_value_kv<Stored> in_columns() const { return {packed(k, T), transposed.data(), dim, dim * T, T}; }
   paged_kv<Stored>            paged() const {
-               return {packed(pool_k, blocks * block), packed(pool_v, blocks * block), table, block, T};
+    return {packed(pool_k, blocks * block), packed(pool_v, blocks * block), table, block, T};
   }
   heads_view<const Scalar> queries(index_t begin, index_t end) const {
     return packed_heads<const Scalar>(q.data() + begin * heads * dim, end - begin, heads, dim);
@@ -169,7 +169,7 @@ struct layer {
     return packed_heads(out.data() + begin * heads * dim, end - begin, heads, dim);
   }
 
-  std::vector<Scalar>  q = rows<Scalar>(T, heads*dim, 3, 0.125f), out = std::vector<Scalar>(q.size());
+  std::vector<Scalar>  q = rows<Scalar>(T, heads* dim, 3, 0.125f), out = std::vector<Scalar>(q.size());
   std::vector<Stored>  k = rows<Stored>(T, columns, 4, 0.125f), v = rows<Stored>(T, columns, 5, 0.125f);
   std::vector<Stored>  transposed = v, pool_k = rows<Stored>(blocks * block, columns, 6), pool_v = pool_k;
   std::vector<index_t> table;
