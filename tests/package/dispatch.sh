@@ -12,7 +12,10 @@ for library in "${libraries[@]}"; do
   nm "$library" | awk 'NF == 3' >symbols
   grep -q ' [a-z] _ZN*K*St' symbols || { echo "nothing of the standard library in $library: a broken check"; exit 1; }
   shown=$(awk '$2 ~ /^[A-Zuvw]$/ { print $3 }' symbols)
-  [[ $shown =~ ^_ZN7cascada[^[:space:]]*9makers_ofIL[^[:space:]]*$ ]] || { echo "$library shows the linker more than its makers: $shown"; exit 1; }
+  if [[ ! $shown =~ ^_ZN7cascada[^[:space:]]*9makers_ofIL[^[:space:]]*$ ]]; then
+    echo "$library shows the linker other than its makers: $shown"
+    exit 1
+  fi
   if nm --undefined-only "$library" | grep cascada; then
     echo "$library needs the above, which another level may have compiled."
     exit 1
