@@ -24,7 +24,7 @@ flags = ["-std=c++20", "-O0", "-mfma", "-w", "-DROW_TYPES=bfloat16", "-isystem",
 
 # What all programs include and no mutant changes: compiled once.
 common = ["boost/context/detail/fcontext.hpp", "random", "set", "sstream", "cascada/cascada.hpp", "catch.hpp",
-          "tokens.hpp", "attention_data.hpp"]
+          "library/tokens.hpp", "library/attention_data.hpp"]
 
 layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: a step that fails on the device*"
 ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
