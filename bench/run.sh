@@ -48,6 +48,7 @@ out=build/bench
 python=$out/venv/bin/python
 . cmake/setup.sh
 . cmake/torch.sh
+. cmake/ggml.sh
 
 step() { echo "==> $*" >&2; }
 wants() { [[ ,$peers, == *,$1,* ]]; }
@@ -82,10 +83,7 @@ install_peers() {
     step "OpenVINO from PyPI: about 60 MB to download"
     pip_install openvino==2026.4.1 || step "OpenVINO cannot be had: a gap in the report"
   fi
-  if wants ggml && ! module_loads ggml; then
-    step "ggml from PyPI: 3 MB of sources, compiled for this machine"
-    CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) pip_install ggml-python==0.0.45 || step "ggml cannot be had: a gap in the report"
-  fi
+  if wants ggml; then install_ggml $out/venv || step "ggml cannot be had: a gap in the report"; fi
   if wants torch; then install_torch $out/venv || step "torch cannot be had: a gap in the report"; fi
 }
 

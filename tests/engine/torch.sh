@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . examples/setup.sh
 . tests/pypi.sh
+. tests/refused.sh
 . cmake/torch.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -23,13 +24,6 @@ table() { $python examples/torch/paper_table.py "$@"; }
 table --model build/smollm2-135m --lengths 128 --thresholds 0.7,0.9 --output "$scratch/table" | tee "$scratch/lines"
 $python tests/engine/torch_tables.py paper "$scratch/table" examples/results/paper-table/smollm2/report.json
 
-failed() { # failed WORDS COMMAND...: refused in one sentence
-  local words=$1 code=0
-  shift
-  "$@" >"$scratch/stdout" 2>"$scratch/stderr" || code=$?
-  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q -- "$words" "$scratch/stderr" && return
-  cat "$scratch/stderr" && return 1
-}
 run() { examples/torch/run.sh "$@"; }
 failed 'unknown option --modes' run --modes dense
 failed 'option --length needs a value' run --length
