@@ -30,8 +30,7 @@ using backend = cascada::cpu<cascada::compiled_isa, graph_executor>;
 /// k          F16 or Q8_0 [key_dim, cells, kv_heads, streams]
 /// v          F16 [value_dim, cells, kv_heads, streams] with any strides: a transposed cache goes in as ggml_transpose
 ///            has it. Beside keys of Q8_0 also Q8_0
-/// mask       F16 or F32 [cells, at least tokens, 1, streams or 1], 0 where a token sees a cell and -infinity where
-/// not:
+/// mask       F16 or F32 [cells, at least tokens, 1, streams or 1]: 0 where a token sees a cell, else -infinity. It is
 ///            causal, with cells that are empty or somebody else's, and nothing else. Null: every cell is seen
 /// positions  I32 [cells, streams]: the position of the token that a cell holds, negative where a cell is not of the
 ///            stream's sequence. Null: dense attention takes the order from the mask; near + far and sliding windows

@@ -163,12 +163,13 @@ class far_field {
   }
 
   /// Results [layers, last - first, heads, dim] of tokens [first, last).
-  std::vector<float> attend(const threads& on, layer_attention (&layers)[2], index_t first, index_t last) const {
+  std::vector<float> attend(const threads& on, layer_attention (&layers)[2], index_t first, index_t last,
+                            bool transposed = false) const {
     std::vector<float> all;
     for (int l = 0; l < 2; ++l) {
-      const arena context(room);
-      const cache from =
-          make_cache(context, {.shuffled = true, .padded = true}, part(keys_, 0, last), part(values_, 0, last), nan);
+      const arena        context(room);
+      const cache        from = make_cache(context, {.transposed = transposed, .shuffled = true, .padded = true},
+                                           part(keys_, 0, last), part(values_, 0, last), nan);
       ggml_tensor* const x    = ggml_new_tensor_3d(context, GGML_TYPE_F32, width, groups_, last - first);
       const auto         rows = part(features_[l], first, last);
       std::copy(rows.begin(), rows.end(), static_cast<float*>(x->data));
@@ -234,13 +235,13 @@ inline void check_far_field(checks& expect, const threads& on, index_t groups) {
 
   layer_attention cut[2] = {layer_attention(shared, selection), layer_attention(shared, selection)};
   pair(cut);
-  const auto step = [&](index_t first, index_t last, const threads& where) {
-    return same(text.attend(where, cut, first, last), far_field::rows_of(at_once, first, last));
+  const auto step = [&](index_t first, index_t last, const threads& where, bool transposed = false) {
+    return same(text.attend(where, cut, first, last, transposed), far_field::rows_of(at_once, first, last));
   };
   expect(step(0, 300, on), "the first piece is that of one call");
-  expect(step(300, 550, alone), "the second piece is that of one call");
+  expect(step(300, 550, alone, true), "the second piece is that of one call");
   bool each = true;
-  for (index_t t = 550; t < tokens; ++t) each = step(t, t + 1, on) && each;
+  for (index_t t = 550; t < tokens; ++t) each = step(t, t + 1, on, t % 2 == 0) && each;
   expect(each, "tokens one by one are those of one call");
   expect(step(tokens - 4, tokens, on), "the last tokens again are what they were");
   expect(step(0, 300, on), "a sequence that begins anew is what it was");
