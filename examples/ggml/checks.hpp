@@ -108,7 +108,7 @@ inline void check_streams(checks& expect, const threads& on) {
       both = in;
       continue;
     }
-    for (ggml_tensor* tensors::*each : {&tensors::q, &tensors::k, &tensors::v, &tensors::mask})
+    for (ggml_tensor* tensors::* each : {&tensors::q, &tensors::k, &tensors::v, &tensors::mask})
       both.*each = ggml_concat(context, both.*each, in.*each, 3);
     both.positions = ggml_concat(context, both.positions, in.positions, 1);
   }
@@ -159,7 +159,9 @@ class far_field {
   explicit far_field(index_t groups) : groups_(groups) {
     // Tokens that resemble each other in features and keys, as a text's do: so there are clusters, and leaves.
     for (int l = 0; l < 2; ++l) features_[l] = alike(groups * width, 10 + static_cast<unsigned>(l));
-    keys_ = alike(kv_heads * dim, 20);
+    keys_   = alike(kv_heads * dim, 20);
+    values_ = random_rows(tokens, kv_heads * dim, 2);
+    q_      = random_rows(tokens, heads * dim, 3);
   }
 
   /// Results [layers, last - first, heads, dim] of tokens [first, last).
@@ -211,8 +213,7 @@ class far_field {
   }
 
   index_t            groups_;
-  std::vector<float> features_[2], keys_;
-  std::vector<float> values_ = random_rows(tokens, kv_heads*dim, 2), q_ = random_rows(tokens, heads*dim, 3);
+  std::vector<float> features_[2], keys_, values_, q_;
 };
 
 /// Near + far: a prompt in two pieces and then token by token is, bit for bit, one call.

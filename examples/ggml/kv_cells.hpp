@@ -59,7 +59,7 @@ struct kv_cells {
   CASCADA_INLINE index_t key_dim() const noexcept { return keys.dim; }
   CASCADA_INLINE index_t value_dim() const noexcept { return values.dim; }
   CASCADA_INLINE KeyRow  key(index_t token, index_t head) const noexcept {
-     return keys.row<KeyRow>(cells.data()[token], head);
+    return keys.row<KeyRow>(cells.data()[token], head);
   }
   CASCADA_INLINE ValueRow value(index_t token, index_t head) const noexcept {
     return values.row<ValueRow>(cells.data()[token], head);
