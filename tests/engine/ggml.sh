@@ -17,6 +17,12 @@ run --length 700 --queries 70 --rounds 1 --threads 2 | tee "$scratch/lines"
 [ "$(grep -c -E ' (flash attention|products)$' "$scratch/lines")" -eq 14 ] # every layout, for one query and for 70
 run --check --threads 2
 
+# A ggml of the user's, installed: here what was just built.
+mkdir "$scratch/own"
+ln -s "$PWD/build/ggml/sources/include" "$scratch/own/include"
+ln -s "$PWD/$CASCADA_BUILD/ggml/src" "$scratch/own/lib"
+CASCADA_BUILD=$scratch/build CASCADA_CXXFLAGS=-O0 run --ggml "$scratch/own" --length 64 --queries 9 --rounds 1
+
 failed 'unknown option --model' run --model x
 failed 'option --length needs a value' run --length
 failed 'option --rounds: 0 is no number' run --rounds 0
