@@ -164,6 +164,21 @@ class far_field {
     q_      = random_rows(tokens, heads * dim, 3);
   }
 
+  /// The same tokens with the features of one group alone.
+  far_field only(index_t kept) const {
+    far_field one = *this;
+    one.groups_   = 1;
+    for (auto& rows : one.features_) {
+      std::vector<float> some;
+      for (index_t t = 0; t < tokens; ++t) {
+        const auto begin = rows.begin() + (std::int64_t{t} * groups_ + kept) * width;
+        some.insert(some.end(), begin, begin + width);
+      }
+      rows = some;
+    }
+    return one;
+  }
+
   /// Results [layers, last - first, heads, dim] of tokens [first, last).
   std::vector<float> attend(const threads& on, layer_attention (&layers)[2], index_t first, index_t last,
                             bool transposed = false) const {
@@ -233,6 +248,16 @@ inline void check_far_field(checks& expect, const threads& on, index_t groups) {
   const auto at_once = text.attend(on, whole, 0, tokens);
   const auto read    = shared.report();
   expect(!at_once.empty() && read.opened > 0 && read.share_of_dense() < 0.9, "there is a far field");
+
+  for (index_t g = 0; groups > 1 && g < groups; ++g) {
+    layer_attention one[2] = {layer_attention(shared, selection), layer_attention(shared, selection)};
+    pair(one);
+    const auto own   = text.only(g).attend(on, one, 0, tokens);
+    bool       equal = own.size() == at_once.size();
+    for (std::size_t i = 0; equal && i < own.size(); ++i)
+      equal = i / dim % heads / group != at(g) || own[i] == at_once[i];
+    expect(equal, "a KV head selects by its own features");
+  }
 
   layer_attention cut[2] = {layer_attention(shared, selection), layer_attention(shared, selection)};
   pair(cut);
