@@ -17,9 +17,11 @@
 #define CASCADA_KERNEL extern template
 #endif
 
-#define CASCADA_SELECTION_OF(Scalar)                                                   \
-  CASCADA_KERNEL status select_all(selection_pass<Scalar, default_backend>&, index_t); \
-  CASCADA_KERNEL status cascade_cross_gram(selection_pass<Scalar, default_backend>&,   \
+#define CASCADA_SELECTION_OF(Scalar)                                                                              \
+  CASCADA_KERNEL status select_all(selection_call<Scalar, default_backend>&, product_workspace<default_backend>&, \
+                                   index_t);                                                                      \
+  CASCADA_KERNEL status cascade_cross_gram(selection_call<Scalar, default_backend>&,                              \
+                                           product_workspace<default_backend>&,                                   \
                                            cross_gram_workspace<default_backend>&, const representatives&);
 
 #define CASCADA_ATTENTION_OF(Scalar, KV, Out)                                                                     \

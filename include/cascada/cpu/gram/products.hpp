@@ -11,10 +11,10 @@
 #include <type_traits>
 
 #include "cascada/cpu/base/amx_product.hpp"
-#include "cascada/cpu/gram/verdict.hpp"
 #include "cascada/cpu/gram/panels.hpp"
 #include "cascada/cpu/gram/rounded_rows.hpp"
 #include "cascada/cpu/gram/sketch.hpp"
+#include "cascada/cpu/gram/verdict.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
@@ -24,6 +24,10 @@ enum class product_kind { full, sketch, bf16_vectors, bf16_tiles };
 /// Tokens whose rows are at hand at a time: those of a stretch, and behind them those of a block.
 inline constexpr index_t stretch_tokens = 256, block_tokens = 64, row_places = stretch_tokens + block_tokens;
 
+/// Products between rows of a block's Gram matrix.
+template <cpu_backend B>
+inline constexpr std::int64_t gram_stride = (block_tokens + strip_width<B> - 1) / strip_width<B>* strip_width<B>;
+
 /// Memory that the kinds share; one is in use at a time.
 template <cpu_backend B>
 struct product_workspace {
@@ -31,8 +35,10 @@ struct product_workspace {
   packed_rows<B>        block;  // the tokens of a block
   buffer<float, B>      rows;   // [row_places, row_stride], where the tokens' own rows are not what is multiplied
   const float*          row[row_places];
+  index_t               token[row_places];       // whose row it is
   buffer<float, B>      sums;                    // [row_places, panel_width] products of the rows with a panel
-  product_bounds<B>     bounds[stretch_tokens];  // by place of the token in the stretch
+  buffer<float, B>      gram;                    // [block_tokens, gram_stride], of a block's tokens
+  product_bounds<B>     bounds[stretch_tokens];  // by number of the token in the stretch
   float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
 
@@ -48,6 +54,7 @@ struct product_workspace {
     block.reserve(block_tokens, depth);
     rows.reserve((row_places + tile_scope<B>::rows) * row_stride(depth));  // whole tiles are read
     sums.reserve((row_places + tile_scope<B>::rows) * panel_width<B>);
+    gram.reserve(block_tokens * gram_stride<B>);
     coordinates.reserve(d);
   }
 };
@@ -56,7 +63,7 @@ struct product_workspace {
 template <product_kind Kind, row_scalar Scalar, cpu_backend B>
 class products {
  public:
-  static constexpr bool    pairs     = Kind == product_kind::bf16_vectors || Kind == product_kind::bf16_tiles;
+  static constexpr bool    rounded   = Kind == product_kind::bf16_vectors || Kind == product_kind::bf16_tiles;
   static constexpr bool    canonical = Kind == product_kind::full && B::has_fma;
   static constexpr index_t height    = Kind == product_kind::bf16_tiles ? 2 * tile_scope<B>::rows : gram_tuning<B>.rows;
   static constexpr index_t strips    = Kind == product_kind::bf16_tiles ? 2 : gram_tuning<B>.strips;  // of a panel
@@ -65,39 +72,50 @@ class products {
   struct nothing {};
   using scope = std::conditional_t<Kind == product_kind::bf16_tiles, tile_scope<B>, nothing>;
 
-  products(const gram_rows<Scalar>& tokens, product_workspace<B>& memory, index_t depth) noexcept
-      : tokens_(tokens), memory_(memory), depth_(depth) {
+  products(const gram_rows<Scalar>& rows, product_workspace<B>& memory, index_t depth) noexcept
+      : rows_(rows), memory_(memory), depth_(depth) {
     memory_.known.clear(depth);
   }
 
   CASCADA_INLINE index_t depth() const noexcept { return depth_; }
 
-  /// Brings token i's row to `place`; what is known of it goes to `slot` of the stretch.
-  void load(index_t i, index_t place, index_t slot) noexcept {
-    const Scalar* row  = tokens_.x.row(i);
-    float*        copy = row_at(place);
-    memory_.row[place] = copy;
-    if (!canonical && tokens_.norms[i] > largest_estimated_norm) {
+  /// The representatives so far, as columns.
+  CASCADA_INLINE packed_rows<B>& known() const noexcept { return memory_.known; }
+  /// The tokens of a block, as columns, and room for their Gram matrix.
+  CASCADA_INLINE packed_rows<B>& block() const noexcept { return memory_.block; }
+  CASCADA_INLINE float*          gram() const noexcept { return memory_.gram.data(); }
+
+  /// The token whose row is at a place.
+  CASCADA_INLINE index_t token(index_t place) const noexcept { return memory_.token[place]; }
+
+  /// Brings token i's row to `place`; what is known of it goes to number `local` of the stretch.
+  void load(index_t i, index_t place, index_t local) noexcept {
+    const Scalar* row    = rows_.x.row(i);
+    float*        copy   = row_at(place);
+    memory_.row[place]   = copy;
+    memory_.token[place] = i;
+    if (!canonical && rows_.norms[i] > largest_estimated_norm) {
       std::fill_n(copy, depth_, 0.0f);
-      set_no_bounds(i, slot);
+      set_no_bounds(i, local);
     } else if constexpr (Kind == product_kind::full) {
       if constexpr (std::same_as<Scalar, float>)
-        if (tokens_.x.stride % 512 != 0)  // else they would share few sets of the cache
+        if (rows_.x.stride % 512 != 0)  // else they would share few sets of the cache
           memory_.row[place] = row;
         else
           std::copy_n(row, depth_, copy);
       else
         for (index_t k = 0; k < depth_; ++k) copy[k] = to_float(row[k]);
-      set_bounds(i, slot, 0);
+      set_bounds(i, local, 0);
     } else if constexpr (Kind == product_kind::sketch) {
-      set_bounds(i, slot, memory_.coordinates.sketch(row, depth_, copy));
+      set_bounds(i, local, memory_.coordinates.sketch(row, depth_, copy));
     } else {
-      set_bounds(i, slot, round_row<B>(row, tokens_.x.cols, copy));
+      set_bounds(i, local, round_row<B>(row, rows_.x.cols, copy));
     }
   }
 
   /// Brings the row at a place to another, earlier or in the block.
   CASCADA_INLINE void copy(index_t from, index_t to) noexcept {
+    memory_.token[to] = memory_.token[from];
     if constexpr (Kind == product_kind::bf16_tiles) {
       float* target = row_at(to);
       std::memcpy(target, memory_.row[from], static_cast<std::size_t>(depth_) * sizeof(float));
@@ -107,13 +125,13 @@ class products {
     }
   }
 
-  /// Appends rows at `count` places, up to a block of them, to columns; `slots` are theirs in the stretch.
-  void append(packed_rows<B>& columns, const index_t* places, const index_t* slots, index_t count) noexcept {
+  /// Appends rows at `count` places, up to a block of them, to columns; `locals` are their numbers in the stretch.
+  void append(packed_rows<B>& columns, const index_t* places, const index_t* locals, index_t count) noexcept {
     const float* rows[block_tokens]  = {};
     float        norms[block_tokens] = {}, spreads[block_tokens] = {};
     for (index_t i = 0; i < count; ++i) {
       rows[i]  = memory_.row[places[i]];
-      norms[i] = memory_.norms[slots[i]], spreads[i] = memory_.spreads[slots[i]];
+      norms[i] = memory_.norms[locals[i]], spreads[i] = memory_.spreads[locals[i]];
     }
     columns.append(rows, norms, spreads, count);
   }
@@ -125,7 +143,7 @@ class products {
     using lane = std::conditional_t<Kind == product_kind::bf16_vectors, bf16_pair, float>;
     if constexpr (Kind == product_kind::bf16_tiles)
       for (index_t i = first; i < first + count; i += height)
-        multiply_pairs(std::min(height, first + count - i), i, columns.strip(strip), some);
+        multiply_rounded(std::min(height, first + count - i), i, columns.strip(strip), some);
     else
       multiply_rows<B, lane>(count, some, memory_.row + first, columns.strip(strip), depth_, sums(first));
   }
@@ -135,13 +153,13 @@ class products {
     return memory_.sums.data() + std::int64_t{place} * panel_width<B>;
   }
 
-  /// Columns that may cover the token of a slot, and, where products are estimates, those that surely do.
-  CASCADA_INLINE std::uint64_t open(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
-    if constexpr (canonical) return row.reached(memory_.bounds[slot].low, columns.norms);
-    return row.open(memory_.bounds[slot], columns);
+  /// Columns that may cover a token of the stretch, and, where products are estimates, those that surely do.
+  CASCADA_INLINE std::uint64_t open(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
+    if constexpr (canonical) return row.reached(memory_.bounds[local].low, columns.norms);
+    return row.open(memory_.bounds[local], columns);
   }
-  CASCADA_INLINE std::uint64_t sure(index_t slot, const tile_row<B>& row, column_bounds columns) const noexcept {
-    return row.sure(memory_.bounds[slot], columns);
+  CASCADA_INLINE std::uint64_t sure(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
+    return row.sure(memory_.bounds[local], columns);
   }
 
  private:
@@ -149,8 +167,8 @@ class products {
     return memory_.rows.data() + place * memory_.row_stride(depth_);
   }
 
-  void multiply_pairs([[maybe_unused]] index_t count, [[maybe_unused]] index_t place,
-                      [[maybe_unused]] const float* panel, [[maybe_unused]] index_t some) const noexcept {
+  void multiply_rounded([[maybe_unused]] index_t count, [[maybe_unused]] index_t place,
+                        [[maybe_unused]] const float* panel, [[maybe_unused]] index_t some) const noexcept {
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
     const index_t steps   = depth_ / tile_scope<B>::pairs;
     const auto    product = [&]<index_t RowTiles, index_t Columns> {
@@ -173,10 +191,10 @@ class products {
   /// Rounded rows: b_i = x_i - e_i. |x_i.x_j - b_i.b_j| = |e_i.b_j + x_i.e_j| <= |e_i| |b_j| + |x_i| |e_j|
   /// <= |e_i| |x_j| + (|x_i| + |e_i|) |e_j|. Products of bfloat16 are exact in float, or below the normal range; sums
   /// are float, in an order of the hardware's own.
-  void set_bounds(index_t i, index_t slot, float square) noexcept {
-    product_bounds<B>& bounds = memory_.bounds[slot];
-    const float        n = tokens_.norms[i], scaled = tokens_.scaled_norms[i], margin = tokens_.margin;
-    memory_.norms[slot] = n, memory_.spreads[slot] = 0;
+  void set_bounds(index_t i, index_t local, float square) noexcept {
+    product_bounds<B>& bounds = memory_.bounds[local];
+    const float        n = rows_.norms[i], scaled = rows_.scaled_norms[i], margin = rows_.margin;
+    memory_.norms[local] = n, memory_.spreads[local] = 0;
     if constexpr (canonical) {
       bounds = {scaled, scaled, 0};
       return;
@@ -185,38 +203,38 @@ class products {
     float      lost = 0, spread = 0;
     if constexpr (Kind == product_kind::sketch) {
       const double all = static_cast<double>(n) * static_cast<double>(n);
-      spread           = memory_.spreads[slot] =
+      spread           = memory_.spreads[local] =
           root(std::max(all * (1 + 3 * static_cast<double>(margin)) - static_cast<double>(square), 0.0));
-    } else if constexpr (pairs) {
+    } else if constexpr (rounded) {
       // What squares lose below the normal range is added.
-      lost   = root(static_cast<double>(square) * (1 + static_cast<double>(margin)) + tokens_.x.cols * 0x1p-149);
+      lost   = root(static_cast<double>(square) * (1 + static_cast<double>(margin)) + rows_.x.cols * 0x1p-149);
       lost   = lost * (1 + margin);
-      spread = (n + lost) * (1 + margin), memory_.spreads[slot] = lost;
+      spread = (n + lost) * (1 + margin), memory_.spreads[local] = lost;
     }
     bounds = {scaled - margin * n - lost, scaled + margin * n + lost, spread};
   }
 
   /// Bounds of a token that is not estimated, whose row is taken for zero: a zero row may cover nothing, and nothing
   /// it; of the others nothing is known.
-  void set_no_bounds(index_t i, index_t slot) noexcept {
-    const float norm      = tokens_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
-    memory_.bounds[slot]  = {norm, norm, 0};
-    memory_.norms[slot]   = norm;
-    memory_.spreads[slot] = 0;
+  void set_no_bounds(index_t i, index_t local) noexcept {
+    const float norm       = rows_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
+    memory_.bounds[local]  = {norm, norm, 0};
+    memory_.norms[local]   = norm;
+    memory_.spreads[local] = 0;
   }
 
-  const gram_rows<Scalar>& tokens_;
+  const gram_rows<Scalar>& rows_;
   product_workspace<B>&    memory_;
   index_t                  depth_;
 };
 
-/// Packs `count` tokens (null: the first ones) into columns.
+/// Packs the `count` tokens of a list (null: the first ones) into columns.
 template <class Products, cpu_backend B>
-void append_tokens(Products& way, packed_rows<B>& columns, const index_t* tokens, index_t count) noexcept {
+void append_tokens(Products& way, packed_rows<B>& columns, const index_t* list, index_t count) noexcept {
   index_t places[block_tokens];
   for (index_t first = 0; first < count; first += block_tokens) {
     const index_t some = std::min(+block_tokens, count - first);
-    for (index_t c = 0; c < some; ++c) way.load(tokens ? tokens[first + c] : first + c, c, places[c] = c);
+    for (index_t c = 0; c < some; ++c) way.load(list ? list[first + c] : first + c, c, places[c] = c);
     way.append(columns, places, places, some);
   }
 }

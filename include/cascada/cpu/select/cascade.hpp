@@ -1,6 +1,7 @@
 #pragma once
 // cascade on the CPU: the class of cascade.hpp.
 
+#include <cstdint>
 #include <utility>
 
 #include "cascada/cascade.hpp"
@@ -22,13 +23,20 @@ class cascade<Scalar, B> {
     if (started_ && kept_.tokens != x.rows)
       return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
-    reserve(x);
+    const index_t limit = detail::room(options_, x.rows);
+    reserve(x, limit);
     const representatives              before = kept_.view();
+    const bool                         cross  = started_ && options_.validate == validation::cross_gram;
     const kernel::float_environment<B> usual;
-    pass_.start(x, started_ ? before.rep.data() : nullptr);
-    if (const status answer = select(before); answer != status::ok) return answer;
-    report_ = pass_.finish(started_ ? &before : nullptr);
-    std::swap(pass_.now, kept_);
+    kernel::selection_call<Scalar, B> call(x, started_ ? before.rep.data() : nullptr, limit, options_, where_, memory_);
+    const status answer = cross ? kernel::cascade_cross_gram(call, memory_.products, cross_, before)
+                                : kernel::select_all(call, memory_.products);
+    if (answer != status::ok) return answer;
+    report_ = call.report(cross, memory_.position.data(), memory_.additions.data());
+    if (started_) report_.jaccard = jaccard(before, memory_.now.view());
+    if (cross) report_.gram.cross_gram = std::int64_t{before.tokens() - before.count()} * before.count();
+    call.count_tokens(memory_.position.data());
+    std::swap(memory_.now, kept_);
     started_ = true;
     return status::ok;
   }
@@ -36,9 +44,9 @@ class cascade<Scalar, B> {
   /// Adopts `state` as the set of the layer before; copies it. It may be a view of this object's own. O(T) as check().
   [[nodiscard]] status inherit(const representatives& state) {
     if (const status answer = check(state, state.tokens()); answer != status::ok) return answer;
-    pass_.now.assign(state);
+    memory_.now.assign(state);
     kept_.grow(state.tokens(), state.tokens());  // for the next one, which then allocates nothing
-    std::swap(pass_.now, kept_);
+    std::swap(memory_.now, kept_);
     started_ = true;
     return status::ok;
   }
@@ -62,14 +70,14 @@ class cascade<Scalar, B> {
   cascade(cascade&& other) noexcept
       : options_(other.options_),
         where_(other.where_),
-        pass_(std::move(other.pass_)),
+        memory_(std::move(other.memory_)),
         kept_(std::move(other.kept_)),
         cross_(std::move(other.cross_)),
         report_(std::exchange(other.report_, {})),
         started_(std::exchange(other.started_, false)) {}
   cascade& operator=(cascade other) noexcept {
     options_ = other.options_, where_ = other.where_;
-    pass_ = std::move(other.pass_), kept_ = std::move(other.kept_), cross_ = std::move(other.cross_);
+    memory_ = std::move(other.memory_), kept_ = std::move(other.kept_), cross_ = std::move(other.cross_);
     report_ = other.report_, started_ = other.started_;
     return *this;
   }
@@ -80,24 +88,19 @@ class cascade<Scalar, B> {
   [[nodiscard]] const selection_report& report() const noexcept { return report_; }
 
  private:
-  void reserve(matrix_view<const Scalar> x) {
-    pass_.reserve(x.rows, x.cols, options_, where_);
-    if (!started_) kept_.reserve(x.rows, pass_.limit);
+  void reserve(matrix_view<const Scalar> x, index_t limit) {
+    memory_.reserve(x.rows, x.cols, limit);
+    if (!started_) kept_.reserve(x.rows, limit);
     if (options_.validate == validation::cross_gram) cross_.reserve(x.rows, x.cols);
   }
 
-  status select(const representatives& before) {
-    if (!started_ || options_.validate == validation::exact) return kernel::select_all(pass_);
-    return kernel::cascade_cross_gram(pass_, cross_, before);
-  }
-
-  selection_options                 options_;
-  B                                 where_;
-  kernel::selection_pass<Scalar, B> pass_;
-  kernel::selection_state<B>        kept_;
-  kernel::cross_gram_workspace<B>   cross_;
-  selection_report                  report_  = {};
-  bool                              started_ = false;
+  selection_options               options_;
+  B                               where_;
+  kernel::selection_memory<B>     memory_;
+  kernel::selection_state<B>      kept_;
+  kernel::cross_gram_workspace<B> cross_;
+  selection_report                report_  = {};
+  bool                            started_ = false;
 };
 
 static_assert(token_cascade<cascade<float, default_backend>, float>);

@@ -19,6 +19,10 @@ struct cross_gram_workspace {
   buffer<index_t, B> position;  // [T] place among the former representatives, -1 for other tokens
   std::int64_t       stride = 0;
 
+  /// The products of the token of that number in the block.
+  CASCADA_INLINE float*       row(index_t local) noexcept { return products.data() + local * stride; }
+  CASCADA_INLINE const float* row(index_t local) const noexcept { return products.data() + local * stride; }
+
   void reserve(index_t T, index_t d) {
     former.reserve(T, d);
     position.reserve(T);
@@ -37,70 +41,71 @@ struct cross_gram_workspace {
 
 /// Products of the block's tokens that were no representatives with all former representatives, later ones included.
 template <row_scalar Scalar, cpu_backend B>
-void cross_gram_block(selection_pass<Scalar, B>& pass, full_products<Scalar, B>& way, cross_gram_workspace<B>& cross) {
+void cross_gram_block(selection_call<Scalar, B>& call, const selection_stretch<B>& stretch,
+                      full_products<Scalar, B>& way, cross_gram_workspace<B>& cross) {
   constexpr index_t width = strip_width<B>, height = gram_tuning<B>.rows;
   index_t           count = 0;
-  for (index_t i = pass.begin; i < pass.end; ++i) {
-    if (cross.position[i] >= 0) continue;
-    pass.tokens[count] = i;
-    way.load(i, count++, i - pass.begin);
-  }
-  parallel_for<B>(pass.where.executor, (count + height - 1) / height, [&](index_t group) {
+  for (index_t i = stretch.begin; i < stretch.end; ++i)
+    if (cross.position[i] < 0) way.load(i, count++, stretch.local(i));
+  parallel_for<B>(call.where.executor, (count + height - 1) / height, [&](index_t group) {
     const index_t first = group * height, tile = std::min(height, count - first);
     for (index_t s = 0, strips; s < cross.former.strips(); s += strips) {
       strips = next_strips(way.strips, cross.former.strips() - s);
       way.multiply(first, tile, cross.former, s, strips);
       for (index_t i = first; i < first + tile; ++i)
-        std::copy_n(way.sums(i), strips * width,
-                    cross.products.data() + (pass.tokens[i] - pass.begin) * cross.stride + s * width);
+        std::copy_n(way.sums(i), strips * width, cross.row(stretch.local(way.token(i))) + s * width);
     }
   });
-  pass.pairs.evaluated += std::int64_t{count} * cross.former.count();
+  call.pairs.evaluated += std::int64_t{count} * cross.former.count();
 }
 
-/// Settles a token that was no representative, from the cross-Gram products where they reach.
+/// Settles a token of a block that was no representative, from its cross-Gram products where they reach.
 template <row_scalar Scalar, cpu_backend B>
-status resolve_from_cross_gram(selection_pass<Scalar, B>& pass, const cross_gram_workspace<B>& cross, index_t candidate,
-                               index_t i) {
-  const float* products = cross.products.data() + (i - pass.begin) * cross.stride;
+status resolve_from_cross_gram(selection_call<Scalar, B>& call, selection_block<B>& block, index_t line, index_t i,
+                               const cross_gram_workspace<B>& cross, index_t candidate) {
+  const float* products = cross.row(block.local[line]);
   const auto   covered  = [&](index_t j, pair_value<B>& value) {
-    if (cross.position[j] >= 0) return tile_covers<B>(pass.rows, i, j, products[cross.position[j]], value);
-    ++pass.pairs.evaluated;
-    return pair_covers<B>(pass.rows, i, j, value);
+    if (cross.position[j] >= 0) return tile_covers<B>(call.rows, i, j, products[cross.position[j]], value);
+    ++call.pairs.evaluated;
+    return pair_covers<B>(call.rows, i, j, value);
   };
   pair_value<B> value;
   if (covered(candidate, value)) {
-    pass.now.rep[i] = candidate;
+    call.represent(i, candidate);
     return status::ok;
   }
   match<B> best = {};
-  for (index_t k = 0; k < pass.now.count && !pass.settled(best); ++k)
-    if (pass.now.indices[k] != candidate && covered(pass.now.indices[k], value)) pass.improve(i, k, value, best);
-  return pass.settle_in_block(i, best);
+  for (index_t k = 0; k < call.now().count && !call.settled(best); ++k)
+    if (call.now().indices[k] != candidate && covered(call.now().indices[k], value)) call.improve(i, k, value, best);
+  return settle_in_block(call, block, line, i, best);
 }
 
 /// Paper mode.
 template <row_scalar Scalar, cpu_backend B>
-status cascade_cross_gram(selection_pass<Scalar, B>& pass, cross_gram_workspace<B>& cross,
+status cascade_cross_gram(selection_call<Scalar, B>& call, product_workspace<B>& space, cross_gram_workspace<B>& cross,
                           const representatives& before) {
-  full_products<Scalar, B> way(pass.rows, pass.memory, pass.rows.x.cols);
-  if (const status answer = pass.take_norms(pass.now.tokens); answer != status::ok) return answer;
+  full_products<Scalar, B> way(call.rows, space, call.rows.x.cols);
+  if (const status answer = call.take_norms(call.tokens()); answer != status::ok) return answer;
   cross.begin(way, before);
-  for (index_t begin = 0; begin < pass.now.tokens; begin += block_tokens) {
-    pass.enter(begin, std::min(pass.now.tokens, begin + block_tokens));
-    cross_gram_block(pass, way, cross);
-    index_t count = 0;
-    for (index_t i = pass.begin; i < pass.end; ++i)
-      if (cross.position[i] >= 0) pass.tokens[count++] = i;
-    scan_slices(pass, way, 0, count, 0, true);
-    gram_of_block(pass, way, gather_all(pass, way), pass.where.executor);
-    for (index_t i = pass.begin; i < pass.end; ++i) {
-      const status answer = cross.position[i] >= 0
-                                ? resolve_in_block<full_products<Scalar, B>>(pass, i)
-                                : resolve_from_cross_gram(pass, cross, pass.now.rep[before.rep.data()[i]], i);
+  for (index_t begin = 0; begin < call.tokens(); begin += block_tokens) {
+    selection_stretch<B> stretch{begin, std::min(call.tokens(), begin + block_tokens)};
+    cross_gram_block(call, stretch, way, cross);
+    index_t were[block_tokens], count = 0;
+    for (index_t i = begin; i < stretch.end; ++i)
+      if (cross.position[i] >= 0) were[count++] = i;
+    scan_slices(call, stretch, way, were, 0, count, 0, call.pairs);
+    selection_block<B> block(way.gram());
+    gather_all(stretch, block, way);
+    gram_of_block(block, way, call.where.executor, call.pairs);
+    for (index_t line = 0; line < block.count; ++line) {
+      const index_t i = begin + line;
+      const status  answer =
+          cross.position[i] >= 0
+               ? resolve_in_block<full_products<Scalar, B>>(call, block, line, i, stretch.found[line])
+               : resolve_from_cross_gram(call, block, line, i, cross, call.now().rep[before.rep.data()[i]]);
       if (answer != status::ok) return answer;
     }
-    append_members(pass, way);
+    append_members(block, way);
   }
   return status::ok;
 }

@@ -1,8 +1,8 @@
 #pragma once
 // growing_selection on the CPU: the class of select.hpp.
 //
-// New tokens are selected behind the representatives so far, as if those were the whole sequence: what no representative
-// was stands for nothing. A token's place among these rows is that of its row.
+// New tokens are selected behind the representatives so far, as if those were the whole sequence: what no
+// representative was stands for nothing. A token's place among these rows is that of its row.
 
 #include <algorithm>
 #include <cstddef>
@@ -32,16 +32,14 @@ class growing_selection<Scalar, B> {
     for (std::size_t i = 0; i < below.size(); ++i) below_[known + static_cast<index_t>(i)] = place_of(below[i]);
 
     const kernel::float_environment<B> usual;
-    pass_.start({rows_.data(), places, x.cols, x.cols}, below.empty() ? nullptr : below_.data());
-    for (index_t i = 0; i < known; ++i) pass_.add(i);
-    if (const status answer = pass_.take_norms(known); answer != status::ok) return answer;
-    if (const status answer = kernel::select_all(pass_, known); answer != status::ok) return answer;
-    index_t *const position = pass_.position.data(), *const additions = pass_.additions.data();
-    report_ = below.empty() ? kernel::count_selection<B>(pass_.now.view(), options_.assign, position, additions, known)
-                            : kernel::count_cascade<B>(below_.data(), false, pass_.now.view(), options_.assign, position,
-                                                       additions, known);
-    report_.tokens          = before + x.rows;
-    report_.pairs_evaluated = pass_.pairs.evaluated, report_.pairs_rechecked = pass_.pairs.rechecked;
+    kernel::selection_call<Scalar, B>  call({rows_.data(), places, x.cols, x.cols},
+                                           below.empty() ? nullptr : below_.data(),
+                                            detail::room(options_, before + x.rows), options_, where_, memory_);
+    for (index_t i = 0; i < known; ++i) call.add(i);
+    if (const status answer = call.take_norms(known); answer != status::ok) return answer;
+    if (const status answer = kernel::select_all(call, memory_.products, known); answer != status::ok) return answer;
+    report_        = call.report(false, memory_.position.data(), memory_.additions.data(), known);
+    report_.tokens = before + x.rows;
     adopt(x.rows, x.cols);
     return status::ok;
   }
@@ -91,8 +89,8 @@ class growing_selection<Scalar, B> {
 
   Scalar* row(index_t place) noexcept { return rows_.data() + std::int64_t{place} * cols_; }
 
-  /// Where the row lies that stands for a token of the layer below, among those of this call: its own if it is new, else
-  /// that of its representative here.
+  /// Where the row lies that stands for a token of the layer below, among those of this call: its own if it is new,
+  /// else that of its representative here.
   index_t place_of(index_t token) const noexcept {
     return token < kept_.tokens ? place_[kept_.rep[token]] : kept_.count + token - kept_.tokens;
   }
@@ -100,7 +98,8 @@ class growing_selection<Scalar, B> {
   status check(matrix_view<const Scalar> x, std::span<const index_t> below) const noexcept {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     if (x.rows == 0) return status::ok;
-    if (kept_.tokens > 0 && x.cols != cols_) return {status::invalid_shape, "x.cols differs from that of earlier calls"};
+    if (kept_.tokens > 0 && x.cols != cols_)
+      return {status::invalid_shape, "x.cols differs from that of earlier calls"};
     if (std::int64_t{kept_.tokens} + x.rows > detail::largest_size)
       return {status::too_large, "x makes the sequence longer than 2^31 - 4097 tokens"};
     if (below.empty()) return status::ok;
@@ -121,29 +120,28 @@ class growing_selection<Scalar, B> {
     if (kept_.tokens == 0) cols_ = x.cols;
     rows_.grow(room * cols_, std::int64_t{kept_.count} * cols_);
     below_.reserve(room);
-    pass_.reserve(static_cast<index_t>(room), x.cols, options_, where_);
-    pass_.limit = detail::room(options_, T);
+    memory_.reserve(static_cast<index_t>(room), x.cols, detail::room(options_, static_cast<index_t>(room)));
     if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T));
     place_.grow(kept_.rep.capacity(), kept_.tokens);
     room_ = static_cast<index_t>(room);
   }
 
-  /// Takes in the result of the pass: sets that grew at their ends.
+  /// Takes in the result of the call: sets that grew at their ends.
   void adopt(index_t count, index_t cols) noexcept {
     const index_t known = kept_.count, before = kept_.tokens;
-    for (index_t m = known; m < pass_.now.count; ++m) {
-      const index_t place = pass_.now.indices[m], token = before + place - known;
+    for (index_t m = known; m < memory_.now.count; ++m) {
+      const index_t place = memory_.now.indices[m], token = before + place - known;
       if (place != m) std::copy_n(row(place), cols, row(m));
       kept_.indices[m] = token, kept_.counts[m] = 0;
       place_[token] = m;
     }
     for (index_t i = 0; i < count; ++i) {
-      const index_t rep      = pass_.now.rep[known + i];
-      const index_t token    = rep < known ? kept_.indices[rep] : before + rep - known;
+      const index_t rep     = memory_.now.rep[known + i];
+      const index_t token   = rep < known ? kept_.indices[rep] : before + rep - known;
       kept_.rep[before + i] = token;
       ++kept_.counts[place_[token]];
     }
-    kept_.tokens = before + count, kept_.count = pass_.now.count;
+    kept_.tokens = before + count, kept_.count = memory_.now.count;
   }
 
   /// Options that the set depends on, T, r, d; rep [T]; rows [r, d].
@@ -198,15 +196,15 @@ class growing_selection<Scalar, B> {
     return status::ok;
   }
 
-  selection_options                 options_;
-  B                                 where_;
-  kernel::selection_pass<Scalar, B> pass_;
-  kernel::selection_state<B>        kept_;
-  kernel::buffer<index_t, B>        place_;  // [T]: place in R of each representative
-  kernel::buffer<Scalar, B>         rows_;   // [room, d]: of representatives, then of the call's tokens
-  kernel::buffer<index_t, B>        below_;  // [room]: what the rows inherit, as places
-  index_t                           cols_ = 0, room_ = 0;
-  selection_report                  report_ = {};
+  selection_options           options_;
+  B                           where_;
+  kernel::selection_memory<B> memory_;
+  kernel::selection_state<B>  kept_;
+  kernel::buffer<index_t, B>  place_;  // [T]: place in R of each representative
+  kernel::buffer<Scalar, B>   rows_;   // [room, d]: of representatives, then of the call's tokens
+  kernel::buffer<index_t, B>  below_;  // [room]: what the rows inherit, as places
+  index_t                     cols_ = 0, room_ = 0;
+  selection_report            report_ = {};
 };
 
 }  // namespace cascada::inline CASCADA_ABI

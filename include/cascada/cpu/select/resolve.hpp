@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cascada/cpu/select/block.hpp"
 #include "cascada/cpu/select/inherit.hpp"
 #include "cascada/cpu/select/scan.hpp"
 
@@ -18,150 +19,159 @@ struct open_tokens {
   index_t row = 0, rows_end = 0;
 };
 
-/// Products among the tokens at `count` places of the block: each with those before it.
-template <class Products, row_scalar Scalar, cpu_backend B, executor Executor>
-void gram_of_block(selection_pass<Scalar, B>& pass, Products& way, index_t count, const Executor& where) {
+/// Products among the tokens of a block: each with those before it. Their rows are at the block's places, by line.
+template <class Products, cpu_backend B, executor Executor>
+void gram_of_block(selection_block<B>& block, Products& way, const Executor& where, compared_pairs<B>& pairs) {
   constexpr index_t width = strip_width<B>, height = Products::height;
-  block_gram<B>&    gram  = pass.gram;
-  packed_rows<B>&   block = pass.memory.block;
-  index_t           places[block_tokens] = {}, slots[block_tokens] = {};  // g++ 12 does not see that they are written
-  for (index_t s = 0; s < count; ++s)
-    places[s] = stretch_tokens + s, slots[s] = pass.tokens[stretch_tokens + s] - pass.begin;
-  block.clear(way.depth());
-  way.append(block, places, slots, count);
+  const index_t     count                = block.count;
+  packed_rows<B>&   columns              = way.block();
+  index_t           places[block_tokens] = {};  // g++ 12 does not see that they are written
+  for (index_t s = 0; s < count; ++s) places[s] = stretch_tokens + s;
+  columns.clear(way.depth());
+  way.append(columns, places, block.local, count);
   const auto tile = [&](index_t n) {
     [[maybe_unused]] const typename Products::scope on;
     const index_t first = n * height, last = std::min(first + height, count), reach = (last + width - 2) / width;
-    std::fill_n(gram.open + first, last - first, 0), std::fill_n(gram.sure + first, last - first, 0);
     for (index_t strip = 0, strips; strip < reach; strip += strips) {
       strips               = next_strips(Products::strips, reach - strip);
       const index_t column = strip * width;
-      way.multiply(stretch_tokens + first, last - first, block, strip, strips);
+      way.multiply(stretch_tokens + first, last - first, columns, strip, strips);
       for (index_t s = first; s < last; ++s) {
         const tile_row<B> row{way.sums(stretch_tokens + s), strips};
-        if constexpr (Products::canonical) std::copy_n(row.products, strips * width, gram.row(s) + column);
-        gram.open[s] |= way.open(slots[s], row, block.bounds(strip)) << column;
-        if constexpr (!Products::canonical) gram.sure[s] |= way.sure(slots[s], row, block.bounds(strip)) << column;
+        if constexpr (Products::canonical) std::copy_n(row.products, strips * width, block.row(s) + column);
+        block.open[s] |= way.open(block.local[s], row, columns.bounds(strip)) << column;
+        if constexpr (!Products::canonical)
+          block.sure[s] |= way.sure(block.local[s], row, columns.bounds(strip)) << column;
       }
     }
   };
   parallel_for<B>(where, (count + height - 1) / height, tile);
-  pass.pairs.evaluated += full_gram_operations(count);
-  gram.members = 0, gram.joined = 0;
+  pairs.evaluated += full_gram_operations(count);
 }
 
 /// Compares one token, whose row is at `place`, with all representatives of earlier blocks.
 template <class Products, row_scalar Scalar, cpu_backend B>
-void scan_alone(selection_pass<Scalar, B>& pass, Products& way, index_t place) {
+void scan_alone(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, Products& way, index_t place) {
   [[maybe_unused]] const typename Products::scope on;
-  scan(pass, way, place, 1, 0, pass.pairs);
+  scan(call, stretch, way, place, 1, 0, call.pairs);
 }
 
 /// Brings the rows of the next tokens to the block's places, up to a block of them that may become representatives.
-/// A waiting token whose old representative is settled by now is settled too, or becomes one of them. Returns how many.
+/// A waiting token whose old representative is settled by now is settled too, or becomes one of them.
 template <class Products, row_scalar Scalar, cpu_backend B>
-index_t gather_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
+void gather_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, selection_block<B>& block,
+                  Products& way, open_tokens<B>& open) {
   const index_t start = open.token[open.next];
-  index_t       count = 0;
-  for (; open.next < open.count && count < block_tokens; ++open.next) {
-    const index_t   i = open.token[open.next], slot = i - pass.begin, place = stretch_tokens + count;
-    token_evidence& evidence = pass.evidence[slot];
-    const bool      at_hand  = open.row < open.rows_end && pass.tokens[open.row] == i;
+  for (; open.next < open.count && block.count < block_tokens; ++open.next) {
+    const index_t   i = open.token[open.next], local = stretch.local(i), place = stretch_tokens + block.count;
+    token_evidence& evidence = stretch.evidence[local];
+    const bool      at_hand  = open.row < open.rows_end && way.token(open.row) == i;
     const index_t   row      = at_hand ? open.row++ : -1;
-    const bool      ready    = waiting(evidence) && pass.old_rep[i] < start;
-    pass.gram.slot[slot]     = -1;
-    if (ready && inherit(pass, i)) continue;
-    if (pass.settled(i)) continue;
+    const bool      ready    = waiting(evidence) && call.old_rep[i] < start;
+    block.line[local]        = -1;
+    if (ready && inherit(call, i, evidence)) continue;
+    if (call.settled(stretch.found[local])) continue;
     if (at_hand)
       way.copy(row, place);
     else
-      way.load(i, place, slot);
-    pass.tokens[place] = i;
-    if (ready && evidence == token_evidence::waits_covered) scan_alone(pass, way, place);
+      way.load(i, place, local);
+    if (ready && evidence == token_evidence::waits_covered) scan_alone(call, stretch, way, place);
     if (ready) evidence = token_evidence::none;
-    if (!pass.settled(i)) pass.gram.slot[slot] = count++;
+    if (!call.settled(stretch.found[local])) block.take(local);
   }
-  return count;
 }
 
-/// Brings the rows of all tokens of the stretch, at most a block of them, to the block's places.
-template <class Products, row_scalar Scalar, cpu_backend B>
-index_t gather_all(selection_pass<Scalar, B>& pass, Products& way) {
-  for (index_t i = pass.begin; i < pass.end; ++i) {
-    const index_t slot = i - pass.begin, place = stretch_tokens + slot;
-    way.load(i, place, slot);
-    pass.tokens[place] = i, pass.gram.slot[slot] = slot;
+/// Brings the rows of all tokens of a stretch, at most a block of them, to the block's places.
+template <class Products, cpu_backend B>
+void gather_all(const selection_stretch<B>& stretch, selection_block<B>& block, Products& way) {
+  for (index_t i = stretch.begin; i < stretch.end; ++i) {
+    way.load(i, stretch_tokens + block.count, stretch.local(i));
+    block.take(stretch.local(i));
   }
-  return pass.end - pass.begin;
 }
 
-/// Settles token i of the block, given what is found among earlier blocks: compares it with the block's members.
+/// Gives token i of a block the representative found. Without one it becomes one, and its line joins the members.
+template <row_scalar Scalar, cpu_backend B>
+status settle_in_block(selection_call<Scalar, B>& call, selection_block<B>& block, index_t line, index_t i,
+                       const match<B>& best) noexcept {
+  if (const status answer = call.settle(i, best); answer != status::ok || best.position >= 0) return answer;
+  block.join(line, call.now().count - 1);
+  return status::ok;
+}
+
+/// Settles token i of a block, given what is found among earlier blocks: compares it with the block's members.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_in_block(selection_pass<Scalar, B>& pass, index_t i) {
-  block_gram<B>& gram = pass.gram;
-  match<B>&      best = pass.found[i - pass.begin];
-  const index_t  slot = gram.slot[i - pass.begin];
-  if (slot >= 0)
-    for (std::uint64_t open = gram.open[slot] & gram.joined; open != 0 && !pass.settled(best); open &= open - 1) {
+status resolve_in_block(selection_call<Scalar, B>& call, selection_block<B>& block, index_t line, index_t i,
+                        match<B>& best) {
+  if (line >= 0)
+    for (std::uint64_t open = block.open[line] & block.joined; open != 0 && !call.settled(best); open &= open - 1) {
       const index_t other   = __builtin_ctzll(open);
-      const float   product = Products::canonical ? gram.row(slot)[other] : 0;
-      pass.template weigh<Products::canonical>(i, gram.position[other], product, gram.sure[slot] >> other & 1, best,
-                                               pass.pairs);
+      const float   product = Products::canonical ? block.row(line)[other] : 0;
+      call.template weigh<Products::canonical>(i, block.position[other], product, block.sure[line] >> other & 1, best,
+                                               call.pairs);
     }
-  return pass.settle_in_block(i, best);
+  return settle_in_block(call, block, line, i, best);
 }
 
 /// Packs the block's members with the representatives so far.
-template <class Products, row_scalar Scalar, cpu_backend B>
-void append_members(selection_pass<Scalar, B>& pass, Products& way) {
-  const block_gram<B>& gram = pass.gram;
-  index_t              places[block_tokens], slots[block_tokens];
-  for (index_t m = 0; m < gram.members; ++m)
-    places[m] = stretch_tokens + gram.member[m], slots[m] = pass.tokens[places[m]] - pass.begin;
-  way.append(pass.memory.known, places, slots, gram.members);
+template <class Products, cpu_backend B>
+void append_members(const selection_block<B>& block, Products& way) {
+  index_t places[block_tokens], locals[block_tokens];
+  for (index_t m = 0; m < block.members; ++m)
+    places[m] = stretch_tokens + block.member[m], locals[m] = block.local[block.member[m]];
+  way.append(way.known(), places, locals, block.members);
 }
 
 /// Settles the open tokens from `first` up to the next ones, whose Gram matrix is at hand, in order.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status settle_block(selection_pass<Scalar, B>& pass, Products& way, const open_tokens<B>& open, index_t first) {
+status settle_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, selection_block<B>& block,
+                    Products& way, const open_tokens<B>& open, index_t first) {
   for (index_t q = first; q < open.next; ++q) {
-    const index_t        i        = open.token[q];
-    const token_evidence evidence = pass.evidence[i - pass.begin];
+    const index_t   i = open.token[q], local = stretch.local(i), line = block.line[local];
+    token_evidence& evidence = stretch.evidence[local];
     if (evidence == token_evidence::covered) continue;
     if (waiting(evidence)) {
-      if (inherit(pass, i)) continue;
-      if (evidence == token_evidence::waits_covered)
-        scan_alone(pass, way, stretch_tokens + pass.gram.slot[i - pass.begin]);
+      if (inherit(call, i, evidence)) continue;
+      if (evidence == token_evidence::waits_covered) scan_alone(call, stretch, way, stretch_tokens + line);
     }
-    if (const status answer = resolve_in_block<Products>(pass, i); answer != status::ok) return answer;
+    const status answer = resolve_in_block<Products>(call, block, line, i, stretch.found[local]);
+    if (answer != status::ok) return answer;
   }
-  append_members(pass, way);
+  append_members(block, way);
   return status::ok;
 }
 
 /// Settles the next tokens, while other threads take norms of the next stretch: about as much work as a block is.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_block(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
-  constexpr bool swift  = Products::height > gram_tuning<B>.rows;  // its Gram matrix is done sooner than threads called
-  const index_t  first  = open.next;
-  const index_t  norms  = std::min({pass.now.tokens, pass.end + stretch_tokens, pass.normed + stretch_tokens / 2});
-  status         answer = status::ok;
-  if constexpr (!swift) gram_of_block(pass, way, gather_block(pass, way, open), pass.where.executor);
-  pass.beside_norms(norms, [&] {
-    if constexpr (swift) gram_of_block(pass, way, gather_block(pass, way, open), serial_executor());
-    answer = settle_block(pass, way, open, first);
+status resolve_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, Products& way,
+                     open_tokens<B>& open) {
+  constexpr bool swift = Products::height > gram_tuning<B>.rows;  // its Gram matrix is done sooner than threads called
+  const index_t  first = open.next;
+  const index_t  norms = std::min({call.tokens(), stretch.end + stretch_tokens, call.normed() + stretch_tokens / 2});
+  selection_block<B> block(way.gram());
+  status             answer = status::ok;
+  const auto         begin  = [&](const auto& where) {
+    gather_block(call, stretch, block, way, open);
+    gram_of_block(block, way, where, call.pairs);
+  };
+  if constexpr (!swift) begin(call.where.executor);
+  call.beside_norms(norms, [&] {
+    if constexpr (swift) begin(serial_executor());
+    answer = settle_block(call, stretch, block, way, open, first);
   });
   return answer;
 }
 
 /// Settles the tokens of the stretch that are open.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status resolve_stretch(selection_pass<Scalar, B>& pass, Products& way, open_tokens<B>& open) {
+status resolve_stretch(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, Products& way,
+                       open_tokens<B>& open) {
   while (open.next < open.count) {
-    const index_t known = pass.now.count;
-    if (const status answer = resolve_block(pass, way, open); answer != status::ok) return answer;
-    if (open.row < open.rows_end && pass.now.count > known)
-      open.rows_end = open.row + scan_slices(pass, way, open.row, open.rows_end - open.row, known, false);
+    const index_t known = call.now().count;
+    if (const status answer = resolve_block(call, stretch, way, open); answer != status::ok) return answer;
+    if (open.row < open.rows_end && call.now().count > known)
+      open.rows_end =
+          open.row + scan_slices(call, stretch, way, nullptr, open.row, open.rows_end - open.row, known, call.pairs);
   }
   return status::ok;
 }

@@ -22,14 +22,14 @@ class selector<Scalar, B> {
   selector(selector&& other) noexcept
       : options_(other.options_),
         where_(other.where_),
-        pass_(std::move(other.pass_)),
+        memory_(std::move(other.memory_)),
         kept_(std::move(other.kept_)),
         all_(std::move(other.all_)),
         gram_(std::move(other.gram_)),
         report_(std::exchange(other.report_, {})) {}
   selector& operator=(selector other) noexcept {
     options_ = other.options_, where_ = other.where_;
-    pass_ = std::move(other.pass_), kept_ = std::move(other.kept_);
+    memory_ = std::move(other.memory_), kept_ = std::move(other.kept_);
     all_ = std::move(other.all_), gram_ = std::move(other.gram_);
     report_ = other.report_;
     return *this;
@@ -37,7 +37,7 @@ class selector<Scalar, B> {
 
   /// Full selection of x [T, d]. O(T r d) time, O(T + r d) memory; never forms a T x T matrix.
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
-    return run(x, [&] { return kernel::select_all(pass_); });
+    return run(x, [&](auto& call) { return kernel::select_all(call, memory_.products); });
   }
 
   /// The same set and rep by way of the whole T x T Gram matrix: the paper's baseline. O(T^2 d) time, O(T^2) memory.
@@ -45,10 +45,10 @@ class selector<Scalar, B> {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     if (std::int64_t{x.rows} * x.rows > std::numeric_limits<std::ptrdiff_t>::max() / std::int64_t{sizeof(float)})
       return {status::too_large, "x.rows times x.rows overflows"};
-    const status answer = run(x, [&] {
+    const status answer = run(x, [&](auto& call) {
       all_.reserve(x.rows, x.cols);
       gram_.reserve(std::int64_t{x.rows} * x.rows);
-      return kernel::select_literal(pass_, all_, gram_.data());
+      return kernel::select_literal(call, memory_.products, all_, gram_.data());
     });
     if (answer == status::ok) report_.gram = {.selection = full_gram_operations(x.rows)};
     return answer;
@@ -64,23 +64,25 @@ class selector<Scalar, B> {
   status run(matrix_view<const Scalar> x, Select select) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
-    pass_.reserve(x.rows, x.cols, options_, where_);
-    kept_.grow(x.rows, pass_.limit);  // for the next call, which then allocates nothing
+    const index_t limit = detail::room(options_, x.rows);
+    memory_.reserve(x.rows, x.cols, limit);
+    kept_.grow(x.rows, limit);  // for the next call, which then allocates nothing
     const kernel::float_environment<B> usual;
-    pass_.start(x, nullptr);
-    if (const status answer = select(); answer != status::ok) return answer;
-    report_ = pass_.finish(nullptr);
-    std::swap(pass_.now, kept_);
+    kernel::selection_call<Scalar, B>  call(x, nullptr, limit, options_, where_, memory_);
+    if (const status answer = select(call); answer != status::ok) return answer;
+    report_ = call.report(false, memory_.position.data(), memory_.additions.data());
+    call.count_tokens(memory_.position.data());
+    std::swap(memory_.now, kept_);
     return status::ok;
   }
 
-  selection_options                 options_;
-  B                                 where_;
-  kernel::selection_pass<Scalar, B> pass_;
-  kernel::selection_state<B>        kept_;
-  kernel::packed_rows<B>            all_;   // literal only
-  kernel::buffer<float, B>          gram_;  // literal only
-  selection_report                  report_ = {};
+  selection_options           options_;
+  B                           where_;
+  kernel::selection_memory<B> memory_;
+  kernel::selection_state<B>  kept_;
+  kernel::packed_rows<B>      all_;   // literal only
+  kernel::buffer<float, B>    gram_;  // literal only
+  selection_report            report_ = {};
 };
 
 static_assert(token_selector<selector<float, default_backend>, float>);

@@ -40,48 +40,50 @@ CASCADA_INLINE constexpr std::int64_t cost_of(index_t depth, index_t cols) noexc
   return 64 * std::int64_t{depth} / cols;
 }
 
-/// One stretch of tokens: evidence, the scan, then the order.
+/// Tokens [begin, end), a stretch: evidence, the scan, then the order.
 template <class Products, row_scalar Scalar, cpu_backend B>
-status select_stretch(selection_pass<Scalar, B>& pass, Products& way, index_t begin, index_t end) {
-  if (const status answer = pass.take_norms(end); answer != status::ok) return answer;
-  pass.enter(begin, end);
-  if (pass.old_rep) check_inherited(pass);
-  index_t count = 0;
+status select_stretch(selection_call<Scalar, B>& call, Products& way, index_t begin, index_t end) {
+  if (const status answer = call.take_norms(end); answer != status::ok) return answer;
+  selection_stretch<B> stretch{begin, end};
+  if (call.old_rep) check_inherited(call, stretch);
+  index_t unknown[stretch_tokens], count = 0;
   for (index_t i = begin; i < end; ++i) {
-    const token_evidence evidence = pass.evidence[i - begin];
-    if (evidence == token_evidence::none || evidence == token_evidence::waits) pass.tokens[count++] = i;
+    const token_evidence evidence = stretch.evidence[stretch.local(i)];
+    if (evidence == token_evidence::none || evidence == token_evidence::waits) unknown[count++] = i;
   }
   open_tokens<B> open;
-  open.rows_end = scan_slices(pass, way, 0, count, 0, true);
+  open.rows_end = scan_slices(call, stretch, way, unknown, 0, count, 0, call.pairs);
   for (index_t i = begin; i < end; ++i) {
-    const token_evidence evidence = pass.evidence[i - begin];
+    const token_evidence evidence = stretch.evidence[stretch.local(i)];
+    const match<B>&      best     = stretch.found[stretch.local(i)];
     if (evidence == token_evidence::covered) continue;
-    if (evidence == token_evidence::none && pass.settled(i))
-      pass.now.rep[i] = pass.now.indices[pass.found[i - begin].position];
+    if (evidence == token_evidence::none && call.settled(best))
+      call.represent(i, call.now().indices[best.position]);
     else
       open.token[open.count++] = i;
   }
-  return resolve_stretch(pass, way, open);
+  return resolve_stretch(call, stretch, way, open);
 }
 
 /// Walks from token `next` on, to the end or until the estimates leave so much open that others are cheaper.
 template <product_kind Kind, row_scalar Scalar, cpu_backend B>
-status walk(selection_pass<Scalar, B>& pass, index_t depth, index_t& next) {
-  const bool           forced = pass.options.filter != prefilter::automatic || Kind == product_kind::full;
-  const pair_counts<B> before = pass.pairs;
-  const auto           pays   = [&] {
-    const std::int64_t rechecked = pass.pairs.rechecked - before.rechecked,
-                       all       = pass.pairs.evaluated - before.evaluated;
-    const std::int64_t saved     = 64 - cost_of<Kind>(depth, pass.rows.x.cols);
+status walk(selection_call<Scalar, B>& call, product_workspace<B>& space, index_t depth, index_t& next) {
+  const bool              forced = call.options.filter != prefilter::automatic || Kind == product_kind::full;
+  const compared_pairs<B> before = call.pairs;
+  const auto              pays   = [&] {
+    const std::int64_t rechecked = call.pairs.rechecked - before.rechecked,
+                       all       = call.pairs.evaluated - before.evaluated;
+    const std::int64_t saved     = 64 - cost_of<Kind>(depth, call.rows.x.cols);
     // Of a sketch, growing is the cheaper remedy: it is due when rechecks cost as much as the sketches.
     const std::int64_t allowed = Kind == product_kind::sketch ? 64 - saved : saved;
     return rechecked < 1024 || rechecked * 64 * prefilter_tuning<B>.recheck <= all * allowed;
   };
-  products<Kind, Scalar, B> way(pass.rows, pass.memory, depth);
-  append_tokens(way, pass.memory.known, pass.now.indices.data(), pass.now.count);
-  for (; next < pass.now.tokens && (forced || pays()); next = pass.end) {
-    const index_t end = std::min(pass.now.tokens, next + stretch_tokens);
-    if (const status answer = select_stretch(pass, way, next, end); answer != status::ok) return answer;
+  products<Kind, Scalar, B> way(call.rows, space, depth);
+  append_tokens(way, way.known(), call.now().indices.data(), call.now().count);
+  while (next < call.tokens() && (forced || pays())) {
+    const index_t end = std::min(call.tokens(), next + stretch_tokens);
+    if (const status answer = select_stretch(call, way, next, end); answer != status::ok) return answer;
+    next = end;
   }
   return status::ok;
 }
@@ -100,27 +102,27 @@ prefilter chosen_prefilter(prefilter filter, index_t cols) noexcept {
   }
 }
 
-/// Full selection, O(T r d), or, from pass.old_rep, the exact cascade. The first `next` tokens are settled already.
+/// Full selection, O(T r d), or, from call.old_rep, the exact cascade. The first `next` tokens are settled already.
 template <row_scalar Scalar, cpu_backend B>
-status select_all(selection_pass<Scalar, B>& pass, index_t next = 0) {
-  const index_t   cols   = pass.rows.x.cols;
-  const prefilter filter = chosen_prefilter<B>(pass.options.filter, cols);
-  const bool      adapts = pass.options.filter == prefilter::automatic;
+status select_all(selection_call<Scalar, B>& call, product_workspace<B>& space, index_t next = 0) {
+  const index_t   cols   = call.rows.x.cols;
+  const prefilter filter = chosen_prefilter<B>(call.options.filter, cols);
+  const bool      adapts = call.options.filter == prefilter::automatic;
   status          answer = status::ok;
   if constexpr (has_bf16_tiles<B>)
     if (filter == prefilter::bf16_tiles)
-      answer = walk<product_kind::bf16_tiles>(pass, depth_of<product_kind::bf16_tiles, B>(cols), next);
+      answer = walk<product_kind::bf16_tiles>(call, space, depth_of<product_kind::bf16_tiles, B>(cols), next);
   if (filter == prefilter::sketch) {
-    pass.memory.coordinates.rank(pass.rows.x);
+    space.coordinates.rank(call.rows.x);
     index_t depth = depth_of<product_kind::sketch, B>(cols);
-    for (; answer == status::ok && next < pass.now.tokens && 2 * depth <= cols; depth *= 2)
-      answer = walk<product_kind::sketch>(pass, depth, next);
+    for (; answer == status::ok && next < call.tokens() && 2 * depth <= cols; depth *= 2)
+      answer = walk<product_kind::sketch>(call, space, depth, next);
   }
   if constexpr (multiplies_pairs<B>)
     if (filter == prefilter::bf16_vectors || (filter == prefilter::sketch && adapts && prefilter_tuning<B>.vectors_pay))
-      if (answer == status::ok && next < pass.now.tokens)
-        answer = walk<product_kind::bf16_vectors>(pass, depth_of<product_kind::bf16_vectors, B>(cols), next);
-  if (answer == status::ok && next < pass.now.tokens) answer = walk<product_kind::full>(pass, cols, next);
+      if (answer == status::ok && next < call.tokens())
+        answer = walk<product_kind::bf16_vectors>(call, space, depth_of<product_kind::bf16_vectors, B>(cols), next);
+  if (answer == status::ok && next < call.tokens()) answer = walk<product_kind::full>(call, space, cols, next);
   return answer;
 }
 
