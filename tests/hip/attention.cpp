@@ -434,14 +434,14 @@ TEST_CASE("hip attention: leaves by ascending first token, and the far fields", 
   }
 
   std::vector<index_t> offsets(tokens + 1), members(tokens), far_rows(fields * tokens, -1), far_count(fields, -1);
-  std::vector<hip::leaf_range> opened(tokens), ranges(tokens);
+  std::vector<hip::leaf_range> formed(tokens), ranges(tokens);
   index_t                      count = -1;
   std::mt19937                 random(static_cast<unsigned>(T + sinks + leaf));
   const hip::cluster_memory    clusters = {offsets.data(), members.data()};
-  const hip::leaf_memory       leaves   = {opened.data(), ranges.data(), &count, far_rows.data(), far_count.data()};
+  const hip::leaf_memory       leaves   = {formed.data(), ranges.data(), &count, far_rows.data(), far_count.data()};
   simulator::launch(hip::cluster_offsets{chosen.layer(), clusters}, random);
   simulator::launch(hip::cluster_members{chosen.layer(), clusters, T}, random);
-  simulator::launch(hip::open_leaves{chosen.layer(), clusters, leaves, T, sinks, leaf}, random);
+  simulator::launch(hip::form_leaves{chosen.layer(), clusters, leaves, T, sinks, leaf}, random);
   simulator::launch(hip::list_leaves{chosen.layer(), leaves, T}, random);
   simulator::launch(hip::far_fields{clusters, leaves, T, chunk, window, false}, random);
 

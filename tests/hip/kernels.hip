@@ -29,7 +29,7 @@ ENTRY(hip::selection_finish<float16>);
 
 ENTRY(hip::cluster_offsets);
 ENTRY(hip::cluster_members);
-ENTRY(hip::open_leaves);
+ENTRY(hip::form_leaves);
 ENTRY(hip::list_leaves);
 ENTRY(hip::leaf_means<bfloat16>);
 ENTRY(hip::leaf_means<float16>);

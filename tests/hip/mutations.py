@@ -82,7 +82,7 @@ mutations = [
     ("leaves: a boundary one too late", "(place - begin) % leaf == 0;", "(place - begin) % (leaf + 1) == 0;", of_leaves),
     ("leaves: a leaf takes the next one's members", ": end - place < leaf ? end : place + leaf}", ": end}", of_leaves),
     ("leaves: those of earlier waves forgotten", "(w < gpu.wave() ? memory.own[w] : 0)", "0", of_leaves),
-    ("leaves: those of earlier blocks forgotten", "before += exist && opens(leaves.opened[t]);", "", of_leaves),
+    ("leaves: those of earlier blocks forgotten", "before += exist && begins(leaves.formed[t]);", "", of_leaves),
     ("leaves: none old is not told", "if (j == 0 && (count == 0 || first(0) >= edge))", "if (j == 0 && count == 0)",
      of_leaves),
     ("leaves: one of the chunk's own is far", "if (j + 1 == count || first(j + 1) >= edge)", "if (j + 1 == count)",
@@ -134,8 +134,7 @@ mutations = [
 
     ("groups: the first of a group asks elsewhere", "openers & ((std::uint64_t{2} <<", "openers & ((std::uint64_t{1} <<",
      modes),
-    ("groups: another token's near field", "{memory_.other_out, memory_.other_sums, groups.asker}",
-     "{memory_.other_out, memory_.other_sums, groups.asks}", modes),
+    ("groups: another token's near field", ".rows = groups.asker}", ".rows = groups.asks}", modes),
     ("weighted: a token itself is not counted", "clusters.place_from(begin, end, token + 1)",
      "clusters.place_from(begin, end, token)", modes),
 ]

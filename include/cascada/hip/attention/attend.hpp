@@ -46,9 +46,9 @@ struct attend {
   };
 
   query_tokens<Scalar, Out> queries;
-  listed_keys<Scalar>       far;
-  near_keys<Scalar>         near;
-  other_softmax             other;
+  listed_keys<Scalar>       far   = {};
+  near_keys<Scalar>         near  = {};
+  other_softmax             other = {};
   float                     scale;  // times log2(e)
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return queries.q.heads / queries.kv_heads; }
@@ -70,8 +70,8 @@ struct attend {
     const index_t turn  = chunks() * per_chunk - 1 - place;
     walk          now   = {far, near, gpu.uniform(gpu.block() % queries.kv_heads),
                            gpu.uniform(queries.first / queries.chunk + turn / per_chunk)};
-    const index_t opens = now.chunk * queries.chunk, begin = opens < queries.first ? queries.first : opens;
-    const index_t asked = queries.list ? gpu.uniform(queries.count[now.chunk]) : queries.q.tokens - opens;
+    const index_t opens = now.field * queries.chunk, begin = opens < queries.first ? queries.first : opens;
+    const index_t asked = queries.list ? gpu.uniform(queries.count[now.field]) : queries.q.tokens - opens;
     const index_t close = opens + (asked < queries.chunk ? asked : queries.chunk);
     const index_t first = turn % per_chunk * tile;
     const index_t rows  = ((close < queries.last ? close : queries.last) - begin) * group();

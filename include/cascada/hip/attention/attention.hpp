@@ -6,9 +6,9 @@
 
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
-#include "cascada/hip/attention/sequence.hpp"
+#include "cascada/hip/attention/steps.hpp"
 #include "cascada/hip/base/memory.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
@@ -51,7 +51,9 @@ class attention<Scalar, B> {
     const index_t parts   = selects() && selections.size() > sequences ? kv.kv_heads() : 1;  // that run on their own
     index_t       longest = 0;
     for (std::size_t s = 1; s < offsets.size(); ++s) longest = std::max(longest, offsets[s] - offsets[s - 1]);
-    if (const status answer = reserve({longest, q.heads / parts, kv.kv_heads() / parts, q.dim}); answer != status::ok)
+    if (const status answer =
+            reserve({.tokens = longest, .heads = q.heads / parts, .kv_heads = kv.kv_heads() / parts, .dim = q.dim});
+        answer != status::ok)
       return answer;
     for (std::size_t s = 0; s < sequences; ++s) {
       const index_t begin = offsets[s], tokens = offsets[s + 1] - begin;
@@ -148,13 +150,13 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
-  status reserve(const hip::attention_shape& shape) {
-    hip::carver size;
+  status reserve(const hip::sequence_sizes& sizes) {
+    hip::carver needed;
     arrays_ = {};
-    arrays_.cut(size, options_, shape);
-    if (const status answer = memory_.reserve(size.bytes()); answer != status::ok) return answer;
+    arrays_.cut(needed, options_, sizes);
+    if (const status answer = memory_.reserve(needed.bytes()); answer != status::ok) return answer;
     hip::carver arrays(memory_.data());
-    arrays_.cut(arrays, options_, shape);
+    arrays_.cut(arrays, options_, sizes);
     return status::ok;
   }
 
@@ -162,7 +164,7 @@ class attention<Scalar, B> {
   status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const hip::selection_layer& layer,
              const heads_view<Out>& out) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention_sequence<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_).run();
+      return hip::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_).run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
            : q.dim == 128 ? attend(std::integral_constant<index_t, 128>{})

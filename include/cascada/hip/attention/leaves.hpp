@@ -33,15 +33,15 @@ struct leaf_range {
 
 /// The leaves of T tokens, by ascending first token, and the far fields of the chunks.
 struct leaf_memory {
-  leaf_range* opened;     // [T]: the leaf that a token is the first of; empty where it is none's
+  leaf_range* formed;     // [T]: the leaf that a token is the first of; empty where it is none's
   leaf_range* ranges;     // [leaves]
   index_t*    count;      // [1]: leaves
   index_t*    far_rows;   // [chunks, T]: rows of the tables, one for each leaf older than the chunk's near field
   index_t*    far_count;  // [chunks]
 };
 
-/// Which tokens of a cluster open leaves: every `leaf`-th, from the first that is no sink on. One wave.
-struct open_leaves {
+/// Which tokens of a cluster begin leaves: every `leaf`-th, from the first that is no sink on. One wave.
+struct form_leaves {
   using shared                     = no_shared;
   static constexpr index_t threads = 64;
   static constexpr index_t waves   = 1;
@@ -59,8 +59,8 @@ struct open_leaves {
     const index_t first = clusters.offsets[gpu.block()], end = clusters.offsets[gpu.block() + 1];
     const index_t begin = clusters.place_from(first, end, sinks);
     for (index_t place = first + gpu.lane(); place < end; place += threads) {
-      const bool opens                       = place >= begin && (place - begin) % leaf == 0;
-      leaves.opened[clusters.members[place]] = {place, !opens ? place : end - place < leaf ? end : place + leaf};
+      const bool begins                       = place >= begin && (place - begin) % leaf == 0;
+      leaves.formed[clusters.members[place]] = {place, !begins ? place : end - place < leaf ? end : place + leaf};
     }
   }
 };
@@ -87,11 +87,11 @@ struct list_leaves {
     const bool    exist  = *layer.count >= 0;
     std::uint32_t before = 0;
 #pragma GCC unroll 8
-    for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && opens(leaves.opened[t]);
+    for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && begins(leaves.formed[t]);
 #pragma GCC unroll 6
     for (index_t step = 1; step < gfx942::wave; step *= 2) before += gpu.shuffle(before, gpu.lane() ^ step);
-    const leaf_range    range = exist && token < tokens ? leaves.opened[token] : leaf_range{0, 0};
-    const std::uint64_t mask  = gpu.ballot(opens(range));
+    const leaf_range    range = exist && token < tokens ? leaves.formed[token] : leaf_range{0, 0};
+    const std::uint64_t mask  = gpu.ballot(begins(range));
     if (gpu.lane() == 0) memory.before[gpu.wave()] = before, memory.own[gpu.wave()] = __builtin_popcountll(mask);
     gpu.barrier();
     auto place = static_cast<std::uint32_t>(__builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1)));
@@ -100,12 +100,12 @@ struct list_leaves {
       place += memory.before[w] + (w < gpu.wave() ? memory.own[w] : 0);
       count += memory.before[w] + memory.own[w];
     }
-    if (opens(range)) leaves.ranges[place] = range;
+    if (begins(range)) leaves.ranges[place] = range;
     if (begin + threads >= tokens && gpu.thread() == 0) *leaves.count = static_cast<index_t>(count);
   }
 
  private:
-  CASCADA_DEVICE CASCADA_INLINE static bool opens(const leaf_range& range) { return range.begin < range.end; }
+  CASCADA_DEVICE CASCADA_INLINE static bool begins(const leaf_range& range) { return range.begin < range.end; }
 };
 
 /// What each leaf's members up to every place of it have as means of their rows [heads, T, dim], and as variances
@@ -120,8 +120,8 @@ struct leaf_means {
   leaf_memory              leaves;
   heads_view<const Scalar> rows;
   Scalar*                  means;
-  std::uint16_t*           variances;  // null: not wanted
-  index_t                  moments;    // groups of dimensions, a power of two; the others are zero
+  std::uint16_t*           variances = nullptr;  // not wanted
+  index_t                  moments   = 0;        // groups of dimensions, a power of two; the others are zero
 
   index_t grid() const {  // each leaf might be of one token
     const std::int64_t lanes = std::int64_t{rows.tokens} * rows.heads * lanes_of_row();

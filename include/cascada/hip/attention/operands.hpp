@@ -37,24 +37,24 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;    // [chunks, T], or [r] for all
-  const index_t*       count;   // [chunks], or [1]; null: no such keys
-  const leaf_range*    leaves;  // null, or row - leaves[place].begin + 1 is the leaf's size, whose log2 is added
-  float                unit;    // 1 / scale, in which logits are added to
-  std::int64_t         stride;  // of the list, from chunk to chunk
-  bool                 causal;  // place k sees places up to k
-  pair_counts          counts;  // instead of leaves, for the kernel that is made for them
-  leaf_variances       variances;
+  const index_t*       list;                 // [chunks, T], or [r] for all
+  const index_t*       count;                // [chunks], or [1]; null: no such keys
+  const leaf_range*    leaves    = nullptr;  // or row - leaves[place].begin + 1 is the leaf's size, whose log2 is added
+  float                unit      = 1;        // 1 / scale, in which logits are added to
+  std::int64_t         stride    = 0;        // of the list, from chunk to chunk
+  bool                 causal    = false;    // place k sees places up to k
+  pair_counts          counts    = {};       // instead of leaves, for the kernel that is made for them
+  leaf_variances       variances = {};
 };
 
 /// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)).
 template <class Scalar>
 struct near_keys {
   operand_rows<Scalar> rows;
-  index_t              window;  // from = begin of the chunk - window, at least 0
-  index_t              sinks;
-  bool                 unlimited;  // from = 0
-  bool                 causal;     // token t sees tokens up to t
+  index_t              window    = 0;  // from = begin of the chunk - window, at least 0
+  index_t              sinks     = 0;
+  bool                 unlimited = false;  // from = 0
+  bool                 causal;             // token t sees tokens up to t
   bool                 exists;
 };
 
@@ -63,13 +63,13 @@ template <class Scalar, class Out>
 struct query_tokens {
   heads_view<const Scalar> q;
   heads_view<Out>          out;
-  const index_t*           list;     // null: all tokens. Else those of chunk c from list[c chunk] on
-  const index_t*           answers;  // null: the same, or the tokens whose output it is
-  const index_t*           count;    // [chunks] with list
-  const index_t*           valid;    // null, or [1]: negative, the selection has failed and nothing is written
+  const index_t*           list    = nullptr;  // all tokens, or those of chunk c from list[c chunk] on
+  const index_t*           answers = nullptr;  // the same, or the tokens whose output it is
+  const index_t*           count   = nullptr;  // [chunks] with list
+  const index_t*           valid   = nullptr;  // or [1]: negative, the selection has failed and nothing is written
   index_t                  kv_heads, chunk;
-  index_t                  first, last;  // of the places of tokens that ask, those in [first, last)
-  float*                   log_sums;     // null, or [T, heads]: log2 of the sum of exponentials, too
+  index_t                  first    = 0, last;  // of the places of tokens that ask, those in [first, last)
+  float*                   log_sums = nullptr;  // or [T, heads]: log2 of the sum of exponentials, too
 };
 
 /// A softmax over other keys that has its part in the answer: merged by log-sum-exp.

@@ -9,9 +9,9 @@
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/attend.hpp"
-#include "cascada/hip/attention/workspace.hpp"
-#include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
+#include "cascada/hip/attention/count_older.hpp"
+#include "cascada/hip/attention/workspace.hpp"
 #include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
@@ -33,12 +33,13 @@ class launches {
   status   answer_ = status::ok;
 };
 
+/// The launches of one sequence.
 template <class Scalar, class Out, index_t Dim, class B>
-class attention_sequence {
+class attention_steps {
  public:
-  attention_sequence(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
-                     const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
-                     const B& where)
+  attention_steps(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
+                  const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
+                  const B& where)
       : options_(options), q_(q), kv_(kv), layer_(layer), out_(out), memory_(memory), launch_(where) {
     const double scale = options.scale ? double{*options.scale} : 1.0 / std::sqrt(static_cast<double>(Dim));
     scale_             = static_cast<float>(scale * std::numbers::log2e);
@@ -47,8 +48,8 @@ class attention_sequence {
 
   status run() {
     switch (options_.keys) {
-      case key_set::all: launch_(tokens_to(all())); break;
-      case key_set::near: launch_(tokens_to(window())); break;
+      case key_set::all: ask_near(all()); break;
+      case key_set::near: ask_near(window()); break;
       case key_set::representatives: attend_representatives(); break;
       case key_set::near_and_far: attend_near_and_far(); break;
     }
@@ -63,45 +64,66 @@ class attention_sequence {
   // Parts of the kernel's question.
 
   operand_rows<Scalar> own_rows() const {
-    return {kv_.keys.data,        kv_.values.data,         kv_.keys.token_stride,
-            kv_.keys.head_stride, kv_.values.token_stride, kv_.values.head_stride};
+    return {.keys       = kv_.keys.data,
+            .values     = kv_.values.data,
+            .key_row    = kv_.keys.token_stride,
+            .key_head   = kv_.keys.head_stride,
+            .value_row  = kv_.values.token_stride,
+            .value_head = kv_.values.head_stride};
   }
   operand_rows<Scalar> means() const {
     const std::int64_t head = std::int64_t{q_.tokens} * Dim;
-    return {memory_.mean_keys, memory_.mean_values, Dim, head, Dim, head};
+    return {.keys       = memory_.mean_keys,
+            .values     = memory_.mean_values,
+            .key_row    = Dim,
+            .key_head   = head,
+            .value_row  = Dim,
+            .value_head = head};
   }
-  near_keys<Scalar> all() const { return {own_rows(), 0, 0, true, options_.causal, true}; }
-  near_keys<Scalar> window() const { return {own_rows(), options_.window, options_.sink_tokens, false, true, true}; }
+  near_keys<Scalar> all() const {
+    return {.rows = own_rows(), .unlimited = true, .causal = options_.causal, .exists = true};
+  }
+  near_keys<Scalar> window() const {
+    return {
+        .rows = own_rows(), .window = options_.window, .sinks = options_.sink_tokens, .causal = true, .exists = true};
+  }
 
   /// The leaves' means: those older than a chunk's near field, or of whole clusters.
   listed_keys<Scalar> leaves() const {
     const float          log2e     = std::numbers::log2e_v<float>;
-    const leaf_variances variances = {memory_.variances, std::int64_t{q_.tokens} * variance_parts,
-                                      options_.moments.value_or(0), scale_ / log2e / 2,
-                                      largest_correction * log2e / scale_};
-    return {means(),
-            memory_.leaves.far_rows,
-            memory_.leaves.far_count,
-            memory_.leaves.ranges,
-            1 / scale_,
-            far() ? q_.tokens : 0,
-            false,
-            {},
-            variances};
+    const leaf_variances variances = {.rows       = memory_.variances,
+                                      .head       = std::int64_t{q_.tokens} * variance_parts,
+                                      .groups     = options_.moments.value_or(0),
+                                      .half_scale = scale_ / log2e / 2,
+                                      .most       = largest_correction * log2e / scale_};
+    return {.rows      = means(),
+            .list      = memory_.leaves.far_rows,
+            .count     = memory_.leaves.far_count,
+            .leaves    = memory_.leaves.ranges,
+            .unit      = 1 / scale_,
+            .stride    = far() ? q_.tokens : 0,
+            .variances = variances};
   }
-  query_tokens<Scalar, Out> tokens() const {
+  query_tokens<Scalar, Out> everyone() const {
     const bool chunked = options_.keys == key_set::near || options_.keys == key_set::near_and_far;
-    return {q_, out_,      nullptr, nullptr, nullptr, layer_.count, kv_.kv_heads(), chunked ? chunk_ : q_.tokens,
-            0,  q_.tokens, nullptr};
+    return {.q        = q_,
+            .out      = out_,
+            .valid    = layer_.count,
+            .kv_heads = kv_.kv_heads(),
+            .chunk    = chunked ? chunk_ : q_.tokens,
+            .last     = q_.tokens};
   }
   query_tokens<Scalar, Out> representatives() const {
-    auto asking = tokens();
+    auto asking = everyone();
     asking.list = layer_.indices, asking.count = layer_.count;
     return asking;
   }
-  kernel tokens_to(const near_keys<Scalar>& near) const { return {tokens(), {}, near, {}, scale_}; }
 
   bool far() const { return options_.keys == key_set::near_and_far; }
+
+  void ask_near(const near_keys<Scalar>& near) {
+    launch_(kernel{.queries = everyone(), .near = near, .scale = scale_});
+  }
 
   void list_members() {
     launch_(cluster_offsets{layer_, memory_.clusters});
@@ -115,36 +137,52 @@ class attention_sequence {
     const index_t         sinks    = far() ? options_.sink_tokens : 0;
     const index_t         size     = far() ? options_.leaf : std::numeric_limits<index_t>::max();
     list_members();
-    launch_(open_leaves{layer_, clusters, to, q_.tokens, sinks, size});
+    launch_(form_leaves{
+        .layer = layer_, .clusters = clusters, .leaves = to, .tokens = q_.tokens, .sinks = sinks, .leaf = size});
     launch_(list_leaves{layer_, to, q_.tokens});
-    launch_(
-        leaf_means<Scalar>{clusters, to, kv_.keys, memory_.mean_keys, memory_.variances, options_.moments.value_or(0)});
-    launch_(leaf_means<Scalar>{clusters, to, kv_.values, memory_.mean_values, nullptr, 0});
-    launch_(far_fields{clusters, to, q_.tokens, chunk_, options_.window, !far()});
+    launch_(leaf_means<Scalar>{.clusters  = clusters,
+                               .leaves    = to,
+                               .rows      = kv_.keys,
+                               .means     = memory_.mean_keys,
+                               .variances = memory_.variances,
+                               .moments   = options_.moments.value_or(0)});
+    launch_(leaf_means<Scalar>{.clusters = clusters, .leaves = to, .rows = kv_.values, .means = memory_.mean_values});
+    launch_(far_fields{.clusters = clusters,
+                       .leaves   = to,
+                       .tokens   = q_.tokens,
+                       .chunk    = chunk_,
+                       .window   = options_.window,
+                       .whole    = !far()});
   }
 
   /// r x r, and bidirectional T x r.
   void attend_representatives() {
-    const bool everyone = options_.queries == query_set::all;
+    const bool all_ask = options_.queries == query_set::all;
     if (averages(options_)) {
       summarise();
-      kernel ask = {everyone ? tokens() : representatives(), leaves(), {}, {}, scale_};
-      if (!everyone) {
-        launch_(leaf_means<Scalar>{memory_.clusters, memory_.leaves, q_, memory_.mean_queries, nullptr, 0});
-        ask.queries.q       = {memory_.mean_queries, q_.tokens, q_.heads, Dim, Dim, std::int64_t{q_.tokens} * Dim};
+      kernel ask = {.queries = all_ask ? everyone() : representatives(), .far = leaves(), .scale = scale_};
+      if (!all_ask) {
+        launch_(leaf_means<Scalar>{
+            .clusters = memory_.clusters, .leaves = memory_.leaves, .rows = q_, .means = memory_.mean_queries});
+        ask.queries.q       = {.data         = memory_.mean_queries,
+                               .tokens       = q_.tokens,
+                               .heads        = q_.heads,
+                               .dim          = Dim,
+                               .token_stride = Dim,
+                               .head_stride  = std::int64_t{q_.tokens} * Dim};
         ask.queries.list    = memory_.leaves.far_rows;
         ask.queries.answers = layer_.indices;
       }
       launch_(ask);
     } else {
-      const listed_keys<Scalar> members = {own_rows(), layer_.indices,  layer_.count, nullptr, 1,
-                                           0,          options_.causal, {},           {}};
+      const listed_keys<Scalar> members = {
+          .rows = own_rows(), .list = layer_.indices, .count = layer_.count, .causal = options_.causal};
       if (options_.weighted)
         attend_counted(members);
       else
-        launch_(kernel{representatives(), members, {}, {}, scale_});
+        launch_(kernel{.queries = representatives(), .far = members, .scale = scale_});
     }
-    if (!everyone) launch_(lift<Out>{layer_, out_});
+    if (!all_ask) launch_(lift<Out>{layer_, out_});
   }
 
   /// Weighted and causal: what a cluster counts depends on who asks, so counts are written slice by slice.
@@ -152,8 +190,13 @@ class attention_sequence {
     list_members();
     for (index_t first = 0; first < q_.tokens; first += memory_.slice) {
       const index_t last = q_.tokens - first < memory_.slice ? q_.tokens : first + memory_.slice;
-      launch_(count_older{layer_, memory_.clusters, memory_.counts, first, last, 1 / scale_});
-      kernel_pairs ask  = {representatives(), members, {}, {}, scale_};
+      launch_(count_older{.layer    = layer_,
+                          .clusters = memory_.clusters,
+                          .counts   = memory_.counts,
+                          .first    = first,
+                          .last     = last,
+                          .unscale  = 1 / scale_});
+      kernel_pairs ask  = {.queries = representatives(), .far = members, .scale = scale_};
       ask.queries.first = first, ask.queries.last = last;
       ask.far.counts = memory_.counts;
       launch_(ask);
@@ -161,30 +204,32 @@ class attention_sequence {
   }
 
   void attend_near_and_far() {
-    if (options_.open == opening::all) return launch_(tokens_to(all()));
+    if (options_.open == opening::all) return ask_near(all());
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
-    launch_(kernel{tokens(), leaves(), window(), {}, scale_});
+    launch_(kernel{.queries = everyone(), .far = leaves(), .near = window(), .scale = scale_});
   }
 
   /// Groups ask the far field, then every token its near field, and merges its group's answer.
   void attend_groups() {
     const group_memory& groups = memory_.groups;
-    launch_(chunk_groups{layer_, memory_.clusters, groups, q_.tokens, chunk_});
-    launch_(list_askers{layer_, groups, q_.tokens, chunk_});
-    const query_tokens<Scalar, float> asking = {q_,
-                                                packed_heads(memory_.other_out, q_.tokens, q_.heads, Dim),
-                                                groups.asks,
-                                                nullptr,
-                                                groups.count,
-                                                layer_.count,
-                                                kv_.kv_heads(),
-                                                chunk_,
-                                                0,
-                                                q_.tokens,
-                                                memory_.other_sums};
-    launch_(kernel_groups{asking, leaves(), {}, {}, scale_});
-    launch_(kernel{tokens(), {}, window(), {memory_.other_out, memory_.other_sums, groups.asker}, scale_});
+    launch_(chunk_groups{
+        .layer = layer_, .clusters = memory_.clusters, .groups = groups, .tokens = q_.tokens, .chunk = chunk_});
+    launch_(list_askers{.layer = layer_, .groups = groups, .tokens = q_.tokens, .chunk = chunk_});
+    const query_tokens<Scalar, float> askers = {.q        = q_,
+                                                .out      = packed_heads(memory_.other_out, q_.tokens, q_.heads, Dim),
+                                                .list     = groups.asks,
+                                                .count    = groups.count,
+                                                .valid    = layer_.count,
+                                                .kv_heads = kv_.kv_heads(),
+                                                .chunk    = chunk_,
+                                                .last     = q_.tokens,
+                                                .log_sums = memory_.other_sums};
+    launch_(kernel_groups{.queries = askers, .far = leaves(), .scale = scale_});
+    launch_(kernel{.queries = everyone(),
+                   .near    = window(),
+                   .other   = {.out = memory_.other_out, .log_sums = memory_.other_sums, .rows = groups.asker},
+                   .scale   = scale_});
   }
 
   const attention_options&           options_;

@@ -26,7 +26,7 @@ struct key_walk {
 
   const listed_keys<Scalar>& far;
   const near_keys<Scalar>&   near;
-  index_t                    kv_head, chunk;
+  index_t                    kv_head, field;  // number of the chunk
   index_t                    from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
   index_t                    sinks      = 0;
   index_t                    near_whole = 0, far_whole = 0;  // tiles without masks
@@ -35,7 +35,7 @@ struct key_walk {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t opens, index_t earliest, index_t latest, index_t tokens) {
     from                 = near.unlimited || opens < near.window ? 0 : opens - near.window;
-    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? chunk : 0]) : 0;
+    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? field : 0]) : 0;
     near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
     sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
     const index_t by_all = near.causal ? earliest + 1 - from : near_count;
@@ -44,7 +44,7 @@ struct key_walk {
     far_whole            = gpu.uniform(listed / keys);
   }
 
-  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * chunk; }
+  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * field; }
 
   /// Tiles with masks: first those of the list.
   CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + (near_masked() + keys - 1) / keys; }

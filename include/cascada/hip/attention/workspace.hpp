@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "cascada/attention_options.hpp"
-#include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/base/memory.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
@@ -16,8 +16,8 @@ namespace cascada::inline CASCADA_ABI::hip {
 template <class B>
 inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
 
-/// Shapes of a call: its longest sequence.
-struct attention_shape {
+/// Of a call's longest sequence.
+struct sequence_sizes {
   index_t tokens, heads, kv_heads, dim;
 };
 
@@ -42,21 +42,21 @@ struct attention_memory {
   index_t        slice        = 0;        // representatives in it
 
   /// Cuts the arrays that the options need off `from`.
-  void cut(carver& from, const attention_options& options, const attention_shape& shape) {
-    const std::int64_t tokens = shape.tokens, rows = tokens * shape.heads, means = tokens * shape.kv_heads * shape.dim;
+  void cut(carver& from, const attention_options& options, const sequence_sizes& sizes) {
+    const std::int64_t tokens = sizes.tokens, rows = tokens * sizes.heads, means = tokens * sizes.kv_heads * sizes.dim;
     const bool         average = averages(options), counted = options.weighted && options.causal;
     if (average || counted) from.cut(clusters.offsets, tokens + 1), from.cut(clusters.members, tokens);
     if (average) {
       const bool         far    = options.keys == key_set::near_and_far;
       const std::int64_t fields = far ? (tokens + options.chunk - 1) / options.chunk : 1;
-      from.cut(leaves.opened, tokens), from.cut(leaves.ranges, tokens), from.cut(leaves.count, 1);
+      from.cut(leaves.formed, tokens), from.cut(leaves.ranges, tokens), from.cut(leaves.count, 1);
       from.cut(leaves.far_rows, fields * tokens), from.cut(leaves.far_count, fields);
       from.cut(mean_keys, means), from.cut(mean_values, means);
-      if (far && options.moments) from.cut(variances, tokens * shape.kv_heads * variance_parts);
-      if (options.queries == query_set::representatives) from.cut(mean_queries, rows * shape.dim);
+      if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
+      if (options.queries == query_set::representatives) from.cut(mean_queries, rows * sizes.dim);
       if (options.queries == query_set::grouped) {
         from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, fields);
-        from.cut(other_out, rows * shape.dim), from.cut(other_sums, rows);
+        from.cut(other_out, rows * sizes.dim), from.cut(other_sums, rows);
       }
     }
     if (counted) cut_counts(from, tokens);

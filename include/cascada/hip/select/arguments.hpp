@@ -20,7 +20,7 @@
 
 namespace cascada::inline CASCADA_ABI::hip {
 
-inline constexpr index_t selection_block = 64;  // tokens that one wave resolves
+inline constexpr index_t block_tokens = 64;  // tokens that one wave resolves
 
 /// What a step did, in device memory; cleared before each.
 struct selection_counters {
@@ -73,7 +73,7 @@ struct selection_arguments {
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t tokens() const { return rows.x.rows; }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks() const {
-    return (tokens() + selection_block - 1) / selection_block;
+    return (tokens() + block_tokens - 1) / block_tokens;
   }
 
   /// The representative that token i had; with no layer before, every token was one.

@@ -118,7 +118,7 @@ class selection_steps {
 
  private:
   void cut(carver& from, index_t T) noexcept {
-    const index_t blocks = (T + selection_block - 1) / selection_block;
+    const index_t blocks = (T + block_tokens - 1) / block_tokens;
     for (selection_layer& layer : layers_) {
       from.cut(layer.indices, T), from.cut(layer.rep, T), from.cut(layer.counts, T);
       from.cut(layer.count, 1);
