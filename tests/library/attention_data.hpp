@@ -401,6 +401,23 @@ std::vector<float> attend(const attention_options& options, const problem<Scalar
 }
 
 /// What the reference is told of selections.
+/// Of a row [tokens, kv_heads] of what the reference found: nats from the threshold to the leaf that most nearly
+/// opened, or most nearly did not; infinity if none could.
+template <class Real>
+Real margin(const cascada::reference::attention_output<Real>& found, std::size_t row) {
+  Real least = std::numeric_limits<Real>::infinity();
+  for (const Real above : found.above[row]) least = std::min(least, std::fabs(above));
+  return least;
+}
+
+/// For the reference: arithmetic that rounds the factors of products to bfloat16.
+struct bfloat16_factors {
+  template <class Real>
+  Real operator()(Real x) const {
+    return static_cast<Real>(cascada::to_float(cascada::from_float<cascada::bfloat16>(static_cast<float>(x))));
+  }
+};
+
 inline std::vector<cascada::reference::assignment_of_tokens> assignments(const std::vector<selection>& selections) {
   std::vector<cascada::reference::assignment_of_tokens> all;
   for (const selection& s : selections) all.push_back(s.rep);

@@ -4,16 +4,14 @@
 // What a query attends to is a token, or a group of tokens: its mean key and mean value, counted as often as it has
 // members. Weights exist as logarithms until the last step, so that logits may lie hundreds of nats apart.
 //
-// With Real = double this is the oracle of the kernels; with Real = float it is the plain implementation that their
-// error is measured against. With Operand = bfloat16 the factors of products are bfloat16, as far as they are not so
-// already: means of keys, values and queries, and the weights, which are normalised first. It shares no code with them.
+// With Real = double this is the oracle of the kernels, with which it shares no code; with Real = float it is the plain
+// implementation that their error is measured against.
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <optional>
-#include <type_traits>
 #include <vector>
 
 #include "cascada/attention_options.hpp"
@@ -60,22 +58,22 @@ struct group_of_tokens {
   source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
 };
 
-/// As a factor of a product.
-template <class Real, class Operand>
-Real factor(Real x) {
-  if constexpr (std::is_same_v<Real, Operand>)
+/// What products multiply besides q, k and v, which are means and weights: as it is. A caller may put in its place what
+/// some arithmetic makes of it.
+struct as_it_is {
+  template <class Real>
+  Real operator()(Real x) const {
     return x;
-  else
-    return static_cast<Real>(to_float(from_float<Operand>(static_cast<float>(x))));
-}
+  }
+};
 
-/// Of rows [dim], rounded as `Operand` is.
-template <class Real, class Operand = Real>
+/// Of rows [dim].
+template <class Real, class Factor = as_it_is>
 std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   std::vector<Real> sum(static_cast<std::size_t>(dim), Real(0));
   for (const Real* row : rows)
     for (index_t c = 0; c < dim; ++c) sum[static_cast<std::size_t>(c)] += row[c];
-  for (Real& x : sum) x = factor<Real, Operand>(x / static_cast<Real>(rows.size()));
+  for (Real& x : sum) x = Factor()(x / static_cast<Real>(rows.size()));
   return sum;
 }
 
@@ -112,20 +110,21 @@ std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim
       sum += static_cast<float>(row[c]);
       exact += static_cast<double>(row[c]);
     }
-    const double x = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
-    all.push_back(factor<Real, bfloat16>(static_cast<Real>(std::isfinite(x) ? std::clamp(x, -most, most) : x)));
+    const double x       = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
+    const auto   nearest = from_float<bfloat16>(static_cast<float>(std::isfinite(x) ? std::clamp(x, -most, most) : x));
+    all.push_back(static_cast<Real>(to_float(nearest)));
   }
   return all;
 }
 
 /// Fills in what stands for the members.
-template <class Real, class Operand = Real>
+template <class Real, class Factor = as_it_is>
 void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments,
                summary_type kept = summary_type::as_multiplied) {
   std::vector<const Real*> keys, values;
   for (const index_t i : group.members) keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
-  group.key      = mean<Real, Operand>(keys, in.key_dim);
-  group.value    = mean<Real, Operand>(values, in.value_dim);
+  group.key      = mean<Real, Factor>(keys, in.key_dim);
+  group.value    = mean<Real, Factor>(values, in.value_dim);
   group.variance = variances(keys, in.key_dim, moments);
   if (kept == summary_type::as_multiplied) return;
   group.key   = rounded_mean(keys, in.key_dim);
@@ -133,7 +132,7 @@ void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, in
 }
 
 /// The clusters of tokens [0, end), by ascending representative.
-template <class Real, class Operand = Real>
+template <class Real, class Factor = as_it_is>
 std::vector<group_of_tokens<Real>> clusters_before(index_t end, const attention_input<Real>& in, index_t g,
                                                    const assignment_of_tokens& rep) {
   std::vector<group_of_tokens<Real>> all;
@@ -142,7 +141,7 @@ std::vector<group_of_tokens<Real>> clusters_before(index_t end, const attention_
     all.emplace_back();
     for (index_t i = j; i < end; ++i)
       if (rep[static_cast<std::size_t>(i)] == j) all.back().members.push_back(i);
-    summarise<Real, Operand>(all.back(), in, g, 0);
+    summarise<Real, Factor>(all.back(), in, g, 0);
   }
   return all;
 }
@@ -172,7 +171,7 @@ assignment_of_tokens chains(index_t sinks, const attention_input<Real>& in, inde
 }
 
 /// The leaves of tokens [sinks, end), by ascending first token: each `options.leaf` successive members of a chain.
-template <class Real, class Operand = Real>
+template <class Real, class Factor = as_it_is>
 std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, const attention_input<Real>& in, index_t g,
                                                  const assignment_of_tokens& chain, const attention_options& options) {
   std::vector<group_of_tokens<Real>> all;
@@ -185,7 +184,7 @@ std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, con
     if (!growing || static_cast<index_t>(growing->members.size()) == options.leaf) growing = &all.emplace_back();
     growing->members.push_back(t);
   }
-  for (auto& leaf : all) summarise<Real, Operand>(leaf, in, g, options.moments.value_or(0), options.summaries);
+  for (auto& leaf : all) summarise<Real, Factor>(leaf, in, g, options.moments.value_or(0), options.summaries);
   return all;
 }
 
@@ -244,22 +243,22 @@ std::vector<Real> softmax(const std::vector<Real>& logits) {
   return weights;
 }
 
-/// What a call did, per (token, KV head), and how narrowly it decided.
+/// What a call did, and per (token, KV head) why.
 template <class Real>
 struct attention_output {
-  std::vector<Real> out;             // [tokens, heads, value_dim]
-  std::vector<Real> log_sum_exp;     // [tokens, heads]: -infinity for a row that attends to nothing
-  std::vector<Real> margins;         // [tokens, kv_heads]: of each leaf, the largest logit so far in the token's tile
-                                     // opens it or not; nats from the threshold to the nearest of those, or infinity
-  std::vector<index_t> near_keys;    // [tokens, kv_heads]: sinks included
-  std::vector<index_t> leaves;       // [tokens, kv_heads]: open and closed ones
-  std::vector<index_t> opened;       // [tokens, kv_heads]: tokens of open leaves
+  std::vector<Real>              out;          // [tokens, heads, value_dim]
+  std::vector<Real>              log_sum_exp;  // [tokens, heads]: -infinity for a row that attends to nothing
+  std::vector<std::vector<Real>> above;  // [tokens, kv_heads][leaves]: nats by which the most that a token of the tile,
+                                         // so far, gives the leaf exceeds open_above: above 0 it is open
+  std::vector<index_t> near_keys;        // [tokens, kv_heads]: sinks included
+  std::vector<index_t> leaves;           // [tokens, kv_heads]: open and closed ones
+  std::vector<index_t> opened;           // [tokens, kv_heads]: tokens of open leaves
   std::vector<Real>    closed_mass;  // [tokens, kv_heads]: share of the softmax that closed leaves of n > 1 have, mean
                                      // over the heads of the group
 };
 
 /// The walk of one KV head g over one sequence.
-template <class Real, class Operand>
+template <class Real, class Factor>
 class attention_head {
  public:
   attention_head(const attention_input<Real>& in, index_t g, const assignment_of_tokens& rep,
@@ -329,7 +328,7 @@ class attention_head {
   void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) const {
     Real* out = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     for (std::size_t i = 0; i < from.size(); ++i) {  // a sink's weight has no value
-      const Real weight = share * factor<Real, Operand>(weights[i]);
+      const Real weight = share * Factor()(weights[i]);
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
     }
   }
@@ -361,7 +360,7 @@ class attention_head {
   void near_and_far(index_t t) {
     const index_t e = edge(t), sinks = std::min(options_.sink_tokens, e);
     if (options_.open == opening::all) return attend_alone(t, tokens(0, t + 1));
-    if (t % options_.chunk == 0) far_ = leaves_before<Real, Operand>(e, sinks, in_, g_, chain_, options_);
+    if (t % options_.chunk == 0) far_ = leaves_before<Real, Factor>(e, sinks, in_, g_, chain_, options_);
     if (t % options_.chunk == 0 || t % options_.tile == 0)
       above_.assign(far_.size(), -std::numeric_limits<Real>::infinity());
     const sources near        = near_field(t);
@@ -384,7 +383,7 @@ class attention_head {
         above_[j] = std::max(above_[j], all[near.size() + j] - bound);
       }
     });
-    for (const Real above : above_) result_.margins[row(t)] = std::min(result_.margins[row(t)], std::fabs(above));
+    result_.above[row(t)] = above_;
   }
 
   /// Near keys, closed leaves, and the tokens of open leaves.
@@ -418,8 +417,8 @@ class attention_head {
     for_each_head([&](index_t h) {
       const auto              far_logits  = logits(asking, h, in_.query(asking, h), far_field);
       const auto              near_logits = with_sink(logits(t, h, in_.query(t, h), near), h);
-      const auto far_weights = softmax(far_logits), near_weights = softmax(near_logits);
-      const std::vector<Real> both = {log_sum_exp(near_logits), log_sum_exp(far_logits)};
+      const auto              far_weights = softmax(far_logits), near_weights = softmax(near_logits);
+      const std::vector<Real> both   = {log_sum_exp(near_logits), log_sum_exp(far_logits)};
       const auto              shares = softmax(both);
       log_sum_exp_of(t, h)           = log_sum_exp(both);
       add(t, h, near_weights, near, shares[0]);
@@ -430,7 +429,7 @@ class attention_head {
 
   /// The compressed problem: r x r, or all queries against the clusters.
   void representatives(index_t t) {
-    if (t == 0) far_ = clusters_before<Real, Operand>(in_.tokens, in_, g_, rep_);
+    if (t == 0) far_ = clusters_before<Real, Factor>(in_.tokens, in_, g_, rep_);
     const index_t        asking = options_.queries == query_set::all ? t : rep(t);
     sources              from;
     std::vector<index_t> askers = {asking};
@@ -452,7 +451,7 @@ class attention_head {
       std::vector<const Real*> queries;
       queries.reserve(askers.size());
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      attend(t, h, mean<Real, Operand>(queries, in_.key_dim).data(), from);
+      attend(t, h, mean<Real, Factor>(queries, in_.key_dim).data(), from);
     });
   }
 
@@ -470,20 +469,20 @@ class attention_head {
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.
-template <class Real, class Operand = Real>
+template <class Real, class Factor = as_it_is>
 attention_output<Real> attention(const attention_input<Real>& in, const std::vector<assignment_of_tokens>& reps,
                                  const attention_options& options) {
   const auto             T = static_cast<std::size_t>(in.tokens), rows = T * static_cast<std::size_t>(in.kv_heads);
   attention_output<Real> result;
   result.out.assign(T * static_cast<std::size_t>(in.heads * in.value_dim), Real(0));
   result.log_sum_exp.assign(T * static_cast<std::size_t>(in.heads), -std::numeric_limits<Real>::infinity());
-  result.margins.assign(rows, std::numeric_limits<Real>::infinity());
+  result.above.resize(rows);
   result.near_keys.assign(rows, 0), result.leaves.assign(rows, 0), result.opened.assign(rows, 0);
   result.closed_mass.assign(rows, Real(0));
   for (index_t g = 0; g < in.kv_heads; ++g) {
     const auto                 own = reps.size() > 1 ? static_cast<std::size_t>(g) : 0;
     const assignment_of_tokens none;
-    attention_head<Real, Operand>(in, g, reps.empty() ? none : reps[own], options, result).run();
+    attention_head<Real, Factor>(in, g, reps.empty() ? none : reps[own], options, result).run();
   }
   return result;
 }
