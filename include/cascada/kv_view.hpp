@@ -259,10 +259,10 @@ struct paged_kv {
   CASCADA_INLINE constexpr index_t            key_dim() const noexcept { return rows::count(keys.dim); }
   CASCADA_INLINE constexpr index_t            value_dim() const noexcept { return rows::count(values.dim); }
   CASCADA_INLINE constexpr typename rows::row key(index_t token, index_t kv_head) const noexcept {
-    return {keys.row(slot(token), kv_head)};
+    return {keys.row(place_of(token), kv_head)};
   }
   CASCADA_INLINE constexpr typename rows::row value(index_t token, index_t kv_head) const noexcept {
-    return {values.row(slot(token), kv_head)};
+    return {values.row(place_of(token), kv_head)};
   }
   CASCADA_INLINE constexpr status check() const noexcept {
     if (const status answer = strided_kv<Stored>{keys, values}.check(); answer != status::ok) return answer;
@@ -282,7 +282,8 @@ struct paged_kv {
   }
 
  private:
-  CASCADA_INLINE constexpr index_t slot(index_t token) const noexcept {
+  /// Of a token's row in the pool.
+  CASCADA_INLINE constexpr index_t place_of(index_t token) const noexcept {
     return block_table.data()[token / block_tokens] * block_tokens + token % block_tokens;
   }
 };

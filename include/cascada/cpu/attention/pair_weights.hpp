@@ -194,27 +194,6 @@ CASCADA_INLINE float absorb_scores(const score_row<B, Biased>& row, float now, f
   return _mm512_cvtss_f32(shrink[0]);
 }
 
-/// Turns a row's first `count` weights into pairs, in place, zero up to a whole register, which enter its sum.
-template <cpu_backend B>
-CASCADA_INLINE void round_row(float* weights, index_t count, float* sums) noexcept {
-  __m512 total = _mm512_loadu_ps(sums);
-  for (index_t j = 0; j < count; j += weight_keys) {
-    const __m512 first  = _mm512_maskz_loadu_ps(first_lanes<B>(count - j), weights + j);
-    const __m512 second = _mm512_maskz_loadu_ps(first_lanes<B>(count - j - 16), weights + j + 16);
-    const auto   pairs  = round_weights<B>(first, second);
-    _mm512_storeu_si512(weights + j / 2, pairs);
-    total = add_weights<B>(pairs, total);
-  }
-  _mm512_storeu_ps(sums, total);
-}
-
-/// The same for logits that have their scale.
-template <cpu_backend B>
-CASCADA_INLINE float absorb_logits(float* logits, index_t count, float& maximum, float* sums) noexcept {
-  const score_row<B, false> row{logits, nullptr, _mm512_set1_ps(1)};
-  return absorb_scores(row, row.maximum(count, maximum), logits, count, count, maximum, sums);
-}
-
 #pragma GCC diagnostic pop
 
 #endif

@@ -235,13 +235,6 @@ struct integers {
     return value;
   }
   CASCADA_INLINE static void store(lanes value, Integer* to) noexcept { __builtin_memcpy(to, &value, sizeof value); }
-
-  /// 0, 1, 2, ...
-  CASCADA_INLINE static lanes count_up() noexcept {
-    lanes value;
-    for (index_t i = 0; i < vec<B>::width; ++i) value[i] = i;
-    return value;
-  }
 };
 
 /// The larger of x and a negative limit; NaN stays NaN, also where the compiler takes max for commutative.
