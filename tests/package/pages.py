@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
-"""pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole."""
+"""pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole. Its headers
+include no room that is closed to theirs."""
 
 import re
 import sys
 from pathlib import Path
+
+# Headers that no other includes, and the rooms of a backend that each of its rooms includes.
+doors = {"cascada.hpp", "compiled.hpp", "eigen.hpp", "hip.hpp", "reference.hpp"}
+rooms = {"base": [], "gram": ["base"], "select": ["base", "gram"], "attention": ["base"]}
 
 link = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)|\]\((#[^)\s]+)\)")
 
@@ -46,10 +51,20 @@ def faults(page):
         yield f"{page}: a code block has no end"
 
 
+def breaches(headers):
+    """Includes from one room, `cpu/select` say, or from above the backends, into a room that is closed to them."""
+    for header in sorted(headers.rglob("*.hpp")):
+        room = header.relative_to(headers).parent
+        open_to_it = {Path(), room, *(room.parent / other for other in rooms.get(room.name, []))}
+        for other in re.findall(r'^#include "cascada/(.*)"', header.read_text(), re.M):
+            if (Path(other).parent not in open_to_it or other in doors) and header.name not in doors:
+                yield f"{header}: includes {other}"
+
+
 def main():
     root = Path(sys.argv[1])
     pages = [page for page in root.rglob("*.md") if "build" not in page.relative_to(root).parts]
-    found = [fault for page in sorted(pages) for fault in faults(page)]
+    found = [fault for page in sorted(pages) for fault in faults(page)] + list(breaches(root / "include/cascada"))
     print("\n".join(found) or f"{len(pages)} pages")
     sys.exit(1 if found or not pages else 0)
 
