@@ -1,11 +1,13 @@
 #pragma once
-// Clusters with the memory behind them.
+// Clusters with the memory behind them, of a whole selection and of one that grows.
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/saved_state.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
@@ -25,6 +27,39 @@ class cluster_lists {
 
  private:
   buffer<index_t, B> slots_, offsets_, members_;
+};
+
+/// The clusters of a selection that grows, as far as leaves need them: the cluster of each token.
+template <cpu_backend B>
+struct growing_clusters {
+  buffer<index_t, B> slots;  // [tokens]
+  index_t            tokens = 0, count = 0;
+
+  /// Takes in tokens up to `end`. O(end - tokens).
+  void extend(const representatives& selection, index_t end) noexcept {
+    for (; tokens < end; ++tokens) {
+      const index_t rep = selection.rep.data()[tokens];
+      slots[tokens]     = rep == tokens ? count++ : slots[rep];
+    }
+  }
+
+  /// Forgets the tokens from `end` on.
+  void truncate(index_t end) noexcept {
+    if (end >= tokens) return;
+    tokens = end;
+    count  = 0;
+    for (index_t t = 0; t < end; ++t) count = std::max(count, slots[t] + 1);
+  }
+
+  /// Takes in saved slots of `end` tokens. False where they are none: clusters are numbered by their first tokens.
+  bool take(state_reader<B>& from, index_t end) noexcept {
+    if (!from.take(slots.data(), end)) return false;
+    for (; tokens < end; ++tokens) {
+      if (slots[tokens] < 0 || slots[tokens] > count) return false;
+      count += slots[tokens] == count;
+    }
+    return true;
+  }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel

@@ -7,7 +7,8 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/packing.hpp"
+#include "cascada/cpu/attention/queries.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
@@ -50,7 +51,7 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
   const clusters& lists  = head.lists;
   const auto      member = [&](index_t i) { return lists.representative(i); };
   const auto      tile   = load_queries(
-             sequence, kv_head, 1, count, [&](index_t i) { return member(first + i); }, scratch);
+             sequence, kv_head, 1, count, [&](index_t i) { return member(first + i); }, scratch.tile);
   const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_rows(
       sequence, tile, options.causal ? first + count : lists.count(), options.causal ? first + 1 : lists.count(),
@@ -126,7 +127,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     const index_t count = left < step ? left : step;
     if (everyone) {
       const auto token = [&](index_t i) { return first + i; };
-      const auto tile  = load_queries(sequence, kv_head, 1, count, token, scratch);
+      const auto tile  = load_queries(sequence, kv_head, 1, count, token, scratch.tile);
       attend_clusters(sequence, tile, head.leaves, scratch);
       write_results(sequence, kv_head, tile, token);
     } else {

@@ -10,8 +10,9 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/pair_tile.hpp"
+#include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"

@@ -7,7 +7,8 @@
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/far_field.hpp"
-#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/packing.hpp"
+#include "cascada/cpu/attention/queries.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
@@ -62,7 +63,7 @@ void attend_dense_tile(const Sequence& sequence, bool causal, const tile_tasks& 
   const index_t first = sequence.first + tasks.tile(task) * step;
   const index_t count = T - first < step ? T - first : step;
   const auto    token = [&](index_t i) { return first + i; };
-  const auto    tile  = load_queries(sequence, kv_head, heads, count, token, scratch);
+  const auto    tile  = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
   attend_tokens(
       sequence, kv_head, heads, tile, first, causal ? first + count : T, causal ? first + 1 : T,
       [](index_t i) { return i; }, scratch);
@@ -160,7 +161,7 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
                        index_t worker) noexcept {
   auto&         scratch = space.workers.data()[worker];
   const auto    token   = [&](index_t i) { return first + i; };
-  const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch);
+  const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
   const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
   const index_t edge  = all ? 0 : now.edge;
   const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;

@@ -58,6 +58,14 @@ CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
 /// Of a row that has what is not finite, or whose length nobody looked at.
 inline constexpr float unknown_length = 0x1p60f;
 
+/// Times scale, the length of a row with that square, or a little more: squares of elements below 2^-63 are lost. Bits
+/// tell what is not finite, whatever -ffast-math assumes.
+template <cpu_backend B>
+CASCADA_INLINE float length_of(float square, float scale = 1) noexcept {
+  if (std::bit_cast<std::uint32_t>(square) >= 0x7f80'0000u) return unknown_length;
+  return (1.01f * std::sqrt(square) + 0x1p-56f) * scale;
+}
+
 /// What happens to a sequence's scores between the products and the softmax. In base 2, but for the slopes.
 struct score_terms {
   float        cap    = 0;        // logits come to lie in (-cap, cap); 0: they stay

@@ -11,48 +11,12 @@
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
 #include "cascada/cpu/attention/batch.hpp"
+#include "cascada/cpu/attention/clusters.hpp"
 #include "cascada/cpu/attention/option_words.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/saved_state.hpp"
 
 namespace cascada::inline CASCADA_ABI {
-
-namespace kernel {
-
-/// The clusters of a selection that grows, as far as leaves need them: the cluster of each token.
-template <cpu_backend B>
-struct growing_clusters {
-  buffer<index_t, B> slots;  // [tokens]
-  index_t            tokens = 0, count = 0;
-
-  /// Takes in tokens up to `end`. O(end - tokens).
-  void extend(const representatives& selection, index_t end) noexcept {
-    for (; tokens < end; ++tokens) {
-      const index_t rep = selection.rep.data()[tokens];
-      slots[tokens]     = rep == tokens ? count++ : slots[rep];
-    }
-  }
-
-  /// Forgets the tokens from `end` on.
-  void truncate(index_t end) noexcept {
-    if (end >= tokens) return;
-    tokens = end;
-    count  = 0;
-    for (index_t t = 0; t < end; ++t) count = std::max(count, slots[t] + 1);
-  }
-
-  /// Takes in saved slots of `end` tokens. False where they are none: clusters are numbered by their first tokens.
-  bool take(state_reader<B>& from, index_t end) noexcept {
-    if (!from.take(slots.data(), end)) return false;
-    for (; tokens < end; ++tokens) {
-      if (slots[tokens] < 0 || slots[tokens] > count) return false;
-      count += slots[tokens] == count;
-    }
-    return true;
-  }
-};
-
-}  // namespace kernel
 
 /// A sequence of one layer that attention's `extend` goes on with. It belongs to the options of its first call; with
 /// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence that

@@ -5,7 +5,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/in_place.hpp"
-#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {

@@ -14,7 +14,8 @@
 #include "cascada/cpu/attention/clusters.hpp"
 #include "cascada/cpu/attention/leaf_chains.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
-#include "cascada/cpu/attention/operands.hpp"
+#include "cascada/cpu/attention/packing.hpp"
+#include "cascada/cpu/attention/queries.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 

@@ -1,0 +1,192 @@
+#pragma once
+// Query rows: loaded or averaged, with the softmax that they have seen so far, and written as results.
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/prefetch.hpp"
+#include "cascada/cpu/attention/rows.hpp"
+#include "cascada/cpu/attention/sequence.hpp"
+#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/simd.hpp"
+#include "cascada/scalar.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel {
+
+/// Query rows with the memory behind them.
+template <cpu_backend B, class E = float>
+class query_tile {
+ public:
+  void reserve(std::int64_t rows, index_t key_dim, index_t value_dim) {
+    queries_.reserve(rows * lanes_of<B, E>(key_dim));
+    if constexpr (!std::same_as<E, float>) lengths_.reserve(rows);
+    maxima_.reserve(rows);
+    sums_.reserve(rows * vec<B>::width);
+    values_.reserve(rows * whole_vectors<B>(value_dim));
+  }
+
+  /// Rows for `tokens` tokens of a KV group that have seen nothing; the queries are left to fill in.
+  query_rows<B, E> begin(index_t tokens, index_t group, index_t key_dim, index_t value_dim) noexcept {
+    const query_rows<B, E> tile = {.rows         = tokens * group,
+                                   .group        = group,
+                                   .key_lanes    = lanes_of<B, E>(key_dim),
+                                   .value_stride = whole_vectors<B>(value_dim),
+                                   .queries      = queries_.data(),
+                                   .lengths      = lengths_.data(),
+                                   .maxima       = maxima_.data(),
+                                   .sums         = sums_.data(),
+                                   .values       = values_.data()};
+    clear(tile);
+    if constexpr (!std::same_as<E, float>)
+      for (index_t row = 0; row < tile.rows; ++row) tile.lengths[row] = unknown_length;
+    return tile;
+  }
+
+ private:
+  buffer<float, B> queries_, lengths_, maxima_, sums_, values_;
+};
+
+/// Query tokens of a tile at most: enough rows to repay the packing of keys, few enough for the L2 cache.
+template <cpu_backend B, class E>
+CASCADA_INLINE index_t tile_tokens(index_t group, index_t key_dim, index_t value_dim) noexcept {
+  constexpr index_t most = 2048, lanes = 1 << 19;  // 2 MB of queries and values
+  const index_t     fit  = lanes / (lanes_of<B, E>(key_dim) + whole_vectors<B>(value_dim));
+  const index_t     rows = fit < most ? fit : most;
+  return group < rows ? rows / group : 1;
+}
+
+/// Rows for `count` tokens of a sequence, which have seen nothing; the queries are left to fill in.
+template <cpu_backend B, class E, class Sequence>
+query_rows<B, E> begin_queries(const Sequence& sequence, index_t count, query_tile<B, E>& memory) noexcept {
+  auto tile = memory.begin(count, sequence.group, sequence.q.dim, sequence.kv.value_dim());
+  if constexpr (!std::same_as<E, float>) tile.scale = sequence.scale;
+  return tile;
+}
+
+/// The mean of element(0) .. element(count - 1); of finite ones it is finite, as in leaves.hpp.
+template <cpu_backend B, class Element>
+CASCADA_INLINE float mean_of(index_t count, const Element& element) noexcept {
+  float sum = 0;
+  for (index_t i = 0; i < count; ++i) sum += element(i);
+  if (is_finite<B>(sum)) return sum / static_cast<float>(count);
+  double all = 0;
+  for (index_t i = 0; i < count; ++i) all += static_cast<double>(element(i));
+  return static_cast<float>(all / count);
+}
+
+/// Writes element k of a query row.
+template <cpu_backend B, class E>
+CASCADA_INLINE void set_query(float* row, index_t k, float mean, float scale) noexcept {
+  if constexpr (std::same_as<E, float>)
+    row[k] = mean * scale;
+  else
+    set_element(row, k, from_float<bfloat16>(mean));
+}
+
+/// Fills in one token's queries with the mean of `count` tokens' queries.
+template <cpu_backend B, class E, class Sequence>
+void mean_queries(const Sequence& sequence, index_t kv_head, const index_t* tokens, index_t count,
+                  const query_rows<B, E>& token) noexcept {
+  for (index_t member = 0; member < token.group; ++member) {
+    float* mean = token.queries + std::int64_t{member} * token.key_lanes;
+    for (index_t k = 0; k < token.key_lanes; ++k) mean[k] = 0;
+    for (index_t k = 0; k < sequence.q.dim; ++k) {
+      const auto element = [&](index_t i) { return to_float(sequence.query(tokens[i], kv_head, member)[k]); };
+      set_query<B, E>(mean, k, mean_of<B>(count, element), sequence.scale);
+    }
+  }
+}
+
+/// A query row as pairs. Returns the square of its length.
+template <cpu_backend B>
+CASCADA_INLINE float load_pairs(const bfloat16* row, index_t dim, index_t lanes, float* to) noexcept {
+  auto sum = vec<B>::zero();
+  for (index_t k = 0; k < lanes; k += vec<B>::width) {
+    const auto pairs = load_lanes<B, bf16_pair>(strided_row<bfloat16>{row}, k, dim);
+    pairs.store(to + k);
+    sum = add_products<bf16_pair>(pairs, pairs, sum);
+  }
+  return reduce_sum(sum);
+}
+
+/// A row that has seen nothing sees a logit without a value.
+template <cpu_backend B, class E>
+CASCADA_INLINE void see_sink(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
+  constexpr auto largest = static_cast<double>(std::numeric_limits<float>::max());
+  const auto     bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
+  float*         sum = tile.sums + row * vec<B>::width;
+  if (bits == std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity())) return;
+  if (size > 0x7f80'0000u) {  // by bits, whatever -ffast-math assumes
+    *sum = logit;
+    return;
+  }
+  const double base_2 = static_cast<double>(logit) * std::numbers::log2e;
+  const double within = base_2 > largest ? largest : base_2 < -largest ? -largest : base_2;
+  if (!std::same_as<E, float> &&
+      std::fabs(within) <= static_cast<double>(small_logit)) {  // as rows of small logits are
+    tile.maxima[row] = 0;
+    *sum             = static_cast<float>(std::exp2(within));
+  } else {
+    tile.maxima[row] = static_cast<float>(within);
+    *sum             = 1;
+  }
+}
+
+/// The same for the rows of a KV head, if the call has sink logits.
+template <cpu_backend B, class E, class Sequence>
+CASCADA_INLINE void see_sinks(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile) noexcept {
+  if (!sequence.sink_logits) return;
+  for (index_t row = 0; row < tile.rows; ++row)
+    see_sink(tile, row, sequence.sink_logits[kv_head * tile.group + row % tile.group]);
+}
+
+/// Fills in the queries of tokens token(0), ..., which have seen nothing but their sinks' logits.
+template <cpu_backend B, class E, class Sequence, class Token>
+void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
+                  const query_rows<B, E>& tile) noexcept {
+  const index_t count = tile.rows / tile.group;
+  float*        to    = tile.queries;
+  for (index_t i = 0; i < count; ++i)
+    for (index_t member = 0; member < sequence.group; ++member, to += tile.key_lanes) {
+      const auto* row = sequence.query(token(i), kv_head, member);
+      if (i + rows_ahead < count) prefetch_row(sequence.query(token(i + rows_ahead), kv_head, member), sequence.q.dim);
+      if constexpr (std::same_as<E, float>)
+        for (index_t k = 0; k < tile.key_lanes; ++k) to[k] = to_float(row[k]) * sequence.scale;
+      else
+        tile.lengths[i * sequence.group + member] =
+            length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
+    }
+  see_sinks(sequence, kv_head, tile);
+}
+
+/// The queries of tokens token(0) .. token(count - 1), of one KV head after the other.
+template <cpu_backend B, class E, class Sequence, class Token>
+query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t heads, index_t count,
+                              const Token& token, query_tile<B, E>& memory) noexcept {
+  const auto tile = begin_queries(sequence, heads * count, memory);
+  for (index_t h = 0; h < heads; ++h) load_queries(sequence, kv_head + h, token, tile.part(h * count, count));
+  return tile;
+}
+
+/// The results of tokens token(0) .. of a tile of one KV head.
+template <cpu_backend B, class E, class Sequence, class Token>
+void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile,
+                   const Token& token) noexcept {
+  const index_t value_dim = sequence.kv.value_dim();
+  for (index_t i = 0; i < tile.rows / tile.group; ++i)
+    for (index_t member = 0; member < tile.group; ++member) {
+      if (i + rows_ahead < tile.rows / tile.group)
+        prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, member), value_dim);
+      write_row(tile, i * tile.group + member, value_dim, sequence.result(token(i), kv_head, member));
+      if (float* to = sequence.log_sum_exp_of(token(i), kv_head, member))
+        *to = log_sum_exp(tile, i * tile.group + member);
+    }
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel
