@@ -17,7 +17,7 @@ mutants = [
     ("saved selection: representatives that are none", "if (rep < 0 || rep > i || kept.rep[rep] != rep)",
      "if (rep < 0 || rep > i)", selection),
     ("saved selection: representatives without rows", "if (kept.count != count)", "if (false)", selection),
-    ("saved selection: no counts", "++kept.counts[place[rep]];", "", grows),
+    ("saved selection: no counts", "++kept.counts[position[rep]];", "", grows),
     ("saved selection: any threshold", "if (!from.matches(options_.threshold) || !from.matches(options_.assign))",
      "if (!(from.matches(options_.threshold), from.matches(options_.assign)))", selection),
     ("saved options: one is missing", "std::bit_cast<std::uint32_t>(open_above), static_cast<std::uint32_t>(tile),",

@@ -77,13 +77,13 @@ class selection_call {
   /// Does a task on one thread while others take the norms of the tokens before `last`.
   template <class Task>
   void beside_norms(index_t last, const Task& task) {
-    constexpr index_t strip = 32;
+    constexpr index_t share = 32;
     const index_t     first = normed_;
     std::atomic<bool> good{finite_};
     normed_ = std::max(first, last);
-    parallel_for<B>(where.executor, 1 + (normed_ - first + strip - 1) / strip, [&](index_t s) {
+    parallel_for<B>(where.executor, 1 + (normed_ - first + share - 1) / share, [&](index_t s) {
       if (s == 0) return task();
-      const index_t to = std::min(normed_, first + s * strip), from = first + (s - 1) * strip;
+      const index_t to = std::min(normed_, first + s * share), from = first + (s - 1) * share;
       if (!compute_norms<B>(rows.x, options.threshold, from, to, norms_, scaled_norms_))
         good.store(false, std::memory_order_relaxed);
     });
@@ -137,8 +137,8 @@ class selection_call {
     return status::ok;
   }
 
-  /// What the call did with the tokens behind the first `known`. `cross`: in paper mode. `position` [T] gets the place
-  /// in R of each representative; `additions` [T] is scratch.
+  /// What the call did with the tokens behind the first `known`. `cross`: in paper mode. `position` [T] gets the
+  /// position in R of each representative; `additions` [T] is scratch.
   selection_report report(bool cross, index_t* position, index_t* additions, index_t known = 0) const noexcept {
     selection_report all =
         old_rep ? count_cascade<B>(old_rep, cross, now_.view(), options.assign, position, additions, known)
@@ -147,7 +147,7 @@ class selection_call {
     return all;
   }
 
-  /// Counts the tokens of each representative, whose place in R is at hand.
+  /// Counts the tokens of each representative, whose position in R is at hand.
   void count_tokens(const index_t* position) noexcept {
     std::fill_n(now_.counts.data(), now_.count, 0);
     for (index_t i = 0; i < now_.tokens; ++i) ++now_.counts[position[now_.rep[i]]];

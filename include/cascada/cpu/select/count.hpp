@@ -19,8 +19,8 @@ template <cpu_backend B>
 struct scan_lengths {
   const representatives& now;
   assignment             assign;
-  index_t*               position;   // [T] place in R of each representative
-  index_t*               additions;  // [T] by place in R: additions up to and including it
+  index_t*               position;   // [T] position in R of each representative
+  index_t*               additions;  // [T] by position in R: additions up to and including it
   index_t                members = 0, added = 0;
 
   struct length {

@@ -16,7 +16,7 @@ template <cpu_backend B>
 struct cross_gram_workspace {
   packed_rows<B>     former;    // rows of the former representatives
   buffer<float, B>   products;  // [block_tokens, r rounded up to strips] of the tokens that were none
-  buffer<index_t, B> position;  // [T] place among the former representatives, -1 for other tokens
+  buffer<index_t, B> position;  // [T] position among the former representatives, -1 for other tokens
   std::int64_t       stride = 0;
 
   /// The products of the token of that number in the block.

@@ -48,7 +48,7 @@ class growing_selection<Scalar, B> {
   [[nodiscard]] status truncate(index_t tokens) noexcept {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > kept_.tokens) return {status::invalid_shape, "tokens is more than the selection has"};
-    for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[place_[kept_.rep[t]]];
+    for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[position_[kept_.rep[t]]];
     kept_.tokens = tokens;
     while (kept_.count > 0 && kept_.indices[kept_.count - 1] >= tokens) --kept_.count;
     return status::ok;
@@ -92,7 +92,7 @@ class growing_selection<Scalar, B> {
   /// Where the row lies that stands for a token of the layer below, among those of this call: its own if it is new,
   /// else that of its representative here.
   index_t place_of(index_t token) const noexcept {
-    return token < kept_.tokens ? place_[kept_.rep[token]] : kept_.count + token - kept_.tokens;
+    return token < kept_.tokens ? position_[kept_.rep[token]] : kept_.count + token - kept_.tokens;
   }
 
   status check(matrix_view<const Scalar> x, std::span<const index_t> below) const noexcept {
@@ -122,7 +122,7 @@ class growing_selection<Scalar, B> {
     below_.reserve(room);
     memory_.reserve(static_cast<index_t>(room), x.cols, detail::room(options_, static_cast<index_t>(room)));
     if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T));
-    place_.grow(kept_.rep.capacity(), kept_.tokens);
+    position_.grow(kept_.rep.capacity(), kept_.tokens);
     room_ = static_cast<index_t>(room);
   }
 
@@ -133,13 +133,13 @@ class growing_selection<Scalar, B> {
       const index_t place = memory_.now.indices[m], token = before + place - known;
       if (place != m) std::copy_n(row(place), cols, row(m));
       kept_.indices[m] = token, kept_.counts[m] = 0;
-      place_[token] = m;
+      position_[token] = m;
     }
     for (index_t i = 0; i < count; ++i) {
       const index_t rep     = memory_.now.rep[known + i];
       const index_t token   = rep < known ? kept_.indices[rep] : before + rep - known;
       kept_.rep[before + i] = token;
-      ++kept_.counts[place_[token]];
+      ++kept_.counts[position_[token]];
     }
     kept_.tokens = before + count, kept_.count = memory_.now.count;
   }
@@ -164,9 +164,9 @@ class growing_selection<Scalar, B> {
     if (count > detail::room(options_, tokens)) return status::too_many_representatives;
 
     kernel::selection_state<B> kept;
-    kernel::buffer<index_t, B> place;
+    kernel::buffer<index_t, B> position;
     kernel::buffer<Scalar, B>  rows;
-    kept.reserve(tokens, tokens), place.reserve(tokens);
+    kept.reserve(tokens, tokens), position.reserve(tokens);
     from.take(kept.rep.data(), tokens);
     const std::int64_t elements = std::int64_t{count} * cols;
     if (!from.template holds<Scalar>(elements)) return kernel::sizes_differ();
@@ -178,9 +178,9 @@ class growing_selection<Scalar, B> {
       const index_t rep = kept.rep[i];
       if (rep < 0 || rep > i || kept.rep[rep] != rep)
         return detail::illegal("bytes has a token whose representative does not stand for itself");
-      if (rep == i) kept.indices[kept.count] = i, kept.counts[kept.count] = 0, place[i] = kept.count;
+      if (rep == i) kept.indices[kept.count] = i, kept.counts[kept.count] = 0, position[i] = kept.count;
       kept.count += rep == i;
-      ++kept.counts[place[rep]];
+      ++kept.counts[position[rep]];
     }
     if (kept.count != count) return detail::illegal("bytes has not one row for each representative");
     const kernel::float_environment<B> usual;
@@ -189,7 +189,7 @@ class growing_selection<Scalar, B> {
       if (!kernel::is_finite<B>(kernel::pair_product<B>(own, own, cols)))
         return {status::non_finite_token, "bytes has a row with NaN or Inf, or whose squared norm overflows"};
     }
-    kept_ = std::move(kept), place_ = std::move(place), rows_ = std::move(rows);
+    kept_ = std::move(kept), position_ = std::move(position), rows_ = std::move(rows);
     cols_   = cols;
     room_   = count;
     report_ = {.tokens = tokens, .representatives = count};
@@ -200,9 +200,9 @@ class growing_selection<Scalar, B> {
   B                           where_;
   kernel::selection_memory<B> memory_;
   kernel::selection_state<B>  kept_;
-  kernel::buffer<index_t, B>  place_;  // [T]: place in R of each representative
-  kernel::buffer<Scalar, B>   rows_;   // [room, d]: of representatives, then of the call's tokens
-  kernel::buffer<index_t, B>  below_;  // [room]: what the rows inherit, as places
+  kernel::buffer<index_t, B>  position_;  // [T]: position in R of each representative
+  kernel::buffer<Scalar, B>   rows_;      // [room, d]: of representatives, then of the call's tokens
+  kernel::buffer<index_t, B>  below_;     // [room]: what the rows inherit, as places
   index_t                     cols_ = 0, room_ = 0;
   selection_report            report_ = {};
 };

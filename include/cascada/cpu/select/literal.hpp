@@ -20,8 +20,8 @@ status select_literal(selection_call<Scalar, B>& call, product_workspace<B>& spa
   for (index_t begin = 0; begin < T; begin += stretch_tokens) {
     const index_t count = std::min(+stretch_tokens, T - begin);
     for (index_t i = 0; i < count; ++i) way.load(begin + i, i, i);
-    parallel_for<B>(call.where.executor, (count + height - 1) / height, [&](index_t strip) {
-      const index_t first = strip * height, tile = std::min(height, count - first);
+    parallel_for<B>(call.where.executor, (count + height - 1) / height, [&](index_t group) {
+      const index_t first = group * height, tile = std::min(height, count - first);
       for (index_t s = 0, strips; s * width < begin + first + tile; s += strips) {
         strips = next_strips(way.strips, all.strips() - s);
         way.multiply(first, tile, all, s, strips);
