@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/pair_tile.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/attention/rows.hpp"
 #include "cascada/cpu/attention/sequence.hpp"
