@@ -120,7 +120,7 @@ EXPORT selection* cascada_selection(int kind, int rows, float threshold, int fil
 }
 EXPORT void cascada_selection_free(selection* self) { delete self; }
 EXPORT int  cascada_select(selection* self, const void* x, index_t tokens, index_t cols, index_t stride) {
-   return static_cast<int>(self->run(x, tokens, cols, stride));
+  return static_cast<int>(self->run(x, tokens, cols, stride));
 }
 EXPORT int cascada_inherit(selection* self, const selection* from) {
   return static_cast<int>(self->inherit(from->kept()));

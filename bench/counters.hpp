@@ -18,7 +18,7 @@ double best_rate(Work&& work) {
   for (int call = 0; call < 5; ++call) {
     const std::clock_t begin = std::clock();
     const double       done  = work();
-    best = std::max(best, done * CLOCKS_PER_SEC / static_cast<double>(std::clock() - begin));
+    best                     = std::max(best, done * CLOCKS_PER_SEC / static_cast<double>(std::clock() - begin));
   }
   return best;
 }

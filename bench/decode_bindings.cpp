@@ -231,6 +231,6 @@ EXPORT dense_step* bench_dense_step() { return new dense_step({.keys = key_set::
 EXPORT void        bench_dense_step_free(dense_step* self) { delete self; }
 EXPORT int         bench_dense_step_run(dense_step* self, int rows, const float* q, const void* k, const void* v,
                                         index_t tokens, index_t heads, index_t kv_heads, index_t dim, float* out) {
-          const auto run = rows == bench::bf16 ? run_dense_step<bfloat16> : run_dense_step<float16>;
-          return static_cast<int>(run(*self, q, k, v, tokens, heads, kv_heads, dim, out));
+  const auto run = rows == bench::bf16 ? run_dense_step<bfloat16> : run_dense_step<float16>;
+  return static_cast<int>(run(*self, q, k, v, tokens, heads, kv_heads, dim, out));
 }

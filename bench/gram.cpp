@@ -5,9 +5,9 @@
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
-#include "cascada/cpu/gram/verdict.hpp"
 #include "cascada/cpu/gram/panels.hpp"
 #include "cascada/cpu/gram/products.hpp"
+#include "cascada/cpu/gram/verdict.hpp"
 
 using namespace cascada;
 

@@ -26,8 +26,7 @@ inline void require_ok(cascada::status answer, const char* where) {
 
 /// One line for a terminal: sentences quote names out of files, which may hold anything.
 inline std::string one_line(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
   return text;
 }
 

@@ -24,7 +24,7 @@ class mapped_file {
     if (path.find('\0') != std::string::npos) throw bad_input("cannot open " + path + ": the name has a null in it");
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
     if (file < 0) throw bad_input("cannot open " + path + ": " + std::strerror(errno));
-    struct stat about {};
+    struct stat about{};
     const bool  regular = ::fstat(file, &about) == 0 && S_ISREG(about.st_mode);
     bool        mapped  = regular;
     if (regular && about.st_size > 0) {

@@ -13,12 +13,14 @@ namespace engine {
 /// Keys that do not matter to a forward pass are too many to be listed, so others pass, as do those that the reader of
 /// an architecture says it knows.
 inline void require_usual_mathematics(const config& file, const std::set<std::string>& known = {}) {
+  // clang-format off: one a line otherwise
   for (const char* key :
        {"quantization_config", "compression_config", "pruned_heads", "add_cross_attention", "is_encoder_decoder",
         "use_sliding_window", "alibi", "clip_qkv", "qk_layernorm", "use_qk_norm", "attn_logit_softcapping",
         "final_logit_softcapping", "query_pre_attn_scalar", "attention_multiplier", "no_rope_layers",
         "rope_interleaved", "use_bidirectional_attention", "num_experts", "num_local_experts", "n_routed_experts"})
     if (known.count(key) == 0) file.require_usual(key);
+  // clang-format on
   for (const char* factor : {"partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier",
                              "logits_scaling", "logit_scale", "scale_emb"})
     file.require_usual(factor, 1);

@@ -117,7 +117,7 @@ struct batch_rows {
 
   cascada::heads_view<const Scalar> queries(std::int64_t b) const { return heads_of<const Scalar>(q, b, first(b)); }
   cascada::strided_kv<Scalar>       keys_and_values(std::int64_t b) const {
-          return {heads_of<const Scalar>(k, b, begin(b)), heads_of<const Scalar>(v, b, begin(b))};
+    return {heads_of<const Scalar>(k, b, begin(b)), heads_of<const Scalar>(v, b, begin(b))};
   }
 
   /// [batch, tokens, heads, head_dim], as models go on with it; rows of padding are zero.

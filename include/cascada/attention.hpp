@@ -21,7 +21,8 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention over the tokens, representatives or leaves that the options name (attention_options.hpp).
 ///
 /// - Strictly causal, with `causal`: changing token t changes no output before t.
-/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token by
+/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token
+/// by
 ///   token, gives what one call gives.
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
 /// - A row that sees nothing, or whose logits are all -infinity (which a cap makes finite), is zero. NaN in q, k or v

@@ -15,6 +15,7 @@
 // cascada/dispatch.hpp (kernels for several CPUs in one program).
 
 // Vocabulary.
+// clang-format off: in the order of data
 #include "cascada/config.hpp"
 #include "cascada/status.hpp"
 #include "cascada/scalar.hpp"
@@ -41,6 +42,7 @@
 #include "cascada/cpu/attention/attention.hpp"
 #include "cascada/cpu/attention/merge.hpp"
 #include "cascada/presets.hpp"
+// clang-format on
 
 #ifdef CASCADA_COMPILED
 #include "cascada/compiled.hpp"

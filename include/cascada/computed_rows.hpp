@@ -22,26 +22,21 @@ namespace cascada::inline CASCADA_ABI {
 /// row.address(c)         about where element c lies, to ask for it ahead of time; nothing is read there
 template <class Row>
 concept computed_row = std::is_trivially_copyable_v<Row> && std::default_initializable<Row> &&
-    requires(const Row& row, index_t c, index_t count, float* to) {
-  { row[c] }
-  noexcept->std::same_as<float>;
-  { row.load(c, count, to) }
-  noexcept->std::same_as<void>;
-  { row.address(c) }
-  noexcept->std::convertible_to<const void*>;
-};
+                       requires(const Row& row, index_t c, index_t count, float* to) {
+                         { row[c] } noexcept -> std::same_as<float>;
+                         { row.load(c, count, to) } noexcept -> std::same_as<void>;
+                         { row.address(c) } noexcept -> std::convertible_to<const void*>;
+                       };
 
 /// A few successive elements of a row in one piece of memory: Block::elements of them. A type of your own with the
 /// members of q8_0_block, beside of(), is a format of rows in strided_kv and paged_kv.
 template <class Block>
-concept row_block = std::is_trivially_copyable_v<Block> &&
-    requires(const Block& block, index_t c, index_t count, float* to) {
-  requires Block::elements >= 1;
-  { block[c] }
-  noexcept->std::same_as<float>;
-  { block.load(c, count, to) }
-  noexcept->std::same_as<void>;
-};
+concept row_block =
+    std::is_trivially_copyable_v<Block> && requires(const Block& block, index_t c, index_t count, float* to) {
+      requires Block::elements >= 1;
+      { block[c] } noexcept -> std::same_as<float>;
+      { block.load(c, count, to) } noexcept -> std::same_as<void>;
+    };
 
 /// A row of blocks, one behind the other.
 template <row_block Block>

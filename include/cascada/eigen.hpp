@@ -51,8 +51,8 @@ template <detail::eigen_object Matrix>
 
 /// An Eigen map of the same rows, for any stride and alignment.
 template <class Scalar>
-  requires std::same_as < std::remove_const_t<Scalar>,
-float > [[nodiscard]] CASCADA_INLINE auto as_eigen(matrix_view<Scalar> v) noexcept {
+  requires std::same_as<std::remove_const_t<Scalar>, float>
+[[nodiscard]] CASCADA_INLINE auto as_eigen(matrix_view<Scalar> v) noexcept {
   using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using mapped = std::conditional_t<std::is_const_v<Scalar>, const matrix, matrix>;
   return Eigen::Map<mapped, Eigen::Unaligned, Eigen::OuterStride<>>(v.data, v.rows, v.cols,

@@ -7,6 +7,7 @@
 //
 // The runtime behind it is there for translation units that a HIP compiler reads (-x hip).
 
+// clang-format off: in the order of data
 #include "cascada/hip/base/runtime.hpp"  // first: clang's own headers want the macros of the runtime's
 
 // Vocabulary.
@@ -25,3 +26,4 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/attention.hpp"
 #include "cascada/presets.hpp"
+// clang-format on

@@ -32,9 +32,9 @@ namespace detail {
 #define CASCADA_TEXT_OF_VALUES(...) #__VA_ARGS__
 #define CASCADA_TEXT_OF(...) CASCADA_TEXT_OF_VALUES(__VA_ARGS__)
 
-/// The macros by which compilers tell instruction sets, from their own lists of options (tests/package/odr/targets.py --write),
-/// and those of floating-point arithmetic, exceptions, and the width of Eigen's packets on SVE. For x86-64 and AArch64;
-/// elsewhere all objects of a program have to be compiled for the same target.
+/// The macros by which compilers tell instruction sets, from their own lists of options (tests/package/odr/targets.py
+/// --write), and those of floating-point arithmetic, exceptions, and the width of Eigen's packets on SVE. For x86-64
+/// and AArch64; elsewhere all objects of a program have to be compiled for the same target.
 ///
 /// Left out are what leaves no macro, or only that of a processor's name (tuning, -ffp-contract): such objects may
 /// share code, because each runs wherever the other does. And unoptimised objects (-O0) share Eigen's functions on
@@ -80,7 +80,7 @@ static constexpr char settings[] = CASCADA_TEXT_OF(
 #undef CASCADA_TEXT_OF_VALUES
 
 /// FNV-1a: of no bytes, and of one more.
-inline constexpr std::uint64_t fnv1a_of_nothing = 0xcbf2'9ce4'8422'2325u;
+inline constexpr std::uint64_t         fnv1a_of_nothing = 0xcbf2'9ce4'8422'2325u;
 CASCADA_INLINE constexpr std::uint64_t fnv1a(std::uint64_t hash, unsigned char byte) noexcept {
   return (hash ^ byte) * 0x100'0000'01b3u;
 }

@@ -58,10 +58,10 @@ concept kv_view = requires(const View& view, index_t token, index_t kv_head) {
 /// Keys and values for queries of `Scalar`: rows of its type; for queries of float, any (ggml keeps caches of float16
 /// and of Q8_0 beside them).
 template <class View, class Scalar>
-concept kv_view_for = kv_view<View> &&(std::same_as<Scalar, float> || requires(const View& view, index_t i) {
-  { view.key(i, i) } -> std::same_as<strided_row<Scalar>>;
-  { view.value(i, i) } -> std::same_as<strided_row<Scalar>>;
-});
+concept kv_view_for = kv_view<View> && (std::same_as<Scalar, float> || requires(const View& view, index_t i) {
+                        { view.key(i, i) } -> std::same_as<strided_row<Scalar>>;
+                        { view.value(i, i) } -> std::same_as<strided_row<Scalar>>;
+                      });
 
 /// What layouts hold: elements, or blocks of them.
 template <class Stored>

@@ -20,7 +20,8 @@ struct matrix_view {
   CASCADA_HOST_DEVICE CASCADA_INLINE constexpr Scalar* row(index_t i) const noexcept { return data + i * stride; }
 
   CASCADA_HOST_DEVICE CASCADA_INLINE constexpr operator matrix_view<const Scalar>() const noexcept
-      requires(!std::is_const_v<Scalar>) {
+    requires(!std::is_const_v<Scalar>)
+  {
     return {data, rows, cols, stride};
   }
 };
@@ -54,7 +55,8 @@ struct heads_view {
   }
 
   CASCADA_HOST_DEVICE CASCADA_INLINE constexpr operator heads_view<const Scalar>() const noexcept
-      requires(!std::is_const_v<Scalar>) {
+    requires(!std::is_const_v<Scalar>)
+  {
     return {data, tokens, heads, dim, token_stride, head_stride};
   }
 };

@@ -12,8 +12,8 @@
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
 #include "engine/safetensors.hpp"
-#include "sample.hpp"
 #include "library/tokens.hpp"
+#include "sample.hpp"
 
 using namespace cascada;
 using namespace tests;

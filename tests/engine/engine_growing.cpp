@@ -94,7 +94,7 @@ TEST_CASE("growing: a prompt in pieces gives the logits of one piece", "[golden]
     for (index_t begin = 0; begin < count; begin += piece) {
       const index_t length = std::min(piece, count - begin);
       const matrix  hidden = model.forward(
-           std::span(ids).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length)), attend, begin);
+          std::span(ids).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length)), attend, begin);
       model.output()(hidden, logits, pool.where());
       all.middleRows(begin, length) = logits;
     }

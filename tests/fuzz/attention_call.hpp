@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "library/attention_data.hpp"
 #include "cascada/cascada.hpp"
 #include "input.hpp"
+#include "library/attention_data.hpp"
 
 namespace fuzz {
 

@@ -3,11 +3,11 @@
 #include <set>
 #include <string>
 
-#include "library/attention_data.hpp"
 #include "cascada/cascada.hpp"
 #include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/chip.hpp"
+#include "library/attention_data.hpp"
 #include "sample.hpp"
 
 #ifndef ROW_TYPES  // mutations.py compiles often, and for one

@@ -8,8 +8,8 @@
 #include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/chip.hpp"
-#include "sample.hpp"
 #include "library/tokens.hpp"
+#include "sample.hpp"
 
 using namespace cascada;
 using tests::kind;

@@ -56,7 +56,7 @@ mutations = [
     ("paper mode: rows beyond the last representative", "first_row + row < rows;", "true;", work),
     ("paper mode: an addition mistaken for a former one", "args.old_rep(candidate) == candidate)", "true)", paper),
 
-    ("advance: rows beyond the last representative", "exists = panel + row < last;", "exists = true;", work),
+    ("advance: rows beyond the last representative", "exists   = panel + row < last;", "exists   = true;", work),
     ("advance: the first new representative skipped", "? known_before : 0,", "? known_before + 1 : 0,",
      ragged),
     ("advance: one row of a panel skipped", "panel += 128", "panel += 129",

@@ -1,7 +1,7 @@
 // The simulator itself: what it must refuse, and the layout of the matrix instructions against formulas of their own.
 
-#include "catch.hpp"
 #include "hip/simulator.hpp"
+#include "catch.hpp"
 
 using namespace cascada;
 
@@ -137,9 +137,9 @@ TEMPLATE_TEST_CASE("simulator: layout of the matrix instructions", "[hip]", bflo
         [](auto& gpu) {
           const int    l = gpu.lane(), k = l < 32 ? 0 : 4;
           const auto   a = fragment_of<TestType>(element(l % 32, k, 1), element(l % 32, k + 1, 1),
-                                               element(l % 32, k + 2, 1), element(l % 32, k + 3, 1));
+                                                 element(l % 32, k + 2, 1), element(l % 32, k + 3, 1));
           const auto   b = fragment_of<TestType>(element(k, l % 32, 2), element(k + 1, l % 32, 2),
-                                               element(k + 2, l % 32, 2), element(k + 3, l % 32, 2));
+                                                 element(k + 2, l % 32, 2), element(k + 3, l % 32, 2));
           hip::sums_16 c;
           for (int v = 0; v < 16; ++v) c[v] = static_cast<float>(v);
           const hip::sums_16 sum = gpu.template mfma_32x32x8<TestType>(a, b, c);
@@ -157,9 +157,9 @@ TEMPLATE_TEST_CASE("simulator: layout of the matrix instructions", "[hip]", bflo
         [](auto& gpu) {
           const int   l = gpu.lane(), block = l >> 2, own = l & 3;
           const auto  a = fragment_of<TestType>(element(own, 0, block), element(own, 1, block), element(own, 2, block),
-                                               element(own, 3, block));
+                                                element(own, 3, block));
           const auto  b = fragment_of<TestType>(element(0, own, 20 + block), element(1, own, 20 + block),
-                                               element(2, own, 20 + block), element(3, own, 20 + block));
+                                                element(2, own, 20 + block), element(3, own, 20 + block));
           hip::sums_4 c = {1, 2, 3, 4};
           const hip::sums_4 sum = gpu.template mfma_4x4x4<TestType>(a, b, c);
           for (int v = 0; v < 4; ++v) {

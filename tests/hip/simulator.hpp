@@ -416,10 +416,10 @@ struct stream {
 
   void* allocate(std::size_t bytes) const {
     ++calls->allocations;
-    void* const memory = ::operator new (bytes, std::align_val_t{alignment}, std::nothrow);
+    void* const memory = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
   }
-  void release(void* memory) const { ::operator delete (memory, std::align_val_t{alignment}); }
+  void release(void* memory) const { ::operator delete(memory, std::align_val_t{alignment}); }
 
   [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
     std::memset(memory, 0, bytes);

@@ -9,10 +9,10 @@
 #include <set>
 #include <string>
 
-#include "library/attention_data.hpp"
 #include "cascada/hip.hpp"
 #include "hip/simulator.hpp"
 #include "hip/traffic_counter.hpp"
+#include "library/attention_data.hpp"
 #include "library/tokens.hpp"
 
 using namespace cascada;

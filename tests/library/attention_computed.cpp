@@ -55,9 +55,7 @@ static_assert(!computed_row<strided_row<float>> && !kv_row<q8_0_block>);
 static_assert(kv_view_for<strided_kv<q8_0_block>, float> && kv_view_for<paged_kv<q8_0_block>, float>);
 static_assert(!kv_view_for<strided_kv<q8_0_block>, bfloat16> && !kv_view_for<strided_kv<q8_0_block>, float16>);
 template <class Stored>
-concept can_be_transposed = requires {
-  typename transposed_value_kv<Stored>;
-};
+concept can_be_transposed = requires { typename transposed_value_kv<Stored>; };
 static_assert(can_be_transposed<float16> && !can_be_transposed<q8_0_block>);
 
 /// Heads [tokens, heads, dim] of blocks, off any boundary that they do not need, with gaps of NaN. `dim` in blocks.
@@ -159,7 +157,7 @@ struct product_row {
 
   float operator[](index_t c) const noexcept { return of_token * of_columns[c]; }
   void  load(index_t c, index_t count, float* to) const noexcept {
-     for (index_t i = 0; i < count; ++i) to[i] = (*this)[c + i];
+    for (index_t i = 0; i < count; ++i) to[i] = (*this)[c + i];
   }
   const void* address(index_t c) const noexcept { return of_columns + c; }
 };

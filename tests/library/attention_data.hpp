@@ -321,8 +321,8 @@ using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_execu
 
 /// What this target is compiled for, less some of it: kernels of instructions that are not in the tag do not run.
 template <cascada::isa Without>
-inline constexpr auto isa_without = static_cast<cascada::isa>(static_cast<std::uint64_t>(cascada::compiled_isa) &
-                                                              ~static_cast<std::uint64_t>(Without));
+inline constexpr auto isa_without =
+    static_cast<cascada::isa>(static_cast<std::uint64_t>(cascada::compiled_isa) & ~static_cast<std::uint64_t>(Without));
 static_assert(static_cast<std::uint64_t>(isa_without<cascada::isa::amx_bf16>) >> 32 ==
                   static_cast<std::uint64_t>(cascada::compiled_isa) >> 32,
               "without the other settings, code compiled with -ffast-math would share its functions");

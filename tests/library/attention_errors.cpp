@@ -103,9 +103,8 @@ TEST_CASE("attention: other ways to the same causes", "[errors]") {
 }
 
 TEST_CASE("attention: the sentence of a caller's own view is passed on", "[errors]") {
-  check_refused("own", {status::device_error, "the pages were evicted"}, [](call& c) {
-    c.used = layout::own, c.own.answer = {status::device_error, "the pages were evicted"};
-  });
+  check_refused("own", {status::device_error, "the pages were evicted"},
+                [](call& c) { c.used = layout::own, c.own.answer = {status::device_error, "the pages were evicted"}; });
 }
 
 TEST_CASE("attention: offsets of no sequences and of no tokens", "[errors]") {

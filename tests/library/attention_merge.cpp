@@ -182,7 +182,7 @@ TEST_CASE("merge: every refusal has a sentence of its own, and nothing is writte
     arguments(const arguments&) = delete;
     status run() { return merge(first, first_lse, second, second_lse, out, log_sum_exp); }
     bool   untouched() const {
-        return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f);
+      return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f);
     }
   };
   constexpr std::int64_t far = std::numeric_limits<std::int64_t>::max() / 2;

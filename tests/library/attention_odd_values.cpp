@@ -125,7 +125,7 @@ TEMPLATE_TEST_CASE("odd values: NaN and infinity reach the rows that see them, a
   const std::vector<selection> s        = {random_selection(size.tokens, 0.3, 8)};
   const auto                   run      = [&](const problem<TestType>& p) { return way.attend(m.options, p, s); };
   const auto                   expected = run(clean);
-  const auto                   spoilt   = [&](head_rows<TestType> problem<TestType>::*rows, index_t head, float value) {
+  const auto                   spoilt = [&](head_rows<TestType> problem<TestType>::* rows, index_t head, float value) {
     problem<TestType> p                = clean;
     (p.*rows).view().row(odd, head)[3] = from_float<TestType>(value);
     return run(p);
@@ -140,10 +140,10 @@ TEMPLATE_TEST_CASE("odd values: NaN and infinity reach the rows that see them, a
     for (index_t h = 0; h < size.heads; ++h)
       for (std::size_t c = 0; c < 8; ++c) {
         CAPTURE(t, h, c);
-        const std::size_t i    = row_of(size, t, h) + c;
+        const std::size_t i = row_of(size, t, h) + c;
         const bool sees = t >= odd && h < 2 && t < passed && !(windowed && t >= 64);  // the chunk from 64 begins at 48
-        const bool        asks = h == 1 && (t == odd || asking(m.options, s[0], t) == odd);
-        const auto        same = [&](const attended& a) { return same_bits(a.out, expected.out, i, i + 1); };
+        const bool asks = h == 1 && (t == odd || asking(m.options, s[0], t) == odd);
+        const auto same = [&](const attended& a) { return same_bits(a.out, expected.out, i, i + 1); };
         REQUIRE(std::isfinite(expected.out[i]));
         REQUIRE((sees ? std::isnan(of_key.out[i]) : same(of_key)));
         REQUIRE((sees && c == 3 ? std::isnan(of_value.out[i]) : same(of_value)));
@@ -265,7 +265,7 @@ TEMPLATE_TEST_CASE("odd values: clusters whose keys, values or queries have sums
                    bfloat16) {
   const attention_options near_and_far = {
       .window = 16, .chunk = 32, .leaves = leaf_formation::by_order, .moments = 4, .open = opening::none};
-  const attention_options means = {.keys = key_set::representatives, .causal = false, .weighted = true};
+  const attention_options means   = {.keys = key_set::representatives, .causal = false, .weighted = true};
   attention_options       grouped = near_and_far, opened = near_and_far, queries = means;
   grouped.queries = query_set::grouped, queries.queries = query_set::representatives;
   opened.open = opening::by_mass, opened.open_above = 0.3f;
@@ -294,8 +294,8 @@ TEMPLATE_TEST_CASE("odd values: clusters whose keys, values or queries have sums
 }
 
 TEMPLATE_TEST_CASE("odd values: variances and lengths of queries that overflow", "[attention]", float, bfloat16) {
-  const auto all = ways<TestType>();
-  const auto way = GENERATE_COPY(from_range(all.begin(), all.end()));
+  const auto all  = ways<TestType>();
+  const auto way  = GENERATE_COPY(from_range(all.begin(), all.end()));
   const auto wide = GENERATE(false, true);  // keys far apart that queries do not look at, or huge queries of equal keys
   CAPTURE(way, wide);
   problem<TestType> p({100, 2, 1, 2, 8}, 45);
@@ -340,9 +340,9 @@ TEMPLATE_TEST_CASE("odd values: logits of -infinity weigh nothing, and alone the
   problem<TestType> p(size, 35);
   p.q.fill([] { return 1.0f; });
   p.k.fill([] { return -infinity; });
-  const std::vector<selection> s = {random_selection(77, 0.3, 12)};
-  const auto result = way.attend(m.options, p, s).out;
-  const auto exact  = reference::attention(p.template input<double>(), assignments(s), m.options).out;
+  const std::vector<selection> s      = {random_selection(77, 0.3, 12)};
+  const auto                   result = way.attend(m.options, p, s).out;
+  const auto                   exact  = reference::attention(p.template input<double>(), assignments(s), m.options).out;
   REQUIRE(result.size() == exact.size());
   for (std::size_t i = 0; i < exact.size(); ++i) {
     REQUIRE(std::fabs(result[i] - exact[i]) < (way.pairs ? 2e-2 : 1e-5));

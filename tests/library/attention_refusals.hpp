@@ -50,10 +50,10 @@ struct call {
   std::vector<representatives> views_     = views(selections);
   std::vector<index_t>         memory = {}, key_memory = {};
   std::span<const index_t>     offsets = {}, key_offsets = {};
-  std::vector<float>           sums_data = std::vector<float>(T * heads, 42.0f);
+  std::vector<float>           sums_data   = std::vector<float>(T * heads, 42.0f);
   std::vector<float>           of_heads    = std::vector<float>(heads, 0.5f);
   std::span<const float>       sink_logits = of_heads, slopes = {};
-  matrix_view<float>           sums      = {sums_data.data(), T, heads, heads};
+  matrix_view<float>           sums = {sums_data.data(), T, heads, heads};
 
   call()            = default;
   call(const call&) = delete;

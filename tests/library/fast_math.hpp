@@ -15,7 +15,7 @@ std::vector<cascada::index_t> fast_math_select(cascada::matrix_view<const float>
                                                cascada::prefilter filter);
 
 /// rep of a cascade step from `before`, or empty on an error.
-std::vector<cascada::index_t> fast_math_cascade(cascada::matrix_view<const float>  x,
+std::vector<cascada::index_t> fast_math_cascade(cascada::matrix_view<const float> x,
                                                 const cascada::representatives& before, float tau);
 
 cascada::status fast_math_status(cascada::matrix_view<const float> x);

@@ -66,8 +66,7 @@ struct padded_rows {
     view = {memory.data(), tokens, heads, dim, heads * (dim + 1) + 4, dim + 1};
   }
   template <class Element>
-  void fill(
-      index_t tokens, index_t dim, Element element, index_t (*slot)(index_t) = [](index_t t) { return t; }) {
+  void fill(index_t tokens, index_t dim, Element element, index_t (*slot)(index_t) = [](index_t t) { return t; }) {
     for (index_t t = 0; t < tokens; ++t)
       for (index_t h = 0; h < heads; ++h)
         for (index_t c = 0; c < dim; ++c) view.row(slot(t), h)[c] = element(t, h, c);
@@ -193,7 +192,7 @@ TEST_CASE("kv_view: pages that cannot be read", "[kv_view][errors]") {
   float                memory = 0;
   std::vector<index_t> blocks{3, 0, 4};
   paged_kv<float>      kv{
-      {&memory, pages * page, heads, key_dim, 6, 3}, {&memory, pages * page, heads, value_dim, 10, 5}, blocks, page, T};
+           {&memory, pages * page, heads, key_dim, 6, 3}, {&memory, pages * page, heads, value_dim, 10, 5}, blocks, page, T};
   check_answer(kv.check(), status::ok);
   const char* why    = "";
   const char* beyond = "kv.block_table has a block that does not lie in kv.keys.tokens";

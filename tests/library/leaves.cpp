@@ -89,7 +89,7 @@ struct growing_leaves {
   /// Means in a lane, and one of them.
   index_t elements() const { return summaries.shape().rounded ? 2 : kernel::elements_per_lane<E>; }
   float   element(const float* lanes, index_t i) const {
-      return elements() == 1 ? lanes[i] : kernel::element_of<kernel::bf16_pair>(lanes, i);
+    return elements() == 1 ? lanes[i] : kernel::element_of<kernel::bf16_pair>(lanes, i);
   }
 
   std::vector<float> key(index_t leaf) const {
@@ -162,7 +162,7 @@ void check_leaves(const growing_leaves<E, Scalar>& ours, index_t end, const atte
   const auto  in    = ours.p.template input<double>();
   const auto  exact = reference::leaves_before(end, options.sink_tokens, in, 0, ours.chain, options);
   const auto  plain = reference::leaves_before<float, factors>(end, options.sink_tokens, ours.p.template input<float>(),
-                                                              0, ours.chain, options);
+                                                               0, ours.chain, options);
   const auto& leaves = ours.summaries;
   REQUIRE(leaves.count() == static_cast<index_t>(exact.size()));
   for (index_t j = 0; j < leaves.count(); ++j) {

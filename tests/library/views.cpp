@@ -13,8 +13,8 @@ using namespace cascada;
 namespace {
 
 template <class View>
-constexpr bool                           is_plain =
-    std::is_trivially_copyable_v<View>&& std::is_standard_layout_v<View>&& std::is_aggregate_v<View>;
+constexpr bool is_plain =
+    std::is_trivially_copyable_v<View> && std::is_standard_layout_v<View> && std::is_aggregate_v<View>;
 
 static_assert(is_plain<matrix_view<float>> && is_plain<heads_view<const float>>);
 static_assert(std::is_convertible_v<matrix_view<float>, matrix_view<const float>>);

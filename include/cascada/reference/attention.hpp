@@ -351,9 +351,7 @@ class attention_head {
     for_each_head([&](index_t h) { attend(t, h, in_.query(t, h), from); });
   }
 
-  Real& log_sum_exp_of(index_t t, index_t h) const {
-    return result_.log_sum_exp[entry(t, in_.heads, h)];
-  }
+  Real& log_sum_exp_of(index_t t, index_t h) const { return result_.log_sum_exp[entry(t, in_.heads, h)]; }
 
   std::size_t row(index_t t) const { return entry(t, in_.kv_heads, g_); }
 

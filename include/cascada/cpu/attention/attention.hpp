@@ -116,8 +116,8 @@ class attention<Scalar, B> {
     sequence.terms.cap    = static_cast<float>(cap);
     sequence.terms.window = options_.sliding_window.value_or(0);
     sequence.terms.slopes = call.slopes.empty() ? nullptr : call.slopes.data();
-    sequence.group = q.heads / kv.kv_heads();
-    sequence.scale = static_cast<float>(scale * std::numbers::log2e);
+    sequence.group        = q.heads / kv.kv_heads();
+    sequence.scale        = static_cast<float>(scale * std::numbers::log2e);
     return sequence;
   }
 

@@ -50,8 +50,8 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
                                  attention_scratch<B, E>& scratch) noexcept {
   const clusters& lists  = head.lists;
   const auto      member = [&](index_t i) { return lists.representative(i); };
-  const auto      tile   = load_queries(
-             sequence, kv_head, 1, count, [&](index_t i) { return member(first + i); }, scratch.tile);
+  const auto      tile =
+      load_queries(sequence, kv_head, 1, count, [&](index_t i) { return member(first + i); }, scratch.tile);
   const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_rows(
       sequence, tile, options.causal ? first + count : lists.count(), options.causal ? first + 1 : lists.count(),

@@ -200,7 +200,9 @@ struct value_watch {
 template <cpu_backend B, index_t Vectors, row_scalar Scalar>
 CASCADA_INLINE void load_values(const Scalar* const* rows, index_t c, vec<B> (&lanes)[extent(Vectors)],
                                 value_watch<B, float>&) noexcept {
+  // clang-format off: it takes the pragma for a declaration
 #pragma GCC unroll 8
+  // clang-format on
   for (index_t v = 0; v < Vectors; ++v) lanes[v] = load_floats<B>(rows[0] + c + v * vec<B>::width);
 }
 
@@ -262,15 +264,14 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   const auto        add    = [&]<index_t Vectors>() {
-    value_tile<B, E, Rows, Vectors>(
-        weights, stride, 0, lanes, factors, values + c, tile.value_stride,
-        [&](index_t j, vec<B> (&value)[extent(Vectors)]) {
-          const index_t at = first + j * elements;
-          load_values<B, Vectors>(rows.now + at, c, value, seen);
+    const auto load = [&](index_t j, vec<B>(&value)[extent(Vectors)]) {
+      const index_t at = first + j * elements;
+      load_values<B, Vectors>(rows.now + at, c, value, seen);
 #pragma GCC unroll 2
-          for (index_t e = 0; e < elements; ++e)
-            for (index_t x = 0; x < Vectors * width; x += line) rows.ask(at + e, c + x);
-        });
+      for (index_t e = 0; e < elements; ++e)
+        for (index_t x = 0; x < Vectors * width; x += line) rows.ask(at + e, c + x);
+    };
+    value_tile<B, E, Rows, Vectors>(weights, stride, 0, lanes, factors, values + c, tile.value_stride, load);
   };
   for (; c + most * width <= tile.value_stride; c += most * width) add.template operator()<most>();
   for (; c < tile.value_stride; c += elements * width) add.template operator()<elements>();
@@ -320,8 +321,7 @@ CASCADA_INLINE void add_visible(const query_rows<B, E>& tile, const key_block& b
     const float same = 1;
     for (index_t row = 0; least < most && row < tile.rows; ++row)
       if (const index_t seen = within(row / tile.group); seen > least)
-        add_portion(tile, row, 1, weights + row * stride + least, stride, rows, least, seen - least, &same,
-                    watch);
+        add_portion(tile, row, 1, weights + row * stride + least, stride, rows, least, seen - least, &same, watch);
   } else {  // weights of keys that a row does not see are zero
     by_few_rows(tile.rows, [&](index_t row, index_t count) {
       add_portion(tile, row, count, weights + row * stride + begin / 2, stride, rows, 0, (most + 1) / 2, factors + row,
@@ -384,8 +384,8 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   float* const           scores  = scratch.scores.data();
   float* const           weights = std::same_as<E, float> ? scores : scores + tile.rows * stride;
   float                  factors[rows_of_heads];
-  const auto             part    = [&](index_t h) { return tile.part(h * queries, queries); };
-  const auto             reach   = [&](index_t h, index_t i) {
+  const auto             part  = [&](index_t h) { return tile.part(h * queries, queries); };
+  const auto             reach = [&](index_t h, index_t i) {
     return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * step_keys<B, E> + i;
   };
   for (index_t begin = 0; begin < most; begin += portion_keys)

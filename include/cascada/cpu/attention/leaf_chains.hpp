@@ -87,7 +87,7 @@ class leaf_chains {
   static constexpr index_t batch = 128;  // tokens whose anchors are looked for together
 
   void make_room(index_t tokens, index_t key_dim) {
-    const std::int64_t panels = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
+    const std::int64_t panels  = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
     const std::int64_t anchors = std::int64_t{width} * key_dim;
     anchors_.grow(panels * anchors, panels_ * anchors);
     norms_.grow(panels * width, std::int64_t{panels_} * width);

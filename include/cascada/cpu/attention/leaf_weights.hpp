@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/pair_weights.hpp"
+#include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
@@ -17,7 +17,7 @@ namespace cascada::inline CASCADA_ABI::kernel {
 
 /// Leaves whose weights fill a register.
 template <cpu_backend B, class E>
-inline constexpr index_t leaves_at_once = vec<B>::width* elements_per_lane<E>;
+inline constexpr index_t leaves_at_once = vec<B>::width * elements_per_lane<E>;
 
 /// The largest of `count` logits and `at_least`.
 template <cpu_backend B>

@@ -155,8 +155,8 @@ class leaf_summaries {
     constexpr std::int64_t block = block_keys<B>;
     const auto             whole = [](std::int64_t leaves) { return (leaves + block - 1) / block * block; };
     const std::int64_t     room = whole(tokens), used = whole(count_);
-    const auto             lanes = std::int64_t{key_lanes(shape)};
-    const auto             keys = std::int64_t{whole_vectors<B>(shape.key_dim)};
+    const auto             lanes  = std::int64_t{key_lanes(shape)};
+    const auto             keys   = std::int64_t{whole_vectors<B>(shape.key_dim)};
     const auto             values = std::int64_t{whole_vectors<B>(shape.value_dim)};
     key_sums_.grow(room * keys, used * keys);
     if (shape.moments > 0) square_sums_.grow(room * keys, used * keys);
@@ -253,8 +253,7 @@ class leaf_summaries {
     if (elements() == 1)
       for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means_.data() + c).store(row + c);
     else
-      for (index_t c = 0; c < shape_.value_dim; ++c)
-        set_element(row, 2 * std::int64_t{c} + j % 2, rounded(means_[c]));
+      for (index_t c = 0; c < shape_.value_dim; ++c) set_element(row, 2 * std::int64_t{c} + j % 2, rounded(means_[c]));
     log_counts_[j]      = std::log2(size);
     const float several = counts_[j] > 1 ? 1.0f : 0.0f;
     if constexpr (std::same_as<E, float>)
@@ -274,8 +273,8 @@ class leaf_summaries {
   /// means_ = sums / count of rows row(t), zero from dim to a whole vector.
   template <class Row>
   void mean(index_t j, const float* sums, index_t dim, const Row& row) noexcept {
-    using words               = integers<B, std::uint32_t>;
-    typename words::lanes top = {};  // without signs, bits order as sizes do
+    using words                = integers<B, std::uint32_t>;
+    typename words::lanes top  = {};  // without signs, bits order as sizes do
     const auto            size = vec<B>::broadcast(static_cast<float>(counts_[j]));
     for (index_t c = 0; c < dim; c += width) {
       const auto bits = words::load(sums + c) & 0x7fff'ffffu;

@@ -44,7 +44,7 @@ struct tile_tasks {
 
   CASCADA_INLINE std::int64_t count() const noexcept { return tiles * parts; }
   CASCADA_INLINE index_t      tile(std::int64_t task) const noexcept {
-         return static_cast<index_t>(tiles - 1 - task / parts);
+    return static_cast<index_t>(tiles - 1 - task / parts);
   }
   CASCADA_INLINE index_t kv_head(std::int64_t task) const noexcept {
     return static_cast<index_t>(task % parts) * together;

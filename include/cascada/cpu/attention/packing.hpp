@@ -101,7 +101,7 @@ void pack_block(const Key& key, const Value& value, index_t first, index_t count
     if (first + block.count + i < count) prefetch_row(key(first + block.count + i), key_dim);
     return value(first + i);
   };
-  const auto next_key   = [&](index_t i) {
+  const auto next_key = [&](index_t i) {
     if (i + rows_ahead < block.count) prefetch_row(key(first + i + rows_ahead), key_dim);
     prefetch_row(value(first + i), value_dim);
     return key(first + i);

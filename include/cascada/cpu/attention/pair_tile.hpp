@@ -12,9 +12,9 @@
 #include <type_traits>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/pair_weights.hpp"
 #include "cascada/cpu/attention/products.hpp"
 #include "cascada/cpu/attention/tile.hpp"
-#include "cascada/cpu/attention/pair_weights.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
@@ -143,11 +143,11 @@ struct rows_at_once {
   query_rows<B, bf16_pair> tile;
   index_t                  first;
   index_t                  count;
-  index_t                  most = 0;  // keys that the last row sees
+  index_t                  most = 0;                 // keys that the last row sees
   index_t hidden[score_rows_at_once<B, bf16_pair>];  // of adjusted scores: those that a row no longer sees
-  index_t                  seen[score_rows_at_once<B, bf16_pair>];
-  bool                     small[score_rows_at_once<B, bf16_pair>];
-  bool                     all_small = true;
+  index_t seen[score_rows_at_once<B, bf16_pair>];
+  bool    small[score_rows_at_once<B, bf16_pair>];
+  bool    all_small = true;
 
   CASCADA_INLINE rows_at_once(const query_rows<B, bf16_pair>& of, index_t from, index_t rows,
                               const key_block& block) noexcept

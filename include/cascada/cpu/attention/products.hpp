@@ -5,9 +5,9 @@
 #include <type_traits>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/amx_product.hpp"
-#include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 

@@ -2,8 +2,8 @@
 // What attention's kernels work on: query rows with their running softmax, blocks of keys and values, and their shapes.
 
 #include <bit>
-#include <cstdint>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numbers>
 
@@ -21,8 +21,8 @@ struct attention_shape {
 };
 
 template <cpu_backend B>
-inline constexpr attention_shape attention_tuning = contains(B::instructions, isa::avx512f) ? attention_shape{6, 4}
-                                                                                            : attention_shape{};
+inline constexpr attention_shape attention_tuning =
+    contains(B::instructions, isa::avx512f) ? attention_shape{6, 4} : attention_shape{};
 
 /// Keys per panel; a multiple of every strip of accumulators.
 template <cpu_backend B>
@@ -101,8 +101,8 @@ struct key_block {
   const index_t* seen_by     = nullptr;  // [tokens], ascending; null: 0, 1, 2, ...
   index_t        begin       = 0;        // where these keys lie in what `adjust` tells of
 
-  bool           rounded     = false;    // of floats: keys and values are pairs of bfloat16 all the same
-  const score_adjustment* adjust = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
+  bool                    rounded = false;    // of floats: keys and values are pairs of bfloat16 all the same
+  const score_adjustment* adjust  = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
 
   CASCADA_INLINE const float* bias_of(index_t token) const noexcept {
     return bias ? bias + token * bias_stride : nullptr;

@@ -18,12 +18,12 @@ struct attention_sequence {
   matrix_view<float>       log_sum_exp = {};
   const float*             sink_logits = nullptr;  // [heads], or null
   score_terms              terms       = {};
-  index_t                  base       = 0;  // of the keys: where the sequence begins in kv
-  index_t                  query_base = 0;  // where position 0 would lie in q and out
-  index_t                  first      = 0;  // position of the first query; below 0 where queries outnumber keys
-  index_t                  tokens     = 0;  // T
-  index_t                  group      = 1;  // query heads per KV head
-  float                    scale      = 0;  // of the logits, times log2 e
+  index_t                  base        = 0;  // of the keys: where the sequence begins in kv
+  index_t                  query_base  = 0;  // where position 0 would lie in q and out
+  index_t                  first       = 0;  // position of the first query; below 0 where queries outnumber keys
+  index_t                  tokens      = 0;  // T
+  index_t                  group       = 1;  // query heads per KV head
+  float                    scale       = 0;  // of the logits, times log2 e
 
   CASCADA_INLINE index_t       queries() const noexcept { return tokens - first; }
   CASCADA_INLINE const Scalar* query(index_t token, index_t kv_head, index_t member) const noexcept {

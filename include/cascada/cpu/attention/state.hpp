@@ -19,13 +19,13 @@
 namespace cascada::inline CASCADA_ABI {
 
 /// A sequence of one layer that attention's `extend` goes on with. It belongs to the options of its first call; with
-/// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence that
-/// branches, or a prompt that several share. After reserve(n), sequences of up to n tokens allocate nothing. If memory
-/// runs out, the state stays as it was.
+/// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence
+/// that branches, or a prompt that several share. After reserve(n), sequences of up to n tokens allocate nothing. If
+/// memory runs out, the state stays as it was.
 template <row_scalar Scalar, cpu_backend B>
 class attention_state<Scalar, B> {
  public:
-  attention_state() = default;
+  attention_state()                       = default;
   attention_state(const attention_state&) = default;
   attention_state(attention_state&& other) noexcept : attention_state() { swap(other); }
   attention_state& operator=(attention_state other) noexcept {
@@ -47,8 +47,8 @@ class attention_state<Scalar, B> {
   void reserve(index_t tokens) noexcept { wanted_ = std::max(wanted_, tokens); }
 
   /// Forgets the tokens from `tokens` on. By mass, that is a multiple of options.tile, or lies in one of the two tiles
-  /// that were attended to last (`unsupported`): what earlier ones opened is no longer known. Leaves beyond its edge are
-  /// made again by the next call.
+  /// that were attended to last (`unsupported`): what earlier ones opened is no longer known. Leaves beyond its edge
+  /// are made again by the next call.
   [[nodiscard]] status truncate(index_t tokens) noexcept {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
@@ -91,7 +91,7 @@ class attention_state<Scalar, B> {
  private:
   friend class attention<Scalar, B>;
   friend class kernel::state_writer<B>;
-  using element   = kernel::operand_of<Scalar, B>;
+  using element    = kernel::operand_of<Scalar, B>;
   using head_state = kernel::kv_head_state<B, element>;
 
   static bool has_far_field(const attention_options& options) noexcept {
@@ -129,7 +129,8 @@ class attention_state<Scalar, B> {
       return detail::illegal("selections has another number than before");
     for (std::size_t s = 0; s < selections.size(); ++s) {
       const representatives& selection = selections[s];
-      if (selection.tokens() < edge) return detail::illegal("selections has one that ends before the last chunk's edge");
+      if (selection.tokens() < edge)
+        return detail::illegal("selections has one that ends before the last chunk's edge");
       if (const status answer = cascada::check(selection, selection.tokens()); answer != status::ok) return answer;
     }
     return status::ok;
@@ -284,7 +285,7 @@ class attention_state<Scalar, B> {
   }
 
   attention_options                        options_ = {};
-  index_t                                  tokens_  = 0, room_ = 0, wanted_ = 0;
+  index_t                                  tokens_ = 0, room_ = 0, wanted_ = 0;
   index_t                                  kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0, heads_of_q_ = 0;
   std::vector<head_state>                  heads_;
   std::vector<kernel::growing_clusters<B>> clusters_ = {};  // one, or one per KV head

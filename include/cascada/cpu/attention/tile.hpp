@@ -130,7 +130,7 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
   index_t           c      = 0;
   const auto        add    = [&]<index_t Vectors>() {
     value_tile<B, E, Rows, Vectors>(weights, weight_stride, begin, end, factors, values + c, tile.value_stride,
-                                    [&](index_t j, vec<B> (&value)[extent(Vectors)]) {
+                                              [&](index_t j, vec<B>(&value)[extent(Vectors)]) {
 #pragma GCC unroll 4
                                       for (index_t v = 0; v < Vectors; ++v)
                                         value[v] = load_factors<B, E, Stored>(rows_of_v + c + v * vec<B>::width, j,

@@ -146,14 +146,14 @@ CASCADA_INLINE float reduce_sum(vec<B> a) noexcept {
 template <cpu_backend B>
 CASCADA_INLINE void transpose(vec<B> (&rows)[vec<B>::width]) noexcept {
 #ifdef __AVX512F__
-  // Four columns of four rows at a time within each quarter of a register, then quarters: 64 shuffles, where Eigen takes
-  // half as many again.
+  // Four columns of four rows at a time within each quarter of a register, then quarters: 64 shuffles, where Eigen
+  // takes half as many again.
 #pragma GCC unroll 4
   for (index_t g = 0; g < 16; g += 4) {
-    const __m512 a = _mm512_unpacklo_ps(rows[g].value, rows[g + 1].value);
-    const __m512 b = _mm512_unpackhi_ps(rows[g].value, rows[g + 1].value);
-    const __m512 c = _mm512_unpacklo_ps(rows[g + 2].value, rows[g + 3].value);
-    const __m512 d = _mm512_unpackhi_ps(rows[g + 2].value, rows[g + 3].value);
+    const __m512 a    = _mm512_unpacklo_ps(rows[g].value, rows[g + 1].value);
+    const __m512 b    = _mm512_unpackhi_ps(rows[g].value, rows[g + 1].value);
+    const __m512 c    = _mm512_unpacklo_ps(rows[g + 2].value, rows[g + 3].value);
+    const __m512 d    = _mm512_unpackhi_ps(rows[g + 2].value, rows[g + 3].value);
     rows[g].value     = _mm512_shuffle_ps(a, c, 0x44);
     rows[g + 1].value = _mm512_shuffle_ps(a, c, 0xee);
     rows[g + 2].value = _mm512_shuffle_ps(b, d, 0x44);
@@ -161,10 +161,10 @@ CASCADA_INLINE void transpose(vec<B> (&rows)[vec<B>::width]) noexcept {
   }
 #pragma GCC unroll 4
   for (index_t j = 0; j < 4; ++j) {
-    const __m512 a = _mm512_shuffle_f32x4(rows[j].value, rows[4 + j].value, 0x88);
-    const __m512 b = _mm512_shuffle_f32x4(rows[j].value, rows[4 + j].value, 0xdd);
-    const __m512 c = _mm512_shuffle_f32x4(rows[8 + j].value, rows[12 + j].value, 0x88);
-    const __m512 d = _mm512_shuffle_f32x4(rows[8 + j].value, rows[12 + j].value, 0xdd);
+    const __m512 a     = _mm512_shuffle_f32x4(rows[j].value, rows[4 + j].value, 0x88);
+    const __m512 b     = _mm512_shuffle_f32x4(rows[j].value, rows[4 + j].value, 0xdd);
+    const __m512 c     = _mm512_shuffle_f32x4(rows[8 + j].value, rows[12 + j].value, 0x88);
+    const __m512 d     = _mm512_shuffle_f32x4(rows[8 + j].value, rows[12 + j].value, 0xdd);
     rows[j].value      = _mm512_shuffle_f32x4(a, c, 0x88);
     rows[4 + j].value  = _mm512_shuffle_f32x4(b, d, 0x88);
     rows[8 + j].value  = _mm512_shuffle_f32x4(a, c, 0xdd);

@@ -30,7 +30,7 @@ inline constexpr index_t strip_width = vec<B>::width;
 
 /// Columns of the widest panel.
 template <cpu_backend B>
-inline constexpr index_t panel_width = strip_width<B>* gram_tuning<B>.strips;
+inline constexpr index_t panel_width = strip_width<B> * gram_tuning<B>.strips;
 
 /// Steps of k in a block for `count` rows: of the widest panel, 28 KiB. Where the rows exceed half of an L2 cache of
 /// 2 MiB, four times that: they come from afar, and in longer runs faster.

@@ -26,7 +26,7 @@ inline constexpr index_t stretch_tokens = 256, block_tokens = 64, row_places = s
 
 /// Products between rows of a block's Gram matrix.
 template <cpu_backend B>
-inline constexpr std::int64_t gram_stride = (block_tokens + strip_width<B> - 1) / strip_width<B>* strip_width<B>;
+inline constexpr std::int64_t gram_stride = (block_tokens + strip_width<B> - 1) / strip_width<B> * strip_width<B>;
 
 /// Memory that the kinds share; one is in use at a time.
 template <cpu_backend B>
@@ -173,8 +173,8 @@ class products {
     const index_t steps   = depth_ / tile_scope<B>::pairs;
     const auto    product = [&]<index_t RowTiles, index_t Columns> {
       multiply_tiles<B, RowTiles, Columns, false>(row_at(place), memory_.row_stride(depth_), panel, strip_width<B>,
-                                                  steps, sums(place), panel_width<B>,
-                                                  std::int64_t{depth_} * strip_width<B>);
+                                                     steps, sums(place), panel_width<B>,
+                                                     std::int64_t{depth_} * strip_width<B>);
     };
     if (count > tile_scope<B>::rows)
       some > 1 ? product.template operator()<2, 2>() : product.template operator()<2, 1>();

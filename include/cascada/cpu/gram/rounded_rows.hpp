@@ -10,8 +10,8 @@
 
 #include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
-#include "cascada/cpu/gram/verdict.hpp"
 #include "cascada/cpu/gram/panels.hpp"
+#include "cascada/cpu/gram/verdict.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
 

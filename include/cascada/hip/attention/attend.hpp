@@ -95,7 +95,7 @@ struct attend {
       if (corrects() && now.far_count > 0)
         memory.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
     attend_all(gpu, memory, now, query, state);
-    const float sum = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
+    const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
     const index_t target = memory.target[tiles::thread_of(gpu)];
     if (target >= 0) write(gpu, state, sum, target / 2, target % 2);
   }
@@ -130,7 +130,7 @@ struct attend {
   /// Tiles without masks: the loops that long sequences spend their time in.
   template <bool Listed, class Gpu, class Reader>
   CASCADA_DEVICE CASCADA_INLINE void attend_whole(Gpu& gpu, shared& memory, const walk& now, index_t count,
-                                                  Reader reader, const vector8 (&query)[Dim / 16],
+                                                  Reader  reader, const vector8 (&query)[Dim / 16],
                                                   summed& state) const {
     carried next;
     reader.fetch(gpu, next, count > 1);
@@ -265,7 +265,7 @@ struct attend {
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void multiply_values(Gpu& gpu, const shared& memory,
+  CASCADA_DEVICE CASCADA_INLINE void multiply_values(Gpu& gpu, const shared&                      memory,
                                                      const fragment (&weights)[keys / 8], summed& state) const {
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/attention/operands.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
 

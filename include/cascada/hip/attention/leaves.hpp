@@ -59,7 +59,7 @@ struct form_leaves {
     const index_t first = clusters.offsets[gpu.block()], end = clusters.offsets[gpu.block() + 1];
     const index_t begin = clusters.place_from(first, end, sinks);
     for (index_t place = first + gpu.lane(); place < end; place += threads) {
-      const bool begins                       = place >= begin && (place - begin) % leaf == 0;
+      const bool begins                      = place >= begin && (place - begin) % leaf == 0;
       leaves.formed[clusters.members[place]] = {place, !begins ? place : end - place < leaf ? end : place + leaf};
     }
   }

@@ -26,7 +26,7 @@ struct key_walk {
 
   const listed_keys<Scalar>& far;
   const near_keys<Scalar>&   near;
-  index_t                    kv_head, field;  // number of the chunk
+  index_t                    kv_head, field;                           // number of the chunk
   index_t                    from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
   index_t                    sinks      = 0;
   index_t                    near_whole = 0, far_whole = 0;  // tiles without masks

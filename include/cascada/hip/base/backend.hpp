@@ -1,8 +1,8 @@
 #pragma once
 // AMD MI300X, by its architecture gfx942: facts of the chip, and what the host asks of a stream.
 //
-// Named by the caller, never a default. This header needs no HIP: hip/base/runtime.hpp, which does, defines what is declared
-// here.
+// Named by the caller, never a default. This header needs no HIP: hip/base/runtime.hpp, which does, defines what is
+// declared here.
 
 #include <concepts>
 #include <cstddef>
@@ -24,14 +24,15 @@ struct gfx942 {
 
 /// Where kernels run: `launch` puts one on the stream, memory is ordered by the stream, only `download` waits.
 template <class B>
-concept gfx942_stream = gfx942_backend<B> && requires(const B where, void* memory, const void* from, std::size_t bytes) {
-  { where.allocate(bytes) } -> std::same_as<void*>;  // null on failure
-  { where.release(memory) } -> std::same_as<void>;
-  { where.clear(memory, bytes) } -> std::same_as<status>;
-  { where.copy(memory, from, bytes) } -> std::same_as<status>;      // device to device
-  { where.upload(memory, from, bytes) } -> std::same_as<status>;    // `from` may change once it returns
-  { where.download(memory, from, bytes) } -> std::same_as<status>;  // waits for the stream
-};
+concept gfx942_stream =
+    gfx942_backend<B> && requires(const B where, void* memory, const void* from, std::size_t bytes) {
+      { where.allocate(bytes) } -> std::same_as<void*>;  // null on failure
+      { where.release(memory) } -> std::same_as<void>;
+      { where.clear(memory, bytes) } -> std::same_as<status>;
+      { where.copy(memory, from, bytes) } -> std::same_as<status>;      // device to device
+      { where.upload(memory, from, bytes) } -> std::same_as<status>;    // `from` may change once it returns
+      { where.download(memory, from, bytes) } -> std::same_as<status>;  // waits for the stream
+    };
 
 /// A HIP stream on a gfx942 device. `stream` is a hipStream_t; null is the default stream.
 struct hip_gfx942 {

@@ -83,8 +83,8 @@ class gfx942_lane {
   /// Keeps the compiler from moving loads down into a chain of matrix instructions.
   CASCADA_DEVICE CASCADA_INLINE void schedule_barrier() const { __builtin_amdgcn_sched_barrier(0); }
 
-  /// Keeps the compiler from computing ahead of a loop what depends on `value`, and from widening it: 32 bits of an offset
-  /// are part of a load.
+  /// Keeps the compiler from computing ahead of a loop what depends on `value`, and from widening it: 32 bits of an
+  /// offset are part of a load.
   CASCADA_DEVICE CASCADA_INLINE void keep(std::uint32_t& value) const { asm("" : "+v"(value)); }
 
   // Below, all lanes of the wave take part.

@@ -1,8 +1,8 @@
 #pragma once
 // The HIP runtime behind hip_gfx942. For translation units that a HIP compiler reads (-x hip); empty for others.
 //
-// Include it first: clang's wrappers of standard headers want the macros of the runtime's. With Debian's libamdhip64 5.2
-// and clang: -D__HIP_PLATFORM_AMD__ -DEIGEN_NO_HIP -nogpulib -nogpuinc --offload-arch=gfx942.
+// Include it first: clang's wrappers of standard headers want the macros of the runtime's. With Debian's
+// libamdhip64 5.2 and clang: -D__HIP_PLATFORM_AMD__ -DEIGEN_NO_HIP -nogpulib -nogpuinc --offload-arch=gfx942.
 
 #ifdef __HIP__
 
@@ -20,7 +20,9 @@ CASCADA_INLINE status status_of(hipError_t error) noexcept {
   return error == hipSuccess ? status::ok : status::device_error;
 }
 
-CASCADA_INLINE hipStream_t stream_of(const hip_gfx942& where) noexcept { return static_cast<hipStream_t>(where.stream); }
+CASCADA_INLINE hipStream_t stream_of(const hip_gfx942& where) noexcept {
+  return static_cast<hipStream_t>(where.stream);
+}
 
 }  // namespace hip
 

@@ -29,8 +29,8 @@ struct gram_tile {
 ///          wave and those below `staged` (a multiple of 32) by the block
 template <index_t Tiles, class Gpu, matrix_scalar Scalar>
 CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, const matrix_view<const Scalar>& x,
-                                            const Scalar* row, const index_t* token, index_t staged,
-                                            index_t first_tile, sums_16 (&sums)[Tiles]) {
+                                            const Scalar* row, const index_t* token, index_t staged, index_t first_tile,
+                                            sums_16 (&sums)[Tiles]) {
   constexpr index_t slab = gram_tile::slab, pitch = gram_tile::pitch, steps = slab / 16, loads = 2;
   const index_t     cols = x.cols, half = gpu.lane() / 32 * 8;
   // Thread t stages vectors t and t + 256: row t / 8 (and 32 more), 8 elements from 8 (t % 8).

@@ -1,9 +1,9 @@
 #pragma once
 // Verdicts on pairs of tokens that equal the CPU's, from inexact products by the matrix units.
 //
-// The canonical product of a pair is the chain s = fma(x_i[k], x_j[k], s), k ascending, in float (cpu/base/canonical.hpp). The
-// matrix units add in an order that is not specified, so their sums decide only outside a margin; pairs inside it go to
-// the chain, on the device.
+// The canonical product of a pair is the chain s = fma(x_i[k], x_j[k], s), k ascending, in float
+// (cpu/base/canonical.hpp). The matrix units add in an order that is not specified, so their sums decide only outside a
+// margin; pairs inside it go to the chain, on the device.
 //
 // The margin. Products of two bfloat16 or float16 are exact in float, so both sums differ from the true one by rounding
 // of additions alone: the chain by at most g(2^-24) S, where S = sum |x_i[k]| |x_j[k]| <= |x_i| |x_j| and g(u) =
@@ -11,8 +11,8 @@
 // 2^-23): g(2^-22) S. With d <= 2^18 the two together stay below (1.25 d 2^-22) / (1 - 1 / 16) |x_i| |x_j| <
 // 1.34 d 2^-22 |x_i| |x_j|. The rest of 1.75 pays for n_i being a float at or below |x_i| and for the rounding of the
 // bounds, d >= 8. We take it that the units of gfx942 keep subnormals, operands and sums, which those of gfx90a flush.
-// Of float16, whose smallest normal number is 2^-14, operands have to be kept: no margin pays for them. What flushed operands of bfloat16 or
-// sums would lose is paid for: in each of the 2 d steps less than 2^-126 (|x_i| + |x_j| + 1).
+// Of float16, whose smallest normal number is 2^-14, operands have to be kept: no margin pays for them. What flushed
+// operands of bfloat16 or sums would lose is paid for: in each of the 2 d steps less than 2^-126 (|x_i| + |x_j| + 1).
 
 #include <bit>
 #include <cstdint>
@@ -98,8 +98,8 @@ class gram_margin {
   float slope_, offset_, high_, low_;
 };
 
-/// The canonical verdict on one pair, by a whole wave. The product is summed over lanes; inside the margin the lanes run
-/// the chain side by side, all the same one. `rechecks` counts chains.
+/// The canonical verdict on one pair, by a whole wave. The product is summed over lanes; inside the margin the lanes
+/// run the chain side by side, all the same one. `rechecks` counts chains.
 template <class Gpu, matrix_scalar Scalar>
 CASCADA_DEVICE CASCADA_INLINE bool wave_covers(Gpu& gpu, const gram_rows<Scalar>& rows, index_t i, index_t j,
                                                index_t& rechecks) {

@@ -2,9 +2,9 @@
 // One block's advance through the sequence (arguments.hpp): the kernel that compares, and resolves.
 //
 // Launch b, block of threads t: tokens of block b + t. First those that inherit a token of block b - 1, which is
-// resolved by now, are checked against what stands for it; the ones that fail become orphans. Then searching tokens meet
-// the representatives of block b - 1, and new orphans all so far. Block b has then met all before it, and its first wave
-// walks its tokens in order, with what the graph says about pairs within.
+// resolved by now, are checked against what stands for it; the ones that fail become orphans. Then searching tokens
+// meet the representatives of block b - 1, and new orphans all so far. Block b has then met all before it, and its
+// first wave walks its tokens in order, with what the graph says about pairs within.
 
 #include "cascada/hip/select/resolve.hpp"
 
@@ -65,10 +65,10 @@ struct selection_advance {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, shared& memory, index_t begin) const {
     if (gpu.thread() < 64) {
-      const index_t        i         = begin + gpu.thread();
-      const token_progress progress  = i < args.tokens() ? args.memory.progress[i] : token_progress{};
-      memory.stage[gpu.thread()]     = progress.stage;
-      memory.match[gpu.thread()]     = {};
+      const index_t        i        = begin + gpu.thread();
+      const token_progress progress = i < args.tokens() ? args.memory.progress[i] : token_progress{};
+      memory.stage[gpu.thread()]    = progress.stage;
+      memory.match[gpu.thread()]    = {};
       if (progress.found >= 0)
         memory.match[gpu.thread()] = {progress.found, progress.found_product,
                                       args.rows.norms[args.now.indices[progress.found]]};
@@ -108,7 +108,6 @@ struct selection_advance {
     const bool    covered = (args.memory.graph[i] >> (old - begin) & 1) != 0;
     return !covered || memory.match[old - begin].place >= 0 || args.memory.graph[old] != 0;
   }
-
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip

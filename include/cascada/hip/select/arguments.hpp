@@ -27,7 +27,7 @@ struct selection_counters {
   std::int64_t selection = 0, inherited = 0, validation = 0, orphans = 0;  // Gram operations
   std::int64_t pairs_evaluated = 0;
   index_t      additions = 0, removals = 0, inherited_tokens = 0, orphan_tokens = 0, common = 0;
-  index_t      representatives = 0;
+  index_t      representatives        = 0;
   index_t      representatives_before = 0;  // -1: a full selection
   status::code answer                 = status::ok;
 };
@@ -66,15 +66,13 @@ template <matrix_scalar Scalar>
 struct selection_arguments {
   gram_rows<Scalar> rows;
   selection_memory  memory;
-  selection_layer   now;        // to be made
-  selection_layer   before;     // inherited; without rep, nothing is
+  selection_layer   now;     // to be made
+  selection_layer   before;  // inherited; without rep, nothing is
   assignment        assign;
-  index_t           limit;      // of representatives
+  index_t           limit;  // of representatives
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t tokens() const { return rows.x.rows; }
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks() const {
-    return (tokens() + block_tokens - 1) / block_tokens;
-  }
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks() const { return (tokens() + block_tokens - 1) / block_tokens; }
 
   /// The representative that token i had; with no layer before, every token was one.
   CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return before.rep ? before.rep[i] : i; }

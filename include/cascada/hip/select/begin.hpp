@@ -25,8 +25,8 @@ struct selection_begin {
 
     const float square = chain(args.rows.x.row(i), args.rows.x.row(i), args.rows.x.cols);
     if (!is_finite(square)) memory.counters->answer = status::non_finite_token;
-    args.rows.norms[i]        = is_finite(square) ? norm_of(square) : zero_row;
-    memory.progress[i]        = {args.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+    args.rows.norms[i] = is_finite(square) ? norm_of(square) : zero_row;
+    memory.progress[i] = {args.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
   }
 };
 

@@ -31,7 +31,7 @@ struct selection_graph {
     const auto&   rows   = args.rows;
     const index_t begin = gpu.block() * 64, last = args.tokens() - 1;
     if (gpu.thread() < 64) {
-      const index_t i           = begin + gpu.thread() < last ? begin + gpu.thread() : last;
+      const index_t i            = begin + gpu.thread() < last ? begin + gpu.thread() : last;
       memory.token[gpu.thread()] = i;
       memory.norm[gpu.thread()]  = rows.norms[i];
     }
@@ -44,7 +44,7 @@ struct selection_graph {
     multiply<1>(gpu, memory.tile, rows.x, rows.x.row(memory.token[32 * row_half + gpu.lane() % 32]), memory.token, 64,
                 column_half, sums);
 
-    const float   norm = memory.norm[column], scaled = rows.threshold * norm;
+    const float       norm = memory.norm[column], scaled = rows.threshold * norm;
     const gram_margin margin(rows.x.cols, rows.threshold, norm);
     std::uint32_t     bits = 0, unsure = 0;
 #pragma GCC unroll 16

@@ -11,8 +11,7 @@ namespace cascada::inline CASCADA_ABI {
 template <row_scalar Scalar, gfx942_backend B>
 class cascade<Scalar, B> {
  public:
-  explicit cascade(selection_options options = {}, B where = {})
-      : steps_(options, where) {}
+  explicit cascade(selection_options options = {}, B where = {}) : steps_(options, where) {}
 
   [[nodiscard]] status step(matrix_view<const Scalar> x) {
     if (const status answer = steps_.check(x); answer != status::ok) return answer;
@@ -49,8 +48,8 @@ class cascade<Scalar, B> {
 
  private:
   hip::selection_steps<Scalar, B> steps_;
-  int                            current_ = 0;
-  bool                           started_ = false;
+  int                             current_ = 0;
+  bool                            started_ = false;
 };
 
 static_assert(token_cascade<cascade<bfloat16, hip_gfx942>, bfloat16>);

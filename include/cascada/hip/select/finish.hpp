@@ -36,7 +36,7 @@ struct selection_finish {
     }
     add(gpu, sums);
     if (gpu.thread() != 0) return;
-    *args.now.count                               = known;
+    *args.now.count                              = known;
     args.memory.counters->representatives        = known;
     args.memory.counters->representatives_before = inherits ? *args.before.count : -1;
   }
@@ -56,7 +56,7 @@ struct selection_finish {
   CASCADA_DEVICE CASCADA_INLINE void count_inherited(index_t i, selection_counters& sums) const {
     const index_t old = args.old_rep(i), rep = args.now.rep[i];
     const auto    length = scan_of(i);
-    const bool    cross = args.memory.cross != nullptr;
+    const bool    cross  = args.memory.cross != nullptr;
     if (old == i) {
       sums.validation += length.members;
       sums.removals += rep != i;
@@ -64,8 +64,8 @@ struct selection_finish {
       return;
     }
     const index_t candidate = args.now.rep[old];
-    const bool    new_one = args.old_rep(candidate) != candidate;
-    const bool    within  = args.memory.before[candidate].members < length.members;
+    const bool    new_one   = args.old_rep(candidate) != candidate;
+    const bool    within    = args.memory.before[candidate].members < length.members;
     sums.inherited += !cross || new_one;
     if (rep == candidate) {
       ++sums.inherited_tokens;

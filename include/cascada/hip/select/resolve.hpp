@@ -24,16 +24,16 @@ struct block_resolution {
   /// Walks the 64 tokens of block b in order; lane l has token l. One wave, ballots and lane reads.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
-    const index_t       i      = begin + gpu.lane();
-    const bool          exists = i < args.tokens();
-    constexpr bool      lowest = Assign == assignment::lowest_index;
-    index_t* const      reps   = args.now.rep;
+    const index_t        i       = begin + gpu.lane();
+    const bool           exists  = i < args.tokens();
+    constexpr bool       lowest  = Assign == assignment::lowest_index;
+    index_t* const       reps    = args.now.rep;
     const index_t* const indices = args.now.indices;
-    const std::uint64_t graph  = exists ? args.memory.graph[i] : 0;
-    const index_t       stage  = static_cast<index_t>(memory.stage[gpu.lane()]);
-    const index_t       old    = exists ? args.old_rep(i) : i;
-    const index_t       place  = memory.match[gpu.lane()].place;
-    index_t             rep    = exists && stage == settled ? reps[i] : -1;
+    const std::uint64_t  graph   = exists ? args.memory.graph[i] : 0;
+    const index_t        stage   = static_cast<index_t>(memory.stage[gpu.lane()]);
+    const index_t        old     = exists ? args.old_rep(i) : i;
+    const index_t        place   = memory.match[gpu.lane()].place;
+    index_t              rep     = exists && stage == settled ? reps[i] : -1;
 
     std::uint64_t members = 0;
     for (std::uint64_t todo = gpu.ballot(stage != settled); todo != 0;) {
@@ -43,8 +43,8 @@ struct block_resolution {
       index_t found = -1;
       if (gpu.read_lane(stage, local) == awaiting) {
         const index_t candidate = gpu.read_lane(rep, gpu.read_lane(old, local) - begin);
-        const bool    covered   = candidate >= begin ? (row >> (candidate - begin) & 1) != 0
-                                                     : inherits(gpu, begin + local, candidate, pairs);
+        const bool    covered =
+            candidate >= begin ? (row >> (candidate - begin) & 1) != 0 : inherits(gpu, begin + local, candidate, pairs);
         if (covered) found = candidate;
       }
       if (found < 0) {
@@ -77,11 +77,11 @@ struct block_resolution {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, shared& memory, index_t begin, index_t local,
                                                    std::uint64_t row, index_t& pairs) const {
-    const device_match known = memory.match[local];
-    index_t            best  = known.place < 0 ? -1 : args.now.indices[known.place];
+    const device_match known   = memory.match[local];
+    index_t            best    = known.place < 0 ? -1 : args.now.indices[known.place];
     float              product = known.product, norm = known.norm;
     if (row == 0) return best;
-    const index_t mine = begin + gpu.lane();
+    const index_t mine         = begin + gpu.lane();
     float         mine_product = 0, mine_norm = 1;
     if ((row >> gpu.lane() & 1) != 0) {
       mine_product = chain(args.rows.x.row(begin + local), args.rows.x.row(mine), args.rows.x.cols);

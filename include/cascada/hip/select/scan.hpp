@@ -12,15 +12,15 @@ struct search_shared {
   static constexpr index_t slices = 2 * gram_tile::waves;  // of 128 representatives: rows that one lane sees
 
   gram_tile::shared tile;
-  index_t           active[64];     // local token of each column
-  index_t           token[64];      // its index
+  index_t           active[64];  // local token of each column
+  index_t           token[64];   // its index
   float             norm[64];
-  device_match      match[64];      // by local token
-  token_stage       stage[64];      // by local token
+  device_match      match[64];  // by local token
+  token_stage       stage[64];  // by local token
   index_t           row_token[128];
   float             row_norm[128];
   device_match      partial[slices][64];
-  index_t           count;          // of columns in use
+  index_t           count;  // of columns in use
 };
 
 template <matrix_scalar Scalar, assignment Assign>
@@ -40,8 +40,8 @@ struct token_search {
       if (count == 0) break;
       if (gpu.thread() == 0) pairs += count * (last - panel < 128 ? last - panel : 128);
       if (gpu.thread() < 128) {
-        const index_t place             = panel + gpu.thread() < last ? panel + gpu.thread() : last - 1;
-        const index_t token             = args.now.indices[place];
+        const index_t place            = panel + gpu.thread() < last ? panel + gpu.thread() : last - 1;
+        const index_t token            = args.now.indices[place];
         memory.row_token[gpu.thread()] = token;
         memory.row_norm[gpu.thread()]  = args.rows.norms[token];
       }
@@ -98,11 +98,11 @@ struct token_search {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE device_match best_row(Gpu& gpu, shared& memory, const sums_16& sums, index_t column,
                                                       index_t panel, index_t last, index_t& pairs) const {
-    constexpr bool    nearest = Assign == assignment::nearest;
-    const float       norm = memory.norm[column], scaled = args.rows.threshold * norm;
-    const gram_margin margin(args.rows.x.cols, args.rows.threshold, norm);
-    const index_t     first_row = 32 * gpu.wave();
-    const device_match so_far   = memory.match[memory.active[column]];
+    constexpr bool     nearest = Assign == assignment::nearest;
+    const float        norm = memory.norm[column], scaled = args.rows.threshold * norm;
+    const gram_margin  margin(args.rows.x.cols, args.rows.threshold, norm);
+    const index_t      first_row = 32 * gpu.wave();
+    const device_match so_far    = memory.match[memory.active[column]];
 
     std::uint32_t sure = 0, possible = 0;
     float         least = so_far.place < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
@@ -110,9 +110,9 @@ struct token_search {
     for (index_t v = 0; v < 16; ++v) {
       const index_t row      = first_row + row_32(gpu.lane(), v);
       const float   row_norm = memory.row_norm[row];
-      const bool    exists = panel + row < last;
-      const auto    seen   = margin.judge(sums[v], row_norm);
-      const bool    covers = exists & seen.covered;
+      const bool    exists   = panel + row < last;
+      const auto    seen     = margin.judge(sums[v], row_norm);
+      const bool    covers   = exists & seen.covered;
       sure |= static_cast<std::uint32_t>(covers) << v;
       possible |= static_cast<std::uint32_t>(exists & !seen.apart) << v;
       const float at_least = (sums[v] - margin.error(row_norm)) / row_norm;
@@ -135,9 +135,9 @@ struct token_search {
     device_match best;
     for (; asked != 0; asked &= asked - 1) {
       ++pairs;
-      const index_t row     = first_row + row_32(gpu.lane(), __builtin_ctz(asked));
-      const float   product = chain(args.rows.x.row(memory.token[column]), args.rows.x.row(memory.row_token[row]),
-                                    args.rows.x.cols);
+      const index_t row = first_row + row_32(gpu.lane(), __builtin_ctz(asked));
+      const float   product =
+          chain(args.rows.x.row(memory.token[column]), args.rows.x.row(memory.row_token[row]), args.rows.x.cols);
       const device_match match{panel + row, product, memory.row_norm[row]};
       if (covers(product, scaled, match.norm) && replaces(match, best, Assign)) best = match;
       if (!nearest && best.place >= 0) break;
@@ -160,7 +160,7 @@ struct token_search {
       memory.match[local] = best;
       stays               = best.place < 0 || Assign == assignment::nearest;
       if (!stays && memory.stage[local] == token_stage::searching) {
-        memory.stage[local]                       = token_stage::settled;
+        memory.stage[local]         = token_stage::settled;
         args.now.rep[begin + local] = args.now.indices[best.place];
       }
     }

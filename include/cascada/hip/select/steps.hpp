@@ -56,13 +56,13 @@ class selection_steps {
 
   /// Puts one step on the stream: layers[now] from x and, if `inherits`, from the other layer.
   [[nodiscard]] status run(matrix_view<const Scalar> x, int now, bool inherits) {
-    const selection_arguments<Scalar> args = {.rows   = {x, options_.threshold, norms_},
-                                              .memory = arrays_,
-                                              .now    = layers_[now],
-                                              .before = inherits ? layers_[now ^ 1] : selection_layer{},
-                                              .assign = options_.assign,
-                                              .limit  = detail::room(options_, x.rows)};
-    status answer = where_.clear(arrays_.counters, sizeof(selection_counters));
+    const selection_arguments<Scalar> args   = {.rows   = {x, options_.threshold, norms_},
+                                                .memory = arrays_,
+                                                .now    = layers_[now],
+                                                .before = inherits ? layers_[now ^ 1] : selection_layer{},
+                                                .assign = options_.assign,
+                                                .limit  = detail::room(options_, x.rows)};
+    status                            answer = where_.clear(arrays_.counters, sizeof(selection_counters));
     if (answer == status::ok) answer = where_.launch(selection_begin<Scalar>{args});
     if (answer == status::ok && x.rows > 0) answer = where_.launch(selection_graph<Scalar>{args});
     if (answer == status::ok && inherits && arrays_.cross && x.rows > 0)
@@ -96,9 +96,9 @@ class selection_steps {
   /// Adopts a state of the host.
   [[nodiscard]] status upload(const representatives& state, int to) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
-    const selection_layer& layer = layers_[to];
-    const index_t          count = state.count();
-    status answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
+    const selection_layer& layer  = layers_[to];
+    const index_t          count  = state.count();
+    status                 answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.rep, state.rep.data(), state.rep.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.counts, state.counts.data(), state.counts.size_bytes());
     return answer == status::ok ? where_.upload(layer.count, &count, sizeof(count)) : answer;
@@ -113,8 +113,8 @@ class selection_steps {
     return where_.copy(memory_.data(), from.memory_.data(), size.bytes());
   }
 
-  index_t                   tokens() const noexcept { return tokens_; }
-  const selection_layer&    layer(int l) const noexcept { return layers_[l]; }
+  index_t                tokens() const noexcept { return tokens_; }
+  const selection_layer& layer(int l) const noexcept { return layers_[l]; }
 
  private:
   void cut(carver& from, index_t T) noexcept {
@@ -157,7 +157,7 @@ class selection_steps {
   index_t           tokens_ = 0;
   selection_layer   layers_[2];
   selection_memory  arrays_ = {};
-  float*            norms_ = nullptr;
+  float*            norms_  = nullptr;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip
