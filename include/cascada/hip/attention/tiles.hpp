@@ -115,8 +115,8 @@ struct key_tiles {
     CASCADA_DEVICE CASCADA_INLINE adjacent(Gpu& gpu, const operand_rows<Scalar>& from, index_t head, index_t first)
         : key_(bytes(from.keys + head * from.key_head + first * from.key_row)),
           value_(bytes(from.values + head * from.value_head + first * from.value_row)),
-          key_tile_(sizeof(Scalar) * keys * from.key_row),
-          value_tile_(sizeof(Scalar) * keys * from.value_row) {
+          key_tile_(std::int64_t{sizeof(Scalar)} * keys * from.key_row),
+          value_tile_(std::int64_t{sizeof(Scalar)} * keys * from.value_row) {
       const part own = part_of(gpu);
 #pragma GCC unroll 4
       for (index_t l = 0; l < key_loads; ++l) key_at_[l] = offset(own.key + key_step * l, from.key_row, own.key_column);
