@@ -92,7 +92,10 @@ struct list_leaves {
     for (index_t step = 1; step < gfx942::wave; step *= 2) before += gpu.shuffle(before, gpu.lane() ^ step);
     const leaf_range    range = exist && token < tokens ? leaves.formed[token] : leaf_range{0, 0};
     const std::uint64_t mask  = gpu.ballot(begins(range));
-    if (gpu.lane() == 0) memory.before[gpu.wave()] = before, memory.own[gpu.wave()] = __builtin_popcountll(mask);
+    if (gpu.lane() == 0) {
+      memory.before[gpu.wave()] = before;
+      memory.own[gpu.wave()]    = static_cast<std::uint32_t>(__builtin_popcountll(mask));
+    }
     gpu.barrier();
     auto place = static_cast<std::uint32_t>(__builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1)));
     std::uint32_t count = 0;
