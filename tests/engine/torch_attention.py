@@ -3,10 +3,12 @@
 Whether numbers are close enough, double precision says: an error may be twice that of eager attention in the same type.
 """
 import copy
+import pathlib
 import sys
 
 import torch
 import transformers
+from safetensors.torch import load_file
 
 sys.path.insert(0, sys.argv[1])
 import cascada_attention  # noqa: E402
@@ -15,6 +17,7 @@ from cascada_attention import TYPES, extension, use  # noqa: E402
 torch.manual_seed(1)
 torch.set_grad_enabled(False)
 transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 SMALL = {"window": 16, "chunk": 16, "tile": 8, "leaf": 4}  # a far field from the 33rd token on
 VOCABULARY = 61
 SHARED = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": None, "pad_token_id": 0}
@@ -49,6 +52,23 @@ def tokens_of(length, batch=1, seed=5):
 
 def error(logits, exact):
     return (logits.double() - exact).square().mean().sqrt().item()
+
+
+def test_checkpoints_of_the_example_engine():
+    """Those that hold the example engine to transformers: it and transformers with Cascada's attention say the same."""
+    golden = pathlib.Path(__file__).parent / "golden"
+    kinds = set()
+    for file in sorted(golden.glob("**/golden.safetensors")):
+        expected = load_file(file)
+        if "logits" not in expected or not (file.parent / "model.safetensors").exists():  # an encoder; shards by hand
+            continue
+        model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32).eval()
+        use(model, "dense")
+        logits = model(expected["tokens"].long()).logits[0]
+        off = (logits - expected["logits"]).abs().max() / expected["logits"].abs().max()
+        assert off <= 64 * 2**-24, (file.parent.name, off)
+        kinds.add(model.config.model_type)
+    assert kinds == {"gpt2", "gptj", "opt", "llama", "qwen2", "mistral", "gemma2"}, kinds
 
 
 def test_dense_is_as_exact_as_eager():
