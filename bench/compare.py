@@ -10,7 +10,7 @@ import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads of one side must not slow the other
 
-from entries import cascade, decode, dense, far_field, near_far, scaling, selection  # noqa: E402
+from entries import cascade, compiling, decode, dense, far_field, near_far, scaling, selection  # noqa: E402
 from harness import report  # noqa: E402
 from harness.data import Layers  # noqa: E402
 from harness.library import Library  # noqa: E402
@@ -69,7 +69,7 @@ def main():
     session = Session(library, [Library(path) for path in arguments.other_library], Layers(arguments.layers),
                       arguments.quick, only)
     disagreements = []
-    for stage in (selection, cascade, dense, near_far, far_field, decode, scaling):
+    for stage in (selection, cascade, dense, near_far, far_field, decode, scaling, compiling):
         print(f"==> {stage.__name__}", file=sys.stderr, flush=True)
         for measure in stage.ENTRIES:
             try:

@@ -56,7 +56,7 @@ pip_install() { $python -m pip install --quiet "$@"; }
 module_loads() { $python -c "import $1" 2>/dev/null; }
 
 install_tools() {
-  install_packages g++ make cmake libeigen3-dev nlohmann-json3-dev libbenchmark-dev python3 python3-venv >&2
+  install_packages g++ make cmake pkgconf libeigen3-dev nlohmann-json3-dev libbenchmark-dev python3 python3-venv >&2
   if wants torch; then install_packages python3-dev >&2; fi # flex_attention is compiled on the spot
   if wants openblas; then install_packages libopenblas-dev >&2 || step "No OpenBLAS: a gap in the report"; fi
   recent_cmake build/venv >&2
@@ -124,7 +124,7 @@ dump_layers() {
 }
 
 run_stages() { # each stage's own benchmarks
-  local stage seconds=0.2
+  local stage seconds=0.1
   [ -z "$quick" ] || seconds=0.001
   mkdir -p $out/stages
   for stage in gram select cascade cluster attention decode; do

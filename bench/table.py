@@ -5,7 +5,7 @@ import pathlib
 
 from harness.report import LABELS, MEASURES, meets_target, variant
 
-UNITS = {"ratio": "{}x", "of_peak": "{} of peak", "of_bandwidth": "{} of bandwidth", "cost": "{}x", "exponent": "{}"}
+UNITS = {"ratio": "{}x", "of_peak": "{} of peak", "of_bandwidth": "{} of bandwidth", "cost": "{}x", "exponent": "{}", "seconds": "{} s"}
 
 
 def span(values):

@@ -15,7 +15,7 @@ NAMES = [
     "nearfar_accurate_vs_own_dense_8192", "nearfar_f32_vs_sdpa_8192", "nearfar_bf16_vs_sdpa_8192",
     "far_field_cycles_a_score", "summaries", "leaf_assignment",
     "decode_dense_vs_sdpa", "decode_dense_vs_ggml", "batch_decode",
-    "nearfar_threads", "threads_attention", "threads_selection", "time_exponent", "peak_memory",
+    "nearfar_threads", "threads_attention", "threads_selection", "time_exponent", "peak_memory", "compile_time",
 ]
 
 # Those that a report may have besides: other peers of the same kernels.
@@ -52,6 +52,7 @@ LABELS = {  # what a person reads, in the order of pictures and tables
     "threads_selection": "selection, 2 threads against 1",
     "time_exponent": "all stages: time grows as T to the power of",
     "peak_memory": "memory beyond inputs and outputs grows as T to the power of",
+    "compile_time": "compiling a file with cascade and attention, against cascada::cascada",
 }
 
 FIELDS = {  # name: types
@@ -62,7 +63,7 @@ FIELDS = {  # name: types
 }
 
 # measure: whether larger is better.
-MEASURES = {"ratio": True, "of_peak": True, "of_bandwidth": True, "cost": False, "exponent": False}
+MEASURES = {"ratio": True, "of_peak": True, "of_bandwidth": True, "cost": False, "exponent": False, "seconds": False}
 
 
 def meets_target(entry):
