@@ -21,9 +21,8 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention over the tokens, representatives or leaves that the options name (attention_options.hpp).
 ///
 /// - Strictly causal, with `causal`: changing token t changes no output before t.
-/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces, or token
-/// by
-///   token, gives what one call gives.
+/// - A row's result does not depend, bit for bit, on how its sequence is cut into calls: a prompt in pieces,
+///   or token by token, gives what one call gives.
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
 /// - A row that sees nothing, or whose logits are all -infinity (which a cap makes finite), is zero. NaN in q, k or v
 ///   reaches the rows that see it, and no others; not the other heads of its KV group.
@@ -73,10 +72,14 @@ namespace cascada::inline CASCADA_ABI {
 /// its first tokens opened. Leaves are not saved but made again, in the time that forming them took. Refused are bytes
 /// that were cut off or changed, or belong to other options or shapes; those that someone made up can cost right
 /// results, never more. If the call is refused or memory runs out, the state stays as it was.
+///
+/// An object takes one call at a time, which works on all threads of its executor; it may serve any number of
+/// sequences. Different objects may be used from different threads.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
 
-/// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller.
+/// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller. It is used by
+/// one call at a time; states of different sequences may be in different threads' calls.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 

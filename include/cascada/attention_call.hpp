@@ -19,12 +19,11 @@ namespace cascada::inline CASCADA_ABI {
 /// key_offsets    the same for kv, from 0 to kv.tokens() or less, which leaves rows at the end unread. Empty: those of
 ///                the queries; of one sequence, all keys. Padding, on the left or on the right, is a sequence of its
 ///                own: where it has no queries, its keys are not read either
-/// sink_logits    [q.heads], a learned logit for each query head (gpt-oss): the softmax's denominator has one term
-/// more,
-///                exp(sink_logits[h]), which belongs to no key and has no value. These are not the sink tokens of the
-///                options, which are keys. Scale, cap and slopes do not touch it. It counts in log_sum_exp, and where
-///                leaves open by mass. -infinity: none; infinity counts as the largest float; NaN makes the head's rows
-///                NaN. Empty: no head has one
+/// sink_logits    [q.heads], a learned logit for each query head (gpt-oss): the softmax's denominator has one term,
+///                exp(sink_logits[h]), more, which belongs to no key and has no value. These are not the sink tokens of
+///                the options, which are keys. Scale, cap and slopes do not touch it. It counts in log_sum_exp, and
+///                where leaves open by mass. -infinity: none; infinity counts as the largest float; NaN makes the
+///                head's rows NaN. Empty: no head has one
 /// slopes         [q.heads], ALiBi (arXiv:2108.12409): after the cap, query i's logit for key j gets
 ///                - slopes[h] |i - j|, by positions in the sequence. For keys == all and near, and where every leaf
 ///                opens; else `unsupported`: leaves and clusters have no position of their own. Empty: none

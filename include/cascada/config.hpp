@@ -1,5 +1,5 @@
 #pragma once
-// The only macros of the library, the version, and the index type.
+// The version, its macros, and the index type.
 
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 #define CASCADA_VERSION_MINOR 2
 #define CASCADA_VERSION_PATCH 0
 
-// The inline namespace that everything of `cascada` lies in: v0_1_0. So two versions in one process share no code.
+// The inline namespace that everything of `cascada` lies in: v0_2_0, say. So two versions in one process share no code.
 #define CASCADA_ABI CASCADA_JOIN_VALUES(CASCADA_VERSION_MAJOR, CASCADA_VERSION_MINOR, CASCADA_VERSION_PATCH)
 #define CASCADA_JOIN_VALUES(major, minor, patch) CASCADA_JOIN(major, minor, patch)
 #define CASCADA_JOIN(major, minor, patch) v##major##_##minor##_##patch

@@ -37,10 +37,9 @@ class selector;
 /// calls, set and rep are, bit for bit, those of one call: of a full selection where nothing is inherited, of a
 /// cascade's step from the layer below where its representatives are given.
 ///
-///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives of the same
-///   tokens
-///                     in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of some dozens
-///                     costs little more. `invalid_representatives` if below names a token after its own
+///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives that these
+///                     tokens have in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of
+///                     some dozens costs little more. `invalid_representatives` if below names a token after its own
 ///   truncate(tokens)  forgets the tokens from there on
 ///   save(bytes)       writes the selection to bytes [saved_bytes()], to go on with it later: a number a token and the
 ///                     rows of representatives, the same on every instruction set
@@ -49,7 +48,7 @@ class selector;
 ///                     off or changed are refused; those that someone made up can cost the right set, never more
 ///
 /// Rows of representatives are copied; no other row is needed again. If a call is refused or memory runs out, the
-/// selection stays as it was.
+/// selection stays as it was. One call at a time; different objects may be used from different threads.
 template <row_scalar Scalar, backend B = default_backend>
 class growing_selection;
 

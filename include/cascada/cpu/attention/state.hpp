@@ -20,8 +20,8 @@ namespace cascada::inline CASCADA_ABI {
 
 /// A sequence of one layer that attention's `extend` goes on with. It belongs to the options of its first call; with
 /// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence
-/// that branches, or a prompt that several share. After reserve(n), sequences of up to n tokens allocate nothing. If
-/// memory runs out, the state stays as it was.
+/// that branches, or a prompt that several share. After reserve(n) the next call makes room for n tokens; those that
+/// follow allocate nothing up to there. If memory runs out, the state stays as it was.
 template <row_scalar Scalar, cpu_backend B>
 class attention_state<Scalar, B> {
  public:

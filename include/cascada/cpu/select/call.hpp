@@ -35,7 +35,8 @@ struct compared_pairs {
   }
 };
 
-/// One call. Who has it as const reads the set so far and judges pairs; who has it as not const adds to the set.
+/// One call. Who has it as const reads the set so far and judges pairs; who adds to the set, settles a token or counts
+/// has it as not const.
 template <row_scalar Scalar, cpu_backend B>
 class selection_call {
  public:
