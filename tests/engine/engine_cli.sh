@@ -4,6 +4,7 @@
 set -euo pipefail
 evaluate=$1 evaluate_encoder=$2 frontier=$(dirname "$1")/cascada-frontier
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../refused.sh"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
@@ -17,16 +18,6 @@ run_encoder() {
 }
 
 failed=0
-refused() { # refused WORDS COMMAND...: exit code 2, one line on stderr with the words, no output folder
-  local words=$1 code=0
-  shift
-  "$@" >stdout 2>stderr || code=$?
-  if [ $code -ne 2 ] || [ "$(wc -l <stderr)" -ne 1 ] || ! grep -q -- "$words" stderr || [ -s stdout ] ||
-    [ -e out ]; then
-    echo "FAILED: $* (exit code $code)" && cat stderr
-    failed=1
-  fi
-}
 
 refused 'unknown option --bogus' run --bogus 1
 refused 'needs a value' run --seed
