@@ -1,4 +1,4 @@
-"""attn_implementation="cascada" against transformers' own attention, on tiny random models. Called by tests/torch.sh.
+"""attn_implementation="cascada" against transformers' own attention, on tiny random models. Called by tests/engine/torch.sh.
 
 Whether numbers are close enough, double precision says: an error may be twice that of eager attention in the same type.
 """

@@ -1,7 +1,7 @@
 #pragma once
 // Counts the lines of global memory that kernels touch.
 //
-// hip_traffic.cpp is compiled with -fsanitize=thread and linked without: the compiler calls a function before each
+// traffic.cpp is compiled with -fsanitize=thread and linked without: the compiler calls a function before each
 // access to memory, and these functions are the counter's. So every address counts, whatever helper or pointer it came
 // from.
 

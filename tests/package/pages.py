@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole. Its headers
-include no room that is closed to theirs."""
+"""pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole. Files that any
+text of it names are there. Its headers include no room that is closed to theirs."""
 
 import re
 import sys
@@ -11,6 +11,12 @@ doors = {"cascada.hpp", "compiled.hpp", "dispatch.hpp", "dispatch/kernels.hpp", 
 rooms = {"base": [], "gram": ["base"], "select": ["base", "gram"], "attention": ["base"]}
 
 link = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)|\]\((#[^)\s]+)\)")
+
+
+# Files as texts name them: by their path from the root, and in comments of C++ by their name alone.
+path = re.compile(r"(?<![\w/$}.\-])(?:tests|bench|examples|cmake|include)/[a-z0-9_./\-]+\.(?:[ch]pp|py|sh|cmake|hip|txt)\b")
+name = re.compile(r"//.*?(?<![\w/.\-])([a-z0-9_]+\.[ch]pp)\b")
+others = {"llama.cpp"}  # a project
 
 
 def anchors(page):
@@ -51,6 +57,19 @@ def faults(page):
         yield f"{page}: a code block has no end"
 
 
+def lost_files(root):
+    """Names of files that are not there."""
+    texts = [file for kind in ("md", "txt", "sh", "py", "cmake", "json", "[ch]pp", "hip") for file in root.rglob(f"*.{kind}")
+             if file.relative_to(root).parts[0] not in ("build", ".git")]
+    names = {file.name for file in texts} | others
+    for text in sorted(texts):
+        for number, line in enumerate(text.read_text().splitlines(), 1):
+            found = [file for file in path.findall(line) if not (root / file).exists()]
+            if text.suffix in (".hpp", ".cpp"):
+                found += [file for file in name.findall(line) if file not in names]
+            yield from (f"{text}:{number}: there is no {file}" for file in found)
+
+
 def breaches(headers):
     """Includes from one room, `cpu/select` say, or from above the backends, into a room that is closed to them."""
     for header in sorted(headers.rglob("*.hpp")):
@@ -64,7 +83,8 @@ def breaches(headers):
 def main():
     root = Path(sys.argv[1])
     pages = [page for page in root.rglob("*.md") if "build" not in page.relative_to(root).parts]
-    found = [fault for page in sorted(pages) for fault in faults(page)] + list(breaches(root / "include/cascada"))
+    found = [fault for page in sorted(pages) for fault in faults(page)]
+    found += [*lost_files(root), *breaches(root / "include/cascada")]
     print("\n".join(found) or f"{len(pages)} pages")
     sys.exit(1 if found or not pages else 0)
 
