@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/pypi.sh
+. tests/refused.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -50,24 +51,14 @@ grep -q 'A prompt of 5 tokens, 4 more' "$scratch/lines"
 build/examples/examples/select_tokens | grep -q 'Gram operations saved'
 
 build/venv/bin/python tests/engine/convert_gguf.py
-text() { # text WORDS TOKENIZER TEXT TOKENS: refused in one sentence
-  local words=$1 code=0
-  shift
-  build/venv/bin/python examples/tools/encode_text.py "$@" 2>"$scratch/stderr" || code=$?
-  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q "$words" "$scratch/stderr"
-}
+text() { build/venv/bin/python examples/tools/encode_text.py "$@"; } # text TOKENIZER TEXT TOKENS
 tokenizer=build/smollm2-135m/tokenizer.json
-text 'cannot encode' "$tokenizer" "$scratch/absent" "$scratch/tokens"
-text 'cannot encode' examples/setup.sh examples/setup.sh "$scratch/tokens"
-text 'cannot write' "$tokenizer" examples/setup.sh "$scratch/absent/tokens"
-prompt() { # prompt WORDS ARGUMENT...: refused in one sentence
-  local words=$1 code=0
-  shift
-  build/venv/bin/python examples/tools/prompts.py "$@" 2>"$scratch/stderr" || code=$?
-  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q "$words" "$scratch/stderr"
-}
-prompt 'cannot encode' plain "$tokenizer" "$scratch/absent" "$scratch/tokens" --length 9
-prompt 'too few for the question' question "$tokenizer" build/handbook.txt "$scratch/tokens" --length 9
-prompt 'too few for the needle' needle "$tokenizer" build/handbook.txt "$scratch/tokens" --length 9
-prompt 'fewer than the' question "$tokenizer" "$scratch/story" "$scratch/tokens" --length 99
-prompt 'cannot write' plain "$tokenizer" "$scratch/story" "$scratch/absent/tokens" --length 9
+failed 'cannot encode' text "$tokenizer" "$scratch/absent" "$scratch/tokens"
+failed 'cannot encode' text examples/setup.sh examples/setup.sh "$scratch/tokens"
+failed 'cannot write' text "$tokenizer" examples/setup.sh "$scratch/absent/tokens"
+prompt() { build/venv/bin/python examples/tools/prompts.py "$@"; }
+failed 'cannot encode' prompt plain "$tokenizer" "$scratch/absent" "$scratch/tokens" --length 9
+failed 'too few for the question' prompt question "$tokenizer" build/handbook.txt "$scratch/tokens" --length 9
+failed 'too few for the needle' prompt needle "$tokenizer" build/handbook.txt "$scratch/tokens" --length 9
+failed 'fewer than the' prompt question "$tokenizer" "$scratch/story" "$scratch/tokens" --length 99
+failed 'cannot write' prompt plain "$tokenizer" "$scratch/story" "$scratch/absent/tokens" --length 9

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . examples/setup.sh
 . tests/pypi.sh
+. tests/refused.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -44,17 +45,17 @@ grep -q 'view: #layer=8&amp;head=6&amp;token=69 pointed: .*Token 3, ' "$scratch/
 
 # A page whose facts do not add up says so.
 check spoil "$data" "$scratch"
-refused() { # refused FACT SENTENCE
+disowned() { # disowned FACT SENTENCE
   page "$tokenizer" "$scratch/$1.json" "$scratch/$1.html"
   open_page "$scratch/$1.html" ''
   grep -q "<body data-ready=\"Layer 1: $2.\">" "$scratch/dom"
   grep -q '<p id="fault" role="alert" class="failed">Layer 1: ' "$scratch/dom"
 }
-refused rep 'a token has no representative'
-refused additions "additions and removals differ from the library's report"
-refused leaves 'leaves are not the far field'
-refused opened "keys differ from the library's report"
-refused weights 'weights do not add up to 1'
+disowned rep 'a token has no representative'
+disowned additions "additions and removals differ from the library's report"
+disowned leaves 'leaves are not the far field'
+disowned opened "keys differ from the library's report"
+disowned weights 'weights do not add up to 1'
 
 # Whatever the text holds stays text: the end of a script, characters of several tokens.
 $python - "$tokenizer" "$data" <<'END'
@@ -73,15 +74,9 @@ sed 's/<[^>]*>//g' "$scratch/dom" >"$scratch/words"
 grep -q '^{{data}} ␣…🜁 &lt;!-- &lt;script&gt;' "$scratch/words"
 
 [ "$(grep -cE '(src|href) *=|url\(|@import|fetch\(' examples/tools/page.html)" -eq 0 ] # one file, no network
-failed() { # failed WORDS ARGUMENT...: page.py refuses in one sentence
-  local words=$1 code=0
-  shift
-  page "$@" 2>"$scratch/stderr" || code=$?
-  [ $code -eq 2 ] && [ "$(wc -l <"$scratch/stderr")" -eq 1 ] && grep -q "$words" "$scratch/stderr"
-}
-failed 'cannot decode' "$tokenizer" "$scratch/absent" "$scratch/absent.html"
-failed 'cannot decode' "$tokenizer" "$tokenizer" "$scratch/absent.html"
-failed 'cannot write' "$tokenizer" "$data" "$scratch/absent/page.html"
+failed 'cannot decode' page "$tokenizer" "$scratch/absent" "$scratch/absent.html"
+failed 'cannot decode' page "$tokenizer" "$tokenizer" "$scratch/absent.html"
+failed 'cannot write' page "$tokenizer" "$data" "$scratch/absent/page.html"
 [ ! -e "$scratch/absent.html" ]
 
 # The program on tiny models: one sentence for bad input, which leaves nothing behind; facts that hold.
