@@ -86,6 +86,16 @@ class made_when_needed {
     return fresh(call);
   }
 
+  /// Of what can be saved: the bytes that it takes; 0 if there are no kernels for it.
+  [[nodiscard]] std::size_t saved_bytes() const {
+    std::size_t count = 0;
+    const auto  take  = [&](const auto& it) {
+      count = it.saved_bytes();
+      return status(status::ok);
+    };
+    return ask(take) == status::ok ? count : 0;
+  }
+
  private:
   options                    options_;
   cpu                        where_;
@@ -167,15 +177,8 @@ class growing_selection {
   void clear() noexcept {
     if (auto* it = on_level_.get()) it->clear();
   }
-  [[nodiscard]] std::size_t saved_bytes() const {
-    std::size_t count = 0;
-    const auto  take  = [&](const auto& it) {
-      count = it.saved_bytes();
-      return status(status::ok);
-    };
-    return on_level_.ask(take) == status::ok ? count : 0;
-  }
-  [[nodiscard]] status save(std::span<std::byte> bytes) const {
+  [[nodiscard]] std::size_t saved_bytes() const { return on_level_.saved_bytes(); }
+  [[nodiscard]] status      save(std::span<std::byte> bytes) const {
     return on_level_.ask([&](const auto& it) { return it.save(bytes); });
   }
   [[nodiscard]] status load(std::span<const std::byte> bytes) {
@@ -215,15 +218,8 @@ class attention_state {
   [[nodiscard]] status truncate(index_t tokens) {
     return on_level_([&](auto& it) { return it.truncate(tokens); });
   }
-  [[nodiscard]] std::size_t saved_bytes() const {
-    std::size_t count = 0;
-    const auto  take  = [&](const auto& it) {
-      count = it.saved_bytes();
-      return status(status::ok);
-    };
-    return on_level_.ask(take) == status::ok ? count : 0;
-  }
-  [[nodiscard]] status save(std::span<std::byte> bytes) const {
+  [[nodiscard]] std::size_t saved_bytes() const { return on_level_.saved_bytes(); }
+  [[nodiscard]] status      save(std::span<std::byte> bytes) const {
     return on_level_.ask([&](const auto& it) { return it.save(bytes); });
   }
   [[nodiscard]] std::size_t bytes() const noexcept {
