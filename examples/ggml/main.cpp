@@ -68,15 +68,6 @@ double median(std::vector<double> numbers) {
   return numbers[numbers.size() / 2];
 }
 
-// Sums of floats: some roundings of 2^-24 of the largest, whatever the length.
-constexpr double tolerance = 1e-5;
-
-/// ggml rounds queries to float16, or beside Q8_0 to Q8_0, and sums values of float16 in float16 for a single query: an
-/// error that grows with the number of terms, 0.014 of the largest result at 4096 tokens, 0.036 at 16384.
-double tolerance_of_ggml(const layout& how, index_t length) {
-  return std::max(how.keys == GGML_TYPE_Q8_0 ? 5e-2 : 2e-2, 2e-2 * length / 4096);
-}
-
 /// A line of the table, of so many layers that the cache comes from memory where one query reads it.
 bool measure(const wishes& wanted, const threads& on, const layout& how, index_t queries) {
   const auto keys         = random_rows(wanted.length, kv_heads * dim, 1),
