@@ -8,7 +8,8 @@ bench/run.sh [options]
 
 Installs what is missing (packages, peers, SmolLM2-135M and a text), builds, measures Cascada and its peers in turn, and
 leaves report.json and report.png in build/bench, and the stages' own benchmarks in build/bench/stages. A full run takes
-less than 6 minutes on two cores once all is built, and as long again the first time. What cannot be had becomes a gap in the report.
+less than 6 minutes on two cores once all is built, and as long again the first time. What cannot be had becomes a gap
+in the report.
 
   --quick          few sizes, three repetitions: whether everything runs, not how fast
   --only A,B,...   these entries only, by their name in the report; no stage benchmarks
