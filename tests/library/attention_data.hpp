@@ -357,6 +357,12 @@ struct attended {
   cascada::attention_report report;
 };
 
+inline void add(cascada::attention_report& sum, const cascada::attention_report& more) {
+  sum.rows += more.rows, sum.dense_keys += more.dense_keys, sum.near_keys += more.near_keys;
+  sum.leaves += more.leaves, sum.opened += more.opened, sum.computed += more.computed;
+  sum.far_rows += more.far_rows, sum.mass += more.mass;
+}
+
 /// Room for the log-sum-exps of a call, with NaN between its rows.
 struct sum_rows {
   index_t            tokens, heads;

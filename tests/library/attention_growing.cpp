@@ -99,22 +99,6 @@ TEMPLATE_TEST_CASE("growing: however a sequence is cut into calls, its rows are 
   }
 }
 
-TEST_CASE("growing: on several threads as on one", "[attention][threads]") {
-  const auto all = growing_modes();
-  const mode m   = GENERATE_COPY(from_range(sample(all)));
-  CAPTURE(m);
-  using threads = cpu<compiled_isa, pool_executor<compiled_isa>>;
-  thread_pool<compiled_isa>    pool(3);
-  const problem<float>         p(growing_shape, 3);
-  const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
-  const auto                   expected = attend<float>(m.options, p, s);
-  for (const auto& cut : cuts(growing_shape.tokens, 7)) {
-    growing<float, threads> one{p, s, attention<float, threads>(m.options, {{&pool}})};
-    for (const index_t end : cut) REQUIRE(one.extend(end) == status::ok);
-    CHECK(same_bits(one.results(), expected));
-  }
-}
-
 TEST_CASE("growing: after truncating, it goes on as if nothing had been there", "[attention]") {
   const auto all = growing_modes();
   const mode m   = GENERATE_COPY(from_range(sample(all)));

@@ -110,7 +110,7 @@ TEST_CASE("opening: strictly causal at every offset within a tile", "[attention]
   CHECK((followed > 0) == (tile > 1));
 }
 
-TEMPLATE_TEST_CASE("opening: the report says what the reference counts", "[attention][threads]", float, float16) {
+TEMPLATE_TEST_CASE("opening: the report says what the reference counts", "[attention]", float, float16) {
   const mode m = any_opened();
   CAPTURE(m);
   const shape                  size       = {150, 6, 2, 16, 12};

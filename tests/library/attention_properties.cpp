@@ -22,12 +22,6 @@ mode any_causal_mode() {
   return GENERATE(filter([](const mode& m) { return m.options.causal; }, from_range(sample(modes))));
 }
 
-void add(attention_report& sum, const attention_report& more) {
-  sum.rows += more.rows, sum.dense_keys += more.dense_keys, sum.near_keys += more.near_keys;
-  sum.leaves += more.leaves, sum.opened += more.opened, sum.computed += more.computed;
-  sum.far_rows += more.far_rows, sum.mass += more.mass;
-}
-
 template <row_scalar Scalar>
 void check_layouts(const mode& m) {
   const problem<Scalar>        p({130, 6, 2, 20, 33}, 21);
@@ -157,61 +151,6 @@ TEST_CASE("attention: a batch is its sequences", "[attention]") {
   const auto result = attend_and_report<float>(m.options, p, p.kv(), all, offsets);
   CHECK(same_bits(expected.out, result.out));
   CHECK(expected.report == result.report);
-}
-
-TEST_CASE("attention: threads do not matter", "[attention][threads]") {
-  const mode m = any_mode();
-  CAPTURE(m);
-  const problem<float>         p({300, 6, 2, 16, 12}, 29);
-  const std::vector<selection> s        = {random_selection(300, 0.3, 7)};
-  const auto                   expected = attend_and_report<float>(m.options, p, p.kv(), s);
-  for (const index_t threads : {1, 2, 5}) {
-    thread_pool<compiled_isa> pool(threads);
-    const auto                result = attend_and_report<float>(m.options, p, p.kv(), s, {}, cpu<>{{&pool}});
-    CHECK(same_bits(expected.out, result.out));
-    CHECK(expected.report == result.report);
-  }
-}
-
-TEST_CASE("attention: a dense batch that decodes is its sequences, on any number of threads", "[attention][threads]") {
-  // Lengths that are no order of any kind, equal ones, and one that asks nothing; with the first two, heads are shared
-  // out.
-  const std::vector<index_t> lengths = {20, 530, 1, 90, 90}, asking = {1, 2, 1, 0, 1};
-  const std::size_t          count  = GENERATE(as<std::size_t>{}, 2, 5);
-  const bool                 causal = GENERATE(true, false);
-  CAPTURE(count, causal);
-  const shape             s = {731, 9, 3, 32, 32};
-  const problem<float>    p(s, 3);
-  const attention_options options = {.keys = key_set::all, .causal = causal};
-  std::vector<index_t>    keys = {0}, queries = {0};
-  std::vector<float>      expected, expected_sums;
-  attention_report        reads = {};
-  for (std::size_t i = 0; i < count; ++i) {
-    keys.push_back(keys.back() + lengths[i]), queries.push_back(queries.back() + asking[i]);
-    if (asking[i] == 0) continue;
-    head_rows<float>                 alone(asking[i], s.heads, s.value_dim);
-    sum_rows                         sums{asking[i], s.heads};
-    attention<float, serial_backend> attend(options);
-    REQUIRE(
-        attend(rows_of(p.q.view(), queries[i], queries[i + 1]),
-               strided_kv<float>{rows_of(p.k.view(), keys[i], keys[i + 1]), rows_of(p.v.view(), keys[i], keys[i + 1])},
-               {}, alone.view(), {.log_sum_exp = sums.view()}) == status::ok);
-    for (const float x : alone.packed<float>()) expected.push_back(x);
-    for (const float x : sums.packed()) expected_sums.push_back(x);
-    add(reads, attend.report());
-  }
-  for (const index_t threads : {1, 2, 5}) {
-    CAPTURE(threads);
-    thread_pool<compiled_isa> pool(threads);
-    head_rows<float>          out(queries.back(), s.heads, s.value_dim);
-    sum_rows                  sums{queries.back(), s.heads};
-    attention<float, cpu<>>   attend(options, {{&pool}});
-    REQUIRE(attend(rows_of(p.q.view(), 0, queries.back()), p.kv(), {}, out.view(),
-                   {.query_offsets = queries, .key_offsets = keys, .log_sum_exp = sums.view()}) == status::ok);
-    CHECK(same_bits(out.packed<float>(), expected));
-    CHECK(same_bits(sums.packed(), expected_sums));
-    CHECK(attend.report() == reads);
-  }
 }
 
 TEST_CASE("attention: no tokens, no work", "[attention]") {

@@ -59,8 +59,8 @@ problem<Scalar> with_terms(const term_mode& m) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many threads", "[attention][threads]",
-                   float, bfloat16) {
+TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many threads", "[attention]", float,
+                   bfloat16) {
   const term_mode m = any_term_mode();
   CAPTURE(m);
   const auto                   p        = with_terms<TestType>(m);

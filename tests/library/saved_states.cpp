@@ -135,25 +135,6 @@ TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[a
   }
 }
 
-TEST_CASE("saved: attention on several threads, with keys and values of another type", "[attention][threads]") {
-  using threads = cpu<compiled_isa, pool_executor<compiled_isa>>;
-  thread_pool<compiled_isa>       pool(3);
-  const problem<float>            p(shape_of_problem, 3);
-  const problem<bfloat16>         narrow(shape_of_problem, 7);
-  const std::vector<selection>    s        = {random_selection(p.size.tokens, 0.15, 4)};
-  const auto                      expected = attend<float>(options_by_mass, p, narrow.kv(), s);
-  attention<float, threads>       attend(options_by_mass, {{&pool}});
-  attention_state<float, threads> state;
-  head_rows<float>                out(p.size.tokens, p.size.heads, p.size.value_dim);
-  for (const index_t end : random_ends(p.size.tokens, std::mt19937(2), 60)) {
-    const saved_bytes bytes = bytes_of(state);
-    state                   = {};
-    REQUIRE(attend.load(state, narrow.kv(), bytes) == status::ok);
-    REQUIRE(extend_to(end, attend, state, p.q, narrow.kv(), views(s), out) == status::ok);
-  }
-  CHECK(same_bits(out.packed<float>(), expected));
-}
-
 TEST_CASE("saved: attention that was cut back", "[attention]") {
   const problem<float>         p(shape_of_problem, 3);
   problem<float>               other = p;
