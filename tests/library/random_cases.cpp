@@ -14,6 +14,7 @@
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
+#include "sample.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
@@ -98,7 +99,7 @@ bool every_path_agrees(const random_case& c) {
 
 TEST_CASE("random cases: every path agrees with the reference", "[select][cascade][property]") {
   const char*  named = std::getenv("CASCADA_RANDOM_CASES");
-  const int    count = named ? std::stoi(named) : 10'000;
+  const int    count = named ? std::stoi(named) : 10'000 / CASCADA_TEST_EVERY;
   std::mt19937 random(20261124);
   int          disagreements = 0;
   for (int i = 0; i < count && disagreements < 5; ++i) {

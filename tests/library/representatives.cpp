@@ -84,7 +84,8 @@ TEST_CASE("representatives: states that a selection leaves are legal", "[represe
 
 TEST_CASE("representatives: legal is what the definition says, over all small states",
           "[representatives][property][errors]") {
-  constexpr index_t T     = 3;
+  constexpr bool    all   = CASCADA_TEST_EVERY == 1;
+  constexpr index_t T     = all ? 3 : 2;
   int               legal = 0, wrong = 0;
   for_each_sequence(T, -1, T, [&](const std::vector<index_t>& rep) {
     for (int r = 0; r <= T + 1; ++r)
@@ -99,7 +100,7 @@ TEST_CASE("representatives: legal is what the definition says, over all small st
       });
   });
   CHECK(wrong == 0);
-  CHECK(legal == 5);  // rep = 000, 002, 010, 011, 012
+  CHECK(legal == (all ? 5 : 2));  // rep = 000, 002, 010, 011, 012, or 00, 01
 }
 
 TEST_CASE("representatives: counts that add up, and are wrong for two clusters", "[representatives][errors]") {
