@@ -58,7 +58,7 @@ class made_when_needed {
   }
 
   /// The object, or null as long as no call needed it.
-  [[nodiscard]] Interface* get() const noexcept { return object_.get(); }
+  [[nodiscard]] Interface* get() noexcept { return object_.get(); }
 
   [[nodiscard]] level    instructions() const noexcept { return where_.instructions; }
   [[nodiscard]] options& given() noexcept { return options_; }

@@ -325,7 +325,7 @@ class attention_head {
   }
 
   /// out[t, h] += share * weights x values
-  void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) const {
+  void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) {
     Real* out = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     for (std::size_t i = 0; i < from.size(); ++i) {  // a sink's weight has no value
       const Real weight = share * Factor()(weights[i]);
@@ -339,7 +339,7 @@ class attention_head {
   }
 
   /// The whole of a row: one softmax over what it attends to. Returns the weights.
-  std::vector<Real> attend(index_t t, index_t h, const Real* query, const sources& from) const {
+  std::vector<Real> attend(index_t t, index_t h, const Real* query, const sources& from) {
     const auto all     = with_sink(logits(t, h, query, from), h);
     const auto weights = softmax(all);
     add(t, h, weights, from, 1);
@@ -347,11 +347,11 @@ class attention_head {
     return weights;
   }
 
-  void attend_alone(index_t t, const sources& from) const {
+  void attend_alone(index_t t, const sources& from) {
     for_each_head([&](index_t h) { attend(t, h, in_.query(t, h), from); });
   }
 
-  Real& log_sum_exp_of(index_t t, index_t h) const { return result_.log_sum_exp[entry(t, in_.heads, h)]; }
+  Real& log_sum_exp_of(index_t t, index_t h) { return result_.log_sum_exp[entry(t, in_.heads, h)]; }
 
   std::size_t row(index_t t) const { return entry(t, in_.kv_heads, g_); }
 
@@ -402,12 +402,12 @@ class attention_head {
     });
   }
 
-  void count_closed(index_t t, const source<Real>& leaf, Real weight) const {
+  void count_closed(index_t t, const source<Real>& leaf, Real weight) {
     if (leaf.count > 1) result_.closed_mass[row(t)] += weight / static_cast<Real>(in_.group());
   }
 
   /// Two softmaxes, joined by their log-sum-exp. The far one is asked by the first token of the group.
-  void grouped(index_t t, const sources& near) const {
+  void grouped(index_t t, const sources& near) {
     index_t asking = t / options_.chunk * options_.chunk;
     while (rep(asking) != rep(t)) ++asking;
     sources far_field;

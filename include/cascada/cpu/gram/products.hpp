@@ -80,10 +80,11 @@ class products {
   CASCADA_INLINE index_t depth() const noexcept { return depth_; }
 
   /// The representatives so far, as columns.
-  CASCADA_INLINE packed_rows<B>& known() const noexcept { return memory_.known; }
+  CASCADA_INLINE packed_rows<B>& known() noexcept { return memory_.known; }
+  CASCADA_INLINE const packed_rows<B>& known() const noexcept { return memory_.known; }
   /// The tokens of a block, as columns, and room for their Gram matrix.
-  CASCADA_INLINE packed_rows<B>& block() const noexcept { return memory_.block; }
-  CASCADA_INLINE float*          gram() const noexcept { return memory_.gram.data(); }
+  CASCADA_INLINE packed_rows<B>& block() noexcept { return memory_.block; }
+  CASCADA_INLINE float*          gram() noexcept { return memory_.gram.data(); }
 
   /// The token whose row is at a place.
   CASCADA_INLINE index_t token(index_t place) const noexcept { return memory_.token[place]; }
@@ -138,18 +139,17 @@ class products {
 
   /// Products of the rows at `count` places from `first` on, to their sums, with a panel: `some` strips of columns from
   /// `strip` on. Whole tiles are written.
-  void multiply(index_t first, index_t count, const packed_rows<B>& columns, index_t strip,
-                index_t some) const noexcept {
+  void multiply(index_t first, index_t count, const packed_rows<B>& columns, index_t strip, index_t some) noexcept {
     using lane = std::conditional_t<Kind == product_kind::bf16_vectors, bf16_pair, float>;
     if constexpr (Kind == product_kind::bf16_tiles)
       for (index_t i = first; i < first + count; i += height)
         multiply_rounded(std::min(height, first + count - i), i, columns.strip(strip), some);
     else
-      multiply_rows<B, lane>(count, some, memory_.row + first, columns.strip(strip), depth_, sums(first));
+      multiply_rows<B, lane>(count, some, memory_.row + first, columns.strip(strip), depth_, sums_at(first));
   }
 
   /// What multiply() found of the row at a place.
-  CASCADA_INLINE float* sums(index_t place) const noexcept {
+  CASCADA_INLINE const float* sums(index_t place) const noexcept {
     return memory_.sums.data() + std::int64_t{place} * panel_width<B>;
   }
 
@@ -163,17 +163,20 @@ class products {
   }
 
  private:
-  CASCADA_INLINE float* row_at(index_t place) const noexcept {
+  CASCADA_INLINE float* row_at(index_t place) noexcept {
     return memory_.rows.data() + place * memory_.row_stride(depth_);
+  }
+  CASCADA_INLINE float* sums_at(index_t place) noexcept {
+    return memory_.sums.data() + std::int64_t{place} * panel_width<B>;
   }
 
   void multiply_rounded([[maybe_unused]] index_t count, [[maybe_unused]] index_t place,
-                        [[maybe_unused]] const float* panel, [[maybe_unused]] index_t some) const noexcept {
+                        [[maybe_unused]] const float* panel, [[maybe_unused]] index_t some) noexcept {
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
     const index_t steps   = depth_ / tile_scope<B>::pairs;
     const auto    product = [&]<index_t RowTiles, index_t Columns> {
       multiply_tiles<B, RowTiles, Columns, false>(row_at(place), memory_.row_stride(depth_), panel, strip_width<B>,
-                                                     steps, sums(place), panel_width<B>,
+                                                     steps, sums_at(place), panel_width<B>,
                                                      std::int64_t{depth_} * strip_width<B>);
     };
     if (count > tile_scope<B>::rows)

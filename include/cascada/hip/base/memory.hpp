@@ -52,7 +52,8 @@ class device_memory {
     return data_ ? status::ok : status::device_error;
   }
 
-  void*       data() const noexcept { return data_; }
+  void*       data() noexcept { return data_; }
+  const void* data() const noexcept { return data_; }
   std::size_t size() const noexcept { return size_; }
 
  private:
