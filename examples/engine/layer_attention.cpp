@@ -33,15 +33,15 @@ const cascada::attention_report& layer_attention::last(const attention_input&   
 }
 
 cascada::attention<float>& layer_attention::of(const attention_input& layer, index_t tokens) {
-  const index_t window = layer.sliding_window.value_or(0);
-  const key     kind   = {window, layer.scale.value_or(0.0f), layer.softcap.value_or(0.0f)};
-  const auto    found  = all_.find(kind);
-  if (window > 0 && tokens > window && options_.keys != cascada::key_set::all)
+  const std::optional<index_t> window = layer.sliding_window;
+  const key                    kind   = {window, layer.scale, layer.softcap};
+  const auto                   found  = all_.find(kind);
+  if (window && tokens > *window && options_.keys != cascada::key_set::all)
     throw bad_input("attention: " + std::to_string(tokens) + " tokens are more than the model's sliding window of " +
-                    std::to_string(window) + ", which only dense attention keeps to");
+                    std::to_string(*window) + ", which only dense attention keeps to");
   if (found != all_.end()) return found->second;
   cascada::attention_options options = options_;
-  if (window > 0 && options.keys == cascada::key_set::all) options.sliding_window = window;
+  if (window && options.keys == cascada::key_set::all) options.sliding_window = window;
   if (layer.scale) options.scale = layer.scale;
   if (layer.softcap) options.softcap = layer.softcap;
   return all_.emplace(kind, cascada::attention<float>(options, where_)).first->second;

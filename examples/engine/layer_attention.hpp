@@ -3,6 +3,7 @@
 // and windows of different sizes.
 
 #include <map>
+#include <optional>
 #include <span>
 #include <tuple>
 
@@ -35,7 +36,8 @@ class layer_attention {
   /// other modes know no such window, so that a text may not be longer than it.
   cascada::attention<float>& of(const attention_input& layer, index_t tokens);
 
-  using key = std::tuple<index_t, float, float>;  // window, scale and cap; 0: none
+  // Window, scale and cap.
+  using key = std::tuple<std::optional<index_t>, std::optional<float>, std::optional<float>>;
 
   cascada::attention_options               options_;
   backend                                  where_;

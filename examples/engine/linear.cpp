@@ -31,11 +31,11 @@ void linear(const matrix& x, const stored_matrix& weight, matrix& y, const backe
 
 void affine::operator()(const matrix& x, matrix& y, const backend& where) const {
   linear(x, weight, y, where);
-  if (bias.size() == 0 && cap == 0) return;
+  if (bias.size() == 0 && !cap) return;
   for_pieces(rows_of(y), 32, where, [&](index_t begin, index_t count) {
     auto rows = y.middleRows(begin, count);
     if (bias.size() > 0) rows.rowwise() += bias.row(0);
-    if (cap > 0) rows = rows.unaryExpr([this](float a) { return cap * std::tanh(a / cap); });
+    if (cap) rows = rows.unaryExpr([most = *cap](float a) { return most * std::tanh(a / most); });
   });
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 // Linear layers: Eigen's matrix product, spread over the backend's threads.
 
+#include <optional>
+
 #include "engine/matrix.hpp"
 #include "engine/stored_matrix.hpp"
 
@@ -11,9 +13,9 @@ void linear(const matrix& x, const stored_matrix& weight, matrix& y, const backe
 
 /// A linear layer with a bias, and a cap.
 struct affine {
-  stored_matrix weight;   // [out, in]
-  matrix        bias;     // [1, out], or empty: none
-  float         cap = 0;  // > 0: results become cap tanh(result / cap)
+  stored_matrix        weight;              // [out, in]
+  matrix               bias;                // [1, out], or empty: none
+  std::optional<float> cap = std::nullopt;  // > 0: results become cap tanh(result / cap); nullopt: none
 
   void operator()(const matrix& x, matrix& y, const backend& where) const;
 };

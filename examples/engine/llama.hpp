@@ -32,7 +32,8 @@ struct llama_config {
 
   std::vector<std::optional<index_t>> sliding_windows;  // of each layer
   std::optional<float>                scale, softcap;   // of attention's logits
-  float                               output_cap = 0, embedding_scale = 1, norm_shift = 0;
+  std::optional<float>                output_cap;
+  float                               embedding_scale = 1, norm_shift = 0;
   bool                                outer_norms = false;  // behind attention and MLP
 
   static llama_config read(const config& file) {
@@ -84,7 +85,7 @@ struct llama_config {
     embedding_scale = std::sqrt(static_cast<float>(hidden));
     scale           = 1 / std::sqrt(file.positive("query_pre_attn_scalar", 256));
     softcap         = cap("attn_logit_softcapping", 50);
-    output_cap      = cap("final_logit_softcapping", 30).value_or(0);
+    output_cap      = cap("final_logit_softcapping", 30);
     if (!file.has("layer_types")) {  // every second one sees all tokens
       for (std::size_t l = 1; l < sliding_windows.size(); l += 2) sliding_windows[l].reset();
       return;

@@ -357,6 +357,8 @@ TEST_CASE("hip cascade: what the device does not take", "[hip]") {
   CHECK(said({view.data, 10, 8, 20}) == "x is not on 16-byte boundaries, row by row, as gfx942 needs it");
   CHECK(said({view.data + 1, 10, 8, 24}) == "x is not on 16-byte boundaries, row by row, as gfx942 needs it");
   CHECK(on_device.step({nullptr, 10, 16, 24}) == status::invalid_shape);
+  cascade<bfloat16, simulator::stream> without_room({.max_representatives = 0});
+  CHECK(without_room.step(view) == status::invalid_shape);
   REQUIRE(on_device.step(view) == status::ok);
   CHECK(on_device.step({view.data, 9, 16, 24}) == status::invalid_representatives);
   on_device.reset();
