@@ -5,6 +5,5 @@ cascada::status layer(cascada::cascade<float>& cascade, cascada::attention<float
                       cascada::matrix_view<const float> x, cascada::heads_view<const float> q,
                       const cascada::strided_kv<float>& kv, cascada::heads_view<float> out) {
   if (const cascada::status answer = cascade.step(x); answer != cascada::status::ok) return answer;
-  const cascada::representatives kept[] = {cascade.kept()};
-  return attend(q, kv, kept, out);
+  return attend(q, kv, cascade.kept(), out);
 }

@@ -99,7 +99,7 @@ void decode_dense(benchmark::State& state) {
   attention<typename cache<Stored>::Scalar, serial> attend({.keys = key_set::all});
   std::size_t                                       layer = 0;
   for (auto _ : state) {
-    const status answer = attend(layers.queries(tokens - 1, tokens), layers.kv(layer), {}, layers.results());
+    const status answer = attend(layers.queries(tokens - 1, tokens), layers.kv(layer), layers.results());
     if (answer != status::ok) return state.SkipWithError(message(answer));
     layer = (layer + 1) % layers.k.size();
   }
@@ -127,7 +127,7 @@ void decode_near_far(benchmark::State& state) {
   std::vector<Scalar>       prompt(layers.q.size());
   const auto extend = [&](attention_state<Scalar, serial>& grown, std::size_t layer, index_t from, index_t to,
                           heads_view<Scalar> out) {
-    const status answer = attend.extend(grown, layers.queries(from, to), layers.kv(layer), {&everything, 1}, out);
+    const status answer = attend.extend(grown, layers.queries(from, to), layers.kv(layer), everything, out);
     if (answer != status::ok) state.SkipWithError(message(answer));
   };
   attention_state<Scalar, serial> begun;
@@ -180,7 +180,7 @@ void prefill(benchmark::State& state) {
       const index_t end = std::min(tokens, begin + piece);
       auto to = packed_heads(out.data() + std::int64_t{begin} * layers.heads * layers.dim, end - begin, layers.heads,
                              layers.dim);
-      const status answer = attend.extend(grown, layers.queries(begin, end), layers.kv(0), {&everything, 1}, to);
+      const status answer = attend.extend(grown, layers.queries(begin, end), layers.kv(0), everything, to);
       if (answer != status::ok) return state.SkipWithError(message(answer));
     }
   }

@@ -85,7 +85,7 @@ struct batch_of : batch {
   /// The next tokens of sequence s; all tokens are one cluster.
   status extend(attention<Scalar>& attend, attention_state<Scalar>& state, std::size_t s, index_t more, Scalar* out) {
     const index_t         first = 0, all = length(s), at = begins[s] + state.tokens();
-    const representatives kept[] = {{{&first, 1}, {clusters.data(), static_cast<std::size_t>(all)}, {&all, 1}}};
+    const representatives kept = {{&first, 1}, {clusters.data(), static_cast<std::size_t>(all)}, {&all, 1}};
     return attend.extend(state, rows(queries, at, at + more, heads), kv(begins[s], begins[s + 1]), kept,
                          packed_heads(out, more, heads, dim));
   }
@@ -131,7 +131,7 @@ struct dense_way : way_of<Scalar> {
       }
     }
     const auto count = static_cast<index_t>(all.count());
-    return attend(all.rows(queries, 0, count, all.heads), all.kv(0, all.begins.back()), {},
+    return attend(all.rows(queries, 0, count, all.heads), all.kv(0, all.begins.back()),
                   packed_heads(this->out.data(), count, all.heads, all.dim),
                   {.query_offsets = asking, .key_offsets = ends});
   }
@@ -197,7 +197,7 @@ status run_dense_step(dense_step& attend, const float* q, const void* k, const v
   const auto stored = [&](const void* from) {
     return packed_heads(static_cast<const Scalar*>(from), tokens, kv_heads, dim);
   };
-  return attend(packed_heads(q, 1, heads, dim), strided_kv<Scalar>{stored(k), stored(v)}, {},
+  return attend(packed_heads(q, 1, heads, dim), strided_kv<Scalar>{stored(k), stored(v)},
                 packed_heads(out, 1, heads, dim));
 }
 

@@ -103,9 +103,8 @@ struct way {
   double                                       bytes = 0;
 
   void extend(const layer<Scalar>& of, std::size_t l, index_t begin, index_t end, std::vector<Scalar>& out) {
-    const representatives kept[] = {of.kept()};
     out.resize(static_cast<std::size_t>(end - begin) * static_cast<std::size_t>(of.heads * of.dim));
-    engine::require_ok(attend.extend(states[l], of.queries(begin, end), of.kv(of.tokens), kept,
+    engine::require_ok(attend.extend(states[l], of.queries(begin, end), of.kv(of.tokens), of.kept(),
                                      packed_heads(out.data(), end - begin, of.heads, of.dim)),
                        "attention");
   }

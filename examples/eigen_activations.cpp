@@ -23,15 +23,15 @@ int main() {
   const cascada::strided_kv<float> kv{cascada::packed_heads(k.data(), tokens, kv_heads, head_dim),
                                       cascada::packed_heads(v.data(), tokens, kv_heads, head_dim)};
   const auto                       queries = cascada::packed_heads(q.data(), tokens, heads, head_dim);
-  const cascada::representatives   kept[]  = {selector.kept()};
+  const cascada::representatives   kept    = selector.kept();
 
   matrix                    dense(tokens, heads * head_dim), compressed(tokens, heads * head_dim);
   cascada::attention<float> exact({.keys = cascada::key_set::all});
   cascada::attention<float> near_and_far({.keys = cascada::key_set::near_and_far, .window = 64, .chunk = 64});
-  if (exact(queries, kv, {}, cascada::packed_heads(dense.data(), tokens, heads, head_dim)) != cascada::status::ok ||
+  if (exact(queries, kv, cascada::packed_heads(dense.data(), tokens, heads, head_dim)) != cascada::status::ok ||
       near_and_far(queries, kv, kept, cascada::packed_heads(compressed.data(), tokens, heads, head_dim)) !=
           cascada::status::ok)
     return 1;
   std::printf("%d of %d tokens are representatives; compressed attention is off by %.1f%% of the output's norm\n",
-              kept[0].count(), tokens, 100 * static_cast<double>((dense - compressed).norm() / dense.norm()));
+              kept.count(), tokens, 100 * static_cast<double>((dense - compressed).norm() / dense.norm()));
 }

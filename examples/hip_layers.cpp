@@ -109,16 +109,14 @@ int main(int count, char** arguments) {
                   static_cast<long long>(kept.report.gram.total()), selection_time,
                   equal ? "the CPU's set" : "ANOTHER SET");
 
-      const hip::selection_layer layer_kept = walk.kept();
       for (std::size_t m = 0; m < std::size(modes); ++m) {
         out.spoil(where);
         stopwatch    attending(stream);
-        const status attended = attend[m](q, strided_kv<row>{q, q}, {&layer_kept, 1}, heads_of(out.device));
+        const status attended = attend[m](q, strided_kv<row>{q, q}, walk.kept(), heads_of(out.device));
         const double time     = attending.stop();
         require(attended, modes[m].name);
         out.fetch(where);
-        require(attend_on_cpu[m](h, strided_kv<row>{h, h}, {&want, 1}, heads_of(expected.data())),
-                "attention on the CPU");
+        require(attend_on_cpu[m](h, strided_kv<row>{h, h}, want, heads_of(expected.data())), "attention on the CPU");
         double     worst = 0;
         const bool close = all_close(out.host, expected, worst);
         good             = good && close;

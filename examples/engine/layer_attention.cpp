@@ -28,7 +28,7 @@ const cascada::attention_report& layer_attention::last(const attention_input&   
                                                        const cascada::strided_kv<float>&       kv,
                                                        const cascada::heads_view<float>&       out) {
   auto& attention = of(next, kv.tokens());
-  require_ok(attention(q, kv, {}, out), "attention");
+  require_ok(attention(q, kv, out), "attention");
   return attention.report();
 }
 

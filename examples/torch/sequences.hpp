@@ -49,7 +49,7 @@ at::Tensor attend_densely(const at::Tensor& q, const at::Tensor& k, const at::Te
   at::Tensor out = rows.results();
   workshop<Scalar>::with(terms.applied_to({.keys = cascada::key_set::all}), [&](auto& attend) {
     for (std::int64_t b = 0; b < rows.batch(); ++b)
-      require_ok(attend(rows.queries(b), rows.keys_and_values(b), {}, rows.results_of(out, b)));
+      require_ok(attend(rows.queries(b), rows.keys_and_values(b), rows.results_of(out, b)));
   });
   return out;
 }

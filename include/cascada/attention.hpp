@@ -4,6 +4,7 @@
 // The contract; cpu/attention/attention.hpp and hip/attention/attention.hpp keep it.
 
 #include <concepts>
+#include <cstddef>
 #include <span>
 
 #include "cascada/attention_call.hpp"
@@ -39,6 +40,8 @@ namespace cascada::inline CASCADA_ABI {
 /// at absolute positions, leaves of just the older tokens, their correction and opening, and grouped queries are this
 /// library's.
 ///
+/// attend(q, kv, out, call)
+/// attend(q, kv, selection, out, call)
 /// attend(q, kv, selections, out, call)
 ///
 /// out [tokens, heads, value_dim] = attention of q [tokens, heads, key_dim] to kv [tokens, kv_heads, ..]. Keys and
@@ -47,8 +50,9 @@ namespace cascada::inline CASCADA_ABI {
 /// in the keys' (multi-head latent attention), and all KV heads in the same rows (head_stride 0).
 /// heads % kv_heads == 0; query head h reads KV head h / (heads / kv_heads). `out` must not overlap the inputs.
 ///
-/// selections   one per sequence, which all KV heads share, or one per (sequence, KV head), sequence-major, of all of
-///              its keys. Not looked at for key_set::all and key_set::near
+/// selection    of all keys of the one sequence, which all KV heads share: attend(q, kv, cascade.kept(), out)
+/// selections   a span of them: one per sequence, which all its KV heads share, or one per (sequence, KV head),
+///              sequence-major, of all of its keys. key_set::all and key_set::near need none and look at none
 /// call         what is optional, by name: several sequences, log-sum-exps, and more (attention_call.hpp)
 ///
 /// Queries are the last positions of their sequence. Fewer queries than keys go on from earlier calls; by mass, they
@@ -56,6 +60,8 @@ namespace cascada::inline CASCADA_ABI {
 /// key_set::representatives there are as many as keys (`unsupported`). Without `causal`, dense attention lets any
 /// number of queries attend to any number of keys.
 ///
+/// attend.extend(state, q, kv, out, extension)
+/// attend.extend(state, q, kv, selection, out, extension)
 /// attend.extend(state, q, kv, selections, out, extension)
 ///
 /// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
@@ -85,9 +91,44 @@ class attention_state;
 
 /// What every backend's attention offers, for selections as its selector and cascade keep them.
 template <class Attention, class Scalar, class Selection>
-concept token_attention = requires(Attention attend, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
-                                   std::span<const Selection> selections, heads_view<Scalar> out) {
-  { attend(q, kv, selections, out) } -> std::same_as<status>;
-};
+concept token_attention =
+    requires(Attention attend, heads_view<const Scalar> q, const strided_kv<Scalar>& kv, const Selection& selection,
+             std::span<const Selection> selections, heads_view<Scalar> out, const attention_call& call) {
+      { attend(q, kv, out) } -> std::same_as<status>;
+      { attend(q, kv, out, call) } -> std::same_as<status>;
+      { attend(q, kv, selection, out) } -> std::same_as<status>;
+      { attend(q, kv, selection, out, call) } -> std::same_as<status>;
+      { attend(q, kv, selections, out) } -> std::same_as<status>;
+      { attend(q, kv, selections, out, call) } -> std::same_as<status>;
+    };
+
+/// The state of a sequence, where a backend has sequences that grow. Copies are independent.
+template <class State>
+concept token_attention_state = std::copyable<State> && std::default_initializable<State> &&
+                                requires(State state, const State done, index_t tokens, std::span<std::byte> bytes) {
+                                  { state.truncate(tokens) } -> std::same_as<status>;
+                                  { state.reserve(tokens) } -> std::same_as<void>;
+                                  { state.clear() } -> std::same_as<void>;
+                                  { done.tokens() } -> std::same_as<index_t>;
+                                  { done.saved_bytes() } -> std::same_as<std::size_t>;
+                                  { done.save(bytes) } -> std::same_as<status>;
+                                  { done.bytes() } -> std::same_as<std::size_t>;
+                                };
+
+/// What attention offers there: calls that go on with a state.
+template <class Attention, class State, class Scalar, class Selection>
+concept growing_token_attention =
+    token_attention<Attention, Scalar, Selection> && token_attention_state<State> &&
+    requires(Attention attend, State& state, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
+             const Selection& selection, std::span<const Selection> selections, heads_view<Scalar> out,
+             const attention_extension& call, std::span<const std::byte> bytes) {
+      { attend.extend(state, q, kv, out) } -> std::same_as<status>;
+      { attend.extend(state, q, kv, out, call) } -> std::same_as<status>;
+      { attend.extend(state, q, kv, selection, out) } -> std::same_as<status>;
+      { attend.extend(state, q, kv, selection, out, call) } -> std::same_as<status>;
+      { attend.extend(state, q, kv, selections, out) } -> std::same_as<status>;
+      { attend.extend(state, q, kv, selections, out, call) } -> std::same_as<status>;
+      { attend.load(state, kv, bytes) } -> std::same_as<status>;
+    };
 
 }  // namespace cascada::inline CASCADA_ABI

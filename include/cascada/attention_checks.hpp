@@ -93,11 +93,17 @@ template <backend B>
   return status::ok;
 }
 
+/// What is said where options.keys asks for selections, and there are none.
+[[nodiscard]] CASCADA_INLINE constexpr status no_selections() noexcept {
+  return illegal("selections is empty: options.keys == representatives and near_and_far need them");
+}
+
 /// One legal selection per sequence, or per (sequence, KV head).
 template <backend B>
 [[nodiscard]] status check_selections(std::span<const representatives> selections, const sequence_spans& spans,
                                       index_t kv_heads) noexcept {
   const std::size_t sequences = spans.count(), count = selections.size();
+  if (count == 0 && sequences > 0) return no_selections();
   if (count != sequences && count != sequences * static_cast<std::size_t>(kv_heads))
     return illegal("selections has neither one for each sequence nor one for each of its KV heads");
   for (std::size_t i = 0; i < count; ++i) {

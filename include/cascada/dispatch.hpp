@@ -7,6 +7,7 @@
 // are, on each level, those of attention<..> compiled with its flags.
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -256,6 +257,18 @@ class attention {
     return on_level_([&](auto& it) { return it.attend(q, detail::any_layout(kv), selections, out, call); });
   }
 
+  template <detail::kv_in_layout<Scalar> KV, std::same_as<representatives> One>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, const One& selection,
+                                  heads_view<Scalar> out, const attention_call& call = {}) {
+    return (*this)(q, kv, std::span<const representatives>(&selection, 1), out, call);
+  }
+
+  template <detail::kv_in_layout<Scalar> KV>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, heads_view<Scalar> out,
+                                  const attention_call& call = {}) {
+    return (*this)(q, kv, std::span<const representatives>(), out, call);
+  }
+
   template <detail::kv_in_layout<Scalar> KV>
   [[nodiscard]] status extend(attention_state<Scalar>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const representatives> selections, heads_view<Scalar> out,
@@ -265,6 +278,18 @@ class attention {
         return it.extend(of_state, q, detail::any_layout(kv), selections, out, call);
       });
     });
+  }
+
+  template <detail::kv_in_layout<Scalar> KV, std::same_as<representatives> One>
+  [[nodiscard]] status extend(attention_state<Scalar>& state, heads_view<const Scalar> q, const KV& kv,
+                              const One& selection, heads_view<Scalar> out, const attention_extension& call = {}) {
+    return extend(state, q, kv, std::span<const representatives>(&selection, 1), out, call);
+  }
+
+  template <detail::kv_in_layout<Scalar> KV>
+  [[nodiscard]] status extend(attention_state<Scalar>& state, heads_view<const Scalar> q, const KV& kv,
+                              heads_view<Scalar> out, const attention_extension& call = {}) {
+    return extend(state, q, kv, std::span<const representatives>(), out, call);
   }
 
   template <detail::kv_in_layout<Scalar> KV>
@@ -282,5 +307,9 @@ class attention {
  private:
   detail::made_when_needed<detail::any_attention<Scalar>> on_level_;
 };
+
+static_assert(token_selector<selector<float>, float> && token_cascade<cascade<float>, float>);
+static_assert(growing_token_selector<growing_selection<float>, float>);
+static_assert(growing_token_attention<attention<float>, attention_state<float>, float, representatives>);
 
 }  // namespace cascada::inline CASCADA_ABI::dispatch

@@ -4,6 +4,8 @@
 // The contract; cpu/select/selector.hpp and hip/select/selector.hpp keep it.
 
 #include <concepts>
+#include <cstddef>
+#include <span>
 
 #include "cascada/backend.hpp"
 #include "cascada/report.hpp"
@@ -41,6 +43,7 @@ class selector;
 ///                     tokens have in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of
 ///                     some dozens costs little more. `invalid_representatives` if below names a token after its own
 ///   truncate(tokens)  forgets the tokens from there on
+///   clear()           forgets the sequence
 ///   save(bytes)       writes the selection to bytes [saved_bytes()], to go on with it later: a number a token and the
 ///                     rows of representatives, the same on every instruction set
 ///   load(bytes)       turns to a selection that was saved with the same Scalar, threshold and assign. O(T + r d). The
@@ -58,5 +61,23 @@ concept token_selector = requires(Selector select, const Selector done, matrix_v
   { select(x) } -> std::same_as<status>;
   done.kept();
 };
+
+/// What a selection that grows offers, where a backend has one. Copies are independent.
+template <class Growing, class Scalar>
+concept growing_token_selector =
+    std::copyable<Growing> &&
+    requires(Growing grow, const Growing done, matrix_view<const Scalar> x, std::span<const index_t> below,
+             index_t tokens, std::span<std::byte> to, std::span<const std::byte> from) {
+      { grow.extend(x) } -> std::same_as<status>;
+      { grow.extend(x, below) } -> std::same_as<status>;
+      { grow.truncate(tokens) } -> std::same_as<status>;
+      { grow.clear() } -> std::same_as<void>;
+      { grow.load(from) } -> std::same_as<status>;
+      { done.saved_bytes() } -> std::same_as<std::size_t>;
+      { done.save(to) } -> std::same_as<status>;
+      { done.bytes() } -> std::same_as<std::size_t>;
+      { done.report() } -> std::convertible_to<selection_report>;
+      done.kept();
+    };
 
 }  // namespace cascada::inline CASCADA_ABI

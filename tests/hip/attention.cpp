@@ -624,10 +624,30 @@ TEST_CASE("hip attention: one allocation for a shape, and no call waits", "[hip]
     device_heads<bfloat16>     q(p.q.view()), k(p.k.view()), v(p.v.view());
     device_heads<float>        out(70, 2, 64);
     const strided_kv<bfloat16> kv = {k.view(), v.view()};
-    REQUIRE(attention(q.view(), kv, {&kept, 1}, out.view()) == status::ok);
+    REQUIRE(attention(q.view(), kv, kept, out.view()) == status::ok);
     CHECK(where.calls->allocations == 1);
   }
   CHECK(where.calls->waits == 0);
+}
+
+TEST_CASE("hip attention: one selection is a span of one, and none is an empty one", "[hip]") {
+  const problem<bfloat16>      p({60, 2, 1, 64, 64}, 8);
+  device_heads<bfloat16>       q(p.q.view()), k(p.k.view()), v(p.v.view());
+  const strided_kv<bfloat16>   kv = {k.view(), v.view()};
+  const std::vector<selection> s  = {tests::random_selection(60, 0.3, 2)};
+  device_selection             chosen(s[0]);
+  const hip::selection_layer   layer = chosen.layer();
+  for (const key_set keys : {key_set::all, key_set::near_and_far}) {
+    const auto                             options  = closed({.keys = keys, .window = 8, .chunk = 16});
+    const auto                             expected = attend_on_device<float>(options, p, s, 3);
+    attention<bfloat16, simulator::stream> alone(options, simulator::seeded(3)), dense(options, simulator::seeded(3));
+    device_heads<float>                    with_one(60, 2, 64), with_none(60, 2, 64);
+    REQUIRE(alone(q.view(), kv, layer, with_one.view(), {.query_offsets = {}}) == status::ok);
+    CHECK(with_one.packed() == expected);
+    if (keys != key_set::all) continue;
+    REQUIRE(dense(q.view(), kv, with_none.view(), {.query_offsets = {}}) == status::ok);
+    CHECK(with_none.packed() == expected);
+  }
 }
 
 TEST_CASE("hip attention: a failed selection writes nothing", "[hip]") {
@@ -639,7 +659,7 @@ TEST_CASE("hip attention: a failed selection writes nothing", "[hip]") {
   const strided_kv<bfloat16>             kv    = {k.view(), v.view()};
   const hip::selection_layer             layer = failed.layer();
   attention<bfloat16, simulator::stream> attention(closed({.window = 4, .chunk = 8}), simulator::seeded(1));
-  REQUIRE(attention(q.view(), kv, {&layer, 1}, out.view()) == status::ok);
+  REQUIRE(attention(q.view(), kv, layer, out.view()) == status::ok);
   for (const float x : out.packed()) CHECK(x != x);
 }
 
@@ -654,14 +674,14 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   std::vector<status> answers;
   const auto          with = [&](const attention_options& options) {
     attention<bfloat16, simulator::stream> attention(options);
-    answers.push_back(attention(q.view(), kv, {&layer, 1}, out.view()));
+    answers.push_back(attention(q.view(), kv, layer, out.view()));
   };
   const auto without = [&](auto spoil) {
     operands given = {q.view(), kv};
     auto     to    = out.view();
     spoil(given, to);
     attention<bfloat16, simulator::stream> attention(closed());
-    answers.push_back(attention(given.first, given.second, {&layer, 1}, to));
+    answers.push_back(attention(given.first, given.second, layer, to));
   };
   with({.leaves = leaf_formation::by_keys, .open = opening::none});
   with({.leaves = leaf_formation::by_order, .open = opening::by_mass});
@@ -689,7 +709,7 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   });
   const auto calling = [&](const attention_call& call) {
     attention<bfloat16, simulator::stream> attention(closed());
-    answers.push_back(attention(q.view(), kv, {&layer, 1}, out.view(), call));
+    answers.push_back(attention(q.view(), kv, layer, out.view(), call));
   };
   const index_t whole[]  = {0, 20};
   float         sums[20] = {};
@@ -711,7 +731,9 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   CHECK(std::string(message(answers[2])).starts_with("options.moments"));
 
   attention<bfloat16, simulator::stream> attention(closed());
-  CHECK(attention(q.view(), kv, {}, out.view()) == status::invalid_representatives);
+  const status                           none = attention(q.view(), kv, out.view());
+  CHECK(none == status::invalid_representatives);
+  CHECK(std::string(message(none)).starts_with("selections is empty"));
   const std::vector<hip::selection_layer> layers(2, chosen.layer());  // one sequence with one KV head
   CHECK(attention(q.view(), kv, layers, out.view()) == status::invalid_representatives);
   for (const float x : out.packed()) CHECK(x != x);  // untouched

@@ -62,7 +62,7 @@ void time_model(const hip_gfx942& where, const model_shape& model, index_t token
   hip::downloaded_selection  downloaded;
   require(exact.download(downloaded), "download");
   const auto attend = [&](auto& with) {
-    return microseconds(where, [&](int) { return with(q, strided_kv<row>{q, q}, {&kept, 1}, heads_of(out.device)); });
+    return microseconds(where, [&](int) { return with(q, strided_kv<row>{q, q}, kept, heads_of(out.device)); });
   };
   const double all = attend(dense), far = attend(near_and_far);
   std::printf(

@@ -204,8 +204,8 @@ void count_attention() {
             : attention_options{.window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .open = opening::none};
     attention<row, counting_stream> attend(options);
     begin_step();
-    require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v},
-                   {&layer, 1}, packed_heads(out.data(), T, heads, dim)),
+    require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v}, layer,
+                   packed_heads(out.data(), T, heads, dim)),
             "attention");
     const auto all = traffic::moved();
     if (dense) {

@@ -99,7 +99,7 @@ TEMPLATE_TEST_CASE("allocations: attention", "[allocations]", float, bfloat16) {
   attention<TestType>     attend(m.options);
   const auto              run = [&](const selection& kept) {
     const representatives one = kept.view();
-    return attend(p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok;
+    return attend(p.q.view(), p.kv(), one, out.view()) == status::ok;
   };
   REQUIRE(run(few));
   bool ok = true;
@@ -119,8 +119,8 @@ TEST_CASE("allocations: sizes beyond the sequence take no memory", "[allocations
   attention<float>       attend(options), growing(options);
   attention_state<float> state;
   const long long        before = allocated_bytes();
-  CHECK(attend(p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
-  CHECK(growing.extend(state, p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
+  CHECK(attend(p.q.view(), p.kv(), one, out.view()) == status::ok);
+  CHECK(growing.extend(state, p.q.view(), p.kv(), one, out.view()) == status::ok);
   const attention_state<float> copied = state;
   CHECK(copied.tokens() == layer_tokens);
   CHECK(allocated_bytes() - before < 1 << 28);
@@ -145,7 +145,7 @@ TEST_CASE("allocations: a sequence that grows, once there is room", "[allocation
     auto to = out.view();
     q.data += state.tokens() * q.token_stride, to.data += state.tokens() * to.token_stride;
     q.tokens = to.tokens = count;
-    return attend.extend(state, q, p.kv(), {&one, 1}, to) == status::ok;
+    return attend.extend(state, q, p.kv(), one, to) == status::ok;
   };
   state.reserve(layer_tokens);
   REQUIRE(extend(layer_tokens / 3));

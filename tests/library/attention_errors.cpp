@@ -80,7 +80,6 @@ TEST_CASE("attention: no two causes of refusal share a sentence, and none has th
 
 TEST_CASE("attention: other ways to the same causes", "[errors]") {
   const status number = of_selections[0].answer;
-  check_refused("neither one nor one per KV head", number, [](call& c) { c.views_.resize(3, c.views_[0]); });
   check_refused("one for two sequences", number, [](call& c) { c.cut(0, 3, T); });
   check_refused("one for no sequences", shape_of("query_offsets does not end at q.tokens"), [](call& c) { c.cut(0); });
   check_refused("an offset past the end", shape_of("query_offsets descends"), [](call& c) { c.cut(0, T + 1, T); });
@@ -141,6 +140,52 @@ TEST_CASE("attention: selections are not looked at where nothing is selected", "
     c.views_.clear();
     CHECK(c.run() == status::ok);
   }
+}
+
+TEST_CASE("attention: one selection is a span of one, and none is an empty one", "[errors]") {
+  const shape                  size = {300, 4, 2, 16, 16};
+  const problem<float>         p(size, 5);
+  const std::vector<selection> s    = {random_selection(size.tokens, 0.2, 3)};
+  const representatives        kept = s[0].view();
+  head_rows<float>             out(size.tokens, size.heads, size.value_dim);
+  std::vector<float>           sums(static_cast<std::size_t>(size.tokens * size.heads));
+  const attention_call         call         = {.log_sum_exp = {sums.data(), size.tokens, size.heads, size.heads}};
+  const auto                   went_to_sums = [&] { return std::exchange(sums[7], 0.0f) != 0; };
+  const auto                   halves       = [&](auto&& extend) {  // of a sequence that grows
+    const index_t half = size.tokens / 2;
+    return extend(rows_of(p.q.view(), 0, half), rows_of(out.view(), 0, half)) == status::ok &&
+           extend(rows_of(p.q.view(), half, size.tokens), rows_of(out.view(), half, size.tokens)) == status::ok;
+  };
+
+  for (const key_set keys : {key_set::all, key_set::near, key_set::near_and_far}) {
+    const attention_options options  = {.keys = keys, .window = 16, .chunk = 32};
+    const auto              expected = attend<float>(options, p, s);
+    const auto              equal    = [&] { return same_bits(out.packed<float>(), expected); };
+    attention<float>        attention(options);
+    attention_state<float>  with_one, with_none;
+    CHECK((attention(p.q.view(), p.kv(), kept, out.view()) == status::ok && equal()));
+    CHECK((attention(p.q.view(), p.kv(), kept, out.view(), call) == status::ok && equal() && went_to_sums()));
+    out.fill([] { return 0.0f; });
+    CHECK(halves([&](auto q, auto to) { return attention.extend(with_one, q, p.kv(), kept, to); }));
+    CHECK(equal());
+
+    const bool   needs  = keys == key_set::near_and_far;
+    const status answer = attention(p.q.view(), p.kv(), out.view());
+    CHECK((answer == status::ok) == !needs);
+    if (needs) CHECK(std::string(message(answer)) == message(of_selections[1].answer));
+    CHECK(equal());
+    out.fill([] { return 0.0f; });
+    CHECK(halves([&](auto q, auto to) { return attention.extend(with_none, q, p.kv(), to); }) == !needs);
+    CHECK(equal() == !needs);
+    if (needs) continue;
+    CHECK((attention(p.q.view(), p.kv(), out.view(), call) == status::ok && went_to_sums()));
+    CHECK((attention(p.q.view(), p.kv(), {}, out.view(), call) == status::ok && went_to_sums()));
+  }
+
+  const index_t    ends[] = {0, 100, size.tokens};
+  attention<float> attention;
+  const status     answer = attention(p.q.view(), p.kv(), kept, out.view(), {.query_offsets = ends});
+  CHECK(std::string(message(answer)) == message(of_selections[0].answer));
 }
 
 TEST_CASE("attention: options out of range", "[errors]") {

@@ -263,8 +263,8 @@ TEST_CASE("guest: executors that say strange things of themselves", "[guest]") {
     head_rows<float>          out(T, 4, 8), expected(T, 4, 8);
     attention<float, strange> attend(m.options, {{said}});
     attention<float, serial>  plain(m.options);
-    REQUIRE(attend(p.q.view(), p.kv(), {&one, 1}, out.view()) == status::ok);
-    REQUIRE(plain(p.q.view(), p.kv(), {&one, 1}, expected.view()) == status::ok);
+    REQUIRE(attend(p.q.view(), p.kv(), one, out.view()) == status::ok);
+    REQUIRE(plain(p.q.view(), p.kv(), one, expected.view()) == status::ok);
     bool same = true;
     for (index_t t = 0; t < T; ++t)
       for (index_t h = 0; h < 4; ++h)

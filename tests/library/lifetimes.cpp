@@ -266,7 +266,7 @@ TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attent
   const representatives one = kept.view(), other = less.view();
   head_rows<float>      expected(held_tokens, 4, 8), out(held_tokens, 4, 8), rest(held_tokens / 3, 4, 8);
   const auto            run = [&](attention<float>& attend, head_rows<float>& to) {
-    return attend(p.q.view(), p.kv(), {&one, 1}, to.view());
+    return attend(p.q.view(), p.kv(), one, to.view());
   };
   attention<float> reference(m.options);
   REQUIRE(run(reference, expected) == status::ok);
@@ -281,7 +281,7 @@ TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attent
     long n      = 0;
     while (failed) {
       attention<float> attend(m.options);
-      if (used) REQUIRE(attend(smaller.q.view(), smaller.kv(), {&other, 1}, rest.view()) == status::ok);
+      if (used) REQUIRE(attend(smaller.q.view(), smaller.kv(), other, rest.view()) == status::ok);
       failed        = false;
       status answer = status::unsupported;
       fail_allocation(++n);

@@ -36,9 +36,8 @@ __attribute__((visibility("default"))) int CONSUME() {
 
   const cascada::heads_view<const float> rows = cascada::packed_heads<const float>(memory.data(), T, 2, d / 2);
   const cascada::strided_kv<float>       kv{rows, rows};
-  const std::vector                      selections{walk.kept()};
   cascada::attention<float>              attend;
-  if (attend(rows, kv, selections, cascada::packed_heads(out.data(), T, 2, d / 2)) != cascada::status::ok) return 1;
+  if (attend(rows, kv, walk.kept(), cascada::packed_heads(out.data(), T, 2, d / 2)) != cascada::status::ok) return 1;
 
   std::uint64_t hash = 0xcbf2'9ce4'8422'2325u;  // FNV-1a
   for (const float value : out) hash = (hash ^ std::bit_cast<std::uint32_t>(value)) * 0x100'0000'01b3u;

@@ -56,8 +56,8 @@ bool attend_to(heads_view<const Scalar> q, const KV& kv, const representatives& 
   attention<Scalar, cpu<compiled_isa, serial_executor>> alone({.keys = key_set::near, .scale = 0.5f});
   attention_state<Scalar>                               state;
   state.reserve(q.tokens);
-  const bool whole = attend(q, kv, {&kept, 1}, out) == status::ok && alone(q, kv, {}, out) == status::ok;
-  const bool grown = attend.extend(state, q, kv, {&kept, 1}, out) == status::ok && state.truncate(2) == status::ok;
+  const bool whole = attend(q, kv, kept, out) == status::ok && alone(q, kv, out) == status::ok;
+  const bool grown = attend.extend(state, q, kv, kept, out) == status::ok && state.truncate(2) == status::ok;
   std::vector<std::byte> bytes(state.saved_bytes());
   const bool             saved = state.save(bytes) == status::ok && attend.load(state, kv, bytes) == status::ok;
   return whole && grown && saved && state.bytes() > 0 &&

@@ -192,7 +192,7 @@ void attend_all(results& made, const char* name, const Where&... where) {
   typename Classes::template selector<Scalar> select(selection_options{}, where...);
   const auto                                  x = rows<Scalar>(T, d, 0);
   ok(select({x.data(), T, d, d}));
-  const representatives kept[] = {select.kept()};
+  const representatives kept = select.kept();
 
   typename Classes::template attention<Scalar> attend({.window = 16, .chunk = 16, .open_above = 0.05f}, where...);
   ok(attend(of.queries(0, T), of.strided(), kept, of.results(0, T))), keep();
@@ -218,11 +218,11 @@ void attend_all(results& made, const char* name, const Where&... where) {
 
   typename Classes::template attention<Scalar> dense({.keys = key_set::all}, where...);
   std::vector<float>                           sums(static_cast<std::size_t>(T) * heads);
-  ok(dense(of.queries(0, T), of.strided(), {}, of.results(0, T), {.log_sum_exp = {sums.data(), T, heads, heads}}));
+  ok(dense(of.queries(0, T), of.strided(), of.results(0, T), {.log_sum_exp = {sums.data(), T, heads, heads}}));
   keep(), made.rows.insert(made.rows.end(), sums.begin(), sums.end());
   // A step of decoding, whose rows are read where they lie.
   ok(dense(of.queries(T - 1, T), of.strided(), {}, of.results(0, 1))), keep();
-  ok(dense(of.queries(T - 1, T), of.paged(), {}, of.results(0, 1))), again();
+  ok(dense(of.queries(T - 1, T), of.paged(), of.results(0, 1))), again();
 
   // Refusals are those of the view at hand.
   const auto refuses = [&](const auto& kv, std::string_view sentence) {

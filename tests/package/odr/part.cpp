@@ -40,8 +40,8 @@ bool attend(attention_options options, const representatives& kept, float* out, 
   for (std::size_t i = 0; i < kv.size(); ++i) kv[i] = static_cast<float>(element(static_cast<int>(i), 2, 4)) / 8;
   const auto       keys = packed_heads<const float>(kv.data(), T, heads / 2, dim);
   attention<float> attend(options);
-  const status     answer = attend(packed_heads<const float>(q.data(), T, heads, dim), strided_kv<float>{keys, keys},
-                                   {&kept, 1}, packed_heads(out, T, heads, dim));
+  const status answer = attend(packed_heads<const float>(q.data(), T, heads, dim), strided_kv<float>{keys, keys}, kept,
+                               packed_heads(out, T, heads, dim));
   if (counts) {
     counts->leaves   = attend.report().leaves;
     counts->opened   = attend.report().opened;
@@ -65,9 +65,9 @@ bool attend_with_terms(float* out) {
 
   attention<float> causal({.keys = key_set::all, .softcap = 4.0f, .sliding_window = 40});
   attention<float> first({.keys = key_set::all, .causal = false, .softcap = 4.0f});
-  bool ok = causal(queries, strided_kv<float16>{rows(0, T), rows(0, T)}, {}, packed_heads(out, T, heads, dim),
-                   {.sink_logits = sinks, .slopes = slopes, .log_sum_exp = lse_of(sums)}) == status::ok;
-  ok &= first(queries, strided_kv<float16>{rows(0, 30), rows(0, 30)}, {}, packed_heads(other.data(), T, heads, dim),
+  bool             ok = causal(queries, strided_kv<float16>{rows(0, T), rows(0, T)}, packed_heads(out, T, heads, dim),
+                               {.sink_logits = sinks, .slopes = slopes, .log_sum_exp = lse_of(sums)}) == status::ok;
+  ok &= first(queries, strided_kv<float16>{rows(0, 30), rows(0, 30)}, packed_heads(other.data(), T, heads, dim),
               {.log_sum_exp = lse_of(more)}) == status::ok;
   return ok && merge(packed_heads(out, T, heads, dim), lse_of(sums), packed_heads(other.data(), T, heads, dim),
                      lse_of(more), packed_heads(out, T, heads, dim)) == status::ok;
@@ -87,9 +87,8 @@ bool grow(attention_options options, int* rep, float* out) {
     auto x = rows<float>(0);
     x.data += begin * d, x.rows = end - begin;
     ok &= select.extend(x) == status::ok;
-    const representatives kept = select.kept();
     ok &= attend.extend(state, packed_heads<const float>(q.data() + begin * heads * dim, end - begin, heads, dim),
-                        strided_kv<float>{keys, keys}, {&kept, 1},
+                        strided_kv<float>{keys, keys}, select.kept(),
                         packed_heads(out + begin * heads * dim, end - begin, heads, dim)) == status::ok;
   }
   auto branch = state;

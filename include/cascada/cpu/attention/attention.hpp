@@ -2,6 +2,7 @@
 // attention on the CPU: the class of attention.hpp.
 
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <numbers>
 #include <span>
@@ -59,6 +60,18 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
+  template <kv_view_for<Scalar> KV, std::same_as<representatives> One, result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, const One& selection, heads_view<Out> out,
+                                  const attention_call& call = {}) {
+    return (*this)(q, kv, std::span<const representatives>(&selection, 1), out, call);
+  }
+
+  template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, heads_view<Out> out,
+                                  const attention_call& call = {}) {
+    return (*this)(q, kv, std::span<const representatives>(), out, call);
+  }
+
   template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const representatives> selections, heads_view<Out> out,
@@ -85,6 +98,18 @@ class attention<Scalar, B> {
     state.finish(sequence.tokens);
     report_ = report;
     return status::ok;
+  }
+
+  template <kv_view_for<Scalar> KV, std::same_as<representatives> One, result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
+                              const One& selection, heads_view<Out> out, const attention_extension& call = {}) {
+    return extend(state, q, kv, std::span<const representatives>(&selection, 1), out, call);
+  }
+
+  template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
+                              heads_view<Out> out, const attention_extension& call = {}) {
+    return extend(state, q, kv, std::span<const representatives>(), out, call);
   }
 
   template <kv_view_for<Scalar> KV>
@@ -127,6 +152,7 @@ class attention<Scalar, B> {
   kernel::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
 };
 
-static_assert(token_attention<attention<float, default_backend>, float, representatives>);
+static_assert(growing_token_attention<attention<float, default_backend>, attention_state<float, default_backend>, float,
+                                      representatives>);
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -123,6 +123,7 @@ class attention_state<Scalar, B> {
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
     const index_t edge = last_edge(options, tokens_ + count);
     if (!has_far_field(options) || edge <= selected()) return status::ok;
+    if (selections.empty()) return detail::no_selections();
     if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
       return detail::illegal("selections has neither one nor one for each KV head");
     if (selected() > 0 && selections.size() != clusters_.size())

@@ -207,4 +207,6 @@ class growing_selection<Scalar, B> {
   selection_report            report_ = {};
 };
 
+static_assert(growing_token_selector<growing_selection<float, default_backend>, float>);
+
 }  // namespace cascada::inline CASCADA_ABI

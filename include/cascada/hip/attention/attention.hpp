@@ -2,6 +2,7 @@
 // attention on gfx942: the class of attention.hpp for rows in device memory.
 
 #include <algorithm>
+#include <concepts>
 #include <span>
 
 #include "cascada/attention.hpp"
@@ -45,6 +46,7 @@ class attention<Scalar, B> {
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
     const std::size_t sequences = offsets.size() - 1, all = sequences * static_cast<std::size_t>(kv.kv_heads());
     if (!selects()) selections = {};
+    if (selects() && selections.empty() && sequences > 0) return detail::no_selections();
     if (selects() && selections.size() != sequences && selections.size() != all)
       return detail::illegal("selections has neither one for each sequence nor one for each of its KV heads");
 
@@ -66,6 +68,18 @@ class attention<Scalar, B> {
       }
     }
     return status::ok;
+  }
+
+  template <std::same_as<hip::selection_layer> One, result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv, const One& selection,
+                                  heads_view<Out> out, const attention_call& call = {}) {
+    return (*this)(q, kv, std::span<const hip::selection_layer>(&selection, 1), out, call);
+  }
+
+  template <result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv, heads_view<Out> out,
+                                  const attention_call& call = {}) {
+    return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
  private:
