@@ -98,6 +98,11 @@ template <backend B>
   return illegal("selections is empty: options.keys == representatives and near_and_far need them");
 }
 
+/// The same of a view that is no longer what its owner keeps.
+[[nodiscard]] CASCADA_INLINE constexpr status stale_selection() noexcept {
+  return illegal("selections has a view of a set that its owner has replaced: call kept() again");
+}
+
 /// One legal selection per sequence, or per (sequence, KV head).
 template <backend B>
 [[nodiscard]] status check_selections(std::span<const representatives> selections, const sequence_spans& spans,
@@ -108,6 +113,7 @@ template <backend B>
     return illegal("selections has neither one for each sequence nor one for each of its KV heads");
   for (std::size_t i = 0; i < count; ++i) {
     const index_t tokens = spans.tokens(i / (count / sequences));
+    if (selections[i].stamp.stale()) return stale_selection();
     if (selections[i].rep.size() != static_cast<std::size_t>(tokens))
       return illegal("selections has one that is not as long as its sequence");
     if (const status answer = check(selections[i], tokens); answer != status::ok) return answer;

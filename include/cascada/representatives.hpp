@@ -6,6 +6,7 @@
 #include <span>
 
 #include "cascada/config.hpp"
+#include "cascada/set_stamp.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI {
@@ -15,10 +16,20 @@ namespace cascada::inline CASCADA_ABI {
 /// indices [r]  token indices of R, ascending
 /// rep     [T]  the representative that stands for each token; rep[i] <= i, and rep[i] == i iff i is in R
 /// counts  [r]  tokens that each representative stands for, itself included; their sum is T
+/// stamp        of a view that kept() gave: whose set it is. Views made by hand need none
+///
+/// What kept() gives is a view of what its owner keeps until the next set takes its place. Moving the owner takes the
+/// set along, and views of it stay good. Calls that read representatives (attention, inherit, check) refuse a view
+/// whose owner has replaced the set since, by a step, an extension, reset, truncate, clear, load or an assignment, or
+/// is gone (`invalid_representatives`), and read nothing of its memory. In every build, at no cost that shows: a number
+/// is compared. Not noticed are sets that were replaced more than 4096 sets of the process ago, spans that were taken
+/// out of a view (`below` of growing_selection), jaccard() and list_clusters(), which answer with no status, and a
+/// replacement on another thread during the call.
 struct representatives {
   std::span<const index_t> indices;
   std::span<const index_t> rep;
   std::span<const index_t> counts;
+  detail::set_stamp        stamp = {};
 
   CASCADA_INLINE constexpr index_t tokens() const noexcept { return static_cast<index_t>(rep.size()); }
   CASCADA_INLINE constexpr index_t count() const noexcept { return static_cast<index_t>(indices.size()); }
@@ -71,6 +82,8 @@ CASCADA_INLINE constexpr status illegal(const char* why) noexcept { return {stat
 /// first of its rules that is broken. O(T) up to T = 4096, then O(T^2 / 8192).
 [[nodiscard]] CASCADA_INLINE constexpr status check(const representatives& state, index_t tokens) noexcept {
   const index_t *rep = state.rep.data(), *indices = state.indices.data();
+  if (state.stamp.stale())
+    return detail::illegal("representatives is a view of a set that its owner has replaced: call kept() again");
   if (tokens < 0 || state.rep.size() != static_cast<std::size_t>(tokens))
     return detail::illegal("representatives.rep has not one entry for each token");
   if (state.indices.size() > state.rep.size())

@@ -663,6 +663,63 @@ TEST_CASE("hip attention: a failed selection writes nothing", "[hip]") {
   for (const float x : out.packed()) CHECK(x != x);
 }
 
+TEST_CASE("hip attention: a set that its owner has replaced is refused, and nothing put on the stream", "[hip]") {
+  using walking = cascade<bfloat16, simulator::stream>;
+  const problem<bfloat16>           p({40, 1, 1, 64, 64}, 8);
+  device_heads<bfloat16>            q(p.q.view()), k(p.k.view()), v(p.v.view());
+  device_heads<float>               out(40, 1, 64);
+  const matrix_view<const bfloat16> x       = {q.view().data, 40, 64, q.view().token_stride};
+  const auto                        refused = [&](const hip::selection_layer& view) {
+    simulator::stream                      where = simulator::seeded(1);
+    attention<bfloat16, simulator::stream> attend(closed({.window = 4, .chunk = 8}), where);
+    const status                           answer = attend(q.view(), {k.view(), v.view()}, view, out.view());
+    CHECK((answer == status::ok) == (where.calls->launches > 0));
+    if (answer == status::ok) return false;
+    CHECK(answer == status::invalid_representatives);
+    CHECK(std::string(message(answer)) ==
+                                 "selections has a view of a set that its owner has replaced: call kept() again");
+    return true;
+  };
+
+  selector<bfloat16, simulator::stream> select;
+  REQUIRE(select(x) == status::ok);
+  const auto selected = select.kept();
+  CHECK_FALSE(refused(selected));
+  REQUIRE(select(x) == status::ok);
+  CHECK(refused(selected));
+  CHECK_FALSE(refused(select.kept()));
+
+  walking walk, branch;
+  REQUIRE(walk.step(x) == status::ok);
+  const auto first = walk.kept();
+  REQUIRE(walk.fork(branch) == status::ok);
+  walking other(std::move(walk));
+  CHECK_FALSE(refused(first));
+  const auto branched = branch.kept();
+  REQUIRE(other.step(x) == status::ok);
+  CHECK(refused(first));
+  CHECK_FALSE(refused(branched));
+  const auto                second = other.kept();
+  hip::downloaded_selection host;
+  REQUIRE(other.download(host) == status::ok);
+  CHECK_FALSE(refused(second));
+  REQUIRE(other.inherit(host.view()) == status::ok);
+  CHECK(refused(second));
+  const auto inherited = other.kept();
+  CHECK_FALSE(refused(inherited));
+  other.reset();
+  CHECK(refused(inherited));
+  REQUIRE(other.step(x) == status::ok);
+  REQUIRE(other.fork(branch) == status::ok);
+  CHECK(refused(branched));
+  const auto last = other.kept();
+  {
+    const walking gone(std::move(other));
+    CHECK_FALSE(refused(last));
+  }
+  CHECK(refused(last));
+}
+
 TEST_CASE("hip attention: what the device does not take, each with its sentence", "[hip]") {
   const problem<bfloat16>    p({20, 1, 1, 64, 64}, 8);
   device_heads<bfloat16>     q(p.q.view()), k(p.k.view()), v(p.v.view());

@@ -130,6 +130,7 @@ class attention_state<Scalar, B> {
       return detail::illegal("selections has another number than before");
     for (std::size_t s = 0; s < selections.size(); ++s) {
       const representatives& selection = selections[s];
+      if (selection.stamp.stale()) return detail::stale_selection();
       if (selection.tokens() < edge)
         return detail::illegal("selections has one that ends before the last chunk's edge");
       if (const status answer = cascada::check(selection, selection.tokens()); answer != status::ok) return answer;

@@ -37,6 +37,7 @@ class cascade<Scalar, B> {
     if (cross) report_.gram.cross_gram = std::int64_t{before.tokens() - before.count()} * before.count();
     call.count_tokens(memory_.position.data());
     std::swap(memory_.now, kept_);
+    number_.renew();
     started_ = true;
     return status::ok;
   }
@@ -47,6 +48,7 @@ class cascade<Scalar, B> {
     memory_.now.assign(state);
     kept_.grow(state.tokens(), state.tokens());  // for the next one, which then allocates nothing
     std::swap(memory_.now, kept_);
+    number_.renew();
     started_ = true;
     return status::ok;
   }
@@ -54,14 +56,16 @@ class cascade<Scalar, B> {
   /// Forgets the state: the next step selects in full.
   void reset() noexcept {
     kept_.tokens = kept_.count = 0;
-    started_                   = false;
-    report_                    = {};
+    number_.renew();
+    started_ = false;
+    report_  = {};
   }
 
   /// An independent copy, for a sequence that branches here.
   [[nodiscard]] cascade fork() const {
     cascade copy(options_, where_);
     copy.kept_    = kept_;
+    copy.number_  = number_;
     copy.report_  = report_;
     copy.started_ = started_;
     return copy;
@@ -72,18 +76,20 @@ class cascade<Scalar, B> {
         where_(other.where_),
         memory_(std::move(other.memory_)),
         kept_(std::move(other.kept_)),
+        number_(std::move(other.number_)),
         cross_(std::move(other.cross_)),
         report_(std::exchange(other.report_, {})),
         started_(std::exchange(other.started_, false)) {}
   cascade& operator=(cascade other) noexcept {
     options_ = other.options_, where_ = other.where_;
     memory_ = std::move(other.memory_), kept_ = std::move(other.kept_), cross_ = std::move(other.cross_);
+    number_ = std::move(other.number_);
     report_ = other.report_, started_ = other.started_;
     return *this;
   }
 
   /// The set of the last step (or what was adopted since). Valid until the next call that changes it.
-  [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
+  [[nodiscard]] representatives kept() const noexcept { return kept_.view(number_.stamp()); }
 
   [[nodiscard]] const selection_report& report() const noexcept { return report_; }
 
@@ -98,6 +104,7 @@ class cascade<Scalar, B> {
   B                               where_;
   kernel::selection_memory<B>     memory_;
   kernel::selection_state<B>      kept_;
+  detail::set_number<B>           number_;
   kernel::cross_gram_workspace<B> cross_;
   selection_report                report_  = {};
   bool                            started_ = false;

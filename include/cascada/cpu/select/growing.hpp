@@ -49,13 +49,17 @@ class growing_selection<Scalar, B> {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > kept_.tokens) return {status::invalid_shape, "tokens is more than the selection has"};
     for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[position_[kept_.rep[t]]];
+    if (tokens < kept_.tokens) number_.renew();
     kept_.tokens = tokens;
     while (kept_.count > 0 && kept_.indices[kept_.count - 1] >= tokens) --kept_.count;
     return status::ok;
   }
 
   /// Forgets the sequence; memory is kept.
-  void clear() noexcept { kept_.tokens = kept_.count = 0; }
+  void clear() noexcept {
+    number_.renew();
+    kept_.tokens = kept_.count = 0;
+  }
 
   /// Of what save() writes: a number a token, and the rows of representatives.
   [[nodiscard]] std::size_t saved_bytes() const noexcept { return kernel::state_writer<B>::size_of(*this); }
@@ -73,7 +77,7 @@ class growing_selection<Scalar, B> {
   }
 
   /// The set so far. Valid until the next call that changes it.
-  [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
+  [[nodiscard]] representatives kept() const noexcept { return kept_.view(number_.stamp()); }
 
   /// Of the last extension: Gram operations, additions and removals of its tokens; tokens and representatives in all.
   [[nodiscard]] const selection_report& report() const noexcept { return report_; }
@@ -121,7 +125,7 @@ class growing_selection<Scalar, B> {
     rows_.grow(room * cols_, std::int64_t{kept_.count} * cols_);
     below_.reserve(room);
     memory_.reserve(static_cast<index_t>(room), x.cols, detail::room(options_, static_cast<index_t>(room)));
-    if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T));
+    if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T)), number_.renew();
     position_.grow(kept_.rep.capacity(), kept_.tokens);
     room_ = static_cast<index_t>(room);
   }
@@ -142,6 +146,7 @@ class growing_selection<Scalar, B> {
       ++kept_.counts[position_[token]];
     }
     kept_.tokens = before + count, kept_.count = memory_.now.count;
+    number_.renew();
   }
 
   /// Options that the set depends on, T, r, d; rep [T]; rows [r, d].
@@ -190,6 +195,7 @@ class growing_selection<Scalar, B> {
         return {status::non_finite_token, "bytes has a row with NaN or Inf, or whose squared norm overflows"};
     }
     kept_ = std::move(kept), position_ = std::move(position), rows_ = std::move(rows);
+    number_.renew();
     cols_   = cols;
     room_   = count;
     report_ = {.tokens = tokens, .representatives = count};
@@ -200,6 +206,7 @@ class growing_selection<Scalar, B> {
   B                           where_;
   kernel::selection_memory<B> memory_;
   kernel::selection_state<B>  kept_;
+  detail::set_number<B>       number_;
   kernel::buffer<index_t, B>  position_;  // [T]: position in R of each representative
   kernel::buffer<Scalar, B>   rows_;      // [room, d]: of representatives, then of the call's tokens
   kernel::buffer<index_t, B>  below_;     // [room]: what the rows inherit, as places

@@ -62,9 +62,9 @@ struct selection_state {
     *this = std::move(larger);
   }
 
-  CASCADA_INLINE representatives view() const noexcept {
+  CASCADA_INLINE representatives view(detail::set_stamp stamp = {}) const noexcept {
     const auto T = static_cast<std::size_t>(tokens), r = static_cast<std::size_t>(count);
-    return {{indices.data(), r}, {rep.data(), T}, {counts.data(), r}};
+    return {{indices.data(), r}, {rep.data(), T}, {counts.data(), r}, stamp};
   }
 };
 

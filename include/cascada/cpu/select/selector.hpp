@@ -24,12 +24,13 @@ class selector<Scalar, B> {
         where_(other.where_),
         memory_(std::move(other.memory_)),
         kept_(std::move(other.kept_)),
+        number_(std::move(other.number_)),
         all_(std::move(other.all_)),
         gram_(std::move(other.gram_)),
         report_(std::exchange(other.report_, {})) {}
   selector& operator=(selector other) noexcept {
     options_ = other.options_, where_ = other.where_;
-    memory_ = std::move(other.memory_), kept_ = std::move(other.kept_);
+    memory_ = std::move(other.memory_), kept_ = std::move(other.kept_), number_ = std::move(other.number_);
     all_ = std::move(other.all_), gram_ = std::move(other.gram_);
     report_ = other.report_;
     return *this;
@@ -55,7 +56,7 @@ class selector<Scalar, B> {
   }
 
   /// The last selection; empty before the first. Valid until the next call.
-  [[nodiscard]] representatives kept() const noexcept { return kept_.view(); }
+  [[nodiscard]] representatives kept() const noexcept { return kept_.view(number_.stamp()); }
 
   [[nodiscard]] const selection_report& report() const noexcept { return report_; }
 
@@ -66,6 +67,7 @@ class selector<Scalar, B> {
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     const index_t limit = detail::room(options_, x.rows);
     memory_.reserve(x.rows, x.cols, limit);
+    number_.renew();
     kept_.grow(x.rows, limit);  // for the next call, which then allocates nothing
     const kernel::float_environment<B> usual;
     kernel::selection_call<Scalar, B>  call(x, nullptr, limit, options_, where_, memory_);
@@ -80,6 +82,7 @@ class selector<Scalar, B> {
   B                           where_;
   kernel::selection_memory<B> memory_;
   kernel::selection_state<B>  kept_;
+  detail::set_number<B>       number_;
   kernel::packed_rows<B>      all_;   // literal only
   kernel::buffer<float, B>    gram_;  // literal only
   selection_report            report_ = {};

@@ -18,7 +18,7 @@ namespace cascada::inline CASCADA_ABI {
 /// all; key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
 /// between tokens less than 2^26; no cap, no sliding window, and of a call's options only query_offsets. Means are
 /// rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v can reach rows up to 31
-/// tokens before it. There is no report.
+/// tokens before it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -49,6 +49,8 @@ class attention<Scalar, B> {
     if (selects() && selections.empty() && sequences > 0) return detail::no_selections();
     if (selects() && selections.size() != sequences && selections.size() != all)
       return detail::illegal("selections has neither one for each sequence nor one for each of its KV heads");
+    for (const hip::selection_layer& selection : selections)
+      if (selection.stamp.stale()) return detail::stale_selection();
 
     const index_t parts   = selects() && selections.size() > sequences ? kv.kv_heads() : 1;  // that run on their own
     index_t       longest = 0;

@@ -6,8 +6,8 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-/// Walks one sequence through the layers on gfx942. As cascade.hpp says, and as selector.hpp. A step that fails on
-/// the device leaves the state as it was; T may change only after reset().
+/// Walks one sequence through the layers on gfx942. As cascade.hpp says, and as selector.hpp, also of threads. A step
+/// that fails on the device leaves the state as it was; T may change only after reset().
 template <row_scalar Scalar, gfx942_backend B>
 class cascade<Scalar, B> {
  public:
@@ -17,6 +17,7 @@ class cascade<Scalar, B> {
     if (const status answer = steps_.check(x); answer != status::ok) return answer;
     if (started_ && steps_.tokens() != x.rows)
       return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
+    number_.renew();
     if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
     if (const status answer = steps_.run(x, current_ ^ 1, started_); answer != status::ok) return answer;
     current_ ^= 1;
@@ -27,27 +28,33 @@ class cascade<Scalar, B> {
   /// Adopts a state in the host's memory; it may change once the call returns.
   [[nodiscard]] status inherit(const representatives& state) {
     if (const status answer = check(state, state.tokens()); answer != status::ok) return answer;
+    number_.renew();
     if (const status answer = steps_.upload(state, current_); answer != status::ok) return answer;
     started_ = true;
     return status::ok;
   }
 
-  void reset() noexcept { started_ = false; }
+  void reset() noexcept {
+    number_.renew();
+    started_ = false;
+  }
 
   /// Makes `to`, of the same options, an independent copy, for a sequence that branches here.
   [[nodiscard]] status fork(cascade& to) const {
-    to.current_ = current_, to.started_ = started_;
+    to.current_ = current_, to.started_ = started_, to.number_ = number_;
     return to.steps_.copy(steps_);
   }
 
-  /// Device memory of the last step's set, for what follows on the same stream.
-  const hip::selection_layer& kept() const noexcept { return steps_.layer(current_); }
+  /// Device memory of the last step's set, for what follows on the same stream. Valid until the next call that changes
+  /// it.
+  [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.layer(current_, number_.stamp()); }
 
   /// Waits for the stream. The answer is that of the last step.
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, current_); }
 
  private:
   hip::selection_steps<Scalar, B> steps_;
+  detail::set_number<B>           number_;
   int                             current_ = 0;
   bool                            started_ = false;
 };

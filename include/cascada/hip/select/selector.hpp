@@ -8,7 +8,8 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Full selection on gfx942. As select.hpp says, set and rep bit for bit, but x is in device memory, 16-byte aligned,
 /// with stride and d multiples of 8, and the call returns before the stream has done it: r, the report and a status
-/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download().
+/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download(). One call
+/// at a time; objects of different threads may share a stream, which then runs what they put there in any order.
 template <row_scalar Scalar, gfx942_backend B>
 class selector<Scalar, B> {
  public:
@@ -16,18 +17,20 @@ class selector<Scalar, B> {
 
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
     if (const status answer = steps_.check(x); answer != status::ok) return answer;
+    number_.renew();
     if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
     return steps_.run(x, 0, false);
   }
 
-  /// Device memory of the last selection, for what follows on the same stream.
-  const hip::selection_layer& kept() const noexcept { return steps_.layer(0); }
+  /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.
+  [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.layer(0, number_.stamp()); }
 
   /// Waits for the stream. The answer is that of the last selection.
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, 0); }
 
  private:
   hip::selection_steps<Scalar, B> steps_;
+  detail::set_number<B>           number_;
 };
 
 static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16>);

@@ -113,8 +113,14 @@ class selection_steps {
     return where_.copy(memory_.data(), from.memory_.data(), size.bytes());
   }
 
-  index_t                tokens() const noexcept { return tokens_; }
-  const selection_layer& layer(int l) const noexcept { return layers_[l]; }
+  index_t tokens() const noexcept { return tokens_; }
+
+  /// A layer's memory, for its owner's views.
+  selection_layer layer(int l, detail::set_stamp stamp) const noexcept {
+    selection_layer view = layers_[l];
+    view.stamp           = stamp;
+    return view;
+  }
 
  private:
   void cut(carver& from, index_t T) noexcept {
