@@ -80,12 +80,13 @@ namespace cascada::inline CASCADA_ABI {
 /// results, never more. If the call is refused or memory runs out, the state stays as it was.
 ///
 /// An object takes one call at a time, which works on all threads of its executor; it may serve any number of
-/// sequences. Different objects may be used from different threads.
+/// sequences. Const use from several threads is safe, and so are calls of different objects.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
 
 /// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller. It is used by
-/// one call at a time; states of different sequences may be in different threads' calls.
+/// one call at a time; states of different sequences may be in different threads' calls, and const use from several
+/// threads is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 

@@ -8,6 +8,9 @@
 // parts of the keys become one (merge). Each step tells what it cost (report, attention_report). Settings that were
 // measured on a whole model: presets.
 //
+// Threads: options, views, reports and statuses are plain values, and functions keep nothing from call to call. Each
+// class says what several threads may do with it: in short, one call at a time, and anything with different objects.
+//
 // What the words mean: GLOSSARY.md. What is equal to what, bit for bit: NUMERICS.md. Both are beside this file.
 //
 // Opt-in, beside this door: cascada/eigen.hpp (adapters from and to Eigen), cascada/reference.hpp (the oracle),

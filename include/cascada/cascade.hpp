@@ -26,9 +26,8 @@ namespace cascada::inline CASCADA_ABI {
 /// `selection_options::assign` says. Time O(T d + (r + orphans) r d) against O(T r d), memory O(T + r d).
 ///
 /// One object per sequence; movable. One call at a time; const use from several threads is safe, and so are calls of
-/// different objects. Workspace is kept: after the first step of
-/// a shape nothing is allocated. If memory runs out, or a call is refused, the state stays as it was. A cascade that
-/// was moved from is as new, with its options.
+/// different objects. Workspace is kept: after the first step of a shape nothing is allocated. If memory runs out, or a
+/// call is refused, the state stays as it was. A cascade that was moved from is as new, with its options.
 template <row_scalar Scalar, backend B = default_backend>
 class cascade;
 

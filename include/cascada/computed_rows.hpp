@@ -13,8 +13,8 @@
 namespace cascada::inline CASCADA_ABI {
 
 /// One key or value whose elements are computed, the second kind of row beside strided_row: a small handle, copied
-/// freely, that a view makes for each (token, head). Attention over such rows is attention over the floats that they
-/// stand for, bit for bit. A default handle exists but is never read.
+/// freely and read by several threads at once, that a view makes for each (token, head). Attention over such rows is
+/// attention over the floats that they stand for, bit for bit. A default handle exists but is never read.
 ///
 /// row[c]                 element c as a float
 /// row.load(c, count, to) elements [c, c + count), as row[] has them, to `to`. Whole rows, and parts of up to 16

@@ -105,7 +105,7 @@ class made_when_needed {
 
 }  // namespace detail
 
-/// As cascada::selector.
+/// As cascada::selector, also in what threads may do.
 template <row_scalar Scalar>
 class selector {
  public:
@@ -128,7 +128,7 @@ class selector {
   detail::made_when_needed<detail::any_selector<Scalar>> on_level_;
 };
 
-/// As cascada::cascade.
+/// As cascada::cascade, also in what threads may do.
 template <row_scalar Scalar>
 class cascade {
  public:
@@ -163,7 +163,7 @@ class cascade {
   object on_level_;
 };
 
-/// As cascada::growing_selection. Saved selections may be loaded on any level.
+/// As cascada::growing_selection, also in what threads may do. Saved selections may be loaded on any level.
 template <row_scalar Scalar>
 class growing_selection {
  public:
@@ -199,8 +199,9 @@ class growing_selection {
   detail::made_when_needed<detail::any_growing_selection<Scalar>> on_level_;
 };
 
-/// As cascada::attention_state. It takes the level of the attention that goes on with it; as long as it has tokens,
-/// attention of another level refuses it (`unsupported`). What was saved may be loaded on any level.
+/// As cascada::attention_state, also in what threads may do. It takes the level of the attention that goes on with it;
+/// as long as it has tokens, attention of another level refuses it (`unsupported`). What was saved may be loaded on any
+/// level.
 template <row_scalar Scalar>
 class attention_state {
  public:
@@ -244,8 +245,8 @@ class attention_state {
   detail::made_when_needed<detail::any_attention_state<Scalar>> on_level_;
 };
 
-/// As cascada::attention, for keys and values of element types in any layout of kv_view.hpp, and results of the
-/// queries' type. All layouts of a type share one kernel.
+/// As cascada::attention, also in what threads may do, for keys and values of element types in any layout of
+/// kv_view.hpp, and results of the queries' type. All layouts of a type share one kernel.
 template <row_scalar Scalar>
 class attention {
  public:

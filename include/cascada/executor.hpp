@@ -15,7 +15,8 @@ namespace cascada::inline CASCADA_ABI {
 
 /// A cheap copyable handle. `parallel_for(n, f)` calls f(0) .. f(n-1), each once, in any order and on any thread, and
 /// returns when all have; f does not throw. `concurrency()` says how many may run at once; what is below 1 counts as 1,
-/// what is beyond most_threads as that. Engines pass their own.
+/// what is beyond most_threads as that. Engines pass their own. Objects that different threads use call it from those
+/// threads at once, where they have copies of the same one.
 template <class E>
 concept executor = std::copyable<E> && requires(const E& where, index_t count, void (*function)(index_t)) {
   { where.concurrency() } -> std::convertible_to<index_t>;
@@ -36,7 +37,7 @@ template <executor E>
 
 }  // namespace detail
 
-/// Everything on the calling thread.
+/// Everything on the calling thread, whichever that is.
 struct serial_executor {
   CASCADA_INLINE index_t concurrency() const noexcept { return 1; }
 
@@ -46,9 +47,9 @@ struct serial_executor {
   }
 };
 
-/// A fixed set of threads that wait for work. One caller at a time has the pool; another, or a nested call, does its
-/// work on its own thread instead of waiting. Nor does a caller wait for threads that have not woken by the time all
-/// work is taken. `Key` (the backend's isa) keeps differently compiled pools apart.
+/// A fixed set of threads that wait for work, which any thread may call. One caller at a time has the pool; another, or
+/// a nested call, does its work on its own thread instead of waiting. Nor does a caller wait for threads that have not
+/// woken by the time all work is taken. `Key` (the backend's isa) keeps differently compiled pools apart.
 ///
 /// A guest in the host's process: where the system gives it fewer threads than it asks for, it is as large as they are,
 /// down to the calling thread alone. In the child of a fork, which has no other threads, it is that one too.
@@ -163,8 +164,8 @@ class thread_pool {
   void* context_                      = nullptr;
 };
 
-/// Handle to a pool; without one, to the process's own pool, made on first use with a thread for each CPU that affinity
-/// masks and quotas leave the process at that time.
+/// Handle to a pool, for any thread; without one, to the process's own pool, made on first use with a thread for each
+/// CPU that affinity masks and quotas leave the process at that time.
 template <auto Key>
 struct pool_executor {
   thread_pool<Key>* pool = nullptr;

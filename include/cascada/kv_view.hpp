@@ -43,7 +43,8 @@ template <class Row>
 concept kv_row = detail::is_strided<Row> || computed_row<Row>;
 
 /// Keys and values of `tokens()` positions for `kv_heads()` heads: rows of one type each, which may be two types.
-/// `check()` says whether the view can be read; attention answers with its status.
+/// `check()` says whether the view can be read; attention answers with its status. Rows are asked for by several
+/// threads at once.
 template <class View>
 concept kv_view = requires(const View& view, index_t token, index_t kv_head) {
   { view.tokens() } -> std::same_as<index_t>;

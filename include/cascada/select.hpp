@@ -30,8 +30,8 @@ namespace cascada::inline CASCADA_ABI {
 /// stands for itself alone.
 ///
 /// Workspace is kept: a second call of the same shape allocates nothing. If memory runs out, or the call is refused,
-/// the selection stays as it was. A selector that was moved from is as new, with its options. Not for calls from
-/// several threads at once; each call works on all threads of its executor.
+/// the selection stays as it was. A selector that was moved from is as new, with its options. One call at a time, which
+/// works on all threads of its executor; const use from several threads is safe, and so are calls of different objects.
 template <row_scalar Scalar, backend B = default_backend>
 class selector;
 
@@ -51,7 +51,8 @@ class selector;
 ///                     off or changed are refused; those that someone made up can cost the right set, never more
 ///
 /// Rows of representatives are copied; no other row is needed again. If a call is refused or memory runs out, the
-/// selection stays as it was. One call at a time; different objects may be used from different threads.
+/// selection stays as it was. One call at a time; const use from several threads is safe, and so are calls of different
+/// objects.
 template <row_scalar Scalar, backend B = default_backend>
 class growing_selection;
 

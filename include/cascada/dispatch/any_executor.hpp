@@ -40,7 +40,8 @@ struct held_executor_of final : held_executor {
 
 }  // namespace detail
 
-/// Holds a copy of an executor, or none: then everything runs on the calling thread. Copies share what is held.
+/// Holds a copy of an executor, or none: then everything runs on the calling thread. Copies share what is held, and
+/// threads may do with them what they may do with that.
 class any_executor {
  public:
   any_executor() = default;

@@ -34,7 +34,7 @@ concept gfx942_stream =
       { where.download(memory, from, bytes) } -> std::same_as<status>;  // waits for the stream
     };
 
-/// A HIP stream on a gfx942 device. `stream` is a hipStream_t; null is the default stream.
+/// A HIP stream on a gfx942 device: a handle, for any thread. `stream` is a hipStream_t; null is the default stream.
 struct hip_gfx942 {
   using architecture = gfx942;
 
