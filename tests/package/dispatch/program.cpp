@@ -268,7 +268,11 @@ void check_borders(dispatch::level from, dispatch::level to) {
   expect(begun.extend(first) == status::ok, "extend");
   std::vector<std::byte> bytes(begun.saved_bytes());
   expect(begun.save(bytes) == status::ok && goes_on.load(bytes) == status::ok, "a selection does not go over");
+  const representatives view = begun.kept(), copied = goes_on.kept();
+  expect(check(view, 100) == status::ok && check(copied, 100) == status::ok, "a view of a level's set is refused");
   expect(begun.extend(rest) == status::ok && goes_on.extend(rest) == status::ok, "extend");
+  expect(check(view, 100) != status::ok && check(copied, 100) != status::ok,
+         "views do not see that sets were replaced");
   expect(std::ranges::equal(begun.kept().rep, goes_on.kept().rep), "sets differ once they went over");
 
   const auto                       in = packed_heads<const float>(x.data(), 10, 1, d);
