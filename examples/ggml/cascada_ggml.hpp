@@ -117,9 +117,6 @@ inline status check_others(const tensors& in, const cascada::attention_options& 
   return status::ok;
 }
 
-/// Tokens of q up to which transposed values become rows first; more share the packing of a tile.
-inline constexpr index_t few_tokens = 8;
-
 template <class Element>
 Element* stream_of(const ggml_tensor* tensor, int dimension, std::int64_t stream) {
   return static_cast<Element*>(
@@ -156,7 +153,6 @@ class shared_attention {
   graph_threads                      threads_;
   cascada::attention<float, backend> attend_;
   cell_order                         order_;
-  value_rows                         rows_;
   status                             answer_ = status::ok;
 };
 
@@ -237,13 +233,10 @@ class layer_attention {
     const cascada::heads_view<float> to = cascada::packed_heads(detail::stream_of<float>(out, 3, stream), tokens, heads,
                                                                 static_cast<index_t>(out->ne[0]));
     const auto                       use = [&](const auto& kv) { return attend(in, stream, q, kv, to); };
-    const cells_view                 k   = view_of(in.k, stream);
-    cells_view                       v   = view_of(in.v, stream);
-    using half                           = cascada::strided_row<cascada::float16>;
-    using blocks                         = cascada::block_row<cascada::q8_0_block>;
+    const cells_view                 k = view_of(in.k, stream), v = view_of(in.v, stream);
+    using half   = cascada::strided_row<cascada::float16>;
+    using blocks = cascada::block_row<cascada::q8_0_block>;
     if (in.v->type == GGML_TYPE_Q8_0) return use(kv_cells<blocks, blocks>{k, v, order.cells()});
-    if (v.step != 1 && !in.features && tokens <= detail::few_tokens)
-      v = shared_->rows_.of(v, in.v->ne[1], order.cells(), graph_executor{&shared_->threads_});
     if (in.k->type == GGML_TYPE_Q8_0) return use(kv_cells<blocks, half>{k, v, order.cells()});
     return use(kv_cells<half, half>{k, v, order.cells()});
   }

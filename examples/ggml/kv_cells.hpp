@@ -67,43 +67,6 @@ struct kv_cells {
   CASCADA_INLINE status check() const noexcept { return status::ok; }  // layer_attention::build did
 };
 
-/// Values of a transposed cache as rows, in memory of its own. A few queries cannot make good what it costs to read
-/// such a cache row by row: a row's elements lie a power of two apart, where a CPU's caches have few places for them.
-class value_rows {
- public:
-  template <cascada::executor Executor>
-  [[nodiscard]] cells_view of(const cells_view& values, std::int64_t cells, std::span<const index_t> order,
-                              const Executor& where) {
-    constexpr index_t  piece = 256;
-    const std::int64_t row   = std::int64_t{values.heads} * values.dim;
-    rows_.resize(static_cast<std::size_t>(cells * row));
-    const auto tokens = static_cast<index_t>(order.size()), pieces = (tokens + piece - 1) / piece;
-    where.parallel_for(pieces * values.heads, [&](index_t task) {
-      const index_t           head = task % values.heads, first = task / values.heads * piece;
-      const index_t           count = std::min(piece, tokens - first);
-      const cascada::float16* from[piece];
-      cascada::float16*       to[piece];
-      for (index_t i = 0; i < count; ++i) {
-        const index_t cell = order.data()[first + i];
-        from[i]            = values.row<cascada::strided_row<cascada::float16>>(cell, head).data;
-        to[i]              = rows_.data() + cell * row + head * values.dim;
-      }
-      for (index_t c = 0; c < values.dim; ++c)
-        for (index_t i = 0; i < count; ++i) to[i][c] = from[i][c * values.step];
-    });
-    constexpr auto bytes = static_cast<std::int64_t>(sizeof(cascada::float16));
-    return {static_cast<const char*>(static_cast<const void*>(rows_.data())),
-            values.dim,
-            values.heads,
-            1,
-            row * bytes,
-            values.dim * bytes};
-  }
-
- private:
-  std::vector<cascada::float16> rows_;  // [cells, heads, dim]
-};
-
 /// What is known of a stream's cells.
 struct cells_of {
   index_t             count     = 0;

@@ -2,6 +2,7 @@
 // which packs them.
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@ const shape in_place_shape = {560, 6, 2, 64, 96};
 const std::vector<mode> with_few_rows = {
     {"dense", {.keys = key_set::all}},
     {"window", {.keys = key_set::near, .window = 300, .chunk = 256, .sink_tokens = 2}},
+    {"sliding window", {.keys = key_set::all, .sliding_window = 200}},
     {"closed", {.window = 64, .chunk = 64, .leaves = leaf_formation::by_order, .open = opening::none}},
     {"opened", {.window = 64, .chunk = 64, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 16}},
     {"opened, summaries of bfloat16",
@@ -70,6 +72,38 @@ problem<Scalar> filled(const shape& s, const odd_rows& odd) {
   return p;
 }
 
+/// Values by dimension, tokens in blocks in any order, NaN where nobody lies: ggml's cache without flash attention.
+template <class Scalar>
+struct columns_of_cells {
+  heads_view<const Scalar> keys;
+  shuffled_blocks          blocks;
+  index_t                  dim;
+  std::int64_t             dim_stride = blocks.pool_tokens;
+  std::vector<Scalar>      storage;
+
+  explicit columns_of_cells(const problem<Scalar>& p)
+      : keys(p.k.view()), blocks(p.size.tokens, 40), dim(p.size.value_dim) {
+    storage.assign(static_cast<std::size_t>(dim_stride * dim * keys.heads),
+                   from_float<Scalar>(std::numeric_limits<float>::quiet_NaN()));
+    for (index_t t = 0; t < keys.tokens; ++t)
+      for (index_t h = 0; h < keys.heads; ++h)
+        for (index_t c = 0; c < dim; ++c) storage[place(t, h, c)] = p.v.view().row(t, h)[c];
+  }
+
+  std::size_t place(index_t t, index_t h, index_t c) const {
+    return static_cast<std::size_t>((std::int64_t{h} * dim + c) * dim_stride + blocks.slot(t));
+  }
+  index_t             tokens() const noexcept { return keys.tokens; }
+  index_t             kv_heads() const noexcept { return keys.heads; }
+  index_t             key_dim() const noexcept { return keys.dim; }
+  index_t             value_dim() const noexcept { return dim; }
+  strided_row<Scalar> key(index_t t, index_t h) const noexcept { return {keys.row(t, h)}; }
+  strided_row<Scalar> value(index_t t, index_t h) const noexcept {
+    return {storage.data() + place(t, h, 0), dim_stride};
+  }
+  status check() const noexcept { return status::ok; }
+};
+
 /// A sequence that has read some of its tokens.
 template <class Scalar, cpu_backend B>
 struct begun_sequence {
@@ -91,6 +125,8 @@ void check_steps(const shape& s, const mode& m, const odd_rows& odd) {
   const selection          chosen   = random_selection(s.tokens, 0.15, 4);
   const auto               expected = attend<Scalar, Scalar, strided_kv<Scalar>, B>(m.options, p, p.kv(), {chosen});
   const paged_copy<Scalar> paged(p, 16);
+  const transposed_copy<Scalar>  transposed(p);
+  const columns_of_cells<Scalar> cells(p);
 
   begun_sequence<Scalar, B> first{attention<Scalar, B>(m.options), {}, {s.tokens, s.heads, s.value_dim}};
   first.extend(p, p.kv(), chosen, 500);
@@ -102,8 +138,10 @@ void check_steps(const shape& s, const mode& m, const odd_rows& odd) {
   for (const index_t step : {1, 2, 5}) {
     CAPTURE(step);
     CHECK(same_bits(results(p.kv(), step), expected));
+    CHECK(same_bits(results(transposed.view, step), expected));
   }
   CHECK(same_bits(results(paged.view, 1), expected));
+  CHECK(same_bits(results(cells, 1), expected));
 }
 
 }  // namespace

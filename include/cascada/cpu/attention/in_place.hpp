@@ -14,6 +14,8 @@
 #include "cascada/cpu/attention/pair_tile.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/attention/tile.hpp"
+#include "cascada/cpu/attention/value_columns.hpp"
+#include "cascada/cpu/attention/value_watch.hpp"
 #include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/computed_lanes.hpp"
@@ -183,18 +185,22 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
     score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
 }
 
+/// Lanes between rows of weights: floats take their scores' place.
+template <cpu_backend B, class E>
+inline constexpr std::int64_t weights_apart = std::same_as<E, float> ? score_stride<B, E> : weight_stride<B, E>;
+
+/// Lanes that weights of so many keys take.
+template <class E>
+CASCADA_INLINE constexpr index_t lanes_of_keys(index_t keys) noexcept {
+  return (keys + elements_per_lane<E> - 1) / elements_per_lane<E>;
+}
+
 /// use(row, count) for the rows of a tile, a few at a time.
 template <class Use>
 CASCADA_INLINE void by_few_rows(index_t rows, const Use& use) noexcept {
   for (index_t row = 0; row < rows; row += rows_at_a_time)
     use(row, rows - row < rows_at_a_time ? rows - row : rows_at_a_time);
 }
-
-/// Watches the sizes of values on their way: floats need no watch.
-template <cpu_backend B, class E>
-struct value_watch {
-  CASCADA_INLINE bool ordinary() const noexcept { return true; }
-};
 
 /// Lanes of the values of one key, or of two as pairs, for columns from c.
 template <cpu_backend B, index_t Vectors, row_scalar Scalar>
@@ -221,17 +227,6 @@ CASCADA_INLINE void load_values(const q8_0_block* const* rows, index_t c, vec<B>
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
-/// Whether all elements so far are below 2^40 in size, so that they may be multiplied with any weight.
-template <cpu_backend B>
-struct value_watch<B, bf16_pair> {
-  __m512i most = _mm512_setzero_si512();  // without signs, times 2
-
-  CASCADA_INLINE void see(__m512i elements) noexcept { most = _mm512_max_epu16(most, _mm512_slli_epi16(elements, 1)); }
-  CASCADA_INLINE bool ordinary() const noexcept {
-    return _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(static_cast<short>(large_bits << 1))) == 0;
-  }
-};
-
 template <cpu_backend B, index_t Vectors>
 CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (&lanes)[extent(Vectors)],
                                 value_watch<B, bf16_pair>& watch) noexcept {
@@ -242,7 +237,7 @@ CASCADA_INLINE void load_values(const bfloat16* const* rows, index_t c, vec<B> (
   for (index_t v = 0; v < Vectors; v += 2) {
     const __m512i first  = _mm512_loadu_si512(rows[0] + c + v * 16);
     const __m512i second = _mm512_loadu_si512(rows[1] + c + v * 16);
-    watch.see(first), watch.see(second);
+    watch.see({_mm512_castsi512_ps(first)}), watch.see({_mm512_castsi512_ps(second)});
     lanes[v].value     = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, lower, second));
     lanes[v + 1].value = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, upper, second));
   }
@@ -302,32 +297,22 @@ CASCADA_INLINE void weigh_in_place(const query_rows<B, bf16_pair>& tile, const k
 }
 #endif
 
-/// values = values x factors + weights x V for the portion of a block that begins at key `begin`, as far as rows see.
-template <cpu_backend B, class E, kv_row Row>
-CASCADA_INLINE void add_visible(const query_rows<B, E>& tile, const key_block& block, index_t begin,
-                                const portion_rows<Row>& rows, const float* weights, std::int64_t stride,
-                                const float* factors, value_watch<B, E>& watch) noexcept {
+/// add(row, count, first, end, factors) for the rows of a tile, a few at a time, and the keys [first, end) that they
+/// see of `keys` keys of a block from `begin`: together, then each its own. Of pairs, up to those of the last row: the
+/// weights of keys that a row does not see are zero.
+template <cpu_backend B, class E, class Add>
+CASCADA_INLINE void by_sight(const query_rows<B, E>& tile, const key_block& block, index_t begin, index_t keys,
+                             const float* factors, const Add& add) noexcept {
   const auto within = [&](index_t token) {
     const index_t seen = block.visible(token);
-    return seen <= begin ? 0 : seen - begin < portion_keys ? seen - begin : portion_keys;
+    return seen <= begin ? 0 : seen - begin < keys ? seen - begin : keys;
   };
-  const index_t last = tile.rows / tile.group - 1, most = within(last);
-  if constexpr (std::same_as<E, float>) {
-    const index_t least = within(0);
-    weights += begin;
-    by_few_rows(tile.rows, [&](index_t row, index_t count) {
-      add_portion(tile, row, count, weights + row * stride, stride, rows, 0, least, factors + row, watch);
-    });
-    const float same = 1;
-    for (index_t row = 0; least < most && row < tile.rows; ++row)
-      if (const index_t seen = within(row / tile.group); seen > least)
-        add_portion(tile, row, 1, weights + row * stride + least, stride, rows, least, seen - least, &same, watch);
-  } else {  // weights of keys that a row does not see are zero
-    by_few_rows(tile.rows, [&](index_t row, index_t count) {
-      add_portion(tile, row, count, weights + row * stride + begin / 2, stride, rows, 0, (most + 1) / 2, factors + row,
-                  watch);
-    });
-  }
+  const index_t most  = within(tile.rows / tile.group - 1);
+  const index_t least = std::same_as<E, float> ? within(0) : most;
+  by_few_rows(tile.rows, [&](index_t row, index_t count) { add(row, count, 0, least, factors + row); });
+  const float same = 1;
+  for (index_t row = 0; least < most && row < tile.rows; ++row)
+    if (const index_t seen = within(row / tile.group); seen > least) add(row, 1, least, seen, &same);
 }
 
 /// Room for what the rows of a tile have seen so far, where packed operands would lie.
@@ -347,19 +332,9 @@ CASCADA_INLINE void copy_softmax(const query_rows<B, E>& from, const query_rows<
   std::copy_n(from.values, std::int64_t{from.rows} * from.value_stride, to.values);
 }
 
-/// Whether vectors of a row can be loaded where it lies, or, computed, written as floats.
-template <row_scalar Scalar>
-CASCADA_INLINE bool comes_in_vectors(const strided_row<Scalar>& row) noexcept {
-  return row.step == 1;
-}
-template <computed_row Row>
-CASCADA_INLINE bool comes_in_vectors(const Row&) noexcept {
-  return true;
-}
-
 /// Whether rows like these can stay where they lie, for the KV heads of a tile.
-template <cpu_backend B, class E, kv_row Key, kv_row Value>
-bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t key_dim,
+template <cpu_backend B, class E, kv_row Key>
+bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, index_t key_dim,
                     index_t value_dim) noexcept {
   constexpr index_t whole = vec<B>::width * elements_per_lane<E>;
 #ifdef __AMX_BF16__
@@ -367,8 +342,47 @@ bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key,
   if constexpr (!std::same_as<E, float> && contains(B::instructions, isa::amx_bf16))
     if (tiles_permitted<B>()) return false;
 #endif
-  return tile.rows <= rows_in_place * heads && tile.rows <= rows_of_heads && comes_in_vectors(key) &&
-         comes_in_vectors(value) && key_dim % whole == 0 && value_dim % whole == 0;
+  return tile.rows <= rows_in_place * heads && tile.rows <= rows_of_heads && !is_apart(key) && key_dim % whole == 0 &&
+         value_dim % whole == 0;
+}
+
+/// values = values x factors + weights x V for the KV heads h of a tile, part(h), whose values lie as rows. Factors are
+/// 1 behind it.
+template <cpu_backend B, class E, class Part, class Value>
+void add_rows_of_heads(const Part& part, index_t heads, const Value& value, index_t left, index_t value_dim,
+                       const key_block& block, const float* weights, float* factors, attention_scratch<B, E>& scratch,
+                       value_watch<B, E>& watch) noexcept {
+  constexpr std::int64_t across = weights_apart<B, E>;
+  const index_t          rows = part(0).rows, most = block.visible(rows / part(0).group - 1);
+  for (index_t begin = 0; begin < most; begin += portion_keys)
+    for (index_t h = 0; h < heads; ++h) {
+      portion_rows<decltype(value(0, 0))> values;
+      values.begin(value_dim, scratch.values.data(), value, h, heads, begin, block.count, left);
+      const auto add = [&](index_t row, index_t count, index_t first, index_t end, const float* by) {
+        add_portion(part(h), row, count, weights + (h * rows + row) * across + (begin + first) / elements_per_lane<E>,
+                    across, values, first, lanes_of_keys<E>(end - first), by, watch);
+      };
+      by_sight(part(h), block, begin, portion_keys, factors + h * rows, add);
+      for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;
+    }
+}
+
+/// The same for values that lie by dimension.
+template <cpu_backend B, class E, class Part, class Value>
+void add_columns_of_heads(const Part& part, index_t heads, const Value& value, const key_block& block,
+                          const float* weights, const float* factors, value_watch<B, E>& watch) noexcept {
+  constexpr std::int64_t across = weights_apart<B, E>;
+  const index_t          rows   = part(0).rows;
+  for (index_t h = 0; h < heads; ++h) {
+    value_columns<B, E, stored_in<decltype(value(0, 0))>> columns;
+    columns.begin([&](index_t i) { return value(h, i); }, block.count);
+    const auto add = [&](index_t row, index_t count, index_t first, index_t end, const float* by) {
+      add_columns<B, E, stored_in<decltype(value(0, 0))>, rows_at_a_time>(
+          part(h), row, count, columns, first, end, weights + (h * rows + row) * across + first / elements_per_lane<E>,
+          across, by, watch);
+    };
+    by_sight(part(h), block, 0, block.count, factors + h * rows, add);
+  }
 }
 
 /// Takes a block of keys key(h, i) and values value(h, i), i < block.count, into the rows of the KV heads h of a tile,
@@ -378,7 +392,7 @@ template <cpu_backend B, class E, class Key, class Value>
 bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t left,
                      index_t value_dim, key_block block, attention_scratch<B, E>& scratch) noexcept {
   constexpr std::int64_t stride  = score_stride<B, E>;
-  constexpr std::int64_t across  = std::same_as<E, float> ? stride : weight_stride<B, E>;
+  constexpr std::int64_t across  = weights_apart<B, E>;
   const index_t          queries = tile.rows / (tile.group * heads), rows = tile.rows / heads;
   const index_t          most    = block.visible(queries - 1);  // by the last token
   float* const           scores  = scratch.scores.data();
@@ -405,13 +419,11 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
     if constexpr (!std::same_as<E, float>) lengths_so_far<B>(most, reach(h, 0)), block.reach = reach(h, 0);
     weigh_in_place(part(h), block, scores + h * rows * stride, weights + h * rows * across, factors + h * rows);
   }
-  for (index_t begin = 0; begin < most; begin += portion_keys)
-    for (index_t h = 0; h < heads; ++h) {
-      portion_rows<decltype(value(0, 0))> values;
-      values.begin(value_dim, scratch.values.data(), value, h, heads, begin, block.count, left);
-      add_visible(part(h), block, begin, values, weights + h * rows * across, across, factors + h * rows, watch);
-      for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;
-    }
+  bool by_dimension = false;
+  if constexpr (detail::is_strided<decltype(value(0, 0))>)
+    if (by_dimension = is_apart(value(0, 0)); by_dimension)
+      add_columns_of_heads(part, heads, value, block, weights, factors, watch);
+  if (!by_dimension) add_rows_of_heads(part, heads, value, left, value_dim, block, weights, factors, scratch, watch);
   if (watch.ordinary()) return true;
   copy_softmax(before, tile);
   return false;

@@ -9,6 +9,7 @@
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/attention/queries.hpp"
 #include "cascada/cpu/attention/rows.hpp"
+#include "cascada/cpu/attention/value_columns.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/simd.hpp"
@@ -47,6 +48,8 @@ template <cpu_backend B, class E, class Key>
 /// rows [count, stride] of value(0) .. value(count - 1), zero beyond dim.
 template <cpu_backend B, class Value>
 void pack_values(const Value& value, index_t count, index_t dim, index_t stride, float* rows) noexcept {
+  if constexpr (detail::is_strided<decltype(value(0))>)
+    if (count > 0 && is_apart(value(0))) return pack_columns<B>(value, count, dim, stride, rows);
   for (index_t i = 0; i < count; ++i, rows += stride) {
     const auto row = value(i);
     index_t    c   = 0;

@@ -46,7 +46,7 @@ void attend_few_rows(const Sequence& sequence, const query_rows<B, E>& tile, ind
                      index_t begin = 0) noexcept {
   const index_t value_dim = sequence.kv.value_dim(), queries = tile.rows / (tile.group * heads);
   if (count <= begin) return;
-  const bool lying = stays_in_place(tile, heads, key(0, begin), value(0, begin), sequence.q.dim, value_dim);
+  const bool lying = stays_in_place(tile, heads, key(0, begin), sequence.q.dim, value_dim);
   for (index_t first = begin; first < count; first += step_keys<B, E>) {
     key_block block = block_from<B, E>(first, count, seen);
     weigh(block, first);
