@@ -29,60 +29,73 @@ inline constexpr index_t rows_in_place = 8;
 /// Rows whose sums are under way together: beside a square of keys, they fit into the registers.
 inline constexpr index_t rows_at_a_time = 4;
 
-/// A portion: keys of one KV head that are read together. Those of the other heads, which lie beside them, come next.
-inline constexpr index_t portion_keys = 64;
-
-/// Portions between a row's being asked for and its being read.
-inline constexpr index_t portions_ahead = 2;
-
-/// use(i, row now, row later) for the rows item(h, first + i) of a portion and those of the one that comes
-/// portions_ahead later. The last of `count` stands for those beyond, later that of `left`.
-template <class Item, class Use>
-CASCADA_INLINE void for_rows_of_portion(const Item& item, index_t h, index_t heads, index_t first, index_t count,
-                                        index_t left, const Use& use) noexcept {
-  const index_t next = (h + portions_ahead) % heads, after = first + (h + portions_ahead) / heads * portion_keys;
-  for (index_t i = 0; i < portion_keys; ++i)
-    use(i, item(h, first + i < count ? first + i : count - 1), item(next, after + i < left ? after + i : left - 1));
-}
-
-/// The rows of a portion, to be read, and of the one that comes portions_ahead later, to be asked for.
+/// The rows of a portion, to be read, and of one that comes later, to be asked for.
 template <class Row>
 struct portion_rows;
 
+/// A portion: keys of one KV head that are read together. Those of the other heads, which lie beside them, come next:
+/// of few keys, since rows of a power of two bytes would push each other out of the cache, and what was asked for.
+template <class Row>
+inline constexpr index_t portion_keys = 16;
+template <>
+inline constexpr index_t portion_keys<block_row<q8_0_block>> = 32;
+
+/// Lines of memory between a row's being asked for and its being read: a third of the L1 cache.
+inline constexpr index_t lines_ahead = 256;
+
+/// The same in portions of rows of `dim`.
+template <class Row>
+CASCADA_INLINE index_t portions_ahead(index_t dim) noexcept {
+  constexpr index_t of_line = portion_rows<Row>::elements_of_line;
+  const index_t     ahead   = lines_ahead / (portion_keys<Row> * ((dim + of_line - 1) / of_line));
+  return ahead > 1 ? ahead : 1;
+}
+
+/// use(i, row now, row later) for the rows item(h, first + i) of a portion and those of the one that comes `ahead`
+/// later. The last of `count` stands for those beyond, later that of `left`.
+template <class Row, class Item, class Use>
+CASCADA_INLINE void for_rows_of_portion(index_t ahead, const Item& item, index_t h, index_t heads, index_t first,
+                                        index_t count, index_t left, const Use& use) noexcept {
+  const index_t next = (h + ahead) % heads, after = first + (h + ahead) / heads * portion_keys<Row>;
+  for (index_t i = 0; i < portion_keys<Row>; ++i)
+    use(i, item(h, first + i < count ? first + i : count - 1), item(next, after + i < left ? after + i : left - 1));
+}
+
 /// Where they lie.
-template <row_storage Stored>
+template <class Row, row_storage Stored>
 struct lying_rows {
   static constexpr index_t elements         = detail::rows_of<Stored>::count(1);
   static constexpr index_t elements_of_line = elements > 1 ? elements : 64 / static_cast<index_t>(sizeof(Stored));
 
-  const Stored* now[portion_keys];
-  const Stored* later[portion_keys];
+  const Stored* now[portion_keys<Row>];
+  const Stored* later[portion_keys<Row>];
 
   template <class... Place>
-  CASCADA_INLINE void begin(index_t, float*, const Place&... place) noexcept {
-    for_rows_of_portion(
-        place..., [&](index_t i, const auto& row, const auto& other) { now[i] = row.data, later[i] = other.data; });
+  CASCADA_INLINE void begin(index_t dim, float*, const Place&... place) noexcept {
+    for_rows_of_portion<Row>(portions_ahead<Row>(dim), place..., [&](index_t i, const auto& row, const auto& other) {
+      now[i] = row.data, later[i] = other.data;
+    });
   }
   CASCADA_INLINE void ask(index_t i, index_t c) const noexcept {
     if (c % elements == 0) __builtin_prefetch(later[i] + c / elements);
   }
 };
 template <row_scalar Scalar>
-struct portion_rows<strided_row<Scalar>> : lying_rows<Scalar> {};
+struct portion_rows<strided_row<Scalar>> : lying_rows<strided_row<Scalar>, Scalar> {};
 template <>
-struct portion_rows<block_row<q8_0_block>> : lying_rows<q8_0_block> {};
+struct portion_rows<block_row<q8_0_block>> : lying_rows<block_row<q8_0_block>, q8_0_block> {};
 
 /// As floats, in memory of the worker's: [portion_keys, dim].
 template <computed_row Row>
 struct portion_rows<Row> {
   static constexpr index_t elements_of_line = elements_asked_for;
 
-  const float* now[portion_keys];
-  Row          later[portion_keys];
+  const float* now[portion_keys<Row>];
+  Row          later[portion_keys<Row>];
 
   template <class... Place>
   CASCADA_INLINE void begin(index_t dim, float* room, const Place&... place) noexcept {
-    for_rows_of_portion(place..., [&](index_t i, const auto& row, const auto& other) {
+    for_rows_of_portion<Row>(portions_ahead<Row>(dim), place..., [&](index_t i, const auto& row, const auto& other) {
       row.load(0, dim, room + i * dim);
       now[i] = room + i * dim, later[i] = other;
     });
@@ -181,7 +194,7 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
     if (count < Rows) return score_portion<B, E, Row, Rows - 1>(tile, row, count, keys, scores, stride, squares);
   const float*      queries = tile.queries + std::int64_t{row} * tile.key_lanes;
   constexpr index_t step    = (std::same_as<Row, block_row<q8_0_block>> ? 2 : 1) * vec<B>::width;
-  for (index_t first = 0; first < portion_keys; first += step)
+  for (index_t first = 0; first < portion_keys<Row>; first += step)
     score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
 }
 
@@ -354,15 +367,16 @@ void add_rows_of_heads(const Part& part, index_t heads, const Value& value, inde
                        value_watch<B, E>& watch) noexcept {
   constexpr std::int64_t across = weights_apart<B, E>;
   const index_t          rows = part(0).rows, most = block.visible(rows / part(0).group - 1);
-  for (index_t begin = 0; begin < most; begin += portion_keys)
+  using value_row = decltype(value(0, 0));
+  for (index_t begin = 0; begin < most; begin += portion_keys<value_row>)
     for (index_t h = 0; h < heads; ++h) {
-      portion_rows<decltype(value(0, 0))> values;
+      portion_rows<value_row> values;
       values.begin(value_dim, scratch.values.data(), value, h, heads, begin, block.count, left);
       const auto add = [&](index_t row, index_t count, index_t first, index_t end, const float* by) {
         add_portion(part(h), row, count, weights + (h * rows + row) * across + (begin + first) / elements_per_lane<E>,
                     across, values, first, lanes_of_keys<E>(end - first), by, watch);
       };
-      by_sight(part(h), block, begin, portion_keys, factors + h * rows, add);
+      by_sight(part(h), block, begin, portion_keys<value_row>, factors + h * rows, add);
       for (index_t row = 0; row < rows; ++row) factors[h * rows + row] = 1;
     }
 }
@@ -402,16 +416,21 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   const auto             reach = [&](index_t h, index_t i) {
     return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * step_keys<B, E> + i;
   };
-  for (index_t begin = 0; begin < most; begin += portion_keys)
+  using key_row   = decltype(key(0, 0));
+  using value_row = decltype(value(0, 0));
+  for (index_t begin = 0; begin < most; begin += portion_keys<key_row>)
     for (index_t h = 0; h < heads; ++h) {
-      portion_rows<decltype(key(0, 0))> keys;
-      keys.begin(tile.key_lanes, scratch.keys.data(), key, h, heads, begin, block.count, left);
+      portion_rows<key_row> keys;
+      keys.begin(tile.key_lanes * elements_per_lane<E>, scratch.keys.data(), key, h, heads, begin, block.count, left);
       by_few_rows(rows, [&](index_t row, index_t count) {
         score_portion(part(h), row, count, keys, scores + h * rows * stride + begin, stride, reach(h, begin));
       });
     }
-  for (index_t h = 0; h < heads && h < portions_ahead; ++h)  // on their way while scores become weights
-    for (index_t i = 0; i < most && i < portion_keys; ++i) prefetch_row(value(h, i), value_dim);
+  for (index_t p = 0; p < portions_ahead<value_row>(value_dim); ++p) {  // on their way while scores become weights
+    const index_t first = p / heads * portion_keys<value_row>;
+    for (index_t i = first; i < most && i < first + portion_keys<value_row>; ++i)
+      prefetch_row(value(p % heads, i), value_dim);
+  }
   value_watch<B, E> watch;
   const auto        before = softmax_before(tile, scratch);
   if constexpr (!std::same_as<E, float>) copy_softmax(tile, before);
@@ -420,7 +439,7 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
     weigh_in_place(part(h), block, scores + h * rows * stride, weights + h * rows * across, factors + h * rows);
   }
   bool by_dimension = false;
-  if constexpr (detail::is_strided<decltype(value(0, 0))>)
+  if constexpr (detail::is_strided<value_row>)
     if (by_dimension = is_apart(value(0, 0)); by_dimension)
       add_columns_of_heads(part, heads, value, block, weights, factors, watch);
   if (!by_dimension) add_rows_of_heads(part, heads, value, left, value_dim, block, weights, factors, scratch, watch);
