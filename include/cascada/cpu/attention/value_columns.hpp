@@ -1,7 +1,7 @@
 #pragma once
 // Values that lie by dimension, as in a transposed cache: a dimension's elements of successive keys side by side.
 //
-// A strip, as many dimensions as a vector has lanes, is read once along the keys of a block, in squares that are
+// A strip, as many dimensions as a vector has lanes, is read once along the keys of a block, in patches that are
 // transposed in registers. Every sum is the chain over keys that rows of values give.
 
 #include <cstdint>
@@ -31,9 +31,9 @@ CASCADA_INLINE bool is_apart(const Row&) noexcept {
 template <class Row>
 using stored_in = std::remove_cvref_t<decltype(*Row().data)>;
 
-/// Keys of a square.
+/// Keys of a patch.
 template <cpu_backend B, class E>
-inline constexpr index_t square_keys = vec<B>::width * elements_per_lane<E>;
+inline constexpr index_t patch_keys = vec<B>::width * elements_per_lane<E>;
 
 /// Bytes of a dimension between an element's being asked for and its being read.
 inline constexpr index_t column_bytes_ahead = 512;
@@ -54,10 +54,10 @@ struct value_columns {
     step  = value(0).step;
     for (index_t i = 0; i < keys; ++i) at[i] = value(i).data;
   }
-  /// Whether the keys of a square lie side by side, in their order.
+  /// Whether the keys of a patch lie side by side, in their order.
   CASCADA_INLINE bool in_order(index_t first) const noexcept {
     bool all = true;
-    for (index_t i = 1; i < square_keys<B, E>; ++i) all &= at[first + i] == at[first] + i;
+    for (index_t i = 1; i < patch_keys<B, E>; ++i) all &= at[first + i] == at[first] + i;
     return all;
   }
   /// Asks for a line of each dimension of a strip.
@@ -75,33 +75,44 @@ struct value_columns {
   }
 };
 
-/// Dimensions [c, c + width) of the keys of a square, which lie side by side: a vector for each lane of keys.
-template <cpu_backend B, class E, row_scalar Scalar>
-CASCADA_INLINE void load_square(const value_columns<B, E, Scalar>& columns, index_t first, index_t c,
-                                vec<B> (&square)[extent(vec<B>::width)]) noexcept {
-#pragma GCC         unroll 16
-  for (index_t i = 0; i < vec<B>::width; ++i)
-    square[i] = whole_lanes<B, E>(columns.at[first] + (c + i) * columns.step, 0);
-  transpose(square);
+/// Asks for the first keys of the first strip of values value(i), i < count.
+template <cpu_backend B, class Value>
+CASCADA_INLINE void ask_for_strip(const Value& value, index_t count) noexcept {
+  using columns = value_columns<B, float, stored_in<decltype(value(0))>>;
+  for (index_t key = 0; key < count && key < columns::keys_ahead; key += columns::keys_of_line)
+    for (index_t i = 0; i < vec<B>::width; ++i) {
+      const auto row = value(key);
+      __builtin_prefetch(row.data + i * row.step);
+    }
 }
 
-/// sum [Rows] += weights x V for a strip of dimensions from c, and the keys of a square that lie side by side.
+/// Dimensions [c, c + width) of the keys of a patch, which lie side by side: a vector for each lane of keys.
+template <cpu_backend B, class E, row_scalar Scalar>
+CASCADA_INLINE void load_patch(const value_columns<B, E, Scalar>& columns, index_t first, index_t c,
+                               vec<B> (&patch)[extent(vec<B>::width)]) noexcept {
+#pragma GCC         unroll 16
+  for (index_t i = 0; i < vec<B>::width; ++i)
+    patch[i] = whole_lanes<B, E>(columns.at[first] + (c + i) * columns.step, 0);
+  transpose(patch);
+}
+
+/// sum [Rows] += weights x V for a strip of dimensions from c, and the keys of a patch that lie side by side.
 template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
-CASCADA_INLINE void add_square(const value_columns<B, E, Scalar>& columns, index_t first, index_t c,
-                               const float* weights, std::int64_t stride, vec<B> (&sum)[extent(Rows)],
-                               value_watch<B, E>& watch) noexcept {
-  vec<B> square[extent(vec<B>::width)];
-  load_square(columns, first, c, square);
+CASCADA_INLINE void add_patch(const value_columns<B, E, Scalar>& columns, index_t first, index_t c,
+                              const float* weights, std::int64_t stride, vec<B> (&sum)[extent(Rows)],
+                              value_watch<B, E>& watch) noexcept {
+  vec<B> patch[extent(vec<B>::width)];
+  load_patch(columns, first, c, patch);
 #pragma GCC unroll 16
   for (index_t lane = 0; lane < vec<B>::width; ++lane) {
-    watch.see(square[lane]);
+    watch.see(patch[lane]);
 #pragma GCC unroll 8
     for (index_t r = 0; r < Rows; ++r)
-      sum[r] = add_products<E>(vec<B>::broadcast(weights[r * stride + lane]), square[lane], sum[r]);
+      sum[r] = add_products<E>(vec<B>::broadcast(weights[r * stride + lane]), patch[lane], sum[r]);
   }
 }
 
-/// The same for the first `count` keys of a square, wherever they lie.
+/// The same for the first `count` keys of a patch, wherever they lie.
 template <cpu_backend B, class E, index_t Rows, row_scalar Scalar>
 CASCADA_INLINE void add_gathered(const value_columns<B, E, Scalar>& columns, index_t first, index_t count, index_t c,
                                  const float* weights, std::int64_t stride, vec<B> (&sum)[extent(Rows)],
@@ -131,7 +142,7 @@ template <cpu_backend B, class E, row_scalar Scalar, index_t Rows>
     if (count < Rows)
       return add_columns<B, E, Scalar, Rows - 1>(tile, row, count, columns, first, end, weights, stride, factors,
                                                  watch);
-  constexpr index_t width = vec<B>::width, keys = square_keys<B, E>;
+  constexpr index_t width = vec<B>::width, keys = patch_keys<B, E>;
   bool              in_order[extent(step_keys<B, E> / keys)];
   for (index_t key = first; key + keys <= end; key += keys) in_order[(key - first) / keys] = columns.in_order(key);
   value_watch<B, E> seen = watch;
@@ -145,7 +156,7 @@ template <cpu_backend B, class E, row_scalar Scalar, index_t Rows>
       const float* own = weights + (key - first) / elements_per_lane<E>;
       columns.ask_later(key, c, tile.value_stride);
       if (key + keys <= end && in_order[(key - first) / keys])
-        add_square<B, E, Rows>(columns, key, c, own, stride, sum, seen);
+        add_patch<B, E, Rows>(columns, key, c, own, stride, sum, seen);
       else
         add_gathered<B, E, Rows>(columns, key, end - key < keys ? end - key : keys, c, own, stride, sum, seen);
     }
@@ -166,9 +177,9 @@ template <cpu_backend B, class Value>
     for (index_t key = 0; key < count; key += width) {
       float* to = rows + std::int64_t{key} * stride + c;
       if (c + width <= dim && key + width <= count && columns.in_order(key)) {
-        vec<B> square[extent(width)];
-        load_square(columns, key, c, square);
-        for (index_t j = 0; j < width; ++j) square[j].store(to + std::int64_t{j} * stride);
+        vec<B> patch[extent(width)];
+        load_patch(columns, key, c, patch);
+        for (index_t j = 0; j < width; ++j) patch[j].store(to + std::int64_t{j} * stride);
         continue;
       }
       for (index_t i = 0; i < width; ++i)
