@@ -15,14 +15,7 @@ struct cluster_memory {
 
   /// The first of places [begin, end) of a cluster whose member is not before `token`.
   CASCADA_DEVICE CASCADA_INLINE index_t place_from(index_t begin, index_t end, index_t token) const {
-    while (begin < end) {
-      const index_t middle = begin + (end - begin) / 2;
-      if (members[middle] < token)
-        begin = middle + 1;
-      else
-        end = middle;
-    }
-    return begin;
+    return first_from(members, begin, end, token);
   }
 };
 
@@ -89,7 +82,7 @@ struct cluster_members {
       const index_t       i      = base + gpu.lane();
       const bool          member = i < tokens && layer.rep[i] == own;
       const std::uint64_t mask   = gpu.ballot(member);
-      if (member) memory.members[next + __builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1))] = i;
+      if (member) memory.members[next + voters_below(gpu, mask)] = i;
       next += __builtin_popcountll(mask);
     }
   }

@@ -66,8 +66,7 @@ struct list_askers {
         const index_t       token = base + gpu.lane();
         const bool          asks  = token < end && groups.asker[token] == token;
         const std::uint64_t mask  = gpu.ballot(asks);
-        const std::uint64_t lower = mask & ((std::uint64_t{1} << gpu.lane()) - 1);
-        if (asks) groups.asks[begin + listed + __builtin_popcountll(lower)] = token;
+        if (asks) groups.asks[begin + listed + voters_below(gpu, mask)] = token;
         listed += __builtin_popcountll(mask);
       }
     if (gpu.lane() == 0) groups.count[gpu.block()] = listed;

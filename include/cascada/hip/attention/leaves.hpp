@@ -88,8 +88,7 @@ struct list_leaves {
     std::uint32_t before = 0;
 #pragma GCC unroll 8
     for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && begins(leaves.formed[t]);
-#pragma GCC unroll 6
-    for (index_t step = 1; step < gfx942::wave; step *= 2) before += gpu.shuffle(before, gpu.lane() ^ step);
+    before                    = sum_of_wave(gpu, before);
     const leaf_range    range = exist && token < tokens ? leaves.formed[token] : leaf_range{0, 0};
     const std::uint64_t mask  = gpu.ballot(begins(range));
     if (gpu.lane() == 0) {
@@ -97,7 +96,7 @@ struct list_leaves {
       memory.own[gpu.wave()]    = static_cast<std::uint32_t>(__builtin_popcountll(mask));
     }
     gpu.barrier();
-    auto place = static_cast<std::uint32_t>(__builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1)));
+    auto          place = static_cast<std::uint32_t>(voters_below(gpu, mask));
     std::uint32_t count = 0;
     for (index_t w = 0; w < threads / gfx942::wave; ++w) {
       place += memory.before[w] + (w < gpu.wave() ? memory.own[w] : 0);

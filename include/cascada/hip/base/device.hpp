@@ -173,6 +173,32 @@ entry(Kernel kernel) {
 
 #endif
 
+/// How many lanes below this one voted for something, by ballot.
+template <class Gpu>
+CASCADA_DEVICE CASCADA_INLINE index_t voters_below(const Gpu& gpu, std::uint64_t votes) {
+  return __builtin_popcountll(votes & ((std::uint64_t{1} << gpu.lane()) - 1));
+}
+
+/// The sum of what all lanes of the wave have, in every lane. In which order floats are added is not specified.
+template <class Gpu, class Value>
+CASCADA_DEVICE CASCADA_INLINE Value sum_of_wave(const Gpu& gpu, Value value) {
+#pragma GCC                         unroll 6
+  for (index_t step = 1; step < gfx942::wave; step *= 2) value += gpu.shuffle(value, gpu.lane() ^ step);
+  return value;
+}
+
+/// The first of places [begin, end) of an ascending list whose number is not below `least`; `end` if there is none.
+CASCADA_DEVICE CASCADA_INLINE index_t first_from(const index_t* list, index_t begin, index_t end, index_t least) {
+  while (begin < end) {
+    const index_t middle = begin + (end - begin) / 2;
+    if (list[middle] < least)
+      begin = middle + 1;
+    else
+      end = middle;
+  }
+  return begin;
+}
+
 /// Of kernels that share nothing.
 struct no_shared {};
 

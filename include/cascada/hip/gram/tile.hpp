@@ -1,10 +1,9 @@
 #pragma once
-// Inner products of token rows on the matrix units, a tile of the Gram matrix at a time.
+// A tile of the Gram matrix: inner products of token rows on the matrix units, and the verdicts they lead to.
 
 #include <cstdint>
 
-#include "cascada/hip/base/device.hpp"
-#include "cascada/views.hpp"
+#include "cascada/hip/gram/verdict.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
 
@@ -20,6 +19,41 @@ struct gram_tile {
   struct shared {
     alignas(16) std::uint16_t slabs[2][columns * pitch];
   };
+};
+
+/// Tokens of a block, in order: the columns of a tile.
+struct gram_columns {
+  index_t token[gram_tile::columns];
+  float   norm[gram_tile::columns];
+  index_t count;  // in use; those beyond read some token, and nobody looks at their sums
+
+  /// By one wave: a lane that `takes` has its token, of number `local` from `begin` on, made a column. Returns which.
+  template <class Gpu, matrix_scalar Scalar>
+  CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, const gram_rows<Scalar>& rows, index_t begin, bool takes,
+                                               index_t local) {
+    const std::uint64_t votes = gpu.ballot(takes);
+    const index_t       own = voters_below(gpu, votes), all = __builtin_popcountll(votes);
+    if (takes) token[own] = begin + local, norm[own] = rows.norms[begin + local];
+    if (gpu.lane() >= all) token[gpu.lane()] = begin;
+    if (gpu.lane() == 0) count = all;
+    return own;
+  }
+};
+
+/// Representatives at 128 places of a list: the rows of a tile, 32 to a wave. Beyond the last one the last once more.
+struct gram_panel {
+  static constexpr index_t rows = 32 * gram_tile::waves;
+
+  index_t token[rows];
+  float   norm[rows];
+
+  /// Row `r` of the panel that begins at place `first` of a list of `end`.
+  template <matrix_scalar Scalar>
+  CASCADA_DEVICE CASCADA_INLINE void load(const gram_rows<Scalar>& of, const index_t* list, index_t first, index_t end,
+                                          index_t r) {
+    token[r] = list[first + r < end ? first + r : end - 1];
+    norm[r]  = of.norms[token[r]];
+  }
 };
 
 /// sums [Tiles] of 32 x 32: rows x columns, over all of d (a multiple of 8).
@@ -89,6 +123,55 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
   for (; k + slab <= cols; k += slab, buffer ^= 1) turn(buffer, k, within);
 #pragma GCC unroll 1
   for (; k < cols + slab; k += slab, buffer ^= 1) turn(buffer, k, at_end);
+}
+
+/// Bits that a lane has by entries of its sums, of 32 rows, by row.
+template <class Gpu>
+CASCADA_DEVICE CASCADA_INLINE std::uint32_t bits_of_rows(const Gpu& gpu, std::uint32_t entries) {
+  std::uint32_t rows = 0;
+#pragma GCC unroll 4
+  for (index_t v = 0; v < 16; v += 4) rows |= (entries >> v & 15u) << row_32(0, v);
+  return rows << row_32(gpu.lane(), 0);
+}
+
+/// Rows of 32, as bits.
+struct row_evidence {
+  std::uint32_t sure;      // those that cover a column's token
+  std::uint32_t possible;  // these, and those that only the chain can tell about
+};
+
+/// What this lane's 16 sums tell about the first `count` of 32 rows with these norms. `found(sum, norm)` hears of those
+/// that cover the token, and maybe of rows beyond.
+template <class Gpu, matrix_scalar Scalar, class Found>
+CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_token<Scalar>& token, const sums_16& sums,
+                                                      const float* norms, index_t count, const Found& found) {
+  std::uint32_t sure = 0, possible = 0;
+#pragma GCC unroll 16
+  for (index_t v = 0; v < 16; ++v) {
+    const float norm = norms[row_32(gpu.lane(), v)];
+    const auto  seen = token.judge(sums[v], norm);
+    sure |= static_cast<std::uint32_t>(seen.covered) << v;
+    possible |= static_cast<std::uint32_t>(!seen.apart) << v;
+    found(seen.covered, sums[v], norm);
+    if (v % 2 == 1) gpu.schedule_barrier();  // bounds the masks alive at a time
+  }
+  const std::uint32_t exists = count <= 0 ? 0 : ~0u >> (count < 32 ? 32 - count : 0);
+  return {bits_of_rows(gpu, sure) & exists, bits_of_rows(gpu, possible) & exists};
+}
+
+/// The canonical verdicts on a column's token and the first `count` of 32 rows, as bits, of which each half of the wave
+/// has the sums of half: sums decide outside the margin, the chain inside. `rechecks` counts chains.
+template <class Gpu, matrix_scalar Scalar, class Count>
+CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const judged_token<Scalar>& token,
+                                                            const sums_16& sums, const index_t* tokens,
+                                                            const float* norms, index_t count, Count& rechecks) {
+  const row_evidence seen = judge_rows(gpu, token, sums, norms, count, [](bool, float, float) {});
+  std::uint32_t      bits = seen.sure;
+  for (std::uint32_t asked = seen.possible & ~seen.sure; asked != 0; asked &= asked - 1, ++rechecks) {
+    const index_t row = __builtin_ctz(asked);
+    bits |= static_cast<std::uint32_t>(token.covered(token.product(tokens[row]), norms[row])) << row;
+  }
+  return bits | gpu.shuffle(bits, gpu.lane() ^ 32);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::hip

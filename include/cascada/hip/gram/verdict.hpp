@@ -78,15 +78,20 @@ struct gram_evidence {
   bool covered, apart;
 };
 
-/// The margin of token i, for products with rows of any norm n_j. A zero row's norm puts all its pairs below.
-class gram_margin {
+/// Token i, which is judged with tokens j of norms n_j. A zero row's norm puts all its pairs below.
+template <matrix_scalar Scalar>
+class judged_token {
  public:
-  CASCADA_DEVICE CASCADA_INLINE gram_margin(index_t cols, float threshold, float norm)
-      : slope_(static_cast<float>(cols) * (1.75f * 0x1p-22f * norm + 0x1p-125f)),
-        offset_(static_cast<float>(cols) * 0x1p-125f * (norm + 1.0f)),
-        high_(threshold * norm + slope_),
-        low_(threshold * norm - slope_) {}
+  CASCADA_DEVICE CASCADA_INLINE judged_token(const gram_rows<Scalar>& rows, index_t i, float norm)
+      : rows_(rows),
+        own_(i),
+        scaled_(rows.threshold * norm),
+        slope_(static_cast<float>(rows.x.cols) * (1.75f * 0x1p-22f * norm + 0x1p-125f)),
+        offset_(static_cast<float>(rows.x.cols) * 0x1p-125f * (norm + 1.0f)),
+        high_(rows.threshold * norm + slope_),
+        low_(rows.threshold * norm - slope_) {}
 
+  /// What a sum tells.
   CASCADA_DEVICE CASCADA_INLINE gram_evidence judge(float sum, float norm_j) const {
     return {sum > __builtin_fmaf(norm_j, high_, offset_), sum < __builtin_fmaf(norm_j, low_, -offset_)};
   }
@@ -94,8 +99,19 @@ class gram_margin {
   /// How far a sum may lie from the chain.
   CASCADA_DEVICE CASCADA_INLINE float error(float norm_j) const { return __builtin_fmaf(norm_j, slope_, offset_); }
 
+  CASCADA_DEVICE CASCADA_INLINE float product(index_t j) const {
+    return chain(rows_.x.row(own_), rows_.x.row(j), rows_.x.cols);
+  }
+
+  /// The canonical verdict on a canonical product.
+  CASCADA_DEVICE CASCADA_INLINE bool covered(float product, float norm_j) const {
+    return covers(product, scaled_, norm_j);
+  }
+
  private:
-  float slope_, offset_, high_, low_;
+  const gram_rows<Scalar>& rows_;
+  index_t                  own_;
+  float                    scaled_, slope_, offset_, high_, low_;
 };
 
 /// The canonical verdict on one pair, by a whole wave. The product is summed over lanes; inside the margin the lanes
@@ -111,13 +127,12 @@ CASCADA_DEVICE CASCADA_INLINE bool wave_covers(Gpu& gpu, const gram_rows<Scalar>
 #pragma GCC unroll 8
     for (index_t e = 0; e < 8; ++e) sum = __builtin_fmaf(to_float(Scalar{a[e]}), to_float(Scalar{b[e]}), sum);
   }
-#pragma GCC unroll 6
-  for (index_t step = 1; step < gfx942::wave; step *= 2) sum += gpu.shuffle(sum, gpu.lane() ^ step);
-  const float norm_i = rows.norms[i], norm_j = rows.norms[j], scaled = rows.threshold * norm_i;
-  const auto  seen = gram_margin(rows.x.cols, rows.threshold, norm_i).judge(sum, norm_j);
+  const float        norm_j = rows.norms[j];
+  const judged_token token(rows, i, rows.norms[i]);
+  const auto         seen = token.judge(sum_of_wave(gpu, sum), norm_j);
   if (seen.covered | seen.apart) return seen.covered;
   rechecks += gpu.lane() == 0;
-  return covers(chain(of_i, of_j, rows.x.cols), scaled, norm_j);
+  return token.covered(token.product(j), norm_j);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::hip

@@ -16,8 +16,7 @@ struct selection_graph {
 
   struct shared {
     gram_tile::shared tile;
-    index_t           token[64];
-    float             norm[64];
+    gram_columns      columns;
     std::uint32_t     words[2][64];
   };
 
@@ -30,39 +29,23 @@ struct selection_graph {
     auto&         memory = gpu.template shared<shared>();
     const auto&   rows   = args.rows;
     const index_t begin = gpu.block() * 64, last = args.tokens() - 1;
-    if (gpu.thread() < 64) {
-      const index_t i            = begin + gpu.thread() < last ? begin + gpu.thread() : last;
-      memory.token[gpu.thread()] = i;
-      memory.norm[gpu.thread()]  = rows.norms[i];
-    }
+    if (gpu.wave() == 0) memory.columns.gather(gpu, rows, begin, begin + gpu.lane() <= last, gpu.lane());
     gpu.barrier();
 
     // Wave w: rows of half w % 2 against columns of half w / 2.
-    const index_t row_half = gpu.wave() % 2, column_half = gpu.wave() / 2;
-    const index_t column = 32 * column_half + gpu.lane() % 32, i = memory.token[column];
-    sums_16       sums[1];
-    multiply<1>(gpu, memory.tile, rows.x, rows.x.row(memory.token[32 * row_half + gpu.lane() % 32]), memory.token, 64,
-                column_half, sums);
+    const index_t        row_half = gpu.wave() % 2, column_half = gpu.wave() / 2;
+    const index_t        column = 32 * column_half + gpu.lane() % 32;
+    const index_t* const token  = memory.columns.token;
+    const float* const   norm   = memory.columns.norm;
+    sums_16              sums[1];
+    multiply<1>(gpu, memory.tile, rows.x, rows.x.row(token[32 * row_half + gpu.lane() % 32]), token, 64, column_half,
+                sums);
 
-    const float       norm = memory.norm[column], scaled = rows.threshold * norm;
-    const gram_margin margin(rows.x.cols, rows.threshold, norm);
-    std::uint32_t     bits = 0, unsure = 0;
-#pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) {
-      const index_t row     = 32 * row_half + row_32(gpu.lane(), v);
-      const bool    earlier = (row < column) & (begin + column <= last);
-      const auto    seen    = margin.judge(sums[0][v], memory.norm[row]);
-      bits |= static_cast<std::uint32_t>(earlier & seen.covered) << (row % 32);
-      unsure |= static_cast<std::uint32_t>(earlier & !seen.covered & !seen.apart) << (row % 32);
-    }
-    std::int64_t rechecks = 0;
-    for (; unsure != 0; unsure &= unsure - 1, ++rechecks) {
-      const index_t row = 32 * row_half + __builtin_ctz(unsure);
-      const float   sum = chain(rows.x.row(i), rows.x.row(begin + row), rows.x.cols);
-      bits |= static_cast<std::uint32_t>(covers(sum, scaled, memory.norm[row])) << (row % 32);
-    }
+    const index_t       earlier  = begin + column <= last ? column - 32 * row_half : 0;  // rows
+    std::int64_t        rechecks = 0;
+    const std::uint32_t bits     = rows_that_cover(gpu, judged_token(rows, token[column], norm[column]), sums[0],
+                                                   token + 32 * row_half, norm + 32 * row_half, earlier, rechecks);
     if (rechecks > 0) gpu.atomic_add(&args.memory.counters->pairs_evaluated, rechecks);
-    bits |= gpu.shuffle(bits, gpu.lane() ^ 32);
     if (gpu.lane() < 32) memory.words[row_half][column] = bits;
     gpu.barrier();
 

@@ -15,15 +15,8 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t cross_words(index_t to
 /// Whether former representative j covers token i, which was none.
 template <matrix_scalar Scalar>
 CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_arguments<Scalar>& args, index_t i, index_t j) {
-  index_t low = 0, high = *args.before.count - 1;  // place of j among the former ones, which ascend
-  while (low < high) {
-    const index_t middle = low + (high - low) / 2;
-    if (args.before.indices[middle] < j)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return (args.memory.cross[i * cross_words(args.tokens()) + low / 32] >> (low % 32) & 1) != 0;
+  const index_t place = first_from(args.before.indices, 0, *args.before.count - 1, j);
+  return (args.memory.cross[i * cross_words(args.tokens()) + place / 32] >> (place % 32) & 1) != 0;
 }
 
 /// One block: 64 tokens against 128 former representatives.
@@ -34,11 +27,8 @@ struct selection_cross_gram {
 
   struct shared {
     gram_tile::shared tile;
-    index_t           token[64];  // those of the block that were no representatives
-    float             norm[64];
-    index_t           row_token[128];
-    float             row_norm[128];
-    index_t           count;  // of tokens in use
+    gram_columns      columns;  // tokens of the block that were no representatives
+    gram_panel        panel;
   };
 
   selection_arguments<Scalar> args;
@@ -51,71 +41,32 @@ struct selection_cross_gram {
     const index_t begin = gpu.block() % args.blocks() * 64, panel = gpu.block() / args.blocks() * 128;
     const index_t former = gpu.uniform(*args.before.count);
     if (panel >= former) return;
-    load(gpu, memory, begin, panel, former);
-    const index_t count = gpu.uniform(memory.count);
+    // The first wave finds the tokens, the next two the representatives.
+    const index_t i = begin + gpu.lane();
+    if (gpu.wave() == 0)
+      memory.columns.gather(gpu, args.rows, begin, i < args.tokens() && args.old_rep(i) != i, gpu.lane());
+    else if (gpu.wave() < 3)
+      memory.panel.load(args.rows, args.before.indices, panel, former, gpu.thread() - 64);
+    gpu.barrier();
+    const index_t count = gpu.uniform(memory.columns.count);
     if (count == 0) return;
 
-    sums_16 sums[2];
-    multiply<2>(gpu, memory.tile, args.rows.x, args.rows.x.row(memory.row_token[32 * gpu.wave() + gpu.lane() % 32]),
-                memory.token, 64, 0, sums);
+    const index_t first_row = 32 * gpu.wave();
+    sums_16       sums[2];
+    multiply<2>(gpu, memory.tile, args.rows.x, args.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
+                memory.columns.token, 64, 0, sums);
     std::int64_t pairs = gpu.thread() == 0 ? std::int64_t{count} * (former - panel < 128 ? former - panel : 128) : 0;
 #pragma GCC unroll 2
     for (index_t t = 0; t < 2; ++t) {
-      const index_t column = 32 * t + gpu.lane() % 32, first_row = 32 * gpu.wave();
-      std::uint32_t bits = column < count ? verdicts(gpu, memory, sums[t], column, former - panel, pairs) : 0;
-      bits |= gpu.shuffle(bits, gpu.lane() ^ 32);
+      const index_t       column = 32 * t + gpu.lane() % 32;
+      const judged_token  token(args.rows, memory.columns.token[column], memory.columns.norm[column]);
+      const std::uint32_t bits =
+          rows_that_cover(gpu, token, sums[t], memory.panel.token + first_row, memory.panel.norm + first_row,
+                          column < count ? former - panel - first_row : 0, pairs);
       if (gpu.lane() < 32 && column < count && panel + first_row < former)
-        args.memory.cross[memory.token[column] * cross_words(args.tokens()) + (panel + first_row) / 32] = bits;
+        args.memory.cross[memory.columns.token[column] * cross_words(args.tokens()) + (panel + first_row) / 32] = bits;
     }
     if (pairs > 0) gpu.atomic_add(&args.memory.counters->pairs_evaluated, pairs);
-  }
-
- private:
-  /// The first wave finds the tokens, the next two the representatives: beyond the last one the last once more.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, shared& memory, index_t begin, index_t panel,
-                                          index_t former) const {
-    if (gpu.wave() == 0) {
-      const index_t       i     = begin + gpu.lane();
-      const bool          takes = i < args.tokens() && args.old_rep(i) != i;
-      const std::uint64_t mask  = gpu.ballot(takes);
-      const index_t       place = __builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1));
-      const index_t       count = __builtin_popcountll(mask);
-      if (takes) memory.token[place] = i, memory.norm[place] = args.rows.norms[i];
-      if (gpu.lane() >= count) memory.token[gpu.lane()] = begin;
-      if (gpu.lane() == 0) memory.count = count;
-    } else if (gpu.wave() < 3) {
-      const index_t row     = gpu.thread() - 64;
-      const index_t token   = args.before.indices[panel + row < former ? panel + row : former - 1];
-      memory.row_token[row] = token;
-      memory.row_norm[row]  = args.rows.norms[token];
-    }
-    gpu.barrier();
-  }
-
-  /// Verdicts of one column on this lane's 16 of the wave's 32 rows, bit by row; those from `rows` on are none.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE std::uint32_t verdicts(Gpu& gpu, const shared& memory, const sums_16& sums,
-                                                       index_t column, index_t rows, std::int64_t& pairs) const {
-    const float       norm = memory.norm[column], scaled = args.rows.threshold * norm;
-    const gram_margin margin(args.rows.x.cols, args.rows.threshold, norm);
-    const index_t     first_row = 32 * gpu.wave();
-    std::uint32_t     bits = 0, unsure = 0;
-#pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) {
-      const index_t row    = row_32(gpu.lane(), v);
-      const bool    exists = first_row + row < rows;
-      const auto    seen   = margin.judge(sums[v], memory.row_norm[first_row + row]);
-      bits |= static_cast<std::uint32_t>(exists & seen.covered) << row;
-      unsure |= static_cast<std::uint32_t>(exists & !seen.covered & !seen.apart) << row;
-    }
-    for (; unsure != 0; unsure &= unsure - 1, ++pairs) {
-      const index_t row = __builtin_ctz(unsure);
-      const float sum = chain(args.rows.x.row(memory.token[column]), args.rows.x.row(memory.row_token[first_row + row]),
-                              args.rows.x.cols);
-      bits |= static_cast<std::uint32_t>(covers(sum, scaled, memory.row_norm[first_row + row])) << row;
-    }
-    return bits;
   }
 };
 

@@ -103,14 +103,13 @@ struct block_resolution {
                                             index_t rep) const {
     const selection_memory& state  = args.memory;
     const index_t           i      = begin + gpu.lane();
-    const std::uint64_t     before = (std::uint64_t{1} << gpu.lane()) - 1;
     const bool              member = (members >> gpu.lane() & 1) != 0;
     const std::uint64_t     added  = gpu.ballot(member && addition);
     const set_prefix        known  = state.known[step];
-    const index_t           place  = known.members + __builtin_popcountll(members & before);
+    const index_t           place  = known.members + voters_below(gpu, members);
     if (i < args.tokens()) {
       args.now.rep[i] = rep;
-      state.before[i] = {place, known.added + __builtin_popcountll(added & before)};
+      state.before[i] = {place, known.added + voters_below(gpu, added)};
       if (member && place < args.limit) args.now.indices[place] = i;
     }
     if (gpu.lane() != 0) return;

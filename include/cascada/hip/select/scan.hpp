@@ -12,15 +12,12 @@ struct search_shared {
   static constexpr index_t slices = 2 * gram_tile::waves;  // of 128 representatives: rows that one lane sees
 
   gram_tile::shared tile;
+  gram_columns      columns;
   index_t           active[64];  // local token of each column
-  index_t           token[64];   // its index
-  float             norm[64];
-  device_match      match[64];  // by local token
-  token_stage       stage[64];  // by local token
-  index_t           row_token[128];
-  float             row_norm[128];
+  device_match      match[64];   // by local token
+  token_stage       stage[64];   // by local token
+  gram_panel        panel;
   device_match      partial[slices][64];
-  index_t           count;  // of columns in use
 };
 
 template <matrix_scalar Scalar, assignment Assign>
@@ -36,15 +33,10 @@ struct token_search {
     if (first >= last) return;
     gather(gpu, memory, begin, part, gpu.thread());
     for (index_t panel = first; panel < last; panel += 128) {
-      const index_t count = gpu.uniform(memory.count);
+      const index_t count = gpu.uniform(memory.columns.count);
       if (count == 0) break;
       if (gpu.thread() == 0) pairs += count * (last - panel < 128 ? last - panel : 128);
-      if (gpu.thread() < 128) {
-        const index_t place            = panel + gpu.thread() < last ? panel + gpu.thread() : last - 1;
-        const index_t token            = args.now.indices[place];
-        memory.row_token[gpu.thread()] = token;
-        memory.row_norm[gpu.thread()]  = args.rows.norms[token];
-      }
+      if (gpu.thread() < 128) memory.panel.load(args.rows, args.now.indices, panel, last, gpu.thread());
       gpu.barrier();
       if (count > 32)
         meet_panel<2>(gpu, memory, panel, last, pairs);
@@ -61,17 +53,8 @@ struct token_search {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& memory, index_t begin, bool stays, index_t local) const {
     if (gpu.wave() == 0) {
-      const std::uint64_t mask  = gpu.ballot(stays);
-      const index_t       place = __builtin_popcountll(mask & ((std::uint64_t{1} << gpu.lane()) - 1));
-      const index_t       count = __builtin_popcountll(mask);
-      if (stays) {
-        memory.active[place] = local;
-        memory.token[place]  = begin + local;
-        memory.norm[place]   = args.rows.norms[begin + local];
-      }
-      // Columns beyond the last read some token; nobody looks at their sums.
-      if (gpu.lane() >= count) memory.token[gpu.lane()] = begin, memory.active[gpu.lane()] = 0;
-      if (gpu.lane() == 0) memory.count = count;
+      const index_t column = memory.columns.gather(gpu, args.rows, begin, stays, local);
+      if (stays) memory.active[column] = local;
     }
     gpu.barrier();
   }
@@ -82,12 +65,12 @@ struct token_search {
                                                 index_t& pairs) const {
     const index_t first_row = 32 * gpu.wave();
     sums_16       sums[Tiles];
-    multiply<Tiles>(gpu, memory.tile, args.rows.x, args.rows.x.row(memory.row_token[first_row + gpu.lane() % 32]),
-                    memory.token, 32 * Tiles, 0, sums);
+    multiply<Tiles>(gpu, memory.tile, args.rows.x, args.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
+                    memory.columns.token, 32 * Tiles, 0, sums);
 #pragma GCC unroll 2
     for (index_t t = 0; t < Tiles; ++t) {
       const index_t column = 32 * t + gpu.lane() % 32;
-      const bool    exists = column < memory.count;
+      const bool    exists = column < memory.columns.count;
       memory.partial[2 * gpu.wave() + gpu.lane() / 32][column] =
           exists ? best_row(gpu, memory, sums[t], column, panel, last, pairs) : device_match{};
     }
@@ -98,53 +81,46 @@ struct token_search {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE device_match best_row(Gpu& gpu, shared& memory, const sums_16& sums, index_t column,
                                                       index_t panel, index_t last, index_t& pairs) const {
-    constexpr bool     nearest = Assign == assignment::nearest;
-    const float        norm = memory.norm[column], scaled = args.rows.threshold * norm;
-    const gram_margin  margin(args.rows.x.cols, args.rows.threshold, norm);
-    const index_t      first_row = 32 * gpu.wave();
-    const device_match so_far    = memory.match[memory.active[column]];
-
-    std::uint32_t sure = 0, possible = 0;
-    float         least = so_far.place < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
-#pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) {
-      const index_t row      = first_row + row_32(gpu.lane(), v);
-      const float   row_norm = memory.row_norm[row];
-      const bool    exists   = panel + row < last;
-      const auto    seen     = margin.judge(sums[v], row_norm);
-      const bool    covers   = exists & seen.covered;
-      sure |= static_cast<std::uint32_t>(covers) << v;
-      possible |= static_cast<std::uint32_t>(exists & !seen.apart) << v;
-      const float at_least = (sums[v] - margin.error(row_norm)) / row_norm;
-      if (nearest & covers & (at_least > least)) least = at_least;
-      if (v % 2 == 1) gpu.schedule_barrier();  // bounds the masks alive at a time
-    }
-    std::uint32_t asked = possible & ~sure;  // rows in order, which ascends with v
-    if (!nearest && sure != 0) asked &= (sure & (0u - sure)) - 1;
-    if constexpr (nearest) {
-      asked = 0;
-#pragma GCC unroll 16
-      for (index_t v = 0; v < 16; ++v) {
-        const float row_norm = memory.row_norm[first_row + row_32(gpu.lane(), v)];
-        const float at_most  = (sums[v] + margin.error(row_norm)) / row_norm;
-        asked |= static_cast<std::uint32_t>(!(at_most < least * (1.0f - 0x1p-20f))) << v;
-      }
-      asked &= possible;
-    }
+    constexpr bool     nearest   = Assign == assignment::nearest;
+    const index_t      first_row = gpu.thread() / gfx942::wave * 32;  // not gpu.wave(): scalar registers are scarce
+    const float* const norms     = memory.panel.norm + first_row;
+    const judged_token token(args.rows, memory.columns.token[column], memory.columns.norm[column]);
+    const device_match so_far = memory.match[memory.active[column]];
+    float              least  = so_far.place < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
+    const row_evidence seen =
+        judge_rows(gpu, token, sums, norms, last - panel - first_row, [&](bool covered, float sum, float norm) {
+          const float at_least = (sum - token.error(norm)) / norm;
+          if (nearest & covered & (at_least > least)) least = at_least;
+        });
+    std::uint32_t asked = seen.possible & ~seen.sure;
+    if (!nearest && seen.sure != 0) asked &= (seen.sure & (0u - seen.sure)) - 1;
+    if constexpr (nearest) asked = seen.possible & may_be_nearest(gpu, token, sums, norms, least);
 
     device_match best;
     for (; asked != 0; asked &= asked - 1) {
       ++pairs;
-      const index_t row = first_row + row_32(gpu.lane(), __builtin_ctz(asked));
-      const float   product =
-          chain(args.rows.x.row(memory.token[column]), args.rows.x.row(memory.row_token[row]), args.rows.x.cols);
-      const device_match match{panel + row, product, memory.row_norm[row]};
-      if (covers(product, scaled, match.norm) && replaces(match, best, Assign)) best = match;
+      const index_t      row = first_row + __builtin_ctz(asked);
+      const device_match match{panel + row, token.product(memory.panel.token[row]), memory.panel.norm[row]};
+      if (token.covered(match.product, match.norm) && replaces(match, best, Assign)) best = match;
       if (!nearest && best.place >= 0) break;
     }
-    if (!nearest && best.place < 0 && sure != 0)
-      best = {panel + first_row + row_32(gpu.lane(), __builtin_ctz(sure)), 0.0f, 1.0f};
+    if (!nearest && best.place < 0 && seen.sure != 0) best = {panel + first_row + __builtin_ctz(seen.sure), 0.0f, 1.0f};
     return best;
+  }
+
+  /// Rows, as bits, whose sums do not tell that their cosine times the token's norm is below `least`.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t may_be_nearest(Gpu& gpu, const judged_token<Scalar>& token,
+                                                             const sums_16& sums, const float* norms,
+                                                             float least) const {
+    std::uint32_t entries = 0;
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      const float norm    = norms[row_32(gpu.lane(), v)];
+      const float at_most = (sums[v] + token.error(norm)) / norm;
+      entries |= static_cast<std::uint32_t>(!(at_most < least * (1.0f - 0x1p-20f))) << v;
+    }
+    return bits_of_rows(gpu, entries);
   }
 
   /// Joins the partial matches; a token with one is settled unless a later one may be nearer.
@@ -152,7 +128,7 @@ struct token_search {
   CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& memory, index_t begin) const {
     bool    stays = false;
     index_t local = 0;
-    if (gpu.thread() < memory.count) {
+    if (gpu.thread() < memory.columns.count) {
       local             = memory.active[gpu.thread()];
       device_match best = memory.match[local];
       for (index_t s = 0; s < search_shared::slices; ++s)
