@@ -31,6 +31,17 @@ namespace cascada::inline CASCADA_ABI {
 template <row_scalar Scalar, backend B = default_backend>
 class cascade;
 
+namespace detail {
+
+/// A step of `tokens` tokens behind a layer of so many.
+[[nodiscard]] CASCADA_INLINE constexpr status check_step(index_t tokens, index_t before) noexcept {
+  return tokens == before
+             ? status{status::ok}
+             : status{status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
+}
+
+}  // namespace detail
+
 /// What every backend's cascade offers: steps from layer to layer, a state to start from, and the set that it kept.
 template <class Cascade, class Scalar>
 concept token_cascade =

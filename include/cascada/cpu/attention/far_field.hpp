@@ -126,7 +126,7 @@ index_t open_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& le
     // No weight exceeds these bits, as a float or as a half of them: a NaN total asks for nothing.
     constexpr auto all_bits = ~std::uint32_t{0};
     const float    total    = tile.sum(row);
-    scratch.bounds[row]     = is_finite<B>(total) ? open_above * total : std::bit_cast<float>(all_bits);
+    scratch.bounds[row]     = detail::is_finite(total) ? open_above * total : std::bit_cast<float>(all_bits);
   }
   for (index_t i = 0; i < tile.rows / tile.group; ++i) {
     const index_t listed = open;
@@ -179,7 +179,7 @@ void take_out_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& l
     tile.sums[row * vec<B>::width] -= taken;
     scratch.closed[row * vec<B>::width] -= taken;
     const float left = tile.sum(row);
-    if (!is_finite<B>(left) || left >= taken) continue;
+    if (!detail::is_finite(left) || left >= taken) continue;
     // What is left is small beside what was taken, and its digits with it.
     if (std::fabs(tile.maxima[row]) > largest_sure_logit && left < 0x1p-20f * taken)
       forget_leaves(tile, row, leaves.count(), stride, scratch);

@@ -125,7 +125,7 @@ class leaf_chains {
       squares<B>(rows, 0, key_dim_, products);
       for (index_t i = first; i < count && i < first + width; ++i) {
         const float square = products[i - first];
-        row_norms_[i]      = is_finite<B>(square) && square >= 0x1p-60f ? norm_of<B>(square) : 0.0f;
+        row_norms_[i]      = detail::is_finite(square) && !detail::is_zero_row(square) ? detail::norm_of(square) : 0.0f;
       }
     }
   }
@@ -239,14 +239,11 @@ class leaf_chains {
     for (; lanes != 0; lanes &= lanes - 1) {
       const index_t lane    = __builtin_ctz(lanes);
       const float   product = B::has_fma ? values[lane] : canonical(token, panel, lane);
-      if (!B::has_fma && !covers<B>(product, scaled, norms[lane])) continue;
-      if (best.chain == none || exact_product(product, best.norm) > exact_product(best.product, norms[lane]))
+      if (!B::has_fma && !detail::covers(product, scaled, norms[lane])) continue;
+      if (best.chain == none || detail::nearer(product, norms[lane], best.product, best.norm))
         best = {chains_[std::int64_t{panel} * width + lane], product, norms[lane]};
     }
   }
-
-  /// In double, the product of two floats is not rounded.
-  static double exact_product(float a, float b) noexcept { return static_cast<double>(a) * static_cast<double>(b); }
 
   float canonical(index_t token, index_t panel, index_t lane) const noexcept {
     float sum = 0;

@@ -266,7 +266,7 @@ class leaf_summaries {
   static bfloat16 rounded(float mean) noexcept {
     constexpr std::uint16_t infinite = 0x7f80;
     bfloat16                nearest  = from_float<bfloat16>(mean);
-    if (is_finite<B>(mean) && (nearest.bits & 0x7fffu) == infinite) --nearest.bits;
+    if (detail::is_finite(mean) && (nearest.bits & 0x7fffu) == infinite) --nearest.bits;
     return nearest;
   }
 
@@ -284,7 +284,7 @@ class leaf_summaries {
     bool finite = true;
     for (index_t lane = 0; lane < width; ++lane) finite &= top[lane] < 0x7f80'0000u;
     for (index_t c = 0; !finite && c < dim; ++c)
-      if (!is_finite<B>(sums[c])) means_[c] = static_cast<float>(mean_again(j, c, row));
+      if (!detail::is_finite(sums[c])) means_[c] = static_cast<float>(mean_again(j, c, row));
   }
 
   /// The mean of element c of a leaf's rows, whose sum overflows or is not finite.
@@ -335,7 +335,7 @@ class leaf_summaries {
       sum += squares[k] / size - shift * shift;
     }
     float variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
-    if (counts_[j] > 1 && !is_finite<B>(sum)) variance = variance_again(j, begin, end, row);
+    if (counts_[j] > 1 && !detail::is_finite(sum)) variance = variance_again(j, begin, end, row);
     variances_[panel_offset<B>(j, shape_.moments) + g * block_keys<B>] = variance;
   }
 

@@ -75,7 +75,7 @@ template <cpu_backend B, class Element>
 CASCADA_INLINE float mean_of(index_t count, const Element& element) noexcept {
   float sum = 0;
   for (index_t i = 0; i < count; ++i) sum += element(i);
-  if (is_finite<B>(sum)) return sum / static_cast<float>(count);
+  if (detail::is_finite(sum)) return sum / static_cast<float>(count);
   double all = 0;
   for (index_t i = 0; i < count; ++i) all += static_cast<double>(element(i));
   return static_cast<float>(all / count);

@@ -1,7 +1,7 @@
 #pragma once
-// The canonical product of two rows, their norms, and the verdict that every path, block shape and thread count gives.
+// The canonical product of two rows (verdict.hpp), which every path, block shape and thread count gives, and norms.
 //
-// The product of a pair is the chain s = fma(x_i[k], x_j[k], s), k ascending, in float. A vector lane that holds one
+// A vector lane that holds one
 // accumulator per pair and walks k in order is that chain bit for bit, so tiles of any shape agree (gram/panels.hpp).
 
 #include <bit>
@@ -11,6 +11,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
+#include "cascada/verdict.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
 
@@ -70,34 +71,10 @@ CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols
 /// and so neither these products overflow, nor those of zero rows with each other.
 inline constexpr float zero_row_norm = 0x1p64f, zero_row_scaled_norm = 0x1p63f;
 
-/// Norm of a row whose product with itself is `square`, which is finite: the largest float with norm^2 <= square, so
-/// that a row covers its duplicates even at tau = 1. In double the square of a float is exact, so neither the accuracy
-/// of sqrt nor -ffast-math matters.
-///
-/// A zero row (square < 2^-60) gets zero_row_norm.
+/// Norm of a row whose product with itself is `square`, which is finite.
 template <cpu_backend B>
 CASCADA_INLINE float norm_of(float square) noexcept {
-  if (square < 0x1p-60f) return zero_row_norm;
-  const auto fits = [&](float norm) {
-    return static_cast<double>(norm) * static_cast<double>(norm) <= static_cast<double>(square);
-  };
-  const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
-  auto       norm = static_cast<float>(std::sqrt(static_cast<double>(square)));
-  while (!fits(norm)) norm = step(norm, -1);
-  while (fits(step(norm, 1))) norm = step(norm, 1);
-  return norm;
-}
-
-/// False for NaN and infinity, by bits: -ffast-math deletes std::isfinite.
-template <cpu_backend B>
-CASCADA_INLINE bool is_finite(float value) noexcept {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
-}
-
-/// The verdict: a token covers a later one iff their product is positive and at least (tau n_i) n_j.
-template <cpu_backend B>
-CASCADA_INLINE bool covers(float product, float scaled_norm, float norm) noexcept {
-  return product > 0 && product >= scaled_norm * norm;
+  return detail::is_zero_row(square) ? zero_row_norm : detail::norm_of(square);
 }
 
 /// How far a product that was summed in any order, with FMA or without, may lie from the canonical one, in units of

@@ -57,7 +57,7 @@ bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value
     if (value.product > bound + slack) return true;
   }
   value = {pair_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), true};
-  return covers<B>(value.product, rows.scaled_norms[i], norm_j);
+  return detail::covers(value.product, rows.scaled_norms[i], norm_j);
 }
 
 /// The same, given the product as a tile has it: the canonical one where the target has FMA.
@@ -65,7 +65,7 @@ template <cpu_backend B, row_scalar Scalar>
 CASCADA_INLINE bool tile_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, float product,
                                 pair_value<B>& value) noexcept {
   value = {product, true};
-  if constexpr (B::has_fma) return covers<B>(product, rows.scaled_norms[i], rows.norms[j]);
+  if constexpr (B::has_fma) return detail::covers(product, rows.scaled_norms[i], rows.norms[j]);
   // Most pairs are far from being covered.
   const float norm_i = rows.norms[i], norm_j = rows.norms[j];
   if (norm_i <= largest_estimated_norm && norm_j <= largest_estimated_norm)
@@ -77,16 +77,16 @@ CASCADA_INLINE bool tile_covers(const gram_rows<Scalar>& rows, index_t i, index_
 template <cpu_backend B, row_scalar Scalar>
 bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& of_a, index_t b,
             pair_value<B>& of_b) noexcept {
-  const auto norm_a = static_cast<double>(rows.norms[a]), norm_b = static_cast<double>(rows.norms[b]);
+  const float norm_a = rows.norms[a], norm_b = rows.norms[b];
   if (!of_a.canonical || !of_b.canonical) {
-    const double difference = static_cast<double>(of_a.product) * norm_b - static_cast<double>(of_b.product) * norm_a;
-    const double slack = 2.0 * static_cast<double>(rows.margin) * static_cast<double>(rows.norms[i]) * norm_a * norm_b;
+    const double difference = detail::exact_product(of_a.product, norm_b) - detail::exact_product(of_b.product, norm_a);
+    const double slack =
+        2.0 * detail::exact_product(rows.margin, rows.norms[i]) * detail::exact_product(norm_a, norm_b);
     if (difference > slack || difference < -slack) return difference > 0;
     if (!of_a.canonical) of_a = {pair_product<B>(rows.x.row(i), rows.x.row(a), rows.x.cols), true};
     if (!of_b.canonical) of_b = {pair_product<B>(rows.x.row(i), rows.x.row(b), rows.x.cols), true};
   }
-  // Exact: in double, the product of two floats is not rounded.
-  return static_cast<double>(of_a.product) * norm_b > static_cast<double>(of_b.product) * norm_a;
+  return detail::nearer(of_a.product, norm_a, of_b.product, norm_b);
 }
 
 /// Why some row has no norm. O(T d), after the fact.
@@ -94,7 +94,7 @@ template <cpu_backend B, row_scalar Scalar>
 status why_no_norm(matrix_view<const Scalar> x) noexcept {
   for (index_t i = 0; i < x.rows; ++i)
     for (index_t k = 0; k < x.cols; ++k)
-      if (!is_finite<B>(to_float(x.row(i)[k]))) return {status::non_finite_token, "x has NaN or Inf"};
+      if (!detail::is_finite(to_float(x.row(i)[k]))) return {status::non_finite_token, "x has NaN or Inf"};
   return {status::non_finite_token, "x has a row whose squared norm overflows"};
 }
 
@@ -112,7 +112,7 @@ bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_
     squares<B>(rows, more ? std::int64_t{lanes} * x.stride : 0, x.cols, products);
     for (index_t i = first; i < end && i < first + lanes; ++i) {
       const float square = products[i - first];
-      if (!is_finite<B>(square)) return false;
+      if (!detail::is_finite(square)) return false;
       norms[i]        = norm_of<B>(square);
       scaled_norms[i] = norms[i] == zero_row_norm ? zero_row_scaled_norm : opaque<B>(tau * norms[i]);
     }

@@ -112,7 +112,7 @@ class selection_call {
              compared_pairs<B>& counts) const noexcept {
     pair_value<B> value{product, true};
     if constexpr (Canonical) {
-      if (!covers<B>(product, rows.scaled_norms[i], rows.norms[now_.indices[position]])) return;
+      if (!detail::covers(product, rows.scaled_norms[i], rows.norms[now_.indices[position]])) return;
     } else if (!sure || options.assign == assignment::nearest) {
       ++counts.evaluated, ++counts.rechecked;
       if (!pair_covers<B>(rows, i, now_.indices[position], value)) return;

@@ -20,8 +20,8 @@ class cascade<Scalar, B> {
   /// before.
   [[nodiscard]] status step(matrix_view<const Scalar> x) {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (started_ && kept_.tokens != x.rows)
-      return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
+    if (started_)
+      if (const status answer = detail::check_step(x.rows, kept_.tokens); answer != status::ok) return answer;
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     const index_t limit = detail::room(options_, x.rows);
     reserve(x, limit);
@@ -33,8 +33,7 @@ class cascade<Scalar, B> {
                                 : kernel::select_all(call, memory_.products);
     if (answer != status::ok) return answer;
     report_ = call.report(cross, memory_.position.data(), memory_.additions.data());
-    if (started_) report_.jaccard = jaccard(before, memory_.now.view());
-    if (cross) report_.gram.cross_gram = std::int64_t{before.tokens() - before.count()} * before.count();
+    if (started_) detail::count_step(before.count(), cross, report_);
     call.count_tokens(memory_.position.data());
     std::swap(memory_.now, kept_);
     number_.renew();

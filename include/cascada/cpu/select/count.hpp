@@ -1,8 +1,5 @@
 #pragma once
-// Gram operations of the scalar algorithm, read off its result.
-//
-// In token order, a token is compared with representatives in ascending order until one covers it. Which one that was
-// (rep), and which token it inherited, therefore fix the pairs it was compared with; no kernel has to count them.
+// Gram operations of the scalar algorithm, read off its result (selection_counts.hpp).
 
 #include <cstdint>
 
@@ -10,6 +7,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
+#include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
@@ -23,12 +21,7 @@ struct scan_lengths {
   index_t*               additions;  // [T] by position in R: additions up to and including it
   index_t                members = 0, added = 0;
 
-  struct length {
-    index_t members;    // representatives compared with
-    index_t additions;  // those of them that are additions
-  };
-
-  CASCADA_INLINE length of(index_t i) const noexcept {
+  CASCADA_INLINE detail::scan_length of(index_t i) const noexcept {
     const index_t rep = now.rep.data()[i];
     if (rep == i || assign == assignment::nearest) return {members, added};
     return {position[rep] + 1, additions[position[rep]]};
@@ -65,27 +58,18 @@ selection_report count_cascade(const index_t* old_rep, bool cross, const represe
   scan_lengths<B>  scans{now, assign, position, additions};
   for (index_t i = 0; i < known; ++i) scans.add(i, false);
   for (index_t i = known; i < now.tokens(); ++i) {
-    const auto [members, added] = scans.of(i);
+    const detail::scan_length scan = scans.of(i);
     if (old_rep[i] == i) {
-      report.gram.validation += members;
-      report.removals += rep[i] != i;
+      detail::count_former(rep[i] == i, scan, report);
     } else {
-      const index_t candidate   = rep[old_rep[i]];
-      const bool    new_one     = old_rep[candidate] != candidate;
-      const bool    within_scan = position[candidate] < members;
-      report.gram.inherited += !cross || new_one;
-      if (rep[i] == candidate) {
-        ++report.inherited;
-      } else {
-        // The pair (i, candidate) is known by now, and in paper mode every pair with a former representative is.
-        ++report.orphans;
-        report.gram.orphans += cross ? added - (new_one && within_scan) : members - within_scan;
-      }
+      const index_t candidate = rep[old_rep[i]];
+      detail::count_inheriting({.inherits      = rep[i] == candidate,
+                                .is_addition   = rep[i] == i,
+                                .new_candidate = old_rep[candidate] != candidate,
+                                .met_candidate = position[candidate] < scan.members},
+                               scan, cross, report);
     }
-    if (rep[i] == i) {
-      report.additions += old_rep[i] != i;
-      scans.add(i, old_rep[i] != i);
-    }
+    if (rep[i] == i) scans.add(i, old_rep[i] != i);
   }
   return report;
 }

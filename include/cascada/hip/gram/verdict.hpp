@@ -1,9 +1,8 @@
 #pragma once
 // Verdicts on pairs of tokens that equal the CPU's, from inexact products by the matrix units.
 //
-// The canonical product of a pair is the chain s = fma(x_i[k], x_j[k], s), k ascending, in float
-// (cpu/base/canonical.hpp). The matrix units add in an order that is not specified, so their sums decide only outside a
-// margin; pairs inside it go to the chain, on the device.
+// The canonical product of a pair is a chain (verdict.hpp). The matrix units add in an order that is not specified, so
+// their sums decide only outside a margin; pairs inside it go to the chain, on the device.
 //
 // The margin. Products of two bfloat16 or float16 are exact in float, so both sums differ from the true one by rounding
 // of additions alone: the chain by at most g(2^-24) S, where S = sum |x_i[k]| |x_j[k]| <= |x_i| |x_j| and g(u) =
@@ -14,11 +13,10 @@
 // Of float16, whose smallest normal number is 2^-14, operands have to be kept: no margin pays for them. What flushed
 // operands of bfloat16 or sums would lose is paid for: in each of the 2 d steps less than 2^-126 (|x_i| + |x_j| + 1).
 
-#include <bit>
-#include <cstdint>
 #include <limits>
 
 #include "cascada/hip/base/device.hpp"
+#include "cascada/verdict.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
@@ -45,33 +43,8 @@ CASCADA_DEVICE CASCADA_INLINE float chain(const Scalar* a, const Scalar* b, inde
   return sum;
 }
 
-/// The norm of a zero row, as on the CPU: it covers nothing and nothing covers it.
+/// The norm of a zero row.
 inline constexpr float zero_row = std::numeric_limits<float>::max();
-
-/// Largest float with norm^2 <= square, which is finite; zero_row where square < 2^-60.
-CASCADA_DEVICE CASCADA_INLINE float norm_of(float square) {
-  if (square < 0x1p-60f) return zero_row;
-  const auto fits = [&](float norm) { return double{norm} * double{norm} <= double{square}; };
-  const auto step = [](float norm, int ulps) { return std::bit_cast<float>(std::bit_cast<int>(norm) + ulps); };
-  auto       norm = static_cast<float>(__builtin_sqrt(double{square}));
-  while (!fits(norm)) norm = step(norm, -1);
-  while (fits(step(norm, 1))) norm = step(norm, 1);
-  return norm;
-}
-
-CASCADA_DEVICE CASCADA_INLINE bool is_finite(float value) {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
-}
-
-/// The canonical verdict on a canonical product.
-CASCADA_DEVICE CASCADA_INLINE bool covers(float product, float scaled_norm, float norm) {
-  return (product > 0) & (product >= scaled_norm * norm);
-}
-
-/// Whether product_a / norm_a > product_b / norm_b, for canonical products: exact in double.
-CASCADA_DEVICE CASCADA_INLINE bool nearer(float product_a, float norm_a, float product_b, float norm_b) {
-  return double{product_a} * double{norm_b} > double{product_b} * double{norm_a};
-}
 
 /// What a sum of the matrix units tells about a pair: at most one of the two. Neither: ask the chain.
 struct gram_evidence {
@@ -105,7 +78,7 @@ class judged_token {
 
   /// The canonical verdict on a canonical product.
   CASCADA_DEVICE CASCADA_INLINE bool covered(float product, float norm_j) const {
-    return covers(product, scaled_, norm_j);
+    return detail::covers(product, scaled_, norm_j);
   }
 
  private:

@@ -15,6 +15,7 @@
 
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/gram/verdict.hpp"
+#include "cascada/report.hpp"
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
@@ -24,12 +25,12 @@ inline constexpr index_t block_tokens = 64;  // tokens that one wave resolves
 
 /// What a step did, in device memory; cleared before each.
 struct selection_counters {
-  std::int64_t selection = 0, inherited = 0, validation = 0, orphans = 0;  // Gram operations
-  std::int64_t pairs_evaluated = 0;
-  index_t      additions = 0, removals = 0, inherited_tokens = 0, orphan_tokens = 0, common = 0;
-  index_t      representatives        = 0;
-  index_t      representatives_before = 0;  // -1: a full selection
-  status::code answer                 = status::ok;
+  gram_operations gram            = {};
+  std::int64_t    pairs_evaluated = 0;
+  index_t         additions = 0, removals = 0, inherited = 0, orphans = 0;
+  index_t         representatives = 0;
+  index_t         former          = 0;  // representatives in the layer before; -1: a full selection
+  status::code    answer          = status::ok;
 };
 
 /// What is known of a token that has not met all representatives before it.

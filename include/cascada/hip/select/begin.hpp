@@ -24,8 +24,9 @@ struct selection_begin {
     if (i >= args.tokens()) return;
 
     const float square = chain(args.rows.x.row(i), args.rows.x.row(i), args.rows.x.cols);
-    if (!is_finite(square)) memory.counters->answer = status::non_finite_token;
-    args.rows.norms[i] = is_finite(square) ? norm_of(square) : zero_row;
+    const bool  finite = detail::is_finite(square);
+    if (!finite) memory.counters->answer = status::non_finite_token;
+    args.rows.norms[i] = finite && !detail::is_zero_row(square) ? detail::norm_of(square) : zero_row;
     memory.progress[i] = {args.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
   }
 };

@@ -15,8 +15,8 @@ class cascade<Scalar, B> {
 
   [[nodiscard]] status step(matrix_view<const Scalar> x) {
     if (const status answer = steps_.check(x); answer != status::ok) return answer;
-    if (started_ && steps_.tokens() != x.rows)
-      return {status::invalid_representatives, "x.rows is not the number of tokens of the layer before"};
+    if (started_)
+      if (const status answer = detail::check_step(x.rows, steps_.tokens()); answer != status::ok) return answer;
     number_.renew();
     if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
     if (const status answer = steps_.run(x, current_ ^ 1, started_); answer != status::ok) return answer;

@@ -4,10 +4,11 @@
 #include <cstdint>
 
 #include "cascada/hip/select/arguments.hpp"
+#include "cascada/selection_counts.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
 
-/// Counts and the report (cpu/select/count.hpp says how they follow from the result). One block.
+/// Counts and the report. One block.
 template <matrix_scalar Scalar>
 struct selection_finish {
   using shared                     = no_shared;
@@ -32,21 +33,17 @@ struct selection_finish {
       if (inherits)
         count_inherited(i, sums);
       else
-        sums.selection += scan_of(i).members;
+        sums.gram.selection += scan_of(i).members;
     }
     add(gpu, sums);
     if (gpu.thread() != 0) return;
-    *args.now.count                              = known;
-    args.memory.counters->representatives        = known;
-    args.memory.counters->representatives_before = inherits ? *args.before.count : -1;
+    *args.now.count                       = known;
+    args.memory.counters->representatives = known;
+    args.memory.counters->former          = inherits ? *args.before.count : -1;
   }
 
  private:
-  struct scan_length {
-    index_t members, added;  // representatives compared with; those of them that are additions
-  };
-
-  CASCADA_DEVICE CASCADA_INLINE scan_length scan_of(index_t i) const {
+  CASCADA_DEVICE CASCADA_INLINE detail::scan_length scan_of(index_t i) const {
     const selection_memory& memory = args.memory;
     const index_t           rep    = args.now.rep[i];
     if (rep == i || args.assign == assignment::nearest) return {memory.before[i].members, memory.before[i].added};
@@ -55,40 +52,27 @@ struct selection_finish {
 
   CASCADA_DEVICE CASCADA_INLINE void count_inherited(index_t i, selection_counters& sums) const {
     const index_t old = args.old_rep(i), rep = args.now.rep[i];
-    const auto    length = scan_of(i);
-    const bool    cross  = args.memory.cross != nullptr;
-    if (old == i) {
-      sums.validation += length.members;
-      sums.removals += rep != i;
-      sums.common += rep == i;
-      return;
-    }
+    const auto    scan = scan_of(i);
+    if (old == i) return detail::count_former(rep == i, scan, sums);
     const index_t candidate = args.now.rep[old];
-    const bool    new_one   = args.old_rep(candidate) != candidate;
-    const bool    within    = args.memory.before[candidate].members < length.members;
-    sums.inherited += !cross || new_one;
-    if (rep == candidate) {
-      ++sums.inherited_tokens;
-    } else {
-      ++sums.orphan_tokens;
-      // The pair with the candidate is known by then, and in paper mode every pair with a former representative is.
-      sums.orphans += cross ? length.added - (new_one && within) : length.members - within;
-    }
-    sums.additions += rep == i;
+    detail::count_inheriting({.inherits      = rep == candidate,
+                              .is_addition   = rep == i,
+                              .new_candidate = args.old_rep(candidate) != candidate,
+                              .met_candidate = args.memory.before[candidate].members < scan.members},
+                             scan, args.memory.cross != nullptr, sums);
   }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void add(Gpu& gpu, const selection_counters& sums) const {
     selection_counters& total = *args.memory.counters;
-    gpu.atomic_add(&total.selection, sums.selection);
-    gpu.atomic_add(&total.inherited, sums.inherited);
-    gpu.atomic_add(&total.validation, sums.validation);
-    gpu.atomic_add(&total.orphans, sums.orphans);
+    gpu.atomic_add(&total.gram.selection, sums.gram.selection);
+    gpu.atomic_add(&total.gram.inherited, sums.gram.inherited);
+    gpu.atomic_add(&total.gram.validation, sums.gram.validation);
+    gpu.atomic_add(&total.gram.orphans, sums.gram.orphans);
     gpu.atomic_add(&total.additions, sums.additions);
     gpu.atomic_add(&total.removals, sums.removals);
-    gpu.atomic_add(&total.inherited_tokens, sums.inherited_tokens);
-    gpu.atomic_add(&total.orphan_tokens, sums.orphan_tokens);
-    gpu.atomic_add(&total.common, sums.common);
+    gpu.atomic_add(&total.inherited, sums.inherited);
+    gpu.atomic_add(&total.orphans, sums.orphans);
   }
 
   template <class Gpu>

@@ -17,8 +17,8 @@ struct device_match {
 CASCADA_DEVICE CASCADA_INLINE bool replaces(const device_match& a, const device_match& b, assignment assign) {
   if (a.place < 0 || b.place < 0) return a.place >= 0;
   if (assign == assignment::lowest_index) return a.place < b.place;
-  if (nearer(a.product, a.norm, b.product, b.norm)) return true;
-  return a.place < b.place && !nearer(b.product, b.norm, a.product, a.norm);
+  if (detail::nearer(a.product, a.norm, b.product, b.norm)) return true;
+  return a.place < b.place && !detail::nearer(b.product, b.norm, a.product, a.norm);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::hip

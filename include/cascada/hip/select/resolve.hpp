@@ -91,7 +91,7 @@ struct block_resolution {
     for (; row != 0; row &= row - 1) {
       const auto  source        = static_cast<index_t>(__builtin_ctzll(row));
       const float other_product = gpu.shuffle(mine_product, source), other_norm = gpu.shuffle(mine_norm, source);
-      if (best >= 0 && !nearer(other_product, other_norm, product, norm)) continue;
+      if (best >= 0 && !detail::nearer(other_product, other_norm, product, norm)) continue;
       best = begin + source, product = other_product, norm = other_norm;
     }
     return best;

@@ -13,6 +13,7 @@
 #include "cascada/hip/select/finish.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
+#include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
@@ -138,22 +139,13 @@ class selection_steps {
   selection_report report_of(const selection_counters& counters) const {
     selection_report report = {.tokens          = tokens_,
                                .representatives = counters.representatives,
-                               .gram            = {.selection  = counters.selection,
-                                                   .inherited  = counters.inherited,
-                                                   .validation = counters.validation,
-                                                   .orphans    = counters.orphans},
+                               .gram            = counters.gram,
                                .pairs_evaluated = counters.pairs_evaluated,
-                               .jaccard         = {},
                                .additions       = counters.additions,
                                .removals        = counters.removals,
-                               .inherited       = counters.inherited_tokens,
-                               .orphans         = counters.orphan_tokens};
-    if (counters.representatives_before < 0) return report;
-    if (options_.validate == validation::cross_gram)
-      report.gram.cross_gram =
-          std::int64_t{tokens_ - counters.representatives_before} * counters.representatives_before;
-    const index_t together = counters.representatives + counters.representatives_before - counters.common;
-    report.jaccard         = together == 0 ? 1.0 : static_cast<double>(counters.common) / together;
+                               .inherited       = counters.inherited,
+                               .orphans         = counters.orphans};
+    if (counters.former >= 0) detail::count_step(counters.former, options_.validate == validation::cross_gram, report);
     return report;
   }
 
