@@ -93,7 +93,7 @@ template <class Call>
   if (!call.slopes.empty() && !call.slopes.data()) return {status::invalid_shape, "slopes is null"};
   if (!call.slopes.empty() && options.keys == key_set::representatives)
     return {status::unsupported, "slopes is not empty with options.keys == representatives: clusters have no position"};
-  if (!call.slopes.empty() && options.keys == key_set::near_and_far && options.open != opening::all)
+  if (!call.slopes.empty() && has_leaves(options))
     return {
         status::unsupported,
         "slopes is not empty with options.keys == near_and_far: leaves have no position unless options.open == all"};

@@ -69,7 +69,6 @@ template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
 /// Queries that begin where a call that knows nothing of earlier ones can begin.
 template <backend B>
 [[nodiscard]] status check_beginnings(const attention_options& options, const sequence_spans& spans) noexcept {
-  const bool by_mass = options.keys == key_set::near_and_far && options.open == opening::by_mass;
   for (std::size_t s = 0; s < spans.count(); ++s) {
     const index_t first = spans.tokens(s) - spans.asking(s);
     if (first == 0 || spans.asking(s) == 0) continue;
@@ -77,7 +76,7 @@ template <backend B>
       return {status::unsupported, "options.keys == representatives needs as many queries as keys"};
     if (options.queries == query_set::grouped && first % options.chunk != 0)
       return {status::unsupported, "queries begin inside a chunk, whose groups ask with their first tokens"};
-    if (by_mass && first % options.tile != 0)
+    if (opens_by_mass(options) && first % options.tile != 0)
       return {status::unsupported, "queries begin inside a tile, whose earlier queries open leaves: use a state"};
   }
   return status::ok;

@@ -138,6 +138,36 @@ struct attention_options {
   return begin < options.window ? 0 : begin - options.window;
 }
 
+namespace detail {
+
+/// What queries meet: each set of keys is described here.
+struct key_kinds {
+  bool selections = false;  // they say who stands for whom
+  bool near_field = false;  // tokens from a chunk's edge on
+  bool far_field  = false;  // all older tokens
+};
+
+[[nodiscard]] CASCADA_INLINE constexpr key_kinds kinds_of(key_set keys) noexcept {
+  switch (keys) {
+    case key_set::all: return {};
+    case key_set::representatives: return {.selections = true};
+    case key_set::near: return {.near_field = true};
+    case key_set::near_and_far: return {.selections = true, .near_field = true, .far_field = true};
+  }
+  return {};
+}
+
+/// Whether older tokens answer through leaves: where all of these open, there are none.
+[[nodiscard]] CASCADA_INLINE constexpr bool has_leaves(const attention_options& options) noexcept {
+  return kinds_of(options.keys).far_field && options.open != opening::all;
+}
+
+[[nodiscard]] CASCADA_INLINE constexpr bool opens_by_mass(const attention_options& options) noexcept {
+  return kinds_of(options.keys).far_field && options.open == opening::by_mass;
+}
+
+}  // namespace detail
+
 /// Leaves that do not open stay as far from their tokens as this many nats of correction say, at most.
 inline constexpr float largest_correction = 4;
 
@@ -172,11 +202,11 @@ namespace detail {
 
 /// Switches that contradict each other.
 [[nodiscard]] CASCADA_INLINE constexpr status check_switches(const attention_options& options) noexcept {
-  const bool far_field = options.keys == key_set::near_and_far, compressed = options.keys == key_set::representatives;
-  const bool grouped = options.queries == query_set::grouped;
-  if ((far_field || options.keys == key_set::near) && !options.causal)
+  const key_kinds kinds = kinds_of(options.keys);
+  const bool compressed = options.keys == key_set::representatives, grouped = options.queries == query_set::grouped;
+  if (kinds.near_field && !options.causal)
     return {status::unsupported, "options.causal == false needs options.keys == all or representatives"};
-  if (grouped && !far_field)
+  if (grouped && !kinds.far_field)
     return {status::unsupported, "options.queries == grouped needs options.keys == near_and_far"};
   if (grouped && options.open != opening::none)
     return {status::unsupported, "options.queries == grouped needs options.open == none"};
@@ -216,7 +246,7 @@ namespace detail {
 [[nodiscard]] CASCADA_INLINE constexpr status check(const attention_options& options) noexcept {
   if (const status answer = detail::check_sizes(options); answer != status::ok) return answer;
   if (const status answer = detail::check_switches(options); answer != status::ok) return answer;
-  return options.keys == key_set::near_and_far ? detail::check_far_field(options) : status::ok;
+  return detail::kinds_of(options.keys).far_field ? detail::check_far_field(options) : status::ok;
 }
 
 }  // namespace cascada::inline CASCADA_ABI

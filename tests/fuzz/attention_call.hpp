@@ -20,8 +20,6 @@ namespace fuzz {
 using cascada::attention_options;
 using cascada::heads_view;
 using cascada::index_t;
-using cascada::key_set;
-using cascada::opening;
 using cascada::query_set;
 using cascada::status;
 using tests::head_rows;
@@ -53,13 +51,18 @@ Value one_of(input& bytes, const Value (&values)[N]) {
   return choice == 59 ? bytes.take<Value>() : values[place(choice) % N];
 }
 
+template <class Value, std::size_t N>
+Value any_of(input& bytes, const Value (&values)[N]) {
+  return values[place(bytes.below(static_cast<int>(N)))];
+}
+
 /// Switches that may contradict each other.
 inline void draw_switches(input& bytes, attention_options& options) {
-  options.keys     = static_cast<key_set>(bytes.below(4));
-  options.queries  = static_cast<query_set>(bytes.below(3));
+  options.keys     = any_of(bytes, tests::every_key_set);
+  options.queries  = any_of(bytes, tests::every_query_set);
   options.causal   = bytes.below(2) == 0;
   options.weighted = bytes.below(2) == 1;
-  options.open     = static_cast<opening>(bytes.below(3));
+  options.open     = any_of(bytes, tests::every_opening);
 }
 
 /// Sizes, mostly small ones that fit each other.
@@ -79,7 +82,7 @@ inline attention_options draw_options(input& bytes) {
   if (bytes.below(16) == 15) draw_switches(bytes, options);
   if (bytes.below(8) != 0) {
     draw_sizes(bytes, options);
-    options.leaves         = static_cast<cascada::leaf_formation>(bytes.below(2));
+    options.leaves         = any_of(bytes, tests::every_leaf_formation);
     options.leaf_threshold = one_of<float>(bytes, {0.7f, 0.3f, 0.1f, 1.0f, 0x1p-149f});
     options.open_above     = one_of<float>(bytes, {0.01f, 0.05f, 0.2f, 0.5f, 1e-20f, 0x1p-149f});
   }
@@ -240,9 +243,9 @@ struct call {
   /// Where sequences begin and end.
   std::vector<index_t> edges() const { return offsets.empty() ? std::vector<index_t>{0, rows.size.tokens} : offsets; }
 
-  bool far() const { return options.keys == key_set::near_and_far; }
-  bool by_mass() const { return far() && options.open == opening::by_mass; }
-  bool selects() const { return far() || options.keys == key_set::representatives; }
+  bool far() const { return cascada::detail::kinds_of(options.keys).far_field; }
+  bool by_mass() const { return cascada::detail::opens_by_mass(options); }
+  bool selects() const { return cascada::detail::kinds_of(options.keys).selections; }
 
   /// Whether attention should accept it.
   bool right() const {

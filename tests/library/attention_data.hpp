@@ -239,6 +239,14 @@ struct paged_copy {
   }
 };
 
+/// Every value of the options that are switches; pages.py holds that none is missing.
+inline constexpr key_set        every_key_set[]   = {key_set::all, key_set::representatives, key_set::near,
+                                                     key_set::near_and_far};
+inline constexpr query_set      every_query_set[] = {query_set::all, query_set::representatives, query_set::grouped};
+inline constexpr leaf_formation every_leaf_formation[] = {leaf_formation::by_order, leaf_formation::by_keys};
+inline constexpr opening        every_opening[]        = {opening::none, opening::by_mass, opening::all};
+inline constexpr summary_type   every_summary_type[]   = {summary_type::as_multiplied, summary_type::bfloat16};
+
 struct mode {
   const char*       name;
   attention_options options;

@@ -230,12 +230,12 @@ TEST_CASE("attention: what a mode does not use may have any value within its ran
 
 TEST_CASE("attention: every combination of switches is a mode or unsupported", "[errors]") {
   int modes_found = 0;
-  for (const key_set keys : {key_set::all, key_set::representatives, key_set::near, key_set::near_and_far})
-    for (const query_set queries : {query_set::all, query_set::representatives, query_set::grouped})
+  for (const key_set keys : every_key_set)
+    for (const query_set queries : every_query_set)
       for (const bool causal : {false, true})
         for (const bool weighted : {false, true})
-          for (const leaf_formation leaves : {leaf_formation::by_order, leaf_formation::by_keys})
-            for (const opening open : {opening::none, opening::by_mass, opening::all}) {
+          for (const leaf_formation leaves : every_leaf_formation)
+            for (const opening open : every_opening) {
               const attention_options options = {.keys     = keys,
                                                  .queries  = queries,
                                                  .causal   = causal,

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole. Files that any
-text of it names are there. Its headers include no room that is closed to theirs."""
+text of it names are there. Its headers include no room that is closed to theirs. Where an option's values are told apart, all of
+them are."""
 
 import re
 import sys
@@ -9,6 +10,11 @@ from pathlib import Path
 # Headers that no other includes, and the rooms of a backend that each of its rooms includes.
 doors = {"cascada.hpp", "compiled.hpp", "dispatch.hpp", "dispatch/kernels.hpp", "eigen.hpp", "hip.hpp", "reference.hpp"}
 rooms = {"base": [], "gram": ["base"], "select": ["base", "gram"], "attention": ["base"]}
+
+# Where every set of keys has its place, and where every value of attention's switches has.
+of_key_sets = ["include/cascada/attention_options.hpp", "include/cascada/reference/attention.hpp",
+               "include/cascada/cpu/attention/batch.hpp", "include/cascada/hip/attention/steps.hpp"]
+of_switches = "tests/library/attention_data.hpp"
 
 link = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)|\]\((#[^)\s]+)\)")
 
@@ -80,11 +86,26 @@ def breaches(headers):
                 yield f"{header}: includes {other}"
 
 
+def forgotten_values(root):
+    """Values of attention's switches that a place of theirs does not name, and choices among named values with a way for the
+    others, which would take a new value unseen."""
+    options = (root / of_key_sets[0]).read_text()
+    for kind, body in re.findall(r"^enum class (\w+) \{\n(.*?)^\}", options, re.S | re.M):
+        for place in [of_switches, *(of_key_sets if kind == "key_set" else [])]:
+            text = (root / place).read_text()
+            yield from (f"{root / place}: does not name {kind}::{value}" for value in re.findall(r"^  (\w+),", body, re.M)
+                        if not re.search(rf"\b{kind}::{value}\b", text))
+    for header in sorted((root / "include/cascada").rglob("*.hpp")):
+        for choice in re.findall(r"switch \(.*?^ *\}$", header.read_text(), re.S | re.M):
+            if "default:" in choice and re.search(r"case \w+::", choice):
+                yield f"{header}: a choice among named values has a default"
+
+
 def main():
     root = Path(sys.argv[1])
     pages = [page for page in root.rglob("*.md") if "build" not in page.relative_to(root).parts]
     found = [fault for page in sorted(pages) for fault in faults(page)]
-    found += [*lost_files(root), *breaches(root / "include/cascada")]
+    found += [*lost_files(root), *breaches(root / "include/cascada"), *forgotten_values(root)]
     print("\n".join(found) or f"{len(pages)} pages")
     sys.exit(1 if found or not pages else 0)
 

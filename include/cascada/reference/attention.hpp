@@ -273,10 +273,12 @@ class attention_head {
   void run() {
     for (index_t t = 0; t < in_.tokens; ++t) {
       const index_t first = options_.sliding_window ? std::max(0, t + 1 - *options_.sliding_window) : 0;
-      if (options_.keys == key_set::all) attend_alone(t, tokens(first, options_.causal ? t + 1 : in_.tokens));
-      if (options_.keys == key_set::near) attend_alone(t, near_field(t));
-      if (options_.keys == key_set::near_and_far) near_and_far(t);
-      if (options_.keys == key_set::representatives) representatives(t);
+      switch (options_.keys) {
+        case key_set::all: attend_alone(t, tokens(first, options_.causal ? t + 1 : in_.tokens)); break;
+        case key_set::representatives: representatives(t); break;
+        case key_set::near: attend_alone(t, near_field(t)); break;
+        case key_set::near_and_far: near_and_far(t); break;
+      }
     }
   }
 

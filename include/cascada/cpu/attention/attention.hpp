@@ -125,9 +125,7 @@ class attention<Scalar, B> {
   const attention_report& report() const noexcept { return report_; }
 
  private:
-  bool selects() const noexcept {
-    return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
-  }
+  bool selects() const noexcept { return detail::kinds_of(options_.keys).selections; }
 
   template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,

@@ -26,7 +26,7 @@ namespace cascada::inline CASCADA_ABI::kernel {
 template <class Sequence>
 CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attention_options& options) noexcept {
   leaf_shape shape{.key_dim = sequence.q.dim, .value_dim = sequence.kv.value_dim()};
-  if (options.keys != key_set::near_and_far) return shape;
+  if (!detail::kinds_of(options.keys).far_field) return shape;
   const index_t groups = options.moments.value_or(0);
   shape.size           = options.leaf;
   shape.moments        = groups < shape.key_dim ? groups : shape.key_dim;
@@ -40,7 +40,7 @@ template <cpu_backend B, class E, class Sequence>
 void prepare_leaves(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>& head) {
   const index_t    tokens = sequence.tokens;
   const leaf_shape shape  = shape_of_leaves(sequence, options);
-  if (options.keys == key_set::near_and_far && options.leaves == leaf_formation::by_keys) {
+  if (detail::kinds_of(options.keys).far_field && options.leaves == leaf_formation::by_keys) {
     head.chains.reserve(tokens, shape.key_dim);
     head.chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
     head.chains.add_clusters(head.lists.count());
@@ -64,7 +64,7 @@ void prepare_workers(const Sequence& sequence, const attention_options& options,
     worker.reserve(together, group, key_dim, value_dim);
     if (options.weighted) worker.bias.reserve(std::int64_t{together} * step_keys<B, E>);
   }
-  if (options.keys != key_set::near_and_far) return;
+  if (!detail::kinds_of(options.keys).far_field) return;
   grow(space.far_fields, static_cast<index_t>(space.workers.size()));
   const index_t moments = shape_of_leaves(sequence, options).moments;
   for (auto& worker : space.far_fields) reserve<B>(worker, options, room, group, moments);

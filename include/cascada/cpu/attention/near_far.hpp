@@ -162,7 +162,7 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
   auto&         scratch = space.workers.data()[worker];
   const auto    token   = [&](index_t i) { return first + i; };
   const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
-  const bool    far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
+  const bool    far = detail::has_leaves(options), all = !far && detail::kinds_of(options.keys).far_field;
   const index_t edge  = all ? 0 : now.edge;
   const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
   attend_tokens(
@@ -170,7 +170,7 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
       [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
   for (index_t h = 0; h < heads; ++h) {
     const auto part = tile.part(h * count, count);
-    if (far && !all) attend_far_field(sequence, options, kv_head + h, first, part, space, worker);
+    if (far) attend_far_field(sequence, options, kv_head + h, first, part, space, worker);
     write_results(sequence, kv_head + h, part, token);
   }
 }
@@ -201,13 +201,13 @@ template <cpu_backend B, class E, class Sequence>
 void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now,
                  attention_workspace<B, E>& space, attention_report& report) noexcept {
   const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.first;
-  const bool         far = options.keys == key_set::near_and_far, all = far && options.open == opening::all;
+  const bool         far = detail::has_leaves(options), all = !far && detail::kinds_of(options.keys).far_field;
   const std::int64_t edge = all ? 0 : now.edge, sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
   const std::int64_t older = tokens * now.first + tokens * (tokens + 1) / 2;  // keys up to each token
   report.rows += kv_heads * tokens;
   report.dense_keys += kv_heads * older;
   report.near_keys += kv_heads * (older - tokens * (edge - sinks));
-  for (index_t h = 0; far && !all && h < kv_heads; ++h) {
+  for (index_t h = 0; far && h < kv_heads; ++h) {
     const std::int64_t leaves = space.head(h).leaves.count();
     report.leaves += tokens * leaves;
     report.far_rows += leaves > 0 ? tokens : 0;
@@ -226,8 +226,8 @@ template <cpu_backend B, class E, class Sequence>
 void attend_chunks(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
                    const B& where, attention_report& report) {
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const bool    far      = options.keys == key_set::near_and_far && options.open != opening::all;
-  const index_t multiple = far && options.open == opening::by_mass ? options.tile : 1;
+  const bool    far      = detail::has_leaves(options);
+  const index_t multiple = detail::opens_by_mass(options) ? options.tile : 1;
   const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
   const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {

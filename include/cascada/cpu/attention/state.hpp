@@ -54,7 +54,7 @@ class attention_state<Scalar, B> {
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
     if (tokens == tokens_) return status::ok;
     if (tokens == 0) return clear(), status::ok;
-    if (!has_far_field(options_)) {
+    if (!detail::has_leaves(options_)) {
       tokens_ = tokens;
       return status::ok;
     }
@@ -83,7 +83,7 @@ class attention_state<Scalar, B> {
     std::size_t all = 0;
     if (!begun_) return all;
     for (const auto& of_selection : clusters_) all += static_cast<std::size_t>(of_selection.tokens) * sizeof(index_t);
-    if (has_far_field(options_))
+    if (detail::has_leaves(options_))
       for (const auto& head : heads_) all += head.leaves.bytes() + head.chains.bytes();
     return all;
   }
@@ -93,14 +93,6 @@ class attention_state<Scalar, B> {
   friend class kernel::state_writer<B>;
   using element    = kernel::operand_of<Scalar, B>;
   using head_state = kernel::kv_head_state<B, element>;
-
-  static bool has_far_field(const attention_options& options) noexcept {
-    return options.keys == key_set::near_and_far && options.open != opening::all;
-  }
-
-  static bool opens_by_mass(const attention_options& options) noexcept {
-    return options.keys == key_set::near_and_far && options.open == opening::by_mass;
-  }
 
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
@@ -122,7 +114,7 @@ class attention_state<Scalar, B> {
     if (kv.tokens() - tokens_ < count)
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
     const index_t edge = last_edge(options, tokens_ + count);
-    if (!has_far_field(options) || edge <= selected()) return status::ok;
+    if (!detail::has_leaves(options) || edge <= selected()) return status::ok;
     if (selections.empty()) return detail::no_selections();
     if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
       return detail::illegal("selections has neither one nor one for each KV head");
@@ -143,7 +135,7 @@ class attention_state<Scalar, B> {
   void prepare(const attention_options& options, const Sequence& sequence, std::span<const representatives> selections,
                Workspace& space, const B& where) {
     const index_t T = sequence.tokens, edge = last_edge(options, T);
-    const bool    far  = has_far_field(options);
+    const bool    far  = detail::has_leaves(options);
     const index_t room = T <= room_ ? room_ : std::max({T, wanted_, kernel::half_more(room_)});
     kernel::prepare_workers(sequence, options, room, space, where);
     const auto shape = kernel::shape_of_leaves(sequence, options);
@@ -189,7 +181,7 @@ class attention_state<Scalar, B> {
     kv_heads_ = sequence.kv.kv_heads(), key_dim_ = sequence.q.dim, value_dim_ = sequence.kv.value_dim();
     heads_of_q_ = sequence.q.heads;
     begun_      = true;
-    if (has_far_field(options))
+    if (detail::has_leaves(options))
       for (auto& head : heads_) begin_leaves(head, shape);
   }
 
@@ -211,7 +203,7 @@ class attention_state<Scalar, B> {
     for (const index_t size : {kv_heads_, key_dim_, value_dim_, heads_of_q_, selections, end}) to.put(size);
     for (const auto& of_selection : clusters_) to.put(of_selection.slots.data(), end);
     for (const auto& head : heads_)
-      if (opens_by_mass(options_)) head.asked.put(tokens_, to);
+      if (detail::opens_by_mass(options_)) head.asked.put(tokens_, to);
   }
 
   /// Turns to what put() wrote, or, where it is something else, stays as it was.
@@ -244,7 +236,7 @@ class attention_state<Scalar, B> {
       return {status::invalid_shape, "kv.tokens() is less than the tokens of the state in bytes"};
     if (heads < 1 || heads % kv.kv_heads() != 0)
       return {status::invalid_shape, "bytes has query heads that are no multiple of its KV heads"};
-    const bool    far   = has_far_field(options);
+    const bool    far   = detail::has_leaves(options);
     const index_t least = far ? last_edge(options, tokens) : 0;
     const index_t most  = far ? edge_of(tokens - tokens % options.chunk, options) : 0;
     const bool    each  = selections == 1 || selections == kv.kv_heads();
@@ -267,7 +259,7 @@ class attention_state<Scalar, B> {
         kernel::extend_leaves(sequence, options.leaves, head, end, space.head(head));
       });
     for (auto& head : heads_)
-      if (opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
+      if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
             return head.leaves.count_before(last_edge(options, tile * options.tile + 1));
           }))
         return {status::invalid_shape, "bytes has open leaves that its last tiles cannot have"};

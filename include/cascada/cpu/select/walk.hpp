@@ -98,8 +98,10 @@ prefilter chosen_prefilter(prefilter filter, index_t cols) noexcept {
       return has_bf16_tiles<B> && tiles_permitted<B>() ? prefilter::bf16_tiles : prefilter::sketch;
     case prefilter::bf16_tiles: return has_bf16_tiles<B> && tiles_permitted<B>() ? filter : prefilter::none;
     case prefilter::bf16_vectors: return multiplies_pairs<B> ? filter : prefilter::none;
-    default: return filter;
+    case prefilter::none:
+    case prefilter::sketch: return filter;
   }
+  return filter;
 }
 
 /// Full selection, O(T r d), or, from call.old_rep, the exact cascade. The first `next` tokens are settled already.

@@ -93,9 +93,7 @@ class attention<Scalar, B> {
     return all;
   }
 
-  bool selects() const noexcept {
-    return options_.keys == key_set::representatives || options_.keys == key_set::near_and_far;
-  }
+  bool selects() const noexcept { return detail::kinds_of(options_.keys).selections; }
 
   /// What the kernels do to logits, and which they make.
   static status check_logits(const attention_options& options) noexcept {
@@ -108,7 +106,7 @@ class attention<Scalar, B> {
 
   /// Which leaves the kernels make. Where all of them open, none are made.
   static status check_leaves(const attention_options& options) noexcept {
-    if (options.keys != key_set::near_and_far || options.open == opening::all) return status::ok;
+    if (!detail::has_leaves(options)) return status::ok;
     if (options.open == opening::by_mass)
       return {status::unsupported_by_device, "options.open is by_mass: on gfx942 none or all of the leaves open"};
     if (options.leaves == leaf_formation::by_keys)

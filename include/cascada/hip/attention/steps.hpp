@@ -105,7 +105,7 @@ class attention_steps {
             .variances = variances};
   }
   query_tokens<Scalar, Out> everyone() const {
-    const bool chunked = options_.keys == key_set::near || options_.keys == key_set::near_and_far;
+    const bool chunked = detail::kinds_of(options_.keys).near_field;
     return {.q        = q_,
             .out      = out_,
             .valid    = layer_.count,
@@ -119,7 +119,7 @@ class attention_steps {
     return asking;
   }
 
-  bool far() const { return options_.keys == key_set::near_and_far; }
+  bool far() const { return detail::kinds_of(options_.keys).far_field; }
 
   void ask_near(const near_keys<Scalar>& near) {
     launch_(kernel{.queries = everyone(), .near = near, .scale = scale_});

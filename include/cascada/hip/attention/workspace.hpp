@@ -23,8 +23,8 @@ struct sequence_sizes {
 
 /// Whether keys are means: of leaves, or of whole clusters.
 constexpr bool averages(const attention_options& options) noexcept {
-  const bool far = options.keys == key_set::near_and_far && options.open != opening::all;
-  return far || (options.keys == key_set::representatives && options.weighted && !options.causal);
+  return detail::has_leaves(options) ||
+         (options.keys == key_set::representatives && options.weighted && !options.causal);
 }
 
 template <class Scalar, class B>
@@ -47,7 +47,7 @@ struct attention_memory {
     const bool         average = averages(options), counted = options.weighted && options.causal;
     if (average || counted) from.cut(clusters.offsets, tokens + 1), from.cut(clusters.members, tokens);
     if (average) {
-      const bool         far    = options.keys == key_set::near_and_far;
+      const bool         far    = detail::has_leaves(options);
       const std::int64_t fields = far ? (tokens + options.chunk - 1) / options.chunk : 1;
       from.cut(leaves.formed, tokens), from.cut(leaves.ranges, tokens), from.cut(leaves.count, 1);
       from.cut(leaves.far_rows, fields * tokens), from.cut(leaves.far_count, fields);
