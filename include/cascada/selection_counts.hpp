@@ -13,14 +13,14 @@ namespace cascada::inline CASCADA_ABI::detail {
 
 /// How far a token's scan went.
 struct scan_length {
-  index_t members;    // representatives compared with
-  index_t additions;  // those of them that are additions
+  index_t representatives;  // compared with
+  index_t additions;        // those of them that are additions
 };
 
 /// A token of a cascade step that was a representative: it is compared with those before it.
 template <class Report>
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_former(bool remains, const scan_length& scan, Report& report) {
-  report.gram.validation += scan.members;
+  report.gram.validation += scan.representatives;
   report.removals += !remains;
 }
 
@@ -45,8 +45,8 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_inheriting(const inherit
   }
   // The pair with the candidate is known by then.
   ++report.orphans;
-  report.gram.orphans +=
-      cross ? scan.additions - (token.new_candidate && token.met_candidate) : scan.members - token.met_candidate;
+  report.gram.orphans += cross ? scan.additions - (token.new_candidate && token.met_candidate)
+                               : scan.representatives - token.met_candidate;
 }
 
 /// What follows from a step's counts, for `former` representatives in the layer before.

@@ -2,7 +2,7 @@
 // The canonical product of two rows (verdict.hpp), which every path, block shape and thread count gives, and norms.
 //
 // A vector lane that holds one
-// accumulator per pair and walks k in order is that chain bit for bit, so tiles of any shape agree (gram/panels.hpp).
+// accumulator per pair and walks k in order is that sum bit for bit, so tiles of any shape agree (gram/panels.hpp).
 
 #include <bit>
 #include <cmath>
@@ -35,7 +35,7 @@ CASCADA_INLINE vec<B> load_row(const Scalar* from) noexcept {
 }
 
 /// The canonical products of as many rows as a vector has lanes, each with itself. Squares of elements are transposed,
-/// so that a lane walks along its row; a chain alone would wait for every sum. `ahead`: where the rows read next lie.
+/// so that a lane walks along its row; one alone would wait for every sum. `ahead`: where the rows read next lie.
 /// Flat, as transpositions are elsewhere: g++ would pass Eigen's registers through memory.
 template <cpu_backend B, row_scalar Scalar>
 [[gnu::flatten]] void squares(const Scalar* const* rows, std::int64_t ahead, index_t cols, float* products) noexcept {
@@ -82,7 +82,7 @@ CASCADA_INLINE float norm_of(float square) noexcept {
 ///
 /// With u = 2^-24 and S = sum |x_i[k] x_j[k]| <= |x_i| |x_j|: whatever the order, a term passes through at most d
 /// roundings, and one more where products are rounded before they are added, so the sum lies within (d + 1) u S of the
-/// exact product, to first order, and the chain within d u S. |x_i| exceeds n_i by a factor of at most
+/// exact product, to first order, and the canonical one within d u S. |x_i| exceeds n_i by a factor of at most
 /// 1 + (d + 2) u / 2. Comparing adds a few u. Together below (2 d + 40) u with much to spare; twice that covers the
 /// higher orders while d < 2^20, and what is lost where results fall below the normal range, because norms are at least
 /// 2^-30: d results of at most 2^-126 each are below d 2^-66 n_i n_j, also where such results become zero. From
@@ -92,8 +92,8 @@ CASCADA_INLINE float sum_margin(index_t cols) noexcept {
   return cols < (1 << 20) ? static_cast<float>(cols + 20) * 0x1p-22f : 4.0f;
 }
 
-/// Beyond this norm, sums of a product's terms might overflow before they cancel: only the chain decides. Nor are zero
-/// rows estimated.
+/// Beyond this norm, sums of a product's terms might overflow before they cancel: only the canonical one decides. Nor
+/// are zero rows estimated.
 inline constexpr float largest_estimated_norm = 0x1p62f;
 
 }  // namespace cascada::inline CASCADA_ABI::kernel

@@ -1,8 +1,8 @@
 #pragma once
 // Tiles: rows against panels of packed columns, the products of many pairs at once.
 //
-// A panel is a few strips of columns side by side, starting at any strip. A tile walks along k in blocks, so that a
-// panel's block stays in the nearest cache while all rows pass; between two blocks its sums are in memory, as they
+// A panel is a few strips of columns side by side, starting at any strip. A tile walks along k in slabs, so that a
+// panel's slab stays in the nearest cache while all rows pass; between two slabs its sums are in memory, as they
 // were.
 
 #include <algorithm>
@@ -32,10 +32,10 @@ inline constexpr index_t strip_width = vec<B>::width;
 template <cpu_backend B>
 inline constexpr index_t panel_width = strip_width<B> * gram_tuning<B>.strips;
 
-/// Steps of k in a block for `count` rows: of the widest panel, 28 KiB. Where the rows exceed half of an L2 cache of
+/// Steps of k in a slab for `count` rows: of the widest panel, 28 KiB. Where the rows exceed half of an L2 cache of
 /// 2 MiB, four times that: they come from afar, and in longer runs faster.
 template <cpu_backend B>
-CASCADA_INLINE constexpr index_t block_depth(index_t count, index_t depth) noexcept {
+CASCADA_INLINE constexpr index_t slab_depth(index_t count, index_t depth) noexcept {
   constexpr index_t near = (28 << 10) / (4 * panel_width<B>) / 16 * 16;
   return std::int64_t{count} * depth * 4 > (1 << 20) ? 4 * near : near;
 }
@@ -45,17 +45,17 @@ CASCADA_INLINE constexpr index_t next_strips(index_t most, index_t left) noexcep
   return left == most + 1 && most > 2 ? most - 1 : std::min(most, left);
 }
 
-/// What estimates of a token's products decide. The product with a column of norm n_j and spread w_j is below the
-/// threshold where its estimate is below low n_j - spread w_j, and above it where it exceeds high n_j + spread w_j.
+/// What estimates of a token's products decide. The product with a column of norm n_j and residual w_j is below the
+/// threshold where its estimate is below low n_j - residual w_j, and above it where it exceeds high n_j + residual w_j.
 template <cpu_backend B>
 struct product_bounds {
-  float low = 0, high = 0, spread = 0;
+  float low = 0, high = 0, residual = 0;
 };
 
-/// Norms and spreads of a panel's columns.
+/// Norms and residuals of a panel's columns.
 struct column_bounds {
   const float* norms;
-  const float* spreads;
+  const float* residuals;
 };
 
 /// One row's products with the columns of a panel of `strips` strips.
@@ -75,10 +75,11 @@ struct tile_row {
   /// Columns that may cover the row, and those that surely do.
   CASCADA_INLINE std::uint64_t open(const product_bounds<B>& row, column_bounds columns) const noexcept {
     return bits(
-        [&](index_t c, vec<B> product) { return bits_less_equal(edge(row.low, -row.spread, columns, c), product); });
+        [&](index_t c, vec<B> product) { return bits_less_equal(edge(row.low, -row.residual, columns, c), product); });
   }
   CASCADA_INLINE std::uint64_t sure(const product_bounds<B>& row, column_bounds columns) const noexcept {
-    return bits([&](index_t c, vec<B> product) { return bits_less(edge(row.high, row.spread, columns, c), product); });
+    return bits(
+        [&](index_t c, vec<B> product) { return bits_less(edge(row.high, row.residual, columns, c), product); });
   }
 
  private:
@@ -90,8 +91,8 @@ struct tile_row {
     return all;
   }
 
-  CASCADA_INLINE static vec<B> edge(float scale, float spread, column_bounds columns, index_t c) noexcept {
-    return multiply_add(vec<B>::broadcast(spread), vec<B>::load(columns.spreads + c),
+  CASCADA_INLINE static vec<B> edge(float scale, float residual, column_bounds columns, index_t c) noexcept {
+    return multiply_add(vec<B>::broadcast(residual), vec<B>::load(columns.residuals + c),
                         vec<B>::broadcast(scale) * vec<B>::load(columns.norms + c));
   }
 };
@@ -105,7 +106,7 @@ class packed_rows {
     const std::int64_t columns = (std::int64_t{rows} + lanes - 1) / lanes * lanes;
     data_.reserve(columns * depth);
     norms_.reserve(columns);
-    spreads_.reserve(columns);
+    residuals_.reserve(columns);
   }
 
   void clear(index_t depth) noexcept {
@@ -114,19 +115,19 @@ class packed_rows {
   }
 
   /// Packs rows. Squares of elements are transposed in registers.
-  void append(const float* const* rows, const float* norms, const float* spreads, index_t count) noexcept {
+  void append(const float* const* rows, const float* norms, const float* residuals, index_t count) noexcept {
     for (index_t i = 0; i < count;) {
       const index_t column = count_ % lanes, taken = std::min(count - i, lanes - column);
       float*        strip = data_.data() + std::int64_t{count_ / lanes} * lanes * depth_;
       if (column == 0) {
         std::fill_n(norms_.data() + count_, lanes, 0.0f);
-        std::fill_n(spreads_.data() + count_, lanes, 0.0f);
+        std::fill_n(residuals_.data() + count_, lanes, 0.0f);
         transpose_into<true>(strip, 0, rows + i, taken);
       } else {
         transpose_into<false>(strip, column, rows + i, taken);
       }
       std::copy_n(norms + i, taken, norms_.data() + count_);
-      std::copy_n(spreads + i, taken, spreads_.data() + count_);
+      std::copy_n(residuals + i, taken, residuals_.data() + count_);
       count_ += taken;
       i += taken;
     }
@@ -140,7 +141,7 @@ class packed_rows {
   }
 
   CASCADA_INLINE column_bounds bounds(index_t s) const noexcept {
-    return {norms_.data() + s * lanes, spreads_.data() + s * lanes};
+    return {norms_.data() + s * lanes, residuals_.data() + s * lanes};
   }
 
  private:
@@ -172,14 +173,14 @@ class packed_rows {
     }
   }
 
-  buffer<float, B> data_, norms_, spreads_;
+  buffer<float, B> data_, norms_, residuals_;
   index_t          count_ = 0;
   index_t          depth_ = 0;
 };
 
 /// Steps [first, last) of the products of `Rows` rows with the columns of `Strips` strips, `depth` lanes of E each:
 /// sums [Rows, panel_width] start at zero where `first` is 0, and go on from where they are else. Of floats, all steps
-/// in turn are the canonical chain where the target has FMA, and within sum_margin of it elsewhere.
+/// in turn are the canonical product where the target has FMA, and within sum_margin of it elsewhere.
 template <cpu_backend B, class E, index_t Rows, index_t Strips>
 void gram_tile(const float* const* rows, const float* panel, index_t depth, index_t first, index_t last,
                float* sums) noexcept {
@@ -230,10 +231,10 @@ template <cpu_backend B, class E>
 void multiply_rows(index_t count, index_t strips, const float* const* rows, const float* panel, index_t depth,
                    float* products) noexcept {
   constexpr index_t height = gram_tuning<B>.rows;
-  const index_t     most = block_depth<B>(count, depth), blocks = (depth + most - 1) / most;
-  for (index_t block = 0; block < blocks; ++block) {
-    const auto first = static_cast<index_t>(std::int64_t{depth} * block / blocks),
-               last  = static_cast<index_t>(std::int64_t{depth} * (block + 1) / blocks);
+  const index_t     most = slab_depth<B>(count, depth), slabs = (depth + most - 1) / most;
+  for (index_t slab = 0; slab < slabs; ++slab) {
+    const auto first = static_cast<index_t>(std::int64_t{depth} * slab / slabs),
+               last  = static_cast<index_t>(std::int64_t{depth} * (slab + 1) / slabs);
     for (index_t i = 0; i < count; i += height)
       gram_tile_of<B, E>(std::min(height, count - i), strips, rows + i, panel, depth, first, last,
                          products + i * panel_width<B>);

@@ -39,7 +39,7 @@ struct product_workspace {
   buffer<float, B>      sums;                    // [row_places, panel_width] products of the rows with a panel
   buffer<float, B>      gram;                    // [block_tokens, gram_stride], of a block's tokens
   product_bounds<B>     bounds[stretch_tokens];  // by number of the token in the stretch
-  float                 norms[stretch_tokens], spreads[stretch_tokens];  // the same tokens as columns
+  float                 norms[stretch_tokens], residuals[stretch_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
 
   /// An odd number of cache lines, so that rows lie in all sets of the cache.
@@ -129,12 +129,12 @@ class products {
   /// Appends rows at `count` places, up to a block of them, to columns; `locals` are their numbers in the stretch.
   void append(packed_rows<B>& columns, const index_t* places, const index_t* locals, index_t count) noexcept {
     const float* rows[block_tokens]  = {};
-    float        norms[block_tokens] = {}, spreads[block_tokens] = {};
+    float        norms[block_tokens] = {}, residuals[block_tokens] = {};
     for (index_t i = 0; i < count; ++i) {
       rows[i]  = memory_.row[places[i]];
-      norms[i] = memory_.norms[locals[i]], spreads[i] = memory_.spreads[locals[i]];
+      norms[i] = memory_.norms[locals[i]], residuals[i] = memory_.residuals[locals[i]];
     }
-    columns.append(rows, norms, spreads, count);
+    columns.append(rows, norms, residuals, count);
   }
 
   /// Products of the rows at `count` places from `first` on, to their sums, with a panel: `some` strips of columns from
@@ -197,33 +197,33 @@ class products {
   void set_bounds(index_t i, index_t local, float square) noexcept {
     product_bounds<B>& bounds = memory_.bounds[local];
     const float        n = rows_.norms[i], scaled = rows_.scaled_norms[i], margin = rows_.margin;
-    memory_.norms[local] = n, memory_.spreads[local] = 0;
+    memory_.norms[local] = n, memory_.residuals[local] = 0;
     if constexpr (canonical) {
       bounds = {scaled, scaled, 0};
       return;
     }
     const auto root = [](double x) { return static_cast<float>(std::sqrt(x) * 1.001); };  // generous: it was rounded
-    float      lost = 0, spread = 0;
+    float      lost = 0, residual = 0;
     if constexpr (Kind == product_kind::sketch) {
       const double all = static_cast<double>(n) * static_cast<double>(n);
-      spread           = memory_.spreads[local] =
+      residual         = memory_.residuals[local] =
           root(std::max(all * (1 + 3 * static_cast<double>(margin)) - static_cast<double>(square), 0.0));
     } else if constexpr (rounded) {
       // What squares lose below the normal range is added.
-      lost   = root(static_cast<double>(square) * (1 + static_cast<double>(margin)) + rows_.x.cols * 0x1p-149);
-      lost   = lost * (1 + margin);
-      spread = (n + lost) * (1 + margin), memory_.spreads[local] = lost;
+      lost     = root(static_cast<double>(square) * (1 + static_cast<double>(margin)) + rows_.x.cols * 0x1p-149);
+      lost     = lost * (1 + margin);
+      residual = (n + lost) * (1 + margin), memory_.residuals[local] = lost;
     }
-    bounds = {scaled - margin * n - lost, scaled + margin * n + lost, spread};
+    bounds = {scaled - margin * n - lost, scaled + margin * n + lost, residual};
   }
 
   /// Bounds of a token that is not estimated, whose row is taken for zero: a zero row may cover nothing, and nothing
   /// it; of the others nothing is known.
   void set_no_bounds(index_t i, index_t local) noexcept {
-    const float norm       = rows_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
-    memory_.bounds[local]  = {norm, norm, 0};
-    memory_.norms[local]   = norm;
-    memory_.spreads[local] = 0;
+    const float norm         = rows_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
+    memory_.bounds[local]    = {norm, norm, 0};
+    memory_.norms[local]     = norm;
+    memory_.residuals[local] = 0;
   }
 
   const gram_rows<Scalar>& rows_;

@@ -25,12 +25,13 @@ struct gram_rows {
 /// The product of a pair, in the order that is fastest for one pair.
 template <cpu_backend B, row_scalar Scalar>
 CASCADA_INLINE float any_order_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {
-  constexpr index_t chains = 4, width = vec<B>::width;  // a sum waits for the one before it, so several take turns
-  vec<B>            sums[chains] = {vec<B>::zero(), vec<B>::zero(), vec<B>::zero(), vec<B>::zero()};
-  index_t           k            = 0;
-  for (; k + chains * width <= cols; k += chains * width)
+  constexpr index_t accumulators = 4,
+                    width        = vec<B>::width;  // a sum waits for the one before it, so several take turns
+  vec<B>  sums[accumulators]     = {vec<B>::zero(), vec<B>::zero(), vec<B>::zero(), vec<B>::zero()};
+  index_t k                      = 0;
+  for (; k + accumulators * width <= cols; k += accumulators * width)
 #pragma GCC unroll 4
-    for (index_t c = 0; c < chains; ++c)
+    for (index_t c = 0; c < accumulators; ++c)
       sums[c] = multiply_add(load_row<B>(a + k + c * width), load_row<B>(b + k + c * width), sums[c]);
   for (; k + width <= cols; k += width) sums[0] = multiply_add(load_row<B>(a + k), load_row<B>(b + k), sums[0]);
   float sum = reduce_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));

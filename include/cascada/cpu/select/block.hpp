@@ -10,16 +10,16 @@ namespace cascada::inline CASCADA_ABI::kernel {
 /// Up to block_tokens tokens, each with a line of their Gram matrix.
 template <cpu_backend B>
 struct selection_block {
-  float* const  products;                     // [block_tokens, gram_stride], where they are canonical
-  index_t       count                  = 0;   // tokens
-  index_t       line[stretch_tokens]   = {};  // by number in the stretch; -1: none
-  index_t       local[block_tokens]    = {};  // number in the stretch, by line
-  std::uint64_t open[block_tokens]     = {};  // earlier lines that may cover the token of a line, as bits
-  std::uint64_t sure[block_tokens]     = {};  // those of them that surely do
-  std::uint64_t joined                 = 0;   // lines of the tokens that joined R, as bits
-  index_t       members                = 0;   // how many these are
-  index_t       member[block_tokens]   = {};  // their lines, in order
-  index_t       position[block_tokens] = {};  // in R, by line
+  float* const  products;                        // [block_tokens, gram_stride], where they are canonical
+  index_t       count                     = 0;   // tokens
+  index_t       line[stretch_tokens]      = {};  // by number in the stretch; -1: none
+  index_t       local[block_tokens]       = {};  // number in the stretch, by line
+  std::uint64_t open[block_tokens]        = {};  // earlier lines that may cover the token of a line, as bits
+  std::uint64_t sure[block_tokens]        = {};  // those of them that surely do
+  std::uint64_t joined                    = 0;   // lines of the tokens that joined R, as bits
+  index_t       count_joined              = 0;   // how many these are
+  index_t       joined_line[block_tokens] = {};  // their lines, in order
+  index_t       position[block_tokens]    = {};  // in R, by line
 
   explicit selection_block(float* room) noexcept : products(room) {}
 
@@ -34,8 +34,8 @@ struct selection_block {
   /// The token of a line has joined R.
   CASCADA_INLINE void join(index_t of_line, index_t in_set) noexcept {
     joined |= std::uint64_t{1} << of_line;
-    position[of_line] = in_set;
-    member[members++] = of_line;
+    position[of_line]           = in_set;
+    joined_line[count_joined++] = of_line;
   }
 };
 

@@ -19,18 +19,18 @@ struct scan_lengths {
   assignment             assign;
   index_t*               position;   // [T] position in R of each representative
   index_t*               additions;  // [T] by position in R: additions up to and including it
-  index_t                members = 0, added = 0;
+  index_t                representatives = 0, added = 0;
 
   CASCADA_INLINE detail::scan_length of(index_t i) const noexcept {
     const index_t rep = now.rep.data()[i];
-    if (rep == i || assign == assignment::nearest) return {members, added};
+    if (rep == i || assign == assignment::nearest) return {representatives, added};
     return {position[rep] + 1, additions[position[rep]]};
   }
 
   CASCADA_INLINE void add(index_t i, bool addition) noexcept {
     added += addition;
-    position[i]          = members;
-    additions[members++] = added;
+    position[i]                  = representatives;
+    additions[representatives++] = added;
   }
 };
 
@@ -42,7 +42,7 @@ selection_report count_selection(const representatives& now, assignment assign, 
   scan_lengths<B>  scans{now, assign, position, additions};
   for (index_t i = 0; i < known; ++i) scans.add(i, true);
   for (index_t i = known; i < now.tokens(); ++i) {
-    report.gram.selection += scans.of(i).members;
+    report.gram.selection += scans.of(i).representatives;
     if (now.rep.data()[i] == i) scans.add(i, true);
   }
   return report;
@@ -66,7 +66,7 @@ selection_report count_cascade(const index_t* old_rep, bool cross, const represe
       detail::count_inheriting({.inherits      = rep[i] == candidate,
                                 .is_addition   = rep[i] == i,
                                 .new_candidate = old_rep[candidate] != candidate,
-                                .met_candidate = position[candidate] < scan.members},
+                                .met_candidate = position[candidate] < scan.representatives},
                                scan, cross, report);
     }
     if (rep[i] == i) scans.add(i, old_rep[i] != i);

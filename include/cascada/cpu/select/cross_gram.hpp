@@ -105,7 +105,7 @@ status cascade_cross_gram(selection_call<Scalar, B>& call, product_workspace<B>&
                : resolve_from_cross_gram(call, block, line, i, cross, call.now().rep[before.rep.data()[i]]);
       if (answer != status::ok) return answer;
     }
-    append_members(block, way);
+    append_joined(block, way);
   }
   return status::ok;
 }

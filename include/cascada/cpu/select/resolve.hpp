@@ -90,7 +90,7 @@ void gather_all(const selection_stretch<B>& stretch, selection_block<B>& block, 
   }
 }
 
-/// Gives token i of a block the representative found. Without one it becomes one, and its line joins the members.
+/// Gives token i of a block the representative found. Without one it becomes one, and its line joins.
 template <row_scalar Scalar, cpu_backend B>
 status settle_in_block(selection_call<Scalar, B>& call, selection_block<B>& block, index_t line, index_t i,
                        const match<B>& best) noexcept {
@@ -99,7 +99,8 @@ status settle_in_block(selection_call<Scalar, B>& call, selection_block<B>& bloc
   return status::ok;
 }
 
-/// Settles token i of a block, given what is found among earlier blocks: compares it with the block's members.
+/// Settles token i of a block, given what is found among earlier blocks: compares it with those of the block that
+/// joined R.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_in_block(selection_call<Scalar, B>& call, selection_block<B>& block, index_t line, index_t i,
                         match<B>& best) {
@@ -113,13 +114,13 @@ status resolve_in_block(selection_call<Scalar, B>& call, selection_block<B>& blo
   return settle_in_block(call, block, line, i, best);
 }
 
-/// Packs the block's members with the representatives so far.
+/// Packs the tokens of the block that joined R with the representatives so far.
 template <class Products, cpu_backend B>
-void append_members(const selection_block<B>& block, Products& way) {
+void append_joined(const selection_block<B>& block, Products& way) {
   index_t places[block_tokens], locals[block_tokens];
-  for (index_t m = 0; m < block.members; ++m)
-    places[m] = stretch_tokens + block.member[m], locals[m] = block.local[block.member[m]];
-  way.append(way.known(), places, locals, block.members);
+  for (index_t m = 0; m < block.count_joined; ++m)
+    places[m] = stretch_tokens + block.joined_line[m], locals[m] = block.local[block.joined_line[m]];
+  way.append(way.known(), places, locals, block.count_joined);
 }
 
 /// Settles the open tokens from `first` up to the next ones, whose Gram matrix is at hand, in order.
@@ -137,7 +138,7 @@ status settle_block(selection_call<Scalar, B>& call, selection_stretch<B>& stret
     const status answer = resolve_in_block<Products>(call, block, line, i, stretch.found[local]);
     if (answer != status::ok) return answer;
   }
-  append_members(block, way);
+  append_joined(block, way);
   return status::ok;
 }
 

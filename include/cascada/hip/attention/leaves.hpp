@@ -40,7 +40,7 @@ struct leaf_memory {
   index_t*    far_count;  // [chunks]
 };
 
-/// Which tokens of a cluster begin leaves: every `leaf`-th, from the first that is no sink on. One wave.
+/// Which tokens of a cluster begin leaves: every `size`-th, from the first that is no sink on. One wave.
 struct form_leaves {
   using shared                     = no_shared;
   static constexpr index_t threads = 64;
@@ -49,7 +49,7 @@ struct form_leaves {
   selection_layer layer;
   cluster_memory  clusters;
   leaf_memory     leaves;
-  index_t         tokens, sinks, leaf;
+  index_t         tokens, sinks, size;  // of a leaf: tokens at most
 
   index_t grid() const { return tokens; }  // r is known to the device only
 
@@ -59,8 +59,8 @@ struct form_leaves {
     const index_t first = clusters.offsets[gpu.block()], end = clusters.offsets[gpu.block() + 1];
     const index_t begin = clusters.place_from(first, end, sinks);
     for (index_t place = first + gpu.lane(); place < end; place += threads) {
-      const bool begins                      = place >= begin && (place - begin) % leaf == 0;
-      leaves.formed[clusters.members[place]] = {place, !begins ? place : end - place < leaf ? end : place + leaf};
+      const bool begins                      = place >= begin && (place - begin) % size == 0;
+      leaves.formed[clusters.members[place]] = {place, !begins ? place : end - place < size ? end : place + size};
     }
   }
 };

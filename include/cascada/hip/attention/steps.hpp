@@ -138,7 +138,7 @@ class attention_steps {
     const index_t         size     = far() ? options_.leaf : std::numeric_limits<index_t>::max();
     list_members();
     launch_(form_leaves{
-        .layer = layer_, .clusters = clusters, .leaves = to, .tokens = q_.tokens, .sinks = sinks, .leaf = size});
+        .layer = layer_, .clusters = clusters, .leaves = to, .tokens = q_.tokens, .sinks = sinks, .size = size});
     launch_(list_leaves{layer_, to, q_.tokens});
     launch_(leaf_means<Scalar>{.clusters  = clusters,
                                .leaves    = to,

@@ -137,7 +137,7 @@ CASCADA_DEVICE CASCADA_INLINE std::uint32_t bits_of_rows(const Gpu& gpu, std::ui
 /// Rows of 32, as bits.
 struct row_evidence {
   std::uint32_t sure;      // those that cover a column's token
-  std::uint32_t possible;  // these, and those that only the chain can tell about
+  std::uint32_t possible;  // these, and those that only the canonical product can tell about
 };
 
 /// What this lane's 16 sums tell about the first `count` of 32 rows with these norms. `found(sum, norm)` hears of those
@@ -160,7 +160,7 @@ CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_tok
 }
 
 /// The canonical verdicts on a column's token and the first `count` of 32 rows, as bits, of which each half of the wave
-/// has the sums of half: sums decide outside the margin, the chain inside. `rechecks` counts chains.
+/// has the sums of half: sums decide outside the margin, the canonical product inside. `rechecks` counts those.
 template <class Gpu, matrix_scalar Scalar, class Count>
 CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const judged_token<Scalar>& token,
                                                             const sums_16& sums, const index_t* tokens,

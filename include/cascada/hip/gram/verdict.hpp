@@ -1,12 +1,12 @@
 #pragma once
 // Verdicts on pairs of tokens that equal the CPU's, from inexact products by the matrix units.
 //
-// The canonical product of a pair is a chain (verdict.hpp). The matrix units add in an order that is not specified, so
-// their sums decide only outside a margin; pairs inside it go to the chain, on the device.
+// The canonical product of a pair (verdict.hpp) adds in order. The matrix units add in an order that is not specified,
+// so their sums decide only outside a margin; pairs inside it get the canonical product, on the device.
 //
 // The margin. Products of two bfloat16 or float16 are exact in float, so both sums differ from the true one by rounding
-// of additions alone: the chain by at most g(2^-24) S, where S = sum |x_i[k]| |x_j[k]| <= |x_i| |x_j| and g(u) =
-// d u / (1 - d u). For the matrix units we assume a unit roundoff of 2^-22 (four times float's; truncation would be
+// of additions alone: the canonical one by at most g(2^-24) S, where S = sum |x_i[k]| |x_j[k]| <= |x_i| |x_j| and g(u)
+// = d u / (1 - d u). For the matrix units we assume a unit roundoff of 2^-22 (four times float's; truncation would be
 // 2^-23): g(2^-22) S. With d <= 2^18 the two together stay below (1.25 d 2^-22) / (1 - 1 / 16) |x_i| |x_j| <
 // 1.34 d 2^-22 |x_i| |x_j|. The rest of 1.75 pays for n_i being a float at or below |x_i| and for the rounding of the
 // bounds, d >= 8. We take it that the units of gfx942 keep subnormals, operands and sums, which those of gfx90a flush.
@@ -33,7 +33,7 @@ struct gram_rows {
 
 /// The canonical product. d is a multiple of 8.
 template <matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE float chain(const Scalar* a, const Scalar* b, index_t cols) {
+CASCADA_DEVICE CASCADA_INLINE float canonical_product(const Scalar* a, const Scalar* b, index_t cols) {
   float sum = 0;
   for (index_t k = 0; k < cols; k += 8) {
     const vector8 of_a = load_8(a + k), of_b = load_8(b + k);
@@ -46,7 +46,7 @@ CASCADA_DEVICE CASCADA_INLINE float chain(const Scalar* a, const Scalar* b, inde
 /// The norm of a zero row.
 inline constexpr float zero_row = std::numeric_limits<float>::max();
 
-/// What a sum of the matrix units tells about a pair: at most one of the two. Neither: ask the chain.
+/// What a sum of the matrix units tells about a pair: at most one of the two. Neither: ask the canonical product.
 struct gram_evidence {
   bool covered, apart;
 };
@@ -69,11 +69,11 @@ class judged_token {
     return {sum > __builtin_fmaf(norm_j, high_, offset_), sum < __builtin_fmaf(norm_j, low_, -offset_)};
   }
 
-  /// How far a sum may lie from the chain.
+  /// How far a sum may lie from the canonical product.
   CASCADA_DEVICE CASCADA_INLINE float error(float norm_j) const { return __builtin_fmaf(norm_j, slope_, offset_); }
 
   CASCADA_DEVICE CASCADA_INLINE float product(index_t j) const {
-    return chain(rows_.x.row(own_), rows_.x.row(j), rows_.x.cols);
+    return canonical_product(rows_.x.row(own_), rows_.x.row(j), rows_.x.cols);
   }
 
   /// The canonical verdict on a canonical product.
@@ -88,7 +88,7 @@ class judged_token {
 };
 
 /// The canonical verdict on one pair, by a whole wave. The product is summed over lanes; inside the margin the lanes
-/// run the chain side by side, all the same one. `rechecks` counts chains.
+/// compute the canonical one side by side, all the same. `rechecks` counts those.
 template <class Gpu, matrix_scalar Scalar>
 CASCADA_DEVICE CASCADA_INLINE bool wave_covers(Gpu& gpu, const gram_rows<Scalar>& rows, index_t i, index_t j,
                                                index_t& rechecks) {

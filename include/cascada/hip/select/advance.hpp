@@ -31,9 +31,10 @@ struct selection_advance {
     index_t pairs = 0;
     load(gpu, memory, begin);
     check_inherited(gpu, memory, begin, pairs);
-    const index_t known = state.known[step].members, known_before = step > 0 ? state.known[step - 1].members : 0;
-    const bool    mine = gpu.thread() < 64 && begin + gpu.thread() < args.tokens();
-    const auto    was  = mine ? state.progress[begin + gpu.thread()].stage : token_stage::settled;
+    const index_t known        = state.known[step].representatives,
+                  known_before = step > 0 ? state.known[step - 1].representatives : 0;
+    const bool mine            = gpu.thread() < 64 && begin + gpu.thread() < args.tokens();
+    const auto was             = mine ? state.progress[begin + gpu.thread()].stage : token_stage::settled;
     // Tokens that search already, new orphans, and in the block to be resolved those that may become orphans in it.
 #pragma GCC unroll 1
     for (index_t round = 0; round < 3; ++round) {
@@ -45,7 +46,7 @@ struct selection_advance {
     }
     if (gpu.block() == 0 && gpu.wave() == 0) resolution()(gpu, memory, begin, pairs);
     if (mine)
-      state.progress[begin + gpu.thread()] = {memory.stage[gpu.thread()], memory.match[gpu.thread()].place,
+      state.progress[begin + gpu.thread()] = {memory.stage[gpu.thread()], memory.match[gpu.thread()].position,
                                               memory.match[gpu.thread()].product};
     if (pairs > 0) gpu.atomic_add(&state.counters->pairs_evaluated, std::int64_t{pairs});
   }
@@ -57,7 +58,7 @@ struct selection_advance {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool failed(Gpu& gpu) const {
     const bool non_finite = step == 0 && args.memory.counters->answer != status::ok;
-    const bool failed     = non_finite || args.memory.known[step].members < 0;
+    const bool failed     = non_finite || args.memory.known[step].representatives < 0;
     if (failed && gpu.block() == 0 && gpu.thread() == 0) args.memory.known[step + 1] = {-1, 0};
     return failed;
   }
@@ -106,7 +107,7 @@ struct selection_advance {
     if (gpu.thread() >= 64 || memory.stage[gpu.thread()] != token_stage::awaiting) return false;
     const index_t i = begin + gpu.thread(), old = args.old_rep(i);
     const bool    covered = (args.memory.graph[i] >> (old - begin) & 1) != 0;
-    return !covered || memory.match[old - begin].place >= 0 || args.memory.graph[old] != 0;
+    return !covered || memory.match[old - begin].position >= 0 || args.memory.graph[old] != 0;
   }
 };
 

@@ -43,13 +43,13 @@ enum class token_stage : index_t {
 /// A token on its way through the selection.
 struct token_progress {
   token_stage stage         = token_stage::settled;
-  index_t     found         = -1;  // place in R of the covering representative so far
+  index_t     found         = -1;  // position in R of the covering representative so far
   float       found_product = 0;   // canonical product with it, for assignment::nearest
 };
 
 /// Representatives before a token or a block; those of them that were none in the layer before.
 struct set_prefix {
-  index_t members, added;
+  index_t representatives, added;
 };
 
 /// Device memory of a selection of T tokens.
@@ -58,7 +58,7 @@ struct selection_memory {
   token_progress*     progress;  // [T]
   set_prefix*         before;    // [T]
   std::uint64_t*      graph;     // [T] bit k: token k of the block, an earlier one, covers this token
-  set_prefix*         known;     // [blocks + 1] before each block; members -1: the step has failed
+  set_prefix*         known;     // [blocks + 1] before each block; representatives -1: the step has failed
   std::uint32_t*      cross;     // null, or paper mode's verdicts (cross_gram.hpp): [T, T / 32 rounded up]
 };
 

@@ -23,7 +23,7 @@ struct selection_begin {
     if (i < args.tokens()) args.now.counts[i] = 0;
     if (i >= args.tokens()) return;
 
-    const float square = chain(args.rows.x.row(i), args.rows.x.row(i), args.rows.x.cols);
+    const float square = canonical_product(args.rows.x.row(i), args.rows.x.row(i), args.rows.x.cols);
     const bool  finite = detail::is_finite(square);
     if (!finite) memory.counters->answer = status::non_finite_token;
     args.rows.norms[i] = finite && !detail::is_zero_row(square) ? detail::norm_of(square) : zero_row;

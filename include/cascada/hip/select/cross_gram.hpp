@@ -15,8 +15,8 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t cross_words(index_t to
 /// Whether former representative j covers token i, which was none.
 template <matrix_scalar Scalar>
 CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_arguments<Scalar>& args, index_t i, index_t j) {
-  const index_t place = first_from(args.before.indices, 0, *args.before.count - 1, j);
-  return (args.memory.cross[i * cross_words(args.tokens()) + place / 32] >> (place % 32) & 1) != 0;
+  const index_t position = first_from(args.before.indices, 0, *args.before.count - 1, j);
+  return (args.memory.cross[i * cross_words(args.tokens()) + position / 32] >> (position % 32) & 1) != 0;
 }
 
 /// One block: 64 tokens against 128 former representatives.

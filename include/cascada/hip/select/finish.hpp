@@ -21,7 +21,7 @@ struct selection_finish {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t known = args.memory.known[args.blocks()].members;
+    const index_t known = args.memory.known[args.blocks()].representatives;
     if (known < 0 || args.memory.counters->answer != status::ok) {
       keep_old(gpu);
       return;
@@ -29,11 +29,11 @@ struct selection_finish {
     selection_counters sums;
     const bool         inherits = args.before.rep && *args.before.count >= 0;
     for (index_t i = gpu.thread(); i < args.tokens(); i += threads) {
-      gpu.atomic_add(args.now.counts + args.memory.before[args.now.rep[i]].members, index_t{1});
+      gpu.atomic_add(args.now.counts + args.memory.before[args.now.rep[i]].representatives, index_t{1});
       if (inherits)
         count_inherited(i, sums);
       else
-        sums.gram.selection += scan_of(i).members;
+        sums.gram.selection += scan_of(i).representatives;
     }
     add(gpu, sums);
     if (gpu.thread() != 0) return;
@@ -46,8 +46,9 @@ struct selection_finish {
   CASCADA_DEVICE CASCADA_INLINE detail::scan_length scan_of(index_t i) const {
     const selection_memory& memory = args.memory;
     const index_t           rep    = args.now.rep[i];
-    if (rep == i || args.assign == assignment::nearest) return {memory.before[i].members, memory.before[i].added};
-    return {memory.before[rep].members + 1, memory.before[rep].added + (args.old_rep(rep) != rep)};
+    if (rep == i || args.assign == assignment::nearest)
+      return {memory.before[i].representatives, memory.before[i].added};
+    return {memory.before[rep].representatives + 1, memory.before[rep].added + (args.old_rep(rep) != rep)};
   }
 
   CASCADA_DEVICE CASCADA_INLINE void count_inherited(index_t i, selection_counters& sums) const {
@@ -58,7 +59,7 @@ struct selection_finish {
     detail::count_inheriting({.inherits      = rep == candidate,
                               .is_addition   = rep == i,
                               .new_candidate = args.old_rep(candidate) != candidate,
-                              .met_candidate = args.memory.before[candidate].members < scan.members},
+                              .met_candidate = args.memory.before[candidate].representatives < scan.representatives},
                              scan, args.memory.cross != nullptr, sums);
   }
 

@@ -24,18 +24,18 @@ struct block_resolution {
   /// Walks the 64 tokens of block b in order; lane l has token l. One wave, ballots and lane reads.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
-    const index_t        i       = begin + gpu.lane();
-    const bool           exists  = i < args.tokens();
-    constexpr bool       lowest  = Assign == assignment::lowest_index;
-    index_t* const       reps    = args.now.rep;
-    const index_t* const indices = args.now.indices;
-    const std::uint64_t  graph   = exists ? args.memory.graph[i] : 0;
-    const index_t        stage   = static_cast<index_t>(memory.stage[gpu.lane()]);
-    const index_t        old     = exists ? args.old_rep(i) : i;
-    const index_t        place   = memory.match[gpu.lane()].place;
-    index_t              rep     = exists && stage == settled ? reps[i] : -1;
+    const index_t        i        = begin + gpu.lane();
+    const bool           exists   = i < args.tokens();
+    constexpr bool       lowest   = Assign == assignment::lowest_index;
+    index_t* const       reps     = args.now.rep;
+    const index_t* const indices  = args.now.indices;
+    const std::uint64_t  graph    = exists ? args.memory.graph[i] : 0;
+    const index_t        stage    = static_cast<index_t>(memory.stage[gpu.lane()]);
+    const index_t        old      = exists ? args.old_rep(i) : i;
+    const index_t        position = memory.match[gpu.lane()].position;
+    index_t              rep      = exists && stage == settled ? reps[i] : -1;
 
-    std::uint64_t members = 0;
+    std::uint64_t joined = 0;
     for (std::uint64_t todo = gpu.ballot(stage != settled); todo != 0;) {
       const auto          local = static_cast<index_t>(__builtin_ctzll(todo));
       const std::uint64_t row   = gpu.read_lane(graph, local);
@@ -48,26 +48,26 @@ struct block_resolution {
         if (covered) found = candidate;
       }
       if (found < 0) {
-        const index_t known = gpu.read_lane(place, local);
+        const index_t known = gpu.read_lane(position, local);
         if constexpr (!lowest)
-          found = nearest_of(gpu, memory, begin, local, row & members, pairs);
+          found = nearest_of(gpu, memory, begin, local, row & joined, pairs);
         else if (known >= 0)
           found = indices[known];
-        else if ((row & members) != 0)
-          found = begin + __builtin_ctzll(row & members);
+        else if ((row & joined) != 0)
+          found = begin + __builtin_ctzll(row & joined);
       }
       if (found < 0) {
         found = begin + local;
-        members |= std::uint64_t{1} << local;
+        joined |= std::uint64_t{1} << local;
         // Searching tokens that nothing covered so far leave together: this is their lowest representative.
         const bool leaves =
-            lowest && stage == searching && rep < 0 && place < 0 && gpu.lane() > local && (graph >> local & 1) != 0;
+            lowest && stage == searching && rep < 0 && position < 0 && gpu.lane() > local && (graph >> local & 1) != 0;
         if (leaves) rep = found;
         todo &= ~gpu.ballot(leaves);
       }
       if (gpu.lane() == local) rep = found;
     }
-    append(gpu, begin, members, old != i, rep);
+    append(gpu, begin, joined, old != i, rep);
     memory.stage[gpu.lane()] = token_stage::settled;
   }
 
@@ -78,13 +78,13 @@ struct block_resolution {
   CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, shared& memory, index_t begin, index_t local,
                                                    std::uint64_t row, index_t& pairs) const {
     const device_match known   = memory.match[local];
-    index_t            best    = known.place < 0 ? -1 : args.now.indices[known.place];
+    index_t            best    = known.position < 0 ? -1 : args.now.indices[known.position];
     float              product = known.product, norm = known.norm;
     if (row == 0) return best;
     const index_t mine         = begin + gpu.lane();
     float         mine_product = 0, mine_norm = 1;
     if ((row >> gpu.lane() & 1) != 0) {
-      mine_product = chain(args.rows.x.row(begin + local), args.rows.x.row(mine), args.rows.x.cols);
+      mine_product = canonical_product(args.rows.x.row(begin + local), args.rows.x.row(mine), args.rows.x.cols);
       mine_norm    = args.rows.norms[mine];
       ++pairs;
     }
@@ -99,21 +99,21 @@ struct block_resolution {
 
   /// Writes what block b has become.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, index_t begin, std::uint64_t members, bool addition,
+  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, index_t begin, std::uint64_t joined, bool addition,
                                             index_t rep) const {
-    const selection_memory& state  = args.memory;
-    const index_t           i      = begin + gpu.lane();
-    const bool              member = (members >> gpu.lane() & 1) != 0;
-    const std::uint64_t     added  = gpu.ballot(member && addition);
-    const set_prefix        known  = state.known[step];
-    const index_t           place  = known.members + voters_below(gpu, members);
+    const selection_memory& state    = args.memory;
+    const index_t           i        = begin + gpu.lane();
+    const bool              joins    = (joined >> gpu.lane() & 1) != 0;
+    const std::uint64_t     added    = gpu.ballot(joins && addition);
+    const set_prefix        known    = state.known[step];
+    const index_t           position = known.representatives + voters_below(gpu, joined);
     if (i < args.tokens()) {
       args.now.rep[i] = rep;
-      state.before[i] = {place, known.added + voters_below(gpu, added)};
-      if (member && place < args.limit) args.now.indices[place] = i;
+      state.before[i] = {position, known.added + voters_below(gpu, added)};
+      if (joins && position < args.limit) args.now.indices[position] = i;
     }
     if (gpu.lane() != 0) return;
-    const index_t all     = known.members + __builtin_popcountll(members);
+    const index_t all     = known.representatives + __builtin_popcountll(joined);
     state.known[step + 1] = {all > args.limit ? -1 : all, known.added + __builtin_popcountll(added)};
   }
 

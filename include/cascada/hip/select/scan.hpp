@@ -77,7 +77,7 @@ struct token_search {
   }
 
   /// The match of one column among this lane's 16 rows. Sums decide outside the margin; what may change the answer
-  /// inside it, and each product that `nearest` compares, comes from the chain.
+  /// inside it, and each product that `nearest` compares, is canonical.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE device_match best_row(Gpu& gpu, shared& memory, const sums_16& sums, index_t column,
                                                       index_t panel, index_t last, index_t& pairs) const {
@@ -86,7 +86,7 @@ struct token_search {
     const float* const norms     = memory.panel.norm + first_row;
     const judged_token token(args.rows, memory.columns.token[column], memory.columns.norm[column]);
     const device_match so_far = memory.match[memory.active[column]];
-    float              least  = so_far.place < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
+    float              least  = so_far.position < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
     const row_evidence seen =
         judge_rows(gpu, token, sums, norms, last - panel - first_row, [&](bool covered, float sum, float norm) {
           const float at_least = (sum - token.error(norm)) / norm;
@@ -102,9 +102,10 @@ struct token_search {
       const index_t      row = first_row + __builtin_ctz(asked);
       const device_match match{panel + row, token.product(memory.panel.token[row]), memory.panel.norm[row]};
       if (token.covered(match.product, match.norm) && replaces(match, best, Assign)) best = match;
-      if (!nearest && best.place >= 0) break;
+      if (!nearest && best.position >= 0) break;
     }
-    if (!nearest && best.place < 0 && seen.sure != 0) best = {panel + first_row + __builtin_ctz(seen.sure), 0.0f, 1.0f};
+    if (!nearest && best.position < 0 && seen.sure != 0)
+      best = {panel + first_row + __builtin_ctz(seen.sure), 0.0f, 1.0f};
     return best;
   }
 
@@ -134,10 +135,10 @@ struct token_search {
       for (index_t s = 0; s < search_shared::slices; ++s)
         if (replaces(memory.partial[s][gpu.thread()], best, Assign)) best = memory.partial[s][gpu.thread()];
       memory.match[local] = best;
-      stays               = best.place < 0 || Assign == assignment::nearest;
+      stays               = best.position < 0 || Assign == assignment::nearest;
       if (!stays && memory.stage[local] == token_stage::searching) {
         memory.stage[local]         = token_stage::settled;
-        args.now.rep[begin + local] = args.now.indices[best.place];
+        args.now.rep[begin + local] = args.now.indices[best.position];
       }
     }
     gather(gpu, memory, begin, stays, local);
