@@ -85,8 +85,8 @@ mutants = [
      "k < 1 && !call.settled(best); ++k)\n    if (call.now().indices[k] != candidate", anything),
     ("literal: the upper triangle", "gram[std::int64_t{i} * T + j], value)", "gram[std::int64_t{j} * T + i], value)", anything),
 
-    ("counts: nearest stops early", "if (rep == i || assign == assignment::nearest) return {representatives, added};",
-     "if (rep == i) return {representatives, added};", anything),
+    ("counts: nearest stops early", "if (rep == i || assign == assignment::nearest) return {known, added};",
+     "if (rep == i) return {known, added};", anything),
     ("counts: the one that covers is not counted", "return {position[rep] + 1,", "return {position[rep],", anything),
     ("counts: removals", "report.removals += !remains;", "report.removals += remains;", right),
     ("counts: additions", "report.additions += token.is_addition;", "report.additions += 1;", right),

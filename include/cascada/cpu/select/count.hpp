@@ -19,18 +19,18 @@ struct scan_lengths {
   assignment             assign;
   index_t*               position;   // [T] position in R of each representative
   index_t*               additions;  // [T] by position in R: additions up to and including it
-  index_t                representatives = 0, added = 0;
+  index_t                known = 0, added = 0;
 
   CASCADA_INLINE detail::scan_length of(index_t i) const noexcept {
     const index_t rep = now.rep.data()[i];
-    if (rep == i || assign == assignment::nearest) return {representatives, added};
+    if (rep == i || assign == assignment::nearest) return {known, added};
     return {position[rep] + 1, additions[position[rep]]};
   }
 
   CASCADA_INLINE void add(index_t i, bool addition) noexcept {
     added += addition;
-    position[i]                  = representatives;
-    additions[representatives++] = added;
+    position[i]        = known;
+    additions[known++] = added;
   }
 };
 
