@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "cascada/hip/base/downloaded_selection.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
@@ -17,14 +17,6 @@
 #include "cascada/selection_options.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
-
-/// A selection copied to the host.
-struct downloaded_selection {
-  std::vector<index_t> indices, rep, counts;
-  selection_report     report;
-
-  representatives view() const noexcept { return {indices, rep, counts}; }
-};
 
 /// What selector and cascade share: memory for one shape, and a step's launches.
 template <matrix_scalar Scalar, gfx942_stream B>
