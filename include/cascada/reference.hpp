@@ -9,7 +9,13 @@
 // instead of T, each cluster of tokens answering with its mean, weighted by its size.
 //
 //   selection.hpp   the set, the cascade, and what both cost in Gram operations
-//   attention.hpp   dense and compressed attention
+//   groups.hpp      tokens, and what stands for several of them
+//   far_field.hpp   clusters of tokens, and the leaves they are cut into
+//   softmax.hpp     what a query gives to each
+//   attention.hpp   what each query attends to: dense, near and far field, the compressed problem
 
 #include "cascada/reference/attention.hpp"
+#include "cascada/reference/far_field.hpp"
+#include "cascada/reference/groups.hpp"
 #include "cascada/reference/selection.hpp"
+#include "cascada/reference/softmax.hpp"

@@ -1,8 +1,9 @@
 #pragma once
-// Attention as the definitions read: for every query, list what it attends to, and take the softmax.
+// Attention as the definitions read: for every query, list what it attends to (groups.hpp, far_field.hpp), and take the
+// softmax (softmax.hpp).
 //
-// What a query attends to is a token, or a group of tokens: its mean key and mean value, counted as often as it has
-// members. Weights exist as logarithms until the last step, so that logits may lie hundreds of nats apart.
+// A group of tokens counts as often as it has members. Weights exist as logarithms until the last step, so that logits
+// may lie hundreds of nats apart.
 //
 // With Real = double this is the oracle of the kernels, with which it shares no code; with Real = float it is the plain
 // implementation that their error is measured against.
@@ -16,231 +17,15 @@
 
 #include "cascada/attention_options.hpp"
 #include "cascada/config.hpp"
-#include "cascada/reference/selection.hpp"
-#include "cascada/scalar.hpp"
-#include "cascada/views.hpp"
+#include "cascada/reference/far_field.hpp"
+#include "cascada/reference/groups.hpp"
+#include "cascada/reference/softmax.hpp"
 
 namespace cascada::inline CASCADA_ABI::reference {
-
-/// One sequence: q [tokens, heads, key_dim], k [tokens, kv_heads, key_dim], v [tokens, kv_heads, value_dim].
-template <class Real>
-struct attention_input {
-  index_t           tokens = 0, heads = 1, kv_heads = 1, key_dim = 1, value_dim = 1;
-  std::vector<Real> q, k, v;
-  std::vector<Real> sink_logits = {}, slopes = {};  // [heads], or none
-
-  index_t     group() const { return heads / kv_heads; }
-  const Real* query(index_t t, index_t h) const { return q.data() + (std::ptrdiff_t{t} * heads + h) * key_dim; }
-  const Real* key(index_t t, index_t g) const { return k.data() + (std::ptrdiff_t{t} * kv_heads + g) * key_dim; }
-  const Real* value(index_t t, index_t g) const { return v.data() + (std::ptrdiff_t{t} * kv_heads + g) * value_dim; }
-};
-
-/// The representative of every token.
-using assignment_of_tokens = std::vector<index_t>;
-
-/// One thing to attend to: a token, or a group of tokens.
-template <class Real>
-struct source {
-  const Real*              key;
-  const Real*              value;
-  Real                     count    = 1;
-  const std::vector<Real>* variance = nullptr;  // of the keys, one for each group of dimensions
-  index_t                  position = 0;        // of a token
-};
-
-/// Tokens that are attended to together: a leaf, or a whole cluster.
-template <class Real>
-struct group_of_tokens {
-  std::vector<index_t> members;  // ascending
-  std::vector<Real>    key, value, variance;
-
-  Real         count() const { return static_cast<Real>(members.size()); }
-  source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
-};
-
-/// What products multiply besides q, k and v, which are means and weights: as it is. A caller may put in its place what
-/// some arithmetic makes of it.
-struct as_it_is {
-  template <class Real>
-  Real operator()(Real x) const {
-    return x;
-  }
-};
-
-/// Of rows [dim].
-template <class Real, class Factor = as_it_is>
-std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
-  std::vector<Real> sum(static_cast<std::size_t>(dim), Real(0));
-  for (const Real* row : rows)
-    for (index_t c = 0; c < dim; ++c) sum[static_cast<std::size_t>(c)] += row[c];
-  for (Real& x : sum) x = Factor()(x / static_cast<Real>(rows.size()));
-  return sum;
-}
-
-/// The mean variance of keys over the dimensions of each of `groups` groups.
-template <class Real>
-std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, index_t groups) {
-  const auto        exact = mean<Real>(keys, dim);
-  std::vector<Real> all;
-  for (index_t g = 0; g < groups; ++g) {
-    const auto begin = static_cast<index_t>(std::int64_t{g} * dim / groups);
-    const auto end   = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
-    Real       sum   = 0;
-    for (const Real* key : keys)
-      for (index_t c = begin; c < end; ++c) {
-        const Real distance = key[c] - exact[static_cast<std::size_t>(c)];
-        sum += distance * distance;
-      }
-    all.push_back(end > begin ? sum / static_cast<Real>(keys.size()) / static_cast<Real>(end - begin) : Real(0));
-  }
-  return all;
-}
-
-/// The mean as bfloat16, of finite rows finite. Sums are float, whatever Real is, so that one digit more does not round
-/// to the other side; they are made again where they overflow.
-template <class Real>
-std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
-  const auto        most  = static_cast<double>(to_float(bfloat16{0x7f7f}));
-  const auto        count = static_cast<float>(rows.size());
-  std::vector<Real> all;
-  for (index_t c = 0; c < dim; ++c) {
-    float  sum   = 0;
-    double exact = 0;
-    for (const Real* row : rows) {
-      sum += static_cast<float>(row[c]);
-      exact += static_cast<double>(row[c]);
-    }
-    const double x       = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
-    const auto   nearest = from_float<bfloat16>(static_cast<float>(std::isfinite(x) ? std::clamp(x, -most, most) : x));
-    all.push_back(static_cast<Real>(to_float(nearest)));
-  }
-  return all;
-}
-
-/// Fills in what stands for the members.
-template <class Real, class Factor = as_it_is>
-void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments,
-               summary_type kept = summary_type::as_multiplied) {
-  std::vector<const Real*> keys, values;
-  for (const index_t i : group.members) keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
-  group.key      = mean<Real, Factor>(keys, in.key_dim);
-  group.value    = mean<Real, Factor>(values, in.value_dim);
-  group.variance = variances(keys, in.key_dim, moments);
-  if (kept == summary_type::as_multiplied) return;
-  group.key   = rounded_mean(keys, in.key_dim);
-  group.value = rounded_mean(values, in.value_dim);
-}
-
-/// The clusters of tokens [0, end), by ascending representative.
-template <class Real, class Factor = as_it_is>
-std::vector<group_of_tokens<Real>> clusters_before(index_t end, const attention_input<Real>& in, index_t g,
-                                                   const assignment_of_tokens& rep) {
-  std::vector<group_of_tokens<Real>> all;
-  for (index_t j = 0; j < end; ++j) {
-    if (rep[static_cast<std::size_t>(j)] != j) continue;
-    all.emplace_back();
-    for (index_t i = j; i < end; ++i)
-      if (rep[static_cast<std::size_t>(i)] == j) all.back().members.push_back(i);
-    summarise<Real, Factor>(all.back(), in, g, 0);
-  }
-  return all;
-}
-
-/// The chain of every token from `sinks` on, named by its first token.
-template <class Real>
-assignment_of_tokens chains(index_t sinks, const attention_input<Real>& in, index_t g, const assignment_of_tokens& rep,
-                            const attention_options& options) {
-  std::vector<float> keys;  // whatever Real is, verdicts are on the rows as they are
-  for (index_t t = 0; t < in.tokens; ++t)
-    for (index_t c = 0; c < in.key_dim; ++c) keys.push_back(static_cast<float>(in.key(t, g)[c]));
-  const matrix_view<const float> rows = {keys.data(), in.tokens, in.key_dim, in.key_dim};
-  assignment_of_tokens           chain(static_cast<std::size_t>(in.tokens), -1);
-  for (index_t t = sinks; t < in.tokens; ++t) {
-    std::optional<index_t> joined;
-    for (index_t i = sinks; i < t; ++i) {
-      const bool first = chain[static_cast<std::size_t>(i)] == i;
-      if (!first || rep[static_cast<std::size_t>(i)] != rep[static_cast<std::size_t>(t)]) continue;
-      if (options.leaves == leaf_formation::by_order)
-        joined = i;
-      else if (covered(rows, options.leaf_threshold, t, i) && (!joined || nearer(rows, t, i, *joined)))
-        joined = i;
-    }
-    chain[static_cast<std::size_t>(t)] = joined.value_or(t);
-  }
-  return chain;
-}
-
-/// The leaves of tokens [sinks, end), by ascending first token: each `options.leaf` successive members of a chain.
-template <class Real, class Factor = as_it_is>
-std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, const attention_input<Real>& in, index_t g,
-                                                 const assignment_of_tokens& chain, const attention_options& options) {
-  std::vector<group_of_tokens<Real>> all;
-  for (index_t t = sinks; t < end; ++t) {
-    group_of_tokens<Real>* growing = nullptr;
-    for (auto& leaf : all) {
-      const auto first = static_cast<std::size_t>(leaf.members.front());
-      if (chain[first] == chain[static_cast<std::size_t>(t)]) growing = &leaf;  // the last leaf of its chain
-    }
-    if (!growing || static_cast<index_t>(growing->members.size()) == options.leaf) growing = &all.emplace_back();
-    growing->members.push_back(t);
-  }
-  for (auto& leaf : all) summarise<Real, Factor>(leaf, in, g, options.moments.value_or(0), options.summaries);
-  return all;
-}
 
 /// Where entry i of row t lies, n entries a row.
 inline std::size_t entry(index_t t, index_t n, index_t i) {
   return static_cast<std::size_t>(t) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
-}
-
-/// scale q . k + log(count) + min(4, correction); with a cap, cap tanh(scale q . k / cap) and so on, where the
-/// correction shrinks by the square of the cap's derivative.
-template <class Real>
-Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim, std::optional<Real> cap = {}) {
-  Real dot = 0;
-  for (index_t c = 0; c < dim; ++c) dot += query[c] * from.key[c];
-  Real       correction = 0;
-  const auto groups     = from.variance ? static_cast<index_t>(from.variance->size()) : 0;
-  for (index_t g = 0; g < groups; ++g) {
-    const auto begin  = static_cast<index_t>(std::int64_t{g} * dim / groups);
-    const auto end    = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
-    Real       square = 0;
-    for (index_t c = begin; c < end; ++c) square += query[c] * query[c];
-    correction += scale * scale * square * (*from.variance)[static_cast<std::size_t>(g)] / 2;
-  }
-  Real exact = scale * dot;
-  if (cap) {
-    constexpr Real largest = std::numeric_limits<Real>::max();
-    const Real     part = std::tanh(exact / *cap), steep = 1 - part * part;
-    exact      = *cap * part;
-    correction = (correction < largest ? correction : largest) * steep * steep;  // at infinity, nothing
-  }
-  return exact + std::log(from.count) + std::min(Real(largest_correction), correction);
-}
-
-/// -infinity of nothing, or if all of them are.
-template <class Real>
-Real log_sum_exp(const std::vector<Real>& logits) {
-  constexpr Real lowest = -std::numeric_limits<Real>::infinity();
-  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return lowest;
-  Real top = lowest, sum = 0;
-  for (const Real x : logits) top = std::max(top, x);
-  for (const Real x : logits) sum += std::exp(x - top);
-  return top + std::log(sum);
-}
-
-/// The weights; zeros if all logits are -infinity. They are not made of log_sum_exp: where logits are so large that it
-/// does not tell one from two of them, they would not add up to 1.
-template <class Real>
-std::vector<Real> softmax(const std::vector<Real>& logits) {
-  constexpr Real    lowest = -std::numeric_limits<Real>::infinity();
-  std::vector<Real> weights(logits.size(), Real(0));
-  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return weights;
-  Real top = lowest, sum = 0;
-  for (const Real x : logits) top = std::max(top, x);
-  for (const Real x : logits) sum += std::exp(x - top);
-  for (std::size_t i = 0; i < logits.size(); ++i) weights[i] = std::exp(logits[i] - top) / sum;
-  return weights;
 }
 
 /// What a call did, and per (token, KV head) why.
@@ -485,19 +270,6 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
     attention_head<Real, Factor>(in, g, reps.empty() ? none : reps[own], options, result).run();
   }
   return result;
-}
-
-/// Rows [rows, dim] for two sets of keys as those for both: weighed by exp of their log-sum-exps [rows].
-template <class Real>
-void merge(const std::vector<Real>& first, const std::vector<Real>& first_lse, const std::vector<Real>& second,
-           const std::vector<Real>& second_lse, index_t dim, std::vector<Real>& out, std::vector<Real>& lse) {
-  for (std::size_t row = 0; row < first_lse.size(); ++row) {
-    const std::vector<Real> both   = {first_lse[row], second_lse[row]};
-    const auto              shares = softmax(both);
-    for (std::size_t i = row * static_cast<std::size_t>(dim); i < (row + 1) * static_cast<std::size_t>(dim); ++i)
-      out[i] = shares[0] * first[i] + shares[1] * second[i];
-    lse[row] = log_sum_exp(both);
-  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::reference

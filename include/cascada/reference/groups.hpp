@@ -1,0 +1,125 @@
+#pragma once
+// What a query may attend to: a token, or a group of tokens, which its mean key and mean value stand for.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <vector>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/config.hpp"
+#include "cascada/scalar.hpp"
+
+namespace cascada::inline CASCADA_ABI::reference {
+
+/// One sequence: q [tokens, heads, key_dim], k [tokens, kv_heads, key_dim], v [tokens, kv_heads, value_dim].
+template <class Real>
+struct attention_input {
+  index_t           tokens = 0, heads = 1, kv_heads = 1, key_dim = 1, value_dim = 1;
+  std::vector<Real> q, k, v;
+  std::vector<Real> sink_logits = {}, slopes = {};  // [heads], or none
+
+  index_t     group() const { return heads / kv_heads; }
+  const Real* query(index_t t, index_t h) const { return q.data() + (std::ptrdiff_t{t} * heads + h) * key_dim; }
+  const Real* key(index_t t, index_t g) const { return k.data() + (std::ptrdiff_t{t} * kv_heads + g) * key_dim; }
+  const Real* value(index_t t, index_t g) const { return v.data() + (std::ptrdiff_t{t} * kv_heads + g) * value_dim; }
+};
+
+/// The representative of every token.
+using assignment_of_tokens = std::vector<index_t>;
+
+/// One thing to attend to: a token, or a group of tokens.
+template <class Real>
+struct source {
+  const Real*              key;
+  const Real*              value;
+  Real                     count    = 1;
+  const std::vector<Real>* variance = nullptr;  // of the keys, one for each group of dimensions
+  index_t                  position = 0;        // of a token
+};
+
+/// Tokens that are attended to together: a leaf, or a whole cluster.
+template <class Real>
+struct group_of_tokens {
+  std::vector<index_t> members;  // ascending
+  std::vector<Real>    key, value, variance;
+
+  Real         count() const { return static_cast<Real>(members.size()); }
+  source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
+};
+
+/// What products multiply besides q, k and v, which are means and weights: as it is. A caller may put in its place what
+/// some arithmetic makes of it.
+struct as_it_is {
+  template <class Real>
+  Real operator()(Real x) const {
+    return x;
+  }
+};
+
+/// Of rows [dim].
+template <class Real, class Factor = as_it_is>
+std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
+  std::vector<Real> sum(static_cast<std::size_t>(dim), Real(0));
+  for (const Real* row : rows)
+    for (index_t c = 0; c < dim; ++c) sum[static_cast<std::size_t>(c)] += row[c];
+  for (Real& x : sum) x = Factor()(x / static_cast<Real>(rows.size()));
+  return sum;
+}
+
+/// The mean variance of keys over the dimensions of each of `groups` groups.
+template <class Real>
+std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, index_t groups) {
+  const auto        exact = mean<Real>(keys, dim);
+  std::vector<Real> all;
+  for (index_t g = 0; g < groups; ++g) {
+    const auto begin = static_cast<index_t>(std::int64_t{g} * dim / groups);
+    const auto end   = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
+    Real       sum   = 0;
+    for (const Real* key : keys)
+      for (index_t c = begin; c < end; ++c) {
+        const Real distance = key[c] - exact[static_cast<std::size_t>(c)];
+        sum += distance * distance;
+      }
+    all.push_back(end > begin ? sum / static_cast<Real>(keys.size()) / static_cast<Real>(end - begin) : Real(0));
+  }
+  return all;
+}
+
+/// The mean as bfloat16, of finite rows finite. Sums are float, whatever Real is, so that one digit more does not round
+/// to the other side; they are made again where they overflow.
+template <class Real>
+std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
+  const auto        most  = static_cast<double>(to_float(bfloat16{0x7f7f}));
+  const auto        count = static_cast<float>(rows.size());
+  std::vector<Real> all;
+  for (index_t c = 0; c < dim; ++c) {
+    float  sum   = 0;
+    double exact = 0;
+    for (const Real* row : rows) {
+      sum += static_cast<float>(row[c]);
+      exact += static_cast<double>(row[c]);
+    }
+    const double x       = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
+    const auto   nearest = from_float<bfloat16>(static_cast<float>(std::isfinite(x) ? std::clamp(x, -most, most) : x));
+    all.push_back(static_cast<Real>(to_float(nearest)));
+  }
+  return all;
+}
+
+/// Fills in what stands for the members.
+template <class Real, class Factor = as_it_is>
+void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments,
+               summary_type kept = summary_type::as_multiplied) {
+  std::vector<const Real*> keys, values;
+  for (const index_t i : group.members) keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
+  group.key      = mean<Real, Factor>(keys, in.key_dim);
+  group.value    = mean<Real, Factor>(values, in.value_dim);
+  group.variance = variances(keys, in.key_dim, moments);
+  if (kept == summary_type::as_multiplied) return;
+  group.key   = rounded_mean(keys, in.key_dim);
+  group.value = rounded_mean(values, in.value_dim);
+}
+
+}  // namespace cascada::inline CASCADA_ABI::reference
