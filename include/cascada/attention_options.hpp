@@ -1,6 +1,7 @@
 #pragma once
 // What attention computes: independent switches, and which combinations make sense.
 
+#include <cmath>
 #include <limits>
 #include <numbers>
 #include <optional>
@@ -176,6 +177,13 @@ namespace detail {
 /// Kernels count in base 2.
 [[nodiscard]] CASCADA_INLINE constexpr bool overflows_in_base_2(float x) noexcept {
   return static_cast<double>(x) * std::numbers::log2e > static_cast<double>(std::numeric_limits<float>::max());
+}
+
+/// The scale of logits as kernels take it, in base 2.
+[[nodiscard]] CASCADA_INLINE float scale_in_base_2(const attention_options& options, index_t key_dim) noexcept {
+  const double scale =
+      options.scale ? static_cast<double>(*options.scale) : 1 / std::sqrt(static_cast<double>(key_dim));
+  return static_cast<float>(scale * std::numbers::log2e);
 }
 
 /// Sizes, the scale and the cap, whatever the mode.

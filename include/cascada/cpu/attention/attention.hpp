@@ -1,7 +1,6 @@
 #pragma once
 // attention on the CPU: the class of attention.hpp.
 
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <numbers>
@@ -130,8 +129,6 @@ class attention<Scalar, B> {
   template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
                    const Call& call) const noexcept {
-    const double scale =
-        options_.scale ? static_cast<double>(*options_.scale) : 1.0 / std::sqrt(static_cast<double>(q.dim));
     kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
     sequence.log_sum_exp                                 = call.log_sum_exp;
     sequence.sink_logits                                 = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
@@ -140,7 +137,7 @@ class attention<Scalar, B> {
     sequence.terms.window = options_.sliding_window.value_or(0);
     sequence.terms.slopes = call.slopes.empty() ? nullptr : call.slopes.data();
     sequence.group        = q.heads / kv.kv_heads();
-    sequence.scale        = static_cast<float>(scale * std::numbers::log2e);
+    sequence.scale        = detail::scale_in_base_2(options_, q.dim);
     return sequence;
   }
 

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "cascada/cpu/base/amx_product.hpp"
+#include "cascada/cpu/base/float_environment.hpp"
 #include "cascada/cpu/gram/panels.hpp"
 #include "cascada/cpu/gram/rounded_rows.hpp"
 #include "cascada/cpu/gram/sketch.hpp"
@@ -240,6 +241,24 @@ void append_tokens(Products& way, packed_rows<B>& columns, const index_t* list, 
     for (index_t c = 0; c < some; ++c) way.load(list ? list[first + c] : first + c, c, places[c] = c);
     way.append(columns, places, places, some);
   }
+}
+
+/// Products of the rows at the first `count` places with columns, of which a group of rows that ends at place `last`
+/// needs reach(last): the row at `place` gets its own, up to `cols`, at line(place).
+template <class Products, cpu_backend B, executor Executor, class Reach, class Line>
+void multiply_all(Products& way, const Executor& where, const packed_rows<B>& columns, index_t count, std::int64_t cols,
+                  const Reach& reach, const Line& line) {
+  constexpr index_t width = strip_width<B>, height = gram_tuning<B>.rows;
+  parallel_for<B>(where, (count + height - 1) / height, [&](index_t group) {
+    const index_t first = group * height, last = std::min(count, first + height), needed = reach(last);
+    for (index_t s = 0, strips; s * width < needed; s += strips) {
+      strips = next_strips(Products::strips, columns.strips() - s);
+      way.multiply(first, last - first, columns, s, strips);
+      const std::int64_t column = std::int64_t{s} * width;
+      for (index_t i = first; i < last; ++i)
+        std::copy_n(way.sums(i), std::min<std::int64_t>(strips * width, cols - column), line(i) + column);
+    }
+  });
 }
 
 template <row_scalar Scalar, cpu_backend B>

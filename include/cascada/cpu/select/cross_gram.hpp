@@ -43,19 +43,12 @@ struct cross_gram_workspace {
 template <row_scalar Scalar, cpu_backend B>
 void cross_gram_block(selection_call<Scalar, B>& call, const selection_stretch<B>& stretch,
                       full_products<Scalar, B>& way, cross_gram_workspace<B>& cross) {
-  constexpr index_t width = strip_width<B>, height = gram_tuning<B>.rows;
-  index_t           count = 0;
+  index_t count = 0;
   for (index_t i = stretch.begin; i < stretch.end; ++i)
     if (cross.position[i] < 0) way.load(i, count++, stretch.local(i));
-  parallel_for<B>(call.where.executor, (count + height - 1) / height, [&](index_t group) {
-    const index_t first = group * height, tile = std::min(height, count - first);
-    for (index_t s = 0, strips; s < cross.former.strips(); s += strips) {
-      strips = next_strips(way.strips, cross.former.strips() - s);
-      way.multiply(first, tile, cross.former, s, strips);
-      for (index_t i = first; i < first + tile; ++i)
-        std::copy_n(way.sums(i), strips * width, cross.row(stretch.local(way.token(i))) + s * width);
-    }
-  });
+  multiply_all(
+      way, call.where.executor, cross.former, count, cross.stride, [&](index_t) { return cross.former.count(); },
+      [&](index_t place) { return cross.row(stretch.local(way.token(place))); });
   call.pairs.evaluated += std::int64_t{count} * cross.former.count();
 }
 

@@ -11,7 +11,6 @@ namespace cascada::inline CASCADA_ABI::kernel {
 /// Forms the Gram matrix (its lower triangle, in `gram` [T, T]), then scans it.
 template <row_scalar Scalar, cpu_backend B>
 status select_literal(selection_call<Scalar, B>& call, product_workspace<B>& space, packed_rows<B>& all, float* gram) {
-  constexpr index_t        width = strip_width<B>, height = gram_tuning<B>.rows;
   const index_t            T = call.tokens();
   full_products<Scalar, B> way(call.rows, space, call.rows.x.cols);
   if (const status answer = call.take_norms(T); answer != status::ok) return answer;
@@ -20,16 +19,9 @@ status select_literal(selection_call<Scalar, B>& call, product_workspace<B>& spa
   for (index_t begin = 0; begin < T; begin += stretch_tokens) {
     const index_t count = std::min(+stretch_tokens, T - begin);
     for (index_t i = 0; i < count; ++i) way.load(begin + i, i, i);
-    parallel_for<B>(call.where.executor, (count + height - 1) / height, [&](index_t group) {
-      const index_t first = group * height, tile = std::min(height, count - first);
-      for (index_t s = 0, strips; s * width < begin + first + tile; s += strips) {
-        strips = next_strips(way.strips, all.strips() - s);
-        way.multiply(first, tile, all, s, strips);
-        for (index_t i = first; i < first + tile; ++i)
-          std::copy_n(way.sums(i), std::min(strips * width, T - s * width),
-                      gram + std::int64_t{begin + i} * T + s * width);
-      }
-    });
+    multiply_all(
+        way, call.where.executor, all, count, T, [&](index_t last) { return begin + last; },
+        [&](index_t i) { return gram + std::int64_t{begin + i} * T; });
   }
   call.pairs.evaluated = full_gram_operations(T);
   for (index_t i = 0; i < T; ++i) {

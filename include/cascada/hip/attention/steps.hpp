@@ -2,7 +2,6 @@
 // Attention of one sequence on gfx942: which kernels the options ask for, in which order.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <numbers>
@@ -41,9 +40,8 @@ class attention_steps {
                   const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
                   const B& where)
       : options_(options), q_(q), kv_(kv), layer_(layer), out_(out), memory_(memory), launch_(where) {
-    const double scale = options.scale ? double{*options.scale} : 1.0 / std::sqrt(static_cast<double>(Dim));
-    scale_             = static_cast<float>(scale * std::numbers::log2e);
-    chunk_             = std::min(options.chunk, q.tokens);  // the kernels add it to positions
+    scale_ = detail::scale_in_base_2(options, Dim);
+    chunk_ = std::min(options.chunk, q.tokens);  // the kernels add it to positions
   }
 
   status run() {
