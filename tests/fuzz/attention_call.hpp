@@ -20,6 +20,8 @@ namespace fuzz {
 using cascada::attention_options;
 using cascada::heads_view;
 using cascada::index_t;
+using cascada::key_set;
+using cascada::opening;
 using cascada::query_set;
 using cascada::status;
 using tests::head_rows;
