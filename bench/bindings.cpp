@@ -214,7 +214,7 @@ EXPORT void         bench_memory_reset_peak() { bench::reset_memory_peak(); }
 
 /// Whether matrix instructions for bfloat16 may be used here.
 EXPORT bool bench_has_tiles() {
-  return kernel::has_bf16_tiles<default_backend> && kernel::tiles_permitted<default_backend>();
+  return kernel::gram::has_bf16_tiles<default_backend> && kernel::tiles_permitted<default_backend>();
 }
 
 /// What built this.

@@ -65,9 +65,9 @@ void summaries(benchmark::State& state) {
   const auto           kept = with_indices(rep, indices);
   const auto           k = clustered_keys(tokens, dim), v = clustered_keys(tokens, dim);
   const auto           key = reader(k, dim), value = reader(v, dim);
-  kernel::leaf_summaries<backend> leaves;
+  kernel::attention::leaf_summaries<backend> leaves;
   cascada::list_clusters(kept, slots.data(), offsets.data(), members.data());
-  const kernel::leaf_shape shape = {.key_dim = dim, .value_dim = dim, .size = 16, .moments = moments};
+  const kernel::attention::leaf_shape shape = {.key_dim = dim, .value_dim = dim, .size = 16, .moments = moments};
   leaves.reserve(tokens, shape);
   for (auto _ : state) {
     leaves.clear(shape, tokens);
@@ -83,10 +83,10 @@ BENCHMARK(summaries)->Arg(1024)->Arg(32768);
 /// The chain of every token, in one cluster. FLOP are those of its key with each anchor there is so far; held back by
 /// the choice of the nearest, and by keys whose anchors are new in their batch.
 void assign_leaves(benchmark::State& state) {
-  const auto                   tokens = static_cast<index_t>(state.range(0)), dim = index_t{64};
-  const auto                   k   = clustered_keys(tokens, dim);
-  const auto                   key = reader(k, dim);
-  kernel::leaf_chains<backend> chains;
+  const auto                              tokens = static_cast<index_t>(state.range(0)), dim = index_t{64};
+  const auto                              k   = clustered_keys(tokens, dim);
+  const auto                              key = reader(k, dim);
+  kernel::attention::leaf_chains<backend> chains;
   chains.reserve(tokens, dim);
   const std::vector<index_t> cluster(static_cast<std::size_t>(tokens), 0);
   for (auto _ : state) {

@@ -24,18 +24,18 @@ std::vector<float> rows_of(index_t tokens, index_t cols) {
 /// Rows against one panel, the panel's block of k in L1. Held back by the loads that each step of k issues beside its
 /// FMAs, one broadcast per row and one load per vector, and by sums that are put down between two blocks.
 void gram_rows(benchmark::State& state) {
-  constexpr index_t              height = 8 * kernel::gram_tuning<backend>.rows, width = kernel::panel_width<backend>;
-  const auto                     cols = static_cast<index_t>(state.range(0));
-  const auto                     x    = rows_of(height, cols + 16);
-  const float*                   rows[height];
+  constexpr index_t height = 8 * kernel::gram::gram_tuning<backend>.rows, width = kernel::gram::panel_width<backend>;
+  const auto        cols = static_cast<index_t>(state.range(0));
+  const auto        x    = rows_of(height, cols + 16);
+  const float*      rows[height];
   kernel::buffer<float, backend> panel, products;
   panel.reserve(std::int64_t{width} * cols);
   std::fill_n(panel.data(), std::int64_t{width} * cols, 0.5f);
   products.reserve(height * width);
   for (index_t i = 0; i < height; ++i) rows[i] = x.data() + std::int64_t{i} * (cols + 16);
   for (auto _ : state) {
-    kernel::multiply_rows<backend, float>(height, kernel::gram_tuning<backend>.strips, rows, panel.data(), cols,
-                                          products.data());
+    kernel::gram::multiply_rows<backend, float>(height, kernel::gram::gram_tuning<backend>.strips, rows, panel.data(),
+                                                cols, products.data());
     benchmark::ClobberMemory();
   }
   bench::report_flops(state, 2.0 * height * width * cols);
@@ -49,8 +49,8 @@ void norms(benchmark::State& state) {
   const auto         x = rows_of(tokens, cols);
   std::vector<float> norms(tokens), scaled(tokens);
   for (auto _ : state) {
-    const bool finite = kernel::compute_norms<backend>(matrix_view<const float>{x.data(), tokens, cols, cols}, 0.8f, 0,
-                                                       tokens, norms.data(), scaled.data());
+    const bool finite = kernel::gram::compute_norms<backend>(matrix_view<const float>{x.data(), tokens, cols, cols},
+                                                             0.8f, 0, tokens, norms.data(), scaled.data());
     benchmark::DoNotOptimize(finite);
   }
   bench::report_bytes(state, 4.0 * tokens * cols);
@@ -59,11 +59,11 @@ BENCHMARK(norms);
 
 /// Packing representatives into panels, k-major. A transposition: held back by its shuffles and strided stores.
 void pack(benchmark::State& state) {
-  const index_t                tokens = 1024, cols = 576;
-  const auto                   x = rows_of(tokens, cols);
-  std::vector<const float*>    rows(tokens);
-  std::vector<float>           norms(tokens, 1.0f);
-  kernel::packed_rows<backend> packed;
+  const index_t                      tokens = 1024, cols = 576;
+  const auto                         x = rows_of(tokens, cols);
+  std::vector<const float*>          rows(tokens);
+  std::vector<float>                 norms(tokens, 1.0f);
+  kernel::gram::packed_rows<backend> packed;
   for (index_t i = 0; i < tokens; ++i) rows[static_cast<std::size_t>(i)] = x.data() + std::int64_t{i} * cols;
   packed.reserve(tokens, cols);
   for (auto _ : state) {
@@ -81,7 +81,7 @@ void open_pair(benchmark::State& state) {
   const auto cols = static_cast<index_t>(state.range(0));
   const auto x    = rows_of(2, cols);
   for (auto _ : state) {
-    float product = kernel::any_order_product<backend>(x.data(), x.data() + cols, cols);
+    float product = kernel::gram::any_order_product<backend>(x.data(), x.data() + cols, cols);
     benchmark::DoNotOptimize(product);
   }
   bench::report_flops(state, 2.0 * cols);
@@ -93,8 +93,8 @@ BENCHMARK(open_pair)->Arg(576)->Arg(4096);
 /// the tiles that come from L2: four loads for four products.
 void matrix_tile(benchmark::State& state) {
   if (!kernel::tiles_permitted<backend>()) return state.SkipWithError("matrix tiles are not permitted here");
-  const auto                                   depth = kernel::pairs_of<backend>(static_cast<index_t>(state.range(0)));
-  kernel::buffer<float, backend>               rows, panel;
+  const auto                     depth = kernel::gram::pairs_of<backend>(static_cast<index_t>(state.range(0)));
+  kernel::buffer<float, backend> rows, panel;
   [[maybe_unused]] kernel::tile_scope<backend> on;
   for (auto* operand : {&rows, &panel}) {
     operand->reserve(32 * std::int64_t{depth});

@@ -51,10 +51,10 @@ struct leaf_builder_of : leaf_builder {
     return [=](index_t t) { return strided_row<Scalar>{static_cast<const Scalar*>(data) + std::int64_t{t} * stride}; };
   }
 
-  index_t                                                              tokens_;
-  kernel::leaf_shape                                                   shape_;
-  kernel::leaf_chains<backend>                                         chains_;
-  kernel::leaf_summaries<backend, kernel::operand_of<Scalar, backend>> leaves_;
+  index_t                                                                         tokens_;
+  kernel::attention::leaf_shape                                                   shape_;
+  kernel::attention::leaf_chains<backend>                                         chains_;
+  kernel::attention::leaf_summaries<backend, kernel::operand_of<Scalar, backend>> leaves_;
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ using tests::selection;
 
 /// Slices of 32 tokens, so that short sequences have several.
 template <>
-inline constexpr std::int64_t hip::table_words<simulator::stream> = 1;
+inline constexpr std::int64_t hip::attention::table_words<simulator::stream> = 1;
 
 namespace {
 
@@ -434,16 +434,16 @@ TEST_CASE("hip attention: leaves by ascending first token, and the far fields", 
   }
 
   std::vector<index_t> offsets(tokens + 1), members(tokens), far_rows(fields * tokens, -1), far_count(fields, -1);
-  std::vector<hip::leaf_range> formed(tokens), ranges(tokens);
-  index_t                      count = -1;
-  std::mt19937                 random(static_cast<unsigned>(T + sinks + leaf));
-  const hip::cluster_memory    clusters = {offsets.data(), members.data()};
-  const hip::leaf_memory       leaves   = {formed.data(), ranges.data(), &count, far_rows.data(), far_count.data()};
-  simulator::launch(hip::cluster_offsets{chosen.layer(), clusters}, random);
-  simulator::launch(hip::cluster_members{chosen.layer(), clusters, T}, random);
-  simulator::launch(hip::form_leaves{chosen.layer(), clusters, leaves, T, sinks, leaf}, random);
-  simulator::launch(hip::list_leaves{chosen.layer(), leaves, T}, random);
-  simulator::launch(hip::far_fields{clusters, leaves, T, chunk, window, false}, random);
+  std::vector<hip::attention::leaf_range> formed(tokens), ranges(tokens);
+  index_t                                 count = -1;
+  std::mt19937                            random(static_cast<unsigned>(T + sinks + leaf));
+  const hip::attention::cluster_memory    clusters = {offsets.data(), members.data()};
+  const hip::attention::leaf_memory leaves = {formed.data(), ranges.data(), &count, far_rows.data(), far_count.data()};
+  simulator::launch(hip::attention::cluster_offsets{chosen.layer(), clusters}, random);
+  simulator::launch(hip::attention::cluster_members{chosen.layer(), clusters, T}, random);
+  simulator::launch(hip::attention::form_leaves{chosen.layer(), clusters, leaves, T, sinks, leaf}, random);
+  simulator::launch(hip::attention::list_leaves{chosen.layer(), leaves, T}, random);
+  simulator::launch(hip::attention::far_fields{clusters, leaves, T, chunk, window, false}, random);
 
   REQUIRE(count == static_cast<index_t>(expected.size()));
   for (std::size_t j = 0; j < expected.size(); ++j) {
@@ -473,28 +473,28 @@ TEMPLATE_TEST_CASE("hip attention: means and variances of leaves are sums in tok
   for (index_t t = 0; t < T; ++t)  // far from zero, and near to each other
     for (index_t c = 0; c < dim; ++c)
       p.k.view().row(t, 0)[c] = from_float<TestType>(1000 + 4 * to_float(p.k.view().row(t, 0)[c]));
-  device_heads<TestType>       k(p.k.view());
-  std::vector<index_t>         offsets = {0, T}, members(static_cast<std::size_t>(T));
-  std::vector<hip::leaf_range> ranges  = {{0, 16}, {16, 32}, {32, 33}, {33, T}};
-  auto                         count   = static_cast<index_t>(ranges.size());
+  device_heads<TestType>                  k(p.k.view());
+  std::vector<index_t>                    offsets = {0, T}, members(static_cast<std::size_t>(T));
+  std::vector<hip::attention::leaf_range> ranges  = {{0, 16}, {16, 32}, {32, 33}, {33, T}};
+  auto                                    count   = static_cast<index_t>(ranges.size());
   for (index_t t = 0; t < T; ++t) members[static_cast<std::size_t>(t)] = (t * 7) % T;
   const std::size_t          rows = static_cast<std::size_t>(T * heads);
   device_heads<TestType>     means(T * heads, 1, dim - 8);  // stride dim
-  std::vector<std::uint16_t> variances(rows * hip::variance_parts, 0xffff);
+  std::vector<std::uint16_t> variances(rows * hip::attention::variance_parts, 0xffff);
   std::mt19937               random(24);
-  simulator::launch(hip::leaf_means<TestType>{{offsets.data(), members.data()},
-                                              {nullptr, ranges.data(), &count, nullptr, nullptr},
-                                              k.view(),
-                                              means.view().data,
-                                              variances.data(),
-                                              moments},
+  simulator::launch(hip::attention::leaf_means<TestType>{{offsets.data(), members.data()},
+                                                         {nullptr, ranges.data(), &count, nullptr, nullptr},
+                                                         k.view(),
+                                                         means.view().data,
+                                                         variances.data(),
+                                                         moments},
                     random);
   for (const auto& range : ranges)
     for (index_t h = 0; h < heads; ++h)
       for (index_t m = range.begin; m < range.end; ++m) {
         CAPTURE(range.begin, h, m);
         const index_t       row = h * T + m, size = m - range.begin + 1;
-        std::vector<double> of_group(hip::most_groups);
+        std::vector<double> of_group(hip::attention::most_groups);
         const auto          key = [&](index_t i, index_t c) {
           return to_float(p.k.view().row(members[static_cast<std::size_t>(i)], h)[c]);
         };
@@ -509,9 +509,9 @@ TEMPLATE_TEST_CASE("hip attention: means and variances of leaves are sums in tok
           of_group[static_cast<std::size_t>(c * moments / dim)] += square / size / (dim / moments);
         }
         CHECK(same);
-        for (std::size_t g = 0; g < hip::most_groups; ++g) {
-          const std::uint16_t* parts = variances.data() + row * hip::variance_parts;
-          const float          got   = to_float(bfloat16{parts[g]}) + to_float(bfloat16{parts[g + hip::most_groups]});
+        for (std::size_t g = 0; g < hip::attention::most_groups; ++g) {
+          const std::uint16_t* parts = variances.data() + row * hip::attention::variance_parts;
+          const float got = to_float(bfloat16{parts[g]}) + to_float(bfloat16{parts[g + hip::attention::most_groups]});
           CHECK(std::fabs(got - of_group[g]) <= 1e-4 * of_group[g]);  // of one member, or of no group: zero
         }
       }

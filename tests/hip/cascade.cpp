@@ -198,7 +198,7 @@ TEST_CASE("hip cascade: orphans after a block that adds nothing", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
   // A block of axes, which stay; one of the same, no longer needed; one of the same, each having inherited a neighbour.
-  constexpr index_t            d = hip::block_tokens;
+  constexpr index_t            d = hip::select::block_tokens;
   tests::token_rows<bfloat16>  rows(3 * d, d);
   tests::owned_representatives before;
   for (index_t i = 0; i < 3 * d; ++i) {

@@ -39,7 +39,7 @@ def readable(symbols):
     """Names without the namespace: {symbol: selection_graph<bfloat16>}."""
     tool = "llvm-cxxfilt-19" if shutil.which("llvm-cxxfilt-19") else "c++filt"
     names = subprocess.run([tool, *symbols], capture_output=True, text=True, check=True).stdout.splitlines()
-    strip = re.compile(r"cascada::(v[0-9_]+::)?(hip::)?|\(.*\)(?=[,>])|^void |\(cascada.*$")
+    strip = re.compile(r"cascada::(v[0-9_]+::)?(hip::(?:gram::|select::|attention::)?)?|\(.*\)(?=[,>])|^void |\(cascada.*$")
     result = {}
     for symbol, name in zip(symbols, names):
         name = name[name.index("entry<") + len("entry<"):]

@@ -27,17 +27,17 @@ constexpr index_t T = 512, d = 768, heads = 4, kv_heads = 2, dim = 64;
 template <class Kernel>
 constexpr const char* name_of = "others";
 template <>
-constexpr const char* name_of<hip::selection_begin<row>> = "selection_begin";
+constexpr const char* name_of<hip::select::selection_begin<row>> = "selection_begin";
 template <>
-constexpr const char* name_of<hip::selection_graph<row>> = "selection_graph";
+constexpr const char* name_of<hip::select::selection_graph<row>> = "selection_graph";
 template <>
-constexpr const char* name_of<hip::selection_advance<row, assignment::lowest_index>> = "selection_advance";
+constexpr const char* name_of<hip::select::selection_advance<row, assignment::lowest_index>> = "selection_advance";
 template <>
-constexpr const char* name_of<hip::selection_cross_gram<row>> = "selection_cross_gram";
+constexpr const char* name_of<hip::select::selection_cross_gram<row>> = "selection_cross_gram";
 template <>
-constexpr const char* name_of<hip::leaf_means<row>> = "leaf_means";
+constexpr const char* name_of<hip::attention::leaf_means<row>> = "leaf_means";
 template <>
-constexpr const char* name_of<hip::attend<row, row, dim>> = "attend";
+constexpr const char* name_of<hip::attention::attend<row, row, dim>> = "attend";
 
 /// A kernel that says which block runs.
 template <class Kernel>
@@ -145,7 +145,7 @@ void count_selection(validation mode) {
     const auto all = traffic::moved();
     require(walk.download(kept), "download");
     const std::int64_t r = kept.report.representatives, of_x = std::int64_t{T} * d * 2;
-    const std::int64_t state = T * std::int64_t{sizeof(hip::token_progress)}, norms = 4 * T;
+    const std::int64_t state = T * std::int64_t{sizeof(hip::select::token_progress)}, norms = 4 * T;
     if (mode == validation::cross_gram) {
       if (layer > 0)
         print_kernel("`selection_cross_gram`", "selection_cross_gram", of_x + norms + 4 * T + T * former / 8);
@@ -212,7 +212,7 @@ void count_attention() {
       print_kernel("`attend`, dense causal", "attend", 2 * of_q + 2 * of_kv);
       continue;
     }
-    const std::int64_t rows = far_rows(chosen.rep, options) * kv_heads, variances = hip::variance_parts * 2;
+    const std::int64_t rows = far_rows(chosen.rep, options) * kv_heads, variances = hip::attention::variance_parts * 2;
     print_kernel("`leaf_means`, keys and values", "leaf_means", 4 * of_kv + T * kv_heads * variances + 2 * 4 * T);
     print_kernel("`attend`, near + far", "attend", 2 * of_q + 2 * of_kv + rows * (2 * dim * 2 + variances));
     print("near + far with its tables, q, k, v and outputs once", 2 * of_q + 2 * of_kv, all.step, all.block, false);

@@ -45,7 +45,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, later tokens change nothing before
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, without far tokens near + far is dense, for any number of threads",
                         "[attention]", product_backends) {
-  const index_t                T = kernel::step_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
+  const index_t                T = kernel::attention::step_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
   const problem<bfloat16>      p({T, 6, 2, 33, 24}, 34);
   const std::vector<selection> s   = {random_selection(T, 0.3, 4)};
   const auto                   run = [&](const attention_options& options) {
@@ -94,7 +94,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, NaN and infinity reach the rows th
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, a row's large logits are no other row's business", "[attention]",
                         product_backends) {
-  const shape             size = {kernel::step_keys<TestType, bfloat16> + 70, 2, 1, 32, 16};
+  const shape             size = {kernel::attention::step_keys<TestType, bfloat16> + 70, 2, 1, 32, 16};
   const problem<bfloat16> small(size, 37);
   problem<bfloat16>       mixed = small;
   const auto run      = [&](const auto& p) { return attend<float>(dense_options, p, p.kv(), {}, {}, TestType()); };
@@ -181,14 +181,14 @@ TEMPLATE_TEST_CASE("attention: vectors of results are rounded as single ones are
 
 TEST_CASE("attention: weights of small logits are 2^logit, rounded to bfloat16 or little worse", "[attention]") {
   using B = default_backend;
-  const kernel::small_powers<B> powers(0.5f);
-  double                        ours = 0, rounded = 0, worst = 0;
-  int                           count = 0;
+  const kernel::attention::small_powers<B> powers(0.5f);
+  double                                   ours = 0, rounded = 0, worst = 0;
+  int                                      count = 0;
   for (float from = -120; from < 120; from += 0.61f) {
     float                 scores[32], sums[16] = {}, total = 0;
     std::vector<bfloat16> weights(64, from_float<bfloat16>(1));
     for (int i = 0; i < 32; ++i) scores[i] = from + static_cast<float>(i) * 0.019f;
-    kernel::absorb_small(powers, scores, reinterpret_cast<float*>(weights.data()), 31, 64, sums);
+    kernel::attention::absorb_small(powers, scores, reinterpret_cast<float*>(weights.data()), 31, 64, sums);
     for (const float sum : sums) total += sum;
     double expected = 0;
     for (std::size_t i = 0; i < 31; ++i) {

@@ -31,8 +31,8 @@ using operands = std::conditional_t<kernel::multiplies_pairs<default_backend>, s
 template <row_scalar Scalar>
 assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0,
                                index_t piece = std::numeric_limits<index_t>::max()) {
-  const index_t                        T = p.size.tokens;
-  kernel::leaf_chains<default_backend> chains;
+  const index_t                                   T = p.size.tokens;
+  kernel::attention::leaf_chains<default_backend> chains;
   chains.reserve(T, p.size.key_dim);
   chains.clear(p.size.key_dim, threshold, sinks);
   chains.add_clusters(T);
@@ -70,11 +70,12 @@ problem<float> problem_of_keys(const std::vector<std::vector<float>>& keys) {
 /// Leaves of the first tokens, which grow.
 template <class E, row_scalar Scalar>
 struct growing_leaves {
-  const problem<Scalar>&                     p;
-  const assignment_of_tokens&                chain;
-  kernel::leaf_summaries<default_backend, E> summaries;
+  const problem<Scalar>&                                p;
+  const assignment_of_tokens&                           chain;
+  kernel::attention::leaf_summaries<default_backend, E> summaries;
 
-  growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains, const kernel::leaf_shape& shape)
+  growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains,
+                 const kernel::attention::leaf_shape& shape)
       : p(of), chain(chains) {
     summaries.reserve(p.size.tokens, shape);
     summaries.clear(shape, p.size.tokens);
@@ -93,19 +94,19 @@ struct growing_leaves {
   }
 
   std::vector<float> key(index_t leaf) const {
-    const index_t      column = leaf % kernel::block_keys<default_backend>;
+    const index_t      column = leaf % kernel::attention::block_keys<default_backend>;
     const auto         block  = summaries.block(leaf - column);
     std::vector<float> all;
     for (index_t k = 0; k < p.size.key_dim; ++k) {
-      const index_t lane = k / elements() * kernel::block_keys<default_backend> + column;
+      const index_t lane = k / elements() * kernel::attention::block_keys<default_backend> + column;
       all.push_back(element(block.keys, elements() * lane + k % elements()));
     }
     return all;
   }
 
   std::vector<float> value(index_t leaf) const {
-    const index_t column   = leaf % kernel::block_keys<default_backend>,
-                  stride   = kernel::whole_vectors<default_backend>(p.size.value_dim);
+    const index_t column   = leaf % kernel::attention::block_keys<default_backend>,
+                  stride   = kernel::attention::whole_vectors<default_backend>(p.size.value_dim);
     const float*       row = summaries.block(leaf - column).values + column / elements() * stride;
     std::vector<float> all;
     for (index_t c = 0; c < p.size.value_dim; ++c) all.push_back(element(row, elements() * c + column % elements()));
@@ -184,7 +185,7 @@ void check_leaves(const growing_leaves<E, Scalar>& ours, index_t end, const atte
   }
 }
 
-kernel::leaf_shape shape_of(const shape& s, const attention_options& options) {
+kernel::attention::leaf_shape shape_of(const shape& s, const attention_options& options) {
   return {.key_dim   = s.key_dim,
           .value_dim = s.value_dim,
           .size      = options.leaf,
@@ -251,7 +252,7 @@ TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") 
   leaves.extend(5);
   const auto block = leaves.summaries.block(0);
   CHECK(block.count == 3);
-  for (index_t j = 3; j < kernel::block_keys<default_backend>; ++j) {
+  for (index_t j = 3; j < kernel::attention::block_keys<default_backend>; ++j) {
     CHECK(leaves.summaries.sizes()[j] == 0);
     CHECK(leaves.several(j) == 0);
     CHECK(leaves.bias(j) == 0);

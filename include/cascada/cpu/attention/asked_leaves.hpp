@@ -10,7 +10,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/saved_state.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Of one KV head, the leaves that the last two tiles opened, in the order in which they were asked for, and how many
 /// of them each token found open. A call that stands alone begins at a tile's edge and remembers nothing.
@@ -126,4 +126,4 @@ class asked_leaves {
   index_t last_ = 0;  // the last tile of the call at hand
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -54,7 +54,8 @@ class attention<Scalar, B> {
 
     const kernel::float_environment<B> usual;
     attention_report                   report = {};  // no constructor, which unoptimised objects would share
-    kernel::attend_batch(sequence_of(q, kv, out, call), options_, selections, spans, workspace_, where_, report);
+    kernel::attention::attend_batch(sequence_of(q, kv, out, call), options_, selections, spans, workspace_, where_,
+                                    report);
     report_ = report;
     return status::ok;
   }
@@ -93,7 +94,7 @@ class attention<Scalar, B> {
     const kernel::float_environment<B> usual;
     attention_report                   report = {};
     state.prepare(options_, sequence, selections, workspace_, where_);
-    kernel::attend_sequence(sequence, options_, workspace_, where_, report);
+    kernel::attention::attend_sequence(sequence, options_, workspace_, where_, report);
     state.finish(sequence.tokens);
     report_ = report;
     return status::ok;
@@ -129,9 +130,9 @@ class attention<Scalar, B> {
   template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
                    const Call& call) const noexcept {
-    kernel::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
-    sequence.log_sum_exp                                 = call.log_sum_exp;
-    sequence.sink_logits                                 = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
+    kernel::attention::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
+    sequence.log_sum_exp                                            = call.log_sum_exp;
+    sequence.sink_logits  = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
     const double cap      = options_.softcap ? static_cast<double>(*options_.softcap) * std::numbers::log2e : 0.0;
     sequence.terms.cap    = static_cast<float>(cap);
     sequence.terms.window = options_.sliding_window.value_or(0);
@@ -141,10 +142,10 @@ class attention<Scalar, B> {
     return sequence;
   }
 
-  attention_options                                             options_;
-  B                                                             where_;
-  attention_report                                              report_ = {};
-  kernel::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
+  attention_options                                                        options_;
+  B                                                                        where_;
+  attention_report                                                         report_ = {};
+  kernel::attention::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
 };
 
 static_assert(growing_token_attention<attention<float, default_backend>, attention_state<float, default_backend>, float,

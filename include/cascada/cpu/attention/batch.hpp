@@ -20,7 +20,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// The shape of the leaves that the options ask for. Whole clusters are leaves of any size.
 template <class Sequence>
@@ -173,4 +173,4 @@ void attend_batch(Sequence sequence, const attention_options& options, std::span
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -9,7 +9,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/saved_state.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Clusters with the memory behind them.
 template <cpu_backend B>
@@ -62,4 +62,4 @@ struct growing_clusters {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

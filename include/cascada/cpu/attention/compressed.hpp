@@ -13,7 +13,7 @@
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// bias [tokens, stride]: log2 of the members of clusters `first` .. that are not later than each of the asking
 /// representatives `asking` .. . A cluster that begins later has none yet; causality hides it, whatever its bias.
@@ -145,4 +145,4 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

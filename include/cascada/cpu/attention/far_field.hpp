@@ -28,7 +28,7 @@
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 template <cpu_backend B>
 CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
@@ -290,4 +290,4 @@ void attend_leaves(const Sequence& sequence, const attention_options& options, i
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -26,7 +26,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Rows of a KV group up to which nothing is packed: with more, moving the operands once is cheaper.
 inline constexpr index_t rows_in_place = 8;
@@ -181,4 +181,4 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   return false;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -17,7 +17,7 @@
 #include "cascada/cpu/base/canonical.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// The chains of one KV head. A cluster's anchors lie in panels [key_dim, vec width] of its own, so that a token meets
 /// as many anchors at a time as a vector has lanes, each by the canonical chain of sums.
@@ -279,4 +279,4 @@ class leaf_chains {
   index_t            following_[batch], places_[batch];
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

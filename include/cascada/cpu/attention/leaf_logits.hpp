@@ -15,7 +15,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// spreads [rows, moments]: 1/2 scale^2 |q_g|^2, times log2 e.
 template <cpu_backend B, class E>
@@ -156,4 +156,4 @@ void score_capped_leaves(Products& products, const query_rows<B, E>& tile, const
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

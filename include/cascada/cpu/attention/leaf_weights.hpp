@@ -13,7 +13,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Leaves whose weights fill a register.
 template <cpu_backend B, class E>
@@ -117,4 +117,4 @@ void add_weights_of_leaves(const float* weights, index_t count, const float* man
   total.store(sums), several.store(closed);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

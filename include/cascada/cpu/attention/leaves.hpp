@@ -17,7 +17,7 @@
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Shapes of the leaves of a KV head.
 struct leaf_shape {
@@ -355,4 +355,4 @@ class leaf_summaries {
   buffer<index_t, B> touched_;                // [leaves]: of an extension
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -18,7 +18,7 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-namespace kernel {
+namespace kernel::attention {
 
 /// Which of two rows saw anything, what they count in one, and its log-sum-exp.
 struct merged_shares {
@@ -56,7 +56,7 @@ void merge_rows(const First* first, const Second* second, const merged_shares& s
   for (; c < dim; ++c) out[c] = from_float<Out>(to_float(first[c]) * share.first + to_float(second[c]) * share.second);
 }
 
-}  // namespace kernel
+}  // namespace kernel::attention
 
 namespace detail {
 
@@ -159,8 +159,8 @@ template <cpu_backend B = default_backend, class First, class Second, row_scalar
       return answer;
   for (index_t t = 0; t < first.tokens; ++t)
     for (index_t h = 0; h < first.heads; ++h) {
-      const auto share = kernel::shares_of<B>(first_lse.row(t)[h], second_lse.row(t)[h]);
-      kernel::merge_rows<B>(first.row(t, h), second.row(t, h), share, first.dim, out.row(t, h));
+      const auto share = kernel::attention::shares_of<B>(first_lse.row(t)[h], second_lse.row(t)[h]);
+      kernel::attention::merge_rows<B>(first.row(t, h), second.row(t, h), share, first.dim, out.row(t, h));
       if (wanted) log_sum_exp.row(t)[h] = share.log_sum_exp;
     }
   return status::ok;

@@ -13,7 +13,7 @@
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Rows of a KV head up to which the heads go through the keys together.
 inline constexpr index_t few_rows = 16;
@@ -262,4 +262,4 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -14,7 +14,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// panels [lanes, block_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero, of
 /// pairs up to a whole panel; `squares` gets the sum of the squares of each key of pairs. Flat: Eigen's transpose would
@@ -125,4 +125,4 @@ void pack_block(const Key& key, const Value& value, index_t first, index_t count
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

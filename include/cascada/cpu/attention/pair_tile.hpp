@@ -18,7 +18,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 
@@ -326,4 +326,4 @@ void attend_block(const query_rows<B, bf16_pair>& tile, const key_block& block, 
 
 #endif
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -12,7 +12,7 @@
 #include "cascada/cpu/attention/rows.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Keys whose weights fill one register, as pairs.
 inline constexpr index_t weight_keys = 32;
@@ -198,4 +198,4 @@ CASCADA_INLINE float absorb_scores(const score_row<B, Biased>& row, float now, f
 
 #endif
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

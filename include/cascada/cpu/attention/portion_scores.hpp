@@ -10,7 +10,7 @@
 #include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Rows whose sums are under way together: beside a square of keys, they fit into the registers.
 inline constexpr index_t rows_at_a_time = 4;
@@ -113,4 +113,4 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
     score_keys<B, E, Rows>(queries, tile.key_lanes, keys, first, scores + row * stride, stride, squares);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

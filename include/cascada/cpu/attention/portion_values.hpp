@@ -12,7 +12,7 @@
 #include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Lanes of the values of one key, or of two as pairs, for columns from c.
 template <cpu_backend B, index_t Vectors, row_scalar Scalar>
@@ -85,4 +85,4 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
   watch = seen;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -11,7 +11,7 @@
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/kv_view.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// The rows of a portion, to be read, and of one that comes later, to be asked for.
 template <class Row>
@@ -102,4 +102,4 @@ struct portion_rows<Row> {
   CASCADA_INLINE void ask(index_t i, index_t c) const noexcept { __builtin_prefetch(later[i].address(c)); }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -5,7 +5,7 @@
 #include "cascada/config.hpp"
 #include "cascada/kv_view.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// How many rows before it is read or written a row is asked for.
 inline constexpr index_t rows_ahead = 16;
@@ -26,4 +26,4 @@ CASCADA_INLINE void prefetch_row(const Row& row, index_t dim) noexcept {
   for (index_t c = 0; c < dim; c += elements_asked_for) __builtin_prefetch(row.address(c));
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -11,7 +11,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// By the micro-kernels of tile.hpp.
 template <cpu_backend B, class E>
@@ -110,4 +110,4 @@ CASCADA_INLINE void with_products(const Function& function) noexcept {
   function(vector_products<B, E>());
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -18,7 +18,7 @@
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Query rows with the memory behind them.
 template <cpu_backend B, class E = float>
@@ -190,4 +190,4 @@ void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B
     }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

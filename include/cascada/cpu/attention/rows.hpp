@@ -12,7 +12,7 @@
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Rows per tile, and vectors of accumulators per row: they fill the register file and leave room for the operands.
 struct attention_shape {
@@ -253,4 +253,4 @@ void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -6,7 +6,7 @@
 #include "cascada/scalar.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// One sequence of a call: its tokens' keys and values, and queries of the last ones. Positions count from its first
 /// token.
@@ -40,4 +40,4 @@ struct attention_sequence {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

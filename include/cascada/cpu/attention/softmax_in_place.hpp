@@ -11,7 +11,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Lanes between rows of weights: floats take their scores' place.
 template <cpu_backend B, class E>
@@ -58,4 +58,4 @@ CASCADA_INLINE void copy_softmax(const query_rows<B, E>& from, const query_rows<
   std::copy_n(from.values, std::int64_t{from.rows} * from.value_stride, to.values);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -92,7 +92,7 @@ class attention_state<Scalar, B> {
   friend class attention<Scalar, B>;
   friend class kernel::state_writer<B>;
   using element    = kernel::operand_of<Scalar, B>;
-  using head_state = kernel::kv_head_state<B, element>;
+  using head_state = kernel::attention::kv_head_state<B, element>;
 
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
@@ -105,7 +105,7 @@ class attention_state<Scalar, B> {
   template <class KV>
   status check(const attention_options& options, const KV& kv, index_t heads, index_t count,
                std::span<const representatives> selections) const noexcept {
-    if (begun_ && !(kernel::words_of(options) == kernel::words_of(options_)))
+    if (begun_ && !(kernel::attention::words_of(options) == kernel::attention::words_of(options_)))
       return {status::unsupported, "state belongs to attention with other options"};
     if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
       return {status::invalid_shape, "state belongs to keys and values of another shape"};
@@ -137,8 +137,8 @@ class attention_state<Scalar, B> {
     const index_t T = sequence.tokens, edge = last_edge(options, T);
     const bool    far  = detail::has_leaves(options);
     const index_t room = T <= room_ ? room_ : std::max({T, wanted_, kernel::half_more(room_)});
-    kernel::prepare_workers(sequence, options, room, space, where);
-    const auto shape = kernel::shape_of_leaves(sequence, options);
+    kernel::attention::prepare_workers(sequence, options, room, space, where);
+    const auto shape = kernel::attention::shape_of_leaves(sequence, options);
     if (far) make_room(options, shape, sequence.kv.kv_heads(), room);
     if (far && edge > selected()) {
       clusters_.resize(selections.size());
@@ -160,7 +160,8 @@ class attention_state<Scalar, B> {
   }
 
   /// Memory for `room` tokens. What there is stays, unless the state has not begun.
-  void make_room(const attention_options& options, const kernel::leaf_shape& shape, index_t kv_heads, index_t room) {
+  void make_room(const attention_options& options, const kernel::attention::leaf_shape& shape, index_t kv_heads,
+                 index_t room) {
     if (!begun_) heads_.resize(static_cast<std::size_t>(kv_heads));
     for (auto& head : heads_) {
       if (!begun_) {
@@ -176,7 +177,8 @@ class attention_state<Scalar, B> {
   }
 
   template <class Sequence>
-  void begin(const attention_options& options, const Sequence& sequence, const kernel::leaf_shape& shape) noexcept {
+  void begin(const attention_options& options, const Sequence& sequence,
+             const kernel::attention::leaf_shape& shape) noexcept {
     options_  = options;
     kv_heads_ = sequence.kv.kv_heads(), key_dim_ = sequence.q.dim, value_dim_ = sequence.kv.value_dim();
     heads_of_q_ = sequence.q.heads;
@@ -186,7 +188,7 @@ class attention_state<Scalar, B> {
   }
 
   /// No leaves yet.
-  void begin_leaves(head_state& head, const kernel::leaf_shape& shape) noexcept {
+  void begin_leaves(head_state& head, const kernel::attention::leaf_shape& shape) noexcept {
     head.chains.clear(shape.key_dim, options_.leaf_threshold, shape.sinks);
     head.leaves.clear(shape, room_);
   }
@@ -198,7 +200,7 @@ class attention_state<Scalar, B> {
   void put(kernel::state_writer<B>& to) const noexcept {
     to.put(tokens_);
     if (tokens_ == 0) return;
-    to.put(kernel::words_of(options_));
+    to.put(kernel::attention::words_of(options_));
     const index_t end = selected(), selections = end > 0 ? static_cast<index_t>(clusters_.size()) : 0;
     for (const index_t size : {kv_heads_, key_dim_, value_dim_, heads_of_q_, selections, end}) to.put(size);
     for (const auto& of_selection : clusters_) to.put(of_selection.slots.data(), end);
@@ -227,7 +229,7 @@ class attention_state<Scalar, B> {
     index_t tokens = 0, heads = 0, selections = 0, end = 0;
     if (!from.take(tokens)) return kernel::sizes_differ();
     if (tokens == 0) return from.done() ? status(status::ok) : kernel::sizes_differ();
-    if (!from.matches(kernel::words_of(options)))
+    if (!from.matches(kernel::attention::words_of(options)))
       return {status::unsupported, "bytes is the state of attention with other options"};
     if (!from.matches(kv.kv_heads()) || !from.matches(kv.key_dim()) || !from.matches(kv.value_dim()))
       return {status::invalid_shape, "bytes is the state for keys and values of another shape"};
@@ -249,14 +251,14 @@ class attention_state<Scalar, B> {
       if (!of_selection.take(from, end))
         return detail::illegal("bytes has clusters that are not numbered by their first tokens");
     }
-    kernel::attention_sequence<Scalar, KV, Scalar> sequence = {
+    kernel::attention::attention_sequence<Scalar, KV, Scalar> sequence = {
         .q = {.heads = heads, .dim = kv.key_dim()}, .kv = kv, .out = {}};
     sequence.first = sequence.tokens = tokens;
     prepare(options, sequence, {}, space, where);
     if (end > 0)
-      kernel::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
+      kernel::attention::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
         const auto head = static_cast<index_t>(kv_head);
-        kernel::extend_leaves(sequence, options.leaves, head, end, space.head(head));
+        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.head(head));
       });
     for (auto& head : heads_)
       if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
@@ -278,12 +280,12 @@ class attention_state<Scalar, B> {
     heads_.swap(other.heads_), clusters_.swap(other.clusters_);
   }
 
-  attention_options                        options_ = {};
-  index_t                                  tokens_ = 0, room_ = 0, wanted_ = 0;
-  index_t                                  kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0, heads_of_q_ = 0;
-  std::vector<head_state>                  heads_;
-  std::vector<kernel::growing_clusters<B>> clusters_ = {};  // one, or one per KV head
-  bool                                     begun_    = false;
+  attention_options                                   options_ = {};
+  index_t                                             tokens_ = 0, room_ = 0, wanted_ = 0;
+  index_t                                             kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0, heads_of_q_ = 0;
+  std::vector<head_state>                             heads_;
+  std::vector<kernel::attention::growing_clusters<B>> clusters_ = {};  // one, or one per KV head
+  bool                                                begun_    = false;
 };
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -18,7 +18,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
 template <cpu_backend B, class E, class Stored, index_t Rows, index_t Vectors>
@@ -263,4 +263,4 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -15,7 +15,7 @@
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Whether a row's elements do not lie side by side.
 template <row_scalar Scalar>
@@ -188,4 +188,4 @@ template <cpu_backend B, class Value>
     }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -6,7 +6,7 @@
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Watches the sizes of values on their way: floats need no watch.
 template <cpu_backend B, class E>
@@ -30,4 +30,4 @@ struct value_watch<B, bf16_pair> {
 };
 #endif
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

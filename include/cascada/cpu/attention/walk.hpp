@@ -8,7 +8,7 @@
 #include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// The block of `count` keys that begins at key `first`, of which the tile's first token sees `seen` in all.
 template <cpu_backend B, class E>
@@ -87,4 +87,4 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, con
       passed - passed % step_keys<B, E>);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -19,7 +19,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// What one worker needs for the far field of a tile, and what it counted.
 template <cpu_backend B>
@@ -132,4 +132,4 @@ void for_each_task(const B& where, const attention_workspace<B, E>& space, std::
   });
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

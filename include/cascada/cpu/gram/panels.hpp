@@ -13,7 +13,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::gram {
 
 /// Rows per tile, and strips per panel: accumulators fill the register file and leave room for the operands.
 struct gram_shape {
@@ -241,4 +241,4 @@ void multiply_rows(index_t count, index_t strips, const float* const* rows, cons
   }
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::gram

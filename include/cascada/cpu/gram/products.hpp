@@ -17,7 +17,7 @@
 #include "cascada/cpu/gram/sketch.hpp"
 #include "cascada/cpu/gram/verdict.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::gram {
 
 /// `full` is the tokens' own rows: canonical where the target has FMA.
 enum class product_kind { full, sketch, bf16_vectors, bf16_tiles };
@@ -264,4 +264,4 @@ void multiply_all(Products& way, const Executor& where, const packed_rows<B>& co
 template <row_scalar Scalar, cpu_backend B>
 using full_products = products<product_kind::full, Scalar, B>;
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::gram

@@ -13,7 +13,7 @@
 #include "cascada/cpu/gram/panels.hpp"
 #include "cascada/cpu/gram/verdict.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::gram {
 
 template <cpu_backend B>
 inline constexpr bool has_bf16_tiles = contains(B::instructions, isa::amx_bf16) && multiplies_pairs<B>;
@@ -72,4 +72,4 @@ float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
 
 #endif
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::gram

@@ -11,7 +11,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/gram/verdict.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::gram {
 
 /// Coordinates by falling energy, measured on some of the rows.
 template <cpu_backend B>
@@ -57,4 +57,4 @@ class sketch_coordinates {
   buffer<ranked, B> ranked_;
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::gram

@@ -11,7 +11,7 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::gram {
 
 /// Token rows with their norms n_i and scaled norms tau n_i, all [T].
 template <row_scalar Scalar>
@@ -121,4 +121,4 @@ bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_
   return true;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::gram

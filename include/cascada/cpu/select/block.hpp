@@ -5,7 +5,9 @@
 
 #include "cascada/cpu/gram/products.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
+
+using namespace gram;
 
 /// Up to block_tokens tokens, each with a line of their Gram matrix.
 template <cpu_backend B>
@@ -39,4 +41,4 @@ struct selection_block {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

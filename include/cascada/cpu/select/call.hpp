@@ -15,7 +15,7 @@
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// A covering representative: its position in R, and the pair's product.
 template <cpu_backend B>
@@ -163,4 +163,4 @@ class selection_call {
   bool                finite_ = true;  // whether all of these have one
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

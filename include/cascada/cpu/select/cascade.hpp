@@ -25,12 +25,13 @@ class cascade<Scalar, B> {
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
     const index_t limit = detail::room(options_, x.rows);
     reserve(x, limit);
-    const representatives              before = kept_.view();
-    const bool                         cross  = started_ && options_.validate == validation::cross_gram;
-    const kernel::float_environment<B> usual;
-    kernel::selection_call<Scalar, B> call(x, started_ ? before.rep.data() : nullptr, limit, options_, where_, memory_);
-    const status answer = cross ? kernel::cascade_cross_gram(call, memory_.products, cross_, before)
-                                : kernel::select_all(call, memory_.products);
+    const representatives                     before = kept_.view();
+    const bool                                cross  = started_ && options_.validate == validation::cross_gram;
+    const kernel::float_environment<B>        usual;
+    kernel::select::selection_call<Scalar, B> call(x, started_ ? before.rep.data() : nullptr, limit, options_, where_,
+                                                   memory_);
+    const status answer = cross ? kernel::select::cascade_cross_gram(call, memory_.products, cross_, before)
+                                : kernel::select::select_all(call, memory_.products);
     if (answer != status::ok) return answer;
     report_ = call.report(cross, memory_.position.data(), memory_.additions.data());
     if (started_) detail::count_step(before.count(), cross, report_);
@@ -99,14 +100,14 @@ class cascade<Scalar, B> {
     if (options_.validate == validation::cross_gram) cross_.reserve(x.rows, x.cols);
   }
 
-  selection_options               options_;
-  B                               where_;
-  kernel::selection_memory<B>     memory_;
-  kernel::selection_state<B>      kept_;
-  detail::set_number<B>           number_;
-  kernel::cross_gram_workspace<B> cross_;
-  selection_report                report_  = {};
-  bool                            started_ = false;
+  selection_options                       options_;
+  B                                       where_;
+  kernel::select::selection_memory<B>     memory_;
+  kernel::select::selection_state<B>      kept_;
+  detail::set_number<B>                   number_;
+  kernel::select::cross_gram_workspace<B> cross_;
+  selection_report                        report_  = {};
+  bool                                    started_ = false;
 };
 
 static_assert(token_cascade<cascade<float, default_backend>, float>);

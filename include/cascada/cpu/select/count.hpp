@@ -10,7 +10,7 @@
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// Walks the result of a selection in token order and knows how far each token's scan went.
 template <cpu_backend B>
@@ -74,4 +74,4 @@ selection_report count_cascade(const index_t* old_rep, bool cross, const represe
   return report;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

@@ -9,7 +9,7 @@
 #include "cascada/cpu/select/resolve.hpp"
 #include "cascada/cpu/select/walk.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// Paper mode's own workspace: the former representatives' rows of this layer, and a block's cross-Gram products.
 template <cpu_backend B>
@@ -103,4 +103,4 @@ status cascade_cross_gram(selection_call<Scalar, B>& call, product_workspace<B>&
   return status::ok;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

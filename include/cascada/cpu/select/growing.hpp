@@ -31,13 +31,14 @@ class growing_selection<Scalar, B> {
     for (index_t i = 0; i < known; ++i) below_[i] = i;
     for (std::size_t i = 0; i < below.size(); ++i) below_[known + static_cast<index_t>(i)] = place_of(below[i]);
 
-    const kernel::float_environment<B> usual;
-    kernel::selection_call<Scalar, B>  call({rows_.data(), places, x.cols, x.cols},
-                                           below.empty() ? nullptr : below_.data(),
-                                            detail::room(options_, before + x.rows), options_, where_, memory_);
+    const kernel::float_environment<B>        usual;
+    kernel::select::selection_call<Scalar, B> call({rows_.data(), places, x.cols, x.cols},
+                                                   below.empty() ? nullptr : below_.data(),
+                                                   detail::room(options_, before + x.rows), options_, where_, memory_);
     for (index_t i = 0; i < known; ++i) call.add(i);
     if (const status answer = call.take_norms(known); answer != status::ok) return answer;
-    if (const status answer = kernel::select_all(call, memory_.products, known); answer != status::ok) return answer;
+    if (const status answer = kernel::select::select_all(call, memory_.products, known); answer != status::ok)
+      return answer;
     report_        = call.report(false, memory_.position.data(), memory_.additions.data(), known);
     report_.tokens = before + x.rows;
     adopt(x.rows, x.cols);
@@ -168,9 +169,9 @@ class growing_selection<Scalar, B> {
       return kernel::sizes_differ();
     if (count > detail::room(options_, tokens)) return status::too_many_representatives;
 
-    kernel::selection_state<B> kept;
-    kernel::buffer<index_t, B> position;
-    kernel::buffer<Scalar, B>  rows;
+    kernel::select::selection_state<B> kept;
+    kernel::buffer<index_t, B>         position;
+    kernel::buffer<Scalar, B>          rows;
     kept.reserve(tokens, tokens), position.reserve(tokens);
     from.take(kept.rep.data(), tokens);
     const std::int64_t elements = std::int64_t{count} * cols;
@@ -202,16 +203,16 @@ class growing_selection<Scalar, B> {
     return status::ok;
   }
 
-  selection_options           options_;
-  B                           where_;
-  kernel::selection_memory<B> memory_;
-  kernel::selection_state<B>  kept_;
-  detail::set_number<B>       number_;
-  kernel::buffer<index_t, B>  position_;  // [T]: position in R of each representative
-  kernel::buffer<Scalar, B>   rows_;      // [room, d]: of representatives, then of the call's tokens
-  kernel::buffer<index_t, B>  below_;     // [room]: what the rows inherit, as places
-  index_t                     cols_ = 0, room_ = 0;
-  selection_report            report_ = {};
+  selection_options                   options_;
+  B                                   where_;
+  kernel::select::selection_memory<B> memory_;
+  kernel::select::selection_state<B>  kept_;
+  detail::set_number<B>               number_;
+  kernel::buffer<index_t, B>          position_;  // [T]: position in R of each representative
+  kernel::buffer<Scalar, B>           rows_;      // [room, d]: of representatives, then of the call's tokens
+  kernel::buffer<index_t, B>          below_;     // [room]: what the rows inherit, as places
+  index_t                             cols_ = 0, room_ = 0;
+  selection_report                    report_ = {};
 };
 
 static_assert(growing_token_selector<growing_selection<float, default_backend>, float>);

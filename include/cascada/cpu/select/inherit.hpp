@@ -10,7 +10,7 @@
 
 #include "cascada/cpu/select/stretch.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// Checks each token of the stretch that was not a representative against its candidate. One whose old representative
 /// lies in the stretch itself is checked against that one, as if it stayed; whether it does is seen later.
@@ -53,4 +53,4 @@ bool inherit(selection_call<Scalar, B>& call, index_t i, token_evidence& evidenc
   return true;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

@@ -6,7 +6,7 @@
 
 #include "cascada/cpu/select/walk.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// Forms the Gram matrix (its lower triangle, in `gram` [T, T]), then scans it.
 template <row_scalar Scalar, cpu_backend B>
@@ -36,4 +36,4 @@ status select_literal(selection_call<Scalar, B>& call, product_workspace<B>& spa
   return status::ok;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

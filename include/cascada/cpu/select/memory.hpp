@@ -9,7 +9,9 @@
 #include "cascada/cpu/gram/products.hpp"
 #include "cascada/representatives.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
+
+using namespace gram;
 
 /// Owned representatives of one layer (representatives.hpp gives the shapes). None once moved from.
 template <cpu_backend B>
@@ -84,4 +86,4 @@ struct selection_memory {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

@@ -8,7 +8,7 @@
 #include "cascada/cpu/select/inherit.hpp"
 #include "cascada/cpu/select/scan.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// The tokens of a stretch that are not settled, in order. Rows of those compared so far are at the places from
 /// `row` to `rows_end`, in order.
@@ -177,4 +177,4 @@ status resolve_stretch(selection_call<Scalar, B>& call, selection_stretch<B>& st
   return status::ok;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

@@ -6,7 +6,7 @@
 
 #include "cascada/cpu/select/stretch.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// The lowest `count` bits, 0 to 64.
 CASCADA_INLINE constexpr std::uint64_t bits_up_to(index_t count) noexcept {
@@ -87,4 +87,4 @@ index_t scan_slices(const selection_call<Scalar, B>& call, selection_stretch<B>&
   return to - first;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

@@ -38,7 +38,7 @@ class selector<Scalar, B> {
 
   /// Full selection of x [T, d]. O(T r d) time, O(T + r d) memory; never forms a T x T matrix.
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
-    return run(x, [&](auto& call) { return kernel::select_all(call, memory_.products); });
+    return run(x, [&](auto& call) { return kernel::select::select_all(call, memory_.products); });
   }
 
   /// The same set and rep by way of the whole T x T Gram matrix: the paper's baseline. O(T^2 d) time, O(T^2) memory.
@@ -49,7 +49,7 @@ class selector<Scalar, B> {
     const status answer = run(x, [&](auto& call) {
       all_.reserve(x.rows, x.cols);
       gram_.reserve(std::int64_t{x.rows} * x.rows);
-      return kernel::select_literal(call, memory_.products, all_, gram_.data());
+      return kernel::select::select_literal(call, memory_.products, all_, gram_.data());
     });
     if (answer == status::ok) report_.gram = {.selection = full_gram_operations(x.rows)};
     return answer;
@@ -69,8 +69,8 @@ class selector<Scalar, B> {
     memory_.reserve(x.rows, x.cols, limit);
     number_.renew();
     kept_.grow(x.rows, limit);  // for the next call, which then allocates nothing
-    const kernel::float_environment<B> usual;
-    kernel::selection_call<Scalar, B>  call(x, nullptr, limit, options_, where_, memory_);
+    const kernel::float_environment<B>        usual;
+    kernel::select::selection_call<Scalar, B> call(x, nullptr, limit, options_, where_, memory_);
     if (const status answer = select(call); answer != status::ok) return answer;
     report_ = call.report(false, memory_.position.data(), memory_.additions.data());
     call.count_tokens(memory_.position.data());
@@ -78,14 +78,14 @@ class selector<Scalar, B> {
     return status::ok;
   }
 
-  selection_options           options_;
-  B                           where_;
-  kernel::selection_memory<B> memory_;
-  kernel::selection_state<B>  kept_;
-  detail::set_number<B>       number_;
-  kernel::packed_rows<B>      all_;   // literal only
-  kernel::buffer<float, B>    gram_;  // literal only
-  selection_report            report_ = {};
+  selection_options                   options_;
+  B                                   where_;
+  kernel::select::selection_memory<B> memory_;
+  kernel::select::selection_state<B>  kept_;
+  detail::set_number<B>               number_;
+  kernel::gram::packed_rows<B>        all_;   // literal only
+  kernel::buffer<float, B>            gram_;  // literal only
+  selection_report                    report_ = {};
 };
 
 static_assert(token_selector<selector<float, default_backend>, float>);

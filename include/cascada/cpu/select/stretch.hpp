@@ -5,7 +5,7 @@
 
 #include "cascada/cpu/select/call.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// What is known of a token of the stretch before its products with earlier representatives are asked for.
 enum class token_evidence : std::uint8_t {
@@ -27,4 +27,4 @@ struct selection_stretch {
   CASCADA_INLINE index_t local(index_t token) const noexcept { return token - begin; }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

@@ -8,7 +8,7 @@
 #include "cascada/cpu/select/resolve.hpp"
 #include "cascada/cpu/select/scan.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 /// When estimates pay. A recheck takes as long as `recheck` products in tiles.
 struct prefilter_shape {
@@ -128,4 +128,4 @@ status select_all(selection_call<Scalar, B>& call, product_workspace<B>& space, 
   return answer;
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::select

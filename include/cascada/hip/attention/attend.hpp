@@ -17,7 +17,7 @@
 #include "cascada/hip/attention/tiles.hpp"
 #include "cascada/hip/attention/walk.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// How keys of the list count: each the same for all queries, or as pair_counts says.
 struct counts_of_keys {};
@@ -307,4 +307,4 @@ struct attend {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

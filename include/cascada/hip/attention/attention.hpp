@@ -114,7 +114,7 @@ class attention<Scalar, B> {
     if (options.summaries != summary_type::as_multiplied)
       return {status::unsupported_by_device, "options.summaries is bfloat16: on gfx942 means are kept as multiplied"};
     const index_t groups = options.moments.value_or(1);
-    if (groups > hip::most_groups || (groups & (groups - 1)) != 0)
+    if (groups > hip::attention::most_groups || (groups & (groups - 1)) != 0)
       return {status::unsupported_by_device, "options.moments is not 1, 2, 4 or none, as gfx942 needs it"};
     return status::ok;
   }
@@ -164,7 +164,7 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
-  status reserve(const hip::sequence_sizes& sizes) {
+  status reserve(const hip::attention::sequence_sizes& sizes) {
     hip::carver needed;
     arrays_ = {};
     arrays_.cut(needed, options_, sizes);
@@ -178,17 +178,17 @@ class attention<Scalar, B> {
   status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const hip::selection_layer& layer,
              const heads_view<Out>& out) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_).run();
+      return hip::attention::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_).run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
            : q.dim == 128 ? attend(std::integral_constant<index_t, 128>{})
                           : attend(std::integral_constant<index_t, 256>{});
   }
 
-  attention_options                options_;
-  B                                where_;
-  hip::device_memory<B>            memory_;
-  hip::attention_memory<Scalar, B> arrays_;
+  attention_options                           options_;
+  B                                           where_;
+  hip::device_memory<B>                       memory_;
+  hip::attention::attention_memory<Scalar, B> arrays_;
 };
 
 static_assert(token_attention<attention<bfloat16, hip_gfx942>, bfloat16, hip::selection_layer>);

@@ -6,7 +6,7 @@
 #include "cascada/hip/base/device.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Clusters of T tokens (cluster.hpp gives the shapes).
 struct cluster_memory {
@@ -88,4 +88,4 @@ struct cluster_members {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

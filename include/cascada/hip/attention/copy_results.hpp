@@ -5,7 +5,7 @@
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Every token copies its representative's output.
 template <row_scalar Out>
@@ -29,4 +29,4 @@ struct lift {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

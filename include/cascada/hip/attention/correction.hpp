@@ -10,7 +10,7 @@
 
 #include "cascada/hip/attention/operands.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct leaf_correction {
@@ -82,4 +82,4 @@ struct leaf_correction {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

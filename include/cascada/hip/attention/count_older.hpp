@@ -6,7 +6,7 @@
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/attention/operands.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Counts for the representatives at places [first, last) of R, one block each: place i sees those up to i.
 struct count_older {
@@ -36,4 +36,4 @@ struct count_older {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

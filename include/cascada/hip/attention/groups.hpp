@@ -5,7 +5,7 @@
 
 #include "cascada/hip/attention/clusters.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// The groups of all chunks.
 struct group_memory {
@@ -73,4 +73,4 @@ struct list_askers {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

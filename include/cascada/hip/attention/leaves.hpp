@@ -13,7 +13,7 @@
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 inline constexpr index_t most_groups     = 4;                // of key dimensions
 inline constexpr index_t variance_parts  = 2 * most_groups;  // of a leaf: the groups' first parts, then the second ones
@@ -231,4 +231,4 @@ struct far_fields {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -6,7 +6,7 @@
 #include "cascada/hip/attention/leaves.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Keys and values in device memory: row i of head h at data + h head_stride + i row_stride.
 template <class Scalar>
@@ -79,4 +79,4 @@ struct other_softmax {
   const index_t* rows;      // of token t row rows[t]; null: row t
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

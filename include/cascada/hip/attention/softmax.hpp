@@ -11,7 +11,7 @@
 
 #include "cascada/hip/base/device.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One query's softmax so far: O^T, and of this half's keys the sum of weights.
 template <matrix_scalar Scalar, index_t Dim>
@@ -86,4 +86,4 @@ struct softmax {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -13,7 +13,7 @@
 #include "cascada/hip/attention/workspace.hpp"
 #include "cascada/kv_view.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Launches kernels until one fails.
 template <gfx942_stream B>
@@ -241,4 +241,4 @@ class attention_steps {
   index_t                            chunk_;
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

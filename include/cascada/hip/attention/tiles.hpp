@@ -7,7 +7,7 @@
 
 #include "cascada/hip/attention/operands.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct key_tiles {
@@ -203,4 +203,4 @@ struct key_tiles {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

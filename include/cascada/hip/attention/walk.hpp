@@ -6,7 +6,7 @@
 
 #include "cascada/hip/attention/operands.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// 32 keys of one kind.
 struct key_tile {
@@ -100,4 +100,4 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE index_t ahead() const { return from + keys * near_whole - sinks; }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -9,7 +9,7 @@
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/base/memory.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Words that a slice of representatives may have in a table with a column for each of them. The longer the sequence,
 /// the fewer in a slice: nothing is T x T. A backend may say otherwise.
@@ -71,4 +71,4 @@ struct attention_memory {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -5,7 +5,7 @@
 
 #include "cascada/hip/gram/verdict.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::gram {
 
 /// A block's tile of the Gram matrix: its 4 waves take 32 rows each, and all of them up to 64 columns of tokens.
 struct gram_tile {
@@ -174,4 +174,4 @@ CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const judg
   return bits | gpu.shuffle(bits, gpu.lane() ^ 32);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::gram

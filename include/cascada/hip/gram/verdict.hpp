@@ -19,7 +19,7 @@
 #include "cascada/verdict.hpp"
 #include "cascada/views.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::gram {
 
 inline constexpr index_t max_columns = index_t{1} << 18;
 
@@ -108,4 +108,4 @@ CASCADA_DEVICE CASCADA_INLINE bool wave_covers(Gpu& gpu, const gram_rows<Scalar>
   return token.covered(token.product(j), norm_j);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::gram

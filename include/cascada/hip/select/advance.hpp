@@ -8,7 +8,7 @@
 
 #include "cascada/hip/select/resolve.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct selection_advance {
@@ -111,4 +111,4 @@ struct selection_advance {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

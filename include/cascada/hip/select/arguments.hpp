@@ -19,7 +19,9 @@
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+using namespace gram;
 
 inline constexpr index_t block_tokens = 64;  // tokens that one wave resolves
 
@@ -79,4 +81,4 @@ struct selection_arguments {
   CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return before.rep ? before.rep[i] : i; }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

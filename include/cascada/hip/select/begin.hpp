@@ -3,7 +3,7 @@
 
 #include "cascada/hip/select/arguments.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar>
 struct selection_begin {
@@ -31,4 +31,4 @@ struct selection_begin {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

@@ -6,7 +6,9 @@
 #include "cascada/hip/gram/tile.hpp"
 #include "cascada/hip/select/arguments.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+using namespace gram;
 
 /// Verdicts of the lower triangle of each 64 x 64 diagonal block.
 template <matrix_scalar Scalar>
@@ -59,4 +61,4 @@ struct selection_graph {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

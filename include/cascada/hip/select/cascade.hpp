@@ -53,10 +53,10 @@ class cascade<Scalar, B> {
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, current_); }
 
  private:
-  hip::selection_steps<Scalar, B> steps_;
-  detail::set_number<B>           number_;
-  int                             current_ = 0;
-  bool                            started_ = false;
+  hip::select::selection_steps<Scalar, B> steps_;
+  detail::set_number<B>                   number_;
+  int                                     current_ = 0;
+  bool                                    started_ = false;
 };
 
 static_assert(token_cascade<cascade<bfloat16, hip_gfx942>, bfloat16>);

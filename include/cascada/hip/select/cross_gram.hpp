@@ -7,7 +7,9 @@
 #include "cascada/hip/gram/tile.hpp"
 #include "cascada/hip/select/arguments.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+using namespace gram;
 
 /// Words of 32 verdicts that each token has.
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t cross_words(index_t tokens) { return (tokens + 31) / 32; }
@@ -70,4 +72,4 @@ struct selection_cross_gram {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

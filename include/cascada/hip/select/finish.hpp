@@ -6,7 +6,7 @@
 #include "cascada/hip/select/arguments.hpp"
 #include "cascada/selection_counts.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
 
 /// Counts and the report. One block.
 template <matrix_scalar Scalar>
@@ -90,4 +90,4 @@ struct selection_finish {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

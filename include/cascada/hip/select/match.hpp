@@ -4,7 +4,9 @@
 #include "cascada/hip/gram/verdict.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+using namespace gram;
 
 /// A covering representative: its position in R and, for assignment::nearest, its norm and the canonical product.
 struct device_match {
@@ -21,4 +23,4 @@ CASCADA_DEVICE CASCADA_INLINE bool replaces(const device_match& a, const device_
   return a.position < b.position && !detail::nearer(b.product, b.norm, a.product, a.norm);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

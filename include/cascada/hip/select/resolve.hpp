@@ -4,7 +4,7 @@
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/scan.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct block_resolution {
@@ -122,4 +122,4 @@ struct block_resolution {
   static constexpr auto settled   = static_cast<index_t>(token_stage::settled);
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

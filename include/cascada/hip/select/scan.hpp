@@ -5,7 +5,9 @@
 #include "cascada/hip/select/arguments.hpp"
 #include "cascada/hip/select/match.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+using namespace gram;
 
 /// Tokens of a block that meet representatives, and what they have found. Tokens leave as they are settled.
 struct search_shared {
@@ -145,4 +147,4 @@ struct token_search {
   }
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select

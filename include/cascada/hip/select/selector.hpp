@@ -29,8 +29,8 @@ class selector<Scalar, B> {
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, 0); }
 
  private:
-  hip::selection_steps<Scalar, B> steps_;
-  detail::set_number<B>           number_;
+  hip::select::selection_steps<Scalar, B> steps_;
+  detail::set_number<B>                   number_;
 };
 
 static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16>);

@@ -16,7 +16,7 @@
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
 
-namespace cascada::inline CASCADA_ABI::hip {
+namespace cascada::inline CASCADA_ABI::hip::select {
 
 /// What selector and cascade share: memory for one shape, and a step's launches.
 template <matrix_scalar Scalar, gfx942_stream B>
@@ -150,4 +150,4 @@ class selection_steps {
   float*            norms_  = nullptr;
 };
 
-}  // namespace cascada::inline CASCADA_ABI::hip
+}  // namespace cascada::inline CASCADA_ABI::hip::select
