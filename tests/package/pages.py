@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """pages.py FOLDER: the Markdown pages of a tree lead where they say, and their tables and code blocks are whole. Files that any
-text of it names are there. Its headers include no room that is closed to theirs. Where an option's values are told apart, all of
-them are."""
+text of it names are there. Its headers include no room that is closed to theirs, and their namespaces are their folders'. Where
+an option's values are told apart, all of them are."""
 
 import re
 import sys
@@ -10,6 +10,9 @@ from pathlib import Path
 # Headers that no other includes, and the rooms of a backend that each of its rooms includes.
 doors = {"cascada.hpp", "compiled.hpp", "dispatch.hpp", "dispatch/kernels.hpp", "eigen.hpp", "hip.hpp", "reference.hpp"}
 rooms = {"base": [], "gram": ["base"], "select": ["base", "gram"], "attention": ["base"]}
+
+# The namespaces of the backends' folders; rooms but `base` have their own in these.
+backends = {"cpu": "kernel", "hip": "hip"}
 
 # Where every set of keys has its place, and where every value of attention's switches has.
 of_key_sets = ["include/cascada/attention_options.hpp", "include/cascada/reference/attention.hpp",
@@ -86,6 +89,17 @@ def breaches(headers):
                 yield f"{header}: includes {other}"
 
 
+def strangers(headers):
+    """Namespaces that a header of a backend opens, other than its folder's and the contract's, `cascada`."""
+    for backend, space in backends.items():
+        for header in sorted((headers / backend).rglob("*.hpp")):
+            room = header.parent.name
+            own = space if room == "base" else f"{space}::{room}"
+            for opened in re.findall(r"^namespace (?:cascada::inline CASCADA_ABI(?:::)?)?([\w:]*) ?\{", header.read_text(), re.M):
+                if opened not in ("", "detail", own):
+                    yield f"{header}: opens {opened}, not {own}"
+
+
 def forgotten_values(root):
     """Values of attention's switches that a place of theirs does not name, and choices among named values with a way for the
     others, which would take a new value unseen."""
@@ -105,7 +119,8 @@ def main():
     root = Path(sys.argv[1])
     pages = [page for page in root.rglob("*.md") if "build" not in page.relative_to(root).parts]
     found = [fault for page in sorted(pages) for fault in faults(page)]
-    found += [*lost_files(root), *breaches(root / "include/cascada"), *forgotten_values(root)]
+    found += [*lost_files(root), *breaches(root / "include/cascada"), *strangers(root / "include/cascada"),
+              *forgotten_values(root)]
     print("\n".join(found) or f"{len(pages)} pages")
     sys.exit(1 if found or not pages else 0)
 
