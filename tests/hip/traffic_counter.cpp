@@ -79,7 +79,14 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_read(void**) {}
 void __tsan_vptr_update(void**, void*) {}
-int  __tsan_atomic32_fetch_add(int* a, int value, int) { return __atomic_fetch_add(a, value, __ATOMIC_SEQ_CST); }
-int  __tsan_atomic32_load(const int* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }
-char __tsan_atomic8_load(const char* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }
+#define ATOMIC(bits, type)                                                                                     \
+  type __tsan_atomic##bits##_load(const type* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }         \
+  void __tsan_atomic##bits##_store(type* a, type value, int) { __atomic_store_n(a, value, __ATOMIC_SEQ_CST); } \
+  type __tsan_atomic##bits##_fetch_add(type* a, type value, int) {                                             \
+    return __atomic_fetch_add(a, value, __ATOMIC_SEQ_CST);                                                     \
+  }
+ATOMIC(8, char)
+ATOMIC(32, int)
+ATOMIC(64, long)
+#undef ATOMIC
 }
