@@ -1,6 +1,7 @@
 #pragma once
 // Whether the arguments of a call of attention fit each other.
 
+#include <concepts>
 #include <cstddef>
 #include <span>
 
@@ -102,9 +103,9 @@ template <backend B>
   return illegal("selections has a view of a set that its owner has replaced: call kept() again");
 }
 
-/// One legal selection per sequence, or per (sequence, KV head).
-template <backend B>
-[[nodiscard]] status check_selections(std::span<const representatives> selections, const sequence_spans& spans,
+/// One selection per sequence, or per (sequence, KV head), as long as that; those in the host's memory are legal.
+template <backend B, class Selection>
+[[nodiscard]] status check_selections(std::span<const Selection> selections, const sequence_spans& spans,
                                       index_t kv_heads) noexcept {
   const std::size_t sequences = spans.count(), count = selections.size();
   if (count == 0 && sequences > 0) return no_selections();
@@ -113,9 +114,9 @@ template <backend B>
   for (std::size_t i = 0; i < count; ++i) {
     const index_t tokens = spans.tokens(i / (count / sequences));
     if (selections[i].stamp.stale()) return stale_selection();
-    if (selections[i].rep.size() != static_cast<std::size_t>(tokens))
-      return illegal("selections has one that is not as long as its sequence");
-    if (const status answer = check(selections[i], tokens); answer != status::ok) return answer;
+    if (selections[i].tokens() != tokens) return illegal("selections has one that is not as long as its sequence");
+    if constexpr (std::same_as<Selection, representatives>)
+      if (const status answer = check(selections[i], tokens); answer != status::ok) return answer;
   }
   return status::ok;
 }

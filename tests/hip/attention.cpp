@@ -59,7 +59,9 @@ class device_heads {
 /// A selection as the device keeps it.
 struct device_selection {
   explicit device_selection(const selection& of) : host(of), count(static_cast<index_t>(of.indices.size())) {}
-  hip::selection_layer layer() { return {host.indices.data(), host.rep.data(), host.counts.data(), &count}; }
+  hip::selection_layer layer() const {
+    return {host.indices.data(), host.rep.data(), host.counts.data(), &count, static_cast<index_t>(host.rep.size())};
+  }
 
   selection host;
   index_t   count;
@@ -707,7 +709,9 @@ TEST_CASE("hip attention: a set that its owner has replaced is refused, and noth
   CHECK(refused(second));
   const auto inherited = other.kept();
   CHECK_FALSE(refused(inherited));
+  CHECK(inherited.tokens() == 40);
   other.reset();
+  CHECK(other.kept().tokens() == 0);
   CHECK(refused(inherited));
   REQUIRE(other.step(x) == status::ok);
   REQUIRE(other.fork(branch) == status::ok);
@@ -793,6 +797,11 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   CHECK(std::string(message(none)).starts_with("selections is empty"));
   const std::vector<hip::selection_layer> layers(2, chosen.layer());  // one sequence with one KV head
   CHECK(attention(q.view(), kv, layers, out.view()) == status::invalid_representatives);
+  hip::selection_layer longer = layer;
+  ++longer.length;
+  const status as_long = attention(q.view(), kv, longer, out.view());
+  CHECK(as_long == status::invalid_representatives);
+  CHECK(std::string(message(as_long)) == "selections has one that is not as long as its sequence");
   for (const float x : out.packed()) CHECK(x != x);  // untouched
 
   answers.clear();

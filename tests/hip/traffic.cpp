@@ -187,7 +187,8 @@ void count_attention() {
   auto             count     = static_cast<index_t>(chosen.indices.size());
   tracked_rows     q(std::int64_t{T} * heads * dim), k(std::int64_t{T} * kv_heads * dim),
       v(std::int64_t{T} * kv_heads * dim), out(std::int64_t{T} * heads * dim);
-  const hip::selection_layer  layer = {on_device.indices.data(), on_device.rep.data(), on_device.counts.data(), &count};
+  const hip::selection_layer  layer = {on_device.indices.data(), on_device.rep.data(), on_device.counts.data(), &count,
+                                       T};
   const heads_view<const row> of_k  = packed_heads(static_cast<const row*>(k.data()), T, kv_heads, dim);
   const heads_view<const row> of_v  = packed_heads(static_cast<const row*>(v.data()), T, kv_heads, dim);
   const std::int64_t          of_q = std::int64_t{T} * heads * dim * 2, of_kv = std::int64_t{T} * kv_heads * dim * 2;

@@ -40,26 +40,24 @@ class attention<Scalar, B> {
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (kv.tokens() != q.tokens)
       return {status::unsupported_by_device, "kv.tokens() differs from q.tokens: on gfx942 every token asks"};
-    if (const status answer = detail::check_offsets<B>({offsets, offsets}, q.tokens, kv.tokens(), options_.causal);
+    const detail::sequence_spans spans = {offsets, offsets};
+    if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
         answer != status::ok)
       return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
-    const std::size_t sequences = offsets.size() - 1, all = sequences * static_cast<std::size_t>(kv.kv_heads());
     if (!selects()) selections = {};
-    if (selects() && selections.empty() && sequences > 0) return detail::no_selections();
-    if (selects() && selections.size() != sequences && selections.size() != all)
-      return detail::illegal("selections has neither one for each sequence nor one for each of its KV heads");
-    for (const hip::selection_layer& selection : selections)
-      if (selection.stamp.stale()) return detail::stale_selection();
+    if (selects())
+      if (const status answer = detail::check_selections<B>(selections, spans, kv.kv_heads()); answer != status::ok)
+        return answer;
 
-    const index_t parts   = selects() && selections.size() > sequences ? kv.kv_heads() : 1;  // that run on their own
+    const index_t parts = selects() && selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
     index_t       longest = 0;
     for (std::size_t s = 1; s < offsets.size(); ++s) longest = std::max(longest, offsets[s] - offsets[s - 1]);
     if (const status answer =
             reserve({.tokens = longest, .heads = q.heads / parts, .kv_heads = kv.kv_heads() / parts, .dim = q.dim});
         answer != status::ok)
       return answer;
-    for (std::size_t s = 0; s < sequences; ++s) {
+    for (std::size_t s = 0; s < spans.count(); ++s) {
       const index_t begin = offsets[s], tokens = offsets[s + 1] - begin;
       for (index_t p = 0; p < parts && tokens > 0; ++p) {
         const auto   own    = [&](const auto& heads) { return part(heads, begin, tokens, p, heads.heads / parts); };

@@ -6,15 +6,19 @@
 
 namespace cascada::inline CASCADA_ABI::hip {
 
-/// Representatives of one layer in device memory (representatives.hpp gives the shapes). The stamp is the host's: a
-/// call of attention refuses, before it puts anything on the stream, what its owner has replaced by then.
+/// View of the representatives of one layer in device memory (representatives.hpp gives the shapes). T and the stamp
+/// are the host's: a call of attention refuses, before it puts anything on the stream, a set of another length and one
+/// that its owner has replaced by then. r is the device's alone.
 struct selection_layer {
-  index_t* indices = nullptr;  // [T], r in use
-  index_t* rep     = nullptr;  // [T]; rep[i] = i where there is no selection
-  index_t* counts  = nullptr;  // [T], r in use
-  index_t* count   = nullptr;  // [1] r, or -1: no selection
+  const index_t* indices = nullptr;  // [T], r in use
+  const index_t* rep     = nullptr;  // [T]; rep[i] = i where there is no selection
+  const index_t* counts  = nullptr;  // [T], r in use
+  const index_t* count   = nullptr;  // [1] r, or -1: no selection
+  index_t        length  = 0;        // T
 
   detail::set_stamp stamp = {};  // of what kept() gave
+
+  index_t tokens() const noexcept { return length; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip

@@ -13,7 +13,6 @@
 
 #include <cstdint>
 
-#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/gram/verdict.hpp"
 #include "cascada/report.hpp"
 #include "cascada/selection_options.hpp"
@@ -64,13 +63,21 @@ struct selection_memory {
   std::uint32_t*      cross;     // null, or paper mode's verdicts (cross_gram.hpp): [T, T / 32 rounded up]
 };
 
+/// Device memory of a layer's set, as a selection_layer shows it.
+struct layer_memory {
+  index_t* indices = nullptr;
+  index_t* rep     = nullptr;
+  index_t* counts  = nullptr;
+  index_t* count   = nullptr;
+};
+
 /// What every kernel of a selection is given.
 template <matrix_scalar Scalar>
 struct selection_arguments {
   gram_rows<Scalar> rows;
   selection_memory  memory;
-  selection_layer   now;     // to be made
-  selection_layer   before;  // inherited; without rep, nothing is
+  layer_memory      now;     // to be made
+  layer_memory      before;  // inherited; without rep, nothing is
   assignment        assign;
   index_t           limit;  // of representatives
 

@@ -45,9 +45,11 @@ class cascade<Scalar, B> {
     return to.steps_.copy(steps_);
   }
 
-  /// Device memory of the last step's set, for what follows on the same stream. Valid until the next call that changes
-  /// it.
-  [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.layer(current_, number_.stamp()); }
+  /// Device memory of the last step's set, for what follows on the same stream; empty where there is none. Valid until
+  /// the next call that changes it.
+  [[nodiscard]] hip::selection_layer kept() const noexcept {
+    return started_ ? steps_.view(current_, number_.stamp()) : hip::selection_layer{};
+  }
 
   /// Waits for the stream. The answer is that of the last step.
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, current_); }

@@ -78,8 +78,8 @@ struct selection_finish {
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void keep_old(Gpu& gpu) const {
-    const selection_layer& before = args.before;
-    const index_t          count  = before.rep ? *before.count : -1;
+    const layer_memory& before = args.before;
+    const index_t       count  = before.rep ? *before.count : -1;
     for (index_t i = gpu.thread(); i < args.tokens(); i += threads) args.now.rep[i] = args.old_rep(i);
     for (index_t k = gpu.thread(); k < count; k += threads)
       args.now.indices[k] = before.indices[k], args.now.counts[k] = before.counts[k];

@@ -23,7 +23,7 @@ class selector<Scalar, B> {
   }
 
   /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.
-  [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.layer(0, number_.stamp()); }
+  [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.view(0, number_.stamp()); }
 
   /// Waits for the stream. The answer is that of the last selection.
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, 0); }

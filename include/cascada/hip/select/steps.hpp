@@ -6,6 +6,7 @@
 
 #include "cascada/hip/base/downloaded_selection.hpp"
 #include "cascada/hip/base/memory.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/block_graph.hpp"
@@ -52,7 +53,7 @@ class selection_steps {
     const selection_arguments<Scalar> args   = {.rows   = {x, options_.threshold, norms_},
                                                 .memory = arrays_,
                                                 .now    = layers_[now],
-                                                .before = inherits ? layers_[now ^ 1] : selection_layer{},
+                                                .before = inherits ? layers_[now ^ 1] : layer_memory{},
                                                 .assign = options_.assign,
                                                 .limit  = detail::room(options_, x.rows)};
     status                            answer = where_.clear(arrays_.counters, sizeof(selection_counters));
@@ -70,10 +71,10 @@ class selection_steps {
   /// Waits for the stream and copies a layer and the last step's report. The answer is the step's own.
   [[nodiscard]] status download(downloaded_selection& to, int now) const {
     if (!memory_.data()) return to = {}, status::ok;
-    const selection_layer& layer = layers_[now];
-    selection_counters     counters;
-    index_t                count  = -1;
-    status                 answer = where_.download(&counters, arrays_.counters, sizeof(counters));
+    const layer_memory& layer = layers_[now];
+    selection_counters  counters;
+    index_t             count  = -1;
+    status              answer = where_.download(&counters, arrays_.counters, sizeof(counters));
     if (answer == status::ok) answer = where_.download(&count, layer.count, sizeof(count));
     if (answer != status::ok) return answer;
     const auto r = static_cast<std::size_t>(count < 0 ? 0 : count);
@@ -89,9 +90,9 @@ class selection_steps {
   /// Adopts a state of the host.
   [[nodiscard]] status upload(const representatives& state, int to) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
-    const selection_layer& layer  = layers_[to];
-    const index_t          count  = state.count();
-    status                 answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
+    const layer_memory& layer  = layers_[to];
+    const index_t       count  = state.count();
+    status              answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.rep, state.rep.data(), state.rep.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.counts, state.counts.data(), state.counts.size_bytes());
     return answer == status::ok ? where_.upload(layer.count, &count, sizeof(count)) : answer;
@@ -108,17 +109,16 @@ class selection_steps {
 
   index_t tokens() const noexcept { return tokens_; }
 
-  /// A layer's memory, for its owner's views.
-  selection_layer layer(int l, detail::set_stamp stamp) const noexcept {
-    selection_layer view = layers_[l];
-    view.stamp           = stamp;
-    return view;
+  /// View of a layer, for its owner to give away.
+  selection_layer view(int l, detail::set_stamp stamp) const noexcept {
+    const layer_memory& layer = layers_[l];
+    return {layer.indices, layer.rep, layer.counts, layer.count, tokens_, stamp};
   }
 
  private:
   void cut(carver& from, index_t T) noexcept {
     const index_t blocks = (T + block_tokens - 1) / block_tokens;
-    for (selection_layer& layer : layers_) {
+    for (layer_memory& layer : layers_) {
       from.cut(layer.indices, T), from.cut(layer.rep, T), from.cut(layer.counts, T);
       from.cut(layer.count, 1);
     }
@@ -145,7 +145,7 @@ class selection_steps {
   B                 where_;
   device_memory<B>  memory_;
   index_t           tokens_ = 0;
-  selection_layer   layers_[2];
+  layer_memory      layers_[2];
   selection_memory  arrays_ = {};
   float*            norms_  = nullptr;
 };
