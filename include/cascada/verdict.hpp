@@ -42,7 +42,7 @@ namespace cascada::inline CASCADA_ABI::detail {
 /// The verdict: a token covers a later one iff their canonical product is positive and at least (tau n_i) n_j.
 [[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr bool covers(float product, float scaled_norm,
                                                                        float norm) noexcept {
-  return (product > 0) & (product >= scaled_norm * norm);
+  return product > 0 && product >= scaled_norm * norm;
 }
 
 /// Whether product_a / norm_a > product_b / norm_b, for canonical products.

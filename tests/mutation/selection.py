@@ -16,8 +16,8 @@ long, right = "select: select: stretches*", "cascade: cascade: from the right st
 mutants = [
     ("norm: zero rows", "return square < 0x1p-60f;", "return square < 0x1p-58f;", zero_rows),
     ("norm: larger than its square allows", "while (exact_product(norm, norm) > static_cast<double>(square))", "while (false)", ones),
-    ("verdict: zero products cover", "return (product > 0) & (product", "return (product >= 0) & (product", zeros),
-    ("verdict: a product at the threshold does not cover", "(product >= scaled_norm * norm);", "(product > scaled_norm * norm);",
+    ("verdict: zero products cover", "return product > 0 && product", "return product >= 0 && product", zeros),
+    ("verdict: a product at the threshold does not cover", "product >= scaled_norm * norm;", "product > scaled_norm * norm;",
      near_tau),
     ("verdict: no margin", "static_cast<float>(cols + 20) * 0x1p-22f", "static_cast<float>(cols + 20) * 0x1p-40f", near_tau),
     ("verdict: sure too early", "if (value.product > bound + slack) return true;",
