@@ -96,9 +96,10 @@ mutants = [
     ("counts: tokens of a representative", "++now_.counts[position[now_.rep[i]]];", "++now_.counts[position[now_.indices[0]]];",
      anything),
     ("counts: Jaccard without what was removed", "together = report.representatives + report.removals;",
-     "together = report.representatives;", right),
+     "together = report.representatives;",
+     "cascade: cascade: from any legal state"),
     ("report: Jaccard of what is not common", "const index_t together = a.count() + b.count() - common;",
-     "const index_t together = a.count() + b.count();", right),
+     "const index_t together = a.count() + b.count();", "representatives: representatives: overlap of known sets"),
     ("report: all pairs", "std::int64_t{tokens} * (tokens - 1) / 2;", "std::int64_t{tokens} * (tokens + 1) / 2;",
      right),
 ]
