@@ -109,7 +109,8 @@ class asked_leaves {
     index_t open() const noexcept { return tokens == 0 ? 0 : seen[tokens - 1]; }
     bool    holds(index_t which, index_t first) const noexcept { return tokens >= first && tile == which; }
     void    copy(const record& from, index_t first) noexcept {
-      tile = from.tile, tokens = first;
+      tile   = from.tile;
+      tokens = first;
       std::copy_n(from.seen.data(), first, seen.data());
       std::copy_n(from.leaves.data(), open(), leaves.data());
     }

@@ -32,7 +32,9 @@ struct portion_place {
   index_t h, first;
 
   CASCADA_INLINE void go_on(index_t heads, index_t keys) noexcept {
-    if (++h == heads) h = 0, first += keys;
+    if (++h < heads) return;
+    h = 0;
+    first += keys;
   }
 };
 

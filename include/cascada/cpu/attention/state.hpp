@@ -272,7 +272,8 @@ class attention_state<Scalar, B> {
 
   void swap(attention_state& other) noexcept {
     const attention_options mine = options_;  // no std::swap, which unoptimised objects would share
-    options_ = other.options_, other.options_ = mine;
+    options_                     = other.options_;
+    other.options_               = mine;
     std::swap(tokens_, other.tokens_), std::swap(room_, other.room_), std::swap(wanted_, other.wanted_);
     std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
     std::swap(value_dim_, other.value_dim_), std::swap(heads_of_q_, other.heads_of_q_);

@@ -83,8 +83,9 @@ class cascade<Scalar, B> {
   cascade& operator=(cascade other) noexcept {
     options_ = other.options_, where_ = other.where_;
     memory_ = std::move(other.memory_), kept_ = std::move(other.kept_), cross_ = std::move(other.cross_);
-    number_ = std::move(other.number_);
-    report_ = other.report_, started_ = other.started_;
+    number_  = std::move(other.number_);
+    report_  = other.report_;
+    started_ = other.started_;
     return *this;
   }
 

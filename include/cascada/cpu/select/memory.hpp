@@ -32,7 +32,8 @@ struct selection_state {
         count(std::exchange(other.count, 0)) {}
   selection_state& operator=(selection_state other) noexcept {
     indices = std::move(other.indices), rep = std::move(other.rep), counts = std::move(other.counts);
-    tokens = other.tokens, count = other.count;
+    tokens = other.tokens;
+    count  = other.count;
     return *this;
   }
 
@@ -57,7 +58,8 @@ struct selection_state {
     if (rep.capacity() >= T && indices.capacity() >= limit && counts.capacity() >= limit) return;
     selection_state larger;
     larger.reserve(std::max(T, tokens), std::max(limit, count));
-    larger.tokens = tokens, larger.count = count;
+    larger.tokens = tokens;
+    larger.count  = count;
     std::copy_n(rep.data(), tokens, larger.rep.data());
     std::copy_n(indices.data(), count, larger.indices.data());
     std::copy_n(counts.data(), count, larger.counts.data());
