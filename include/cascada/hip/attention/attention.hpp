@@ -82,6 +82,13 @@ class attention<Scalar, B> {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
+  /// Pages, computed rows and those of another type: no kernel reads them.
+  template <kv_view KV>
+    requires(!std::same_as<KV, strided_kv<Scalar>>)
+  status operator()(const heads_view<const Scalar>&, const KV&, const auto&...) {
+    static_assert(sizeof(KV) == 0, "attention on gfx942: keys and values have to be strided_kv, with the Scalar of q");
+  }
+
  private:
   /// Tokens [begin, begin + tokens), heads [p heads, (p + 1) heads).
   template <class Row>
