@@ -2,6 +2,7 @@
 
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cascada/cascada.hpp"
@@ -393,4 +394,84 @@ TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {
   REQUIRE(want.step(second.view()) == status::ok);
   REQUIRE(branch.download(got) == status::ok);
   check_same(got, want.kept(), want.report());
+}
+
+TEST_CASE("hip cascade: what was moved from is as new, and an object that was assigned to has all that it was given",
+          "[hip]") {
+  using walking = cascade<bfloat16, simulator::stream>;
+  cascade<bfloat16>         want({.threshold = 0.7f});
+  device_rows<bfloat16>     first(make_tokens<bfloat16>(kind::clustered, 70, 16, 9, 0));
+  device_rows<bfloat16>     second(make_tokens<bfloat16>(kind::clustered, 70, 16, 9, 1));
+  device_rows<bfloat16>     shorter(make_tokens<bfloat16>(kind::random, 30, 16, 9, 2));
+  hip::downloaded_selection got;
+  walking                   source({.threshold = 0.7f}), target({.threshold = 0.9f});
+  REQUIRE(source.step(first.view()) == status::ok);
+  REQUIRE(target.step(shorter.view()) == status::ok);
+  target = std::move(source);
+  CHECK(source.kept().tokens() == 0);
+  REQUIRE(source.download(got) == status::ok);
+  CHECK(got.rep.empty());
+  REQUIRE(target.step(second.view()) == status::ok);
+  REQUIRE(want.step(first.view()) == status::ok);
+  REQUIRE(want.step(second.view()) == status::ok);
+  REQUIRE(target.download(got) == status::ok);
+  check_same(got, want.kept(), want.report());
+
+  cascade<bfloat16> anew({.threshold = 0.7f});  // with the options of what was moved
+  REQUIRE(source.step(shorter.view()) == status::ok);
+  REQUIRE(anew.step(shorter.view()) == status::ok);
+  REQUIRE(source.download(got) == status::ok);
+  check_same(got, anew.kept(), anew.report());
+
+  selector<bfloat16, simulator::stream> select({.threshold = 0.7f});
+  REQUIRE(select(first.view()) == status::ok);
+  selector<bfloat16, simulator::stream> other(std::move(select));
+  CHECK(other.kept().tokens() == 70);
+  CHECK(select.kept().tokens() == 0);
+  REQUIRE(select(shorter.view()) == status::ok);
+  REQUIRE(select.download(got) == status::ok);
+  CHECK(got.rep == to_vector(anew.kept().rep));
+}
+
+TEST_CASE("hip cascade: where memory runs out, the state stays as it was", "[hip]") {
+  simulator::stream                     where;
+  cascade<bfloat16, simulator::stream>  walk({.threshold = 0.7f}, where);
+  selector<bfloat16, simulator::stream> select({.threshold = 0.7f}, where);
+  cascade<bfloat16>                     want({.threshold = 0.7f});
+  device_rows<bfloat16>                 first(make_tokens<bfloat16>(kind::clustered, 70, 16, 9, 0));
+  device_rows<bfloat16>                 second(make_tokens<bfloat16>(kind::clustered, 70, 16, 9, 1));
+  device_rows<bfloat16>                 longer(make_tokens<bfloat16>(kind::random, 300, 16, 9, 2));
+  hip::downloaded_selection             got;
+  const auto                            state = tests::random_state(300, 4);
+  REQUIRE(walk.step(first.view()) == status::ok);
+  REQUIRE(select(first.view()) == status::ok);
+  const hip::selection_layer selected = select.kept();
+  where.calls->most_allocations       = where.calls->allocations;
+  CHECK(walk.inherit(state.view()) == status::device_error);
+  CHECK(select(longer.view()) == status::device_error);
+  CHECK_FALSE(selected.stamp.stale());
+  CHECK(select.kept().tokens() == 70);
+  REQUIRE(want.step(first.view()) == status::ok);
+  REQUIRE(select.download(got) == status::ok);
+  CHECK(got.rep == to_vector(want.kept().rep));
+  REQUIRE(walk.step(second.view()) == status::ok);
+  REQUIRE(want.step(second.view()) == status::ok);
+  REQUIRE(walk.download(got) == status::ok);
+  check_same(got, want.kept(), want.report());
+}
+
+TEST_CASE("hip cascade: an adopted state is there to be downloaded, without a report of a step", "[hip]") {
+  cascade<bfloat16, simulator::stream> walk({.threshold = 0.7f});
+  hip::downloaded_selection            got;
+  const auto                           state = tests::random_state(70, 4);
+  REQUIRE(walk.inherit(state.view()) == status::ok);
+  REQUIRE(walk.download(got) == status::ok);
+  CHECK(got.rep == state.rep);
+  CHECK(got.indices == state.indices);
+  CHECK(got.counts == state.counts);
+  CHECK(got.report.gram.total() == 0);
+  CHECK(!got.report.jaccard);
+  walk.reset();
+  REQUIRE(walk.download(got) == status::ok);
+  CHECK(got.rep.empty());
 }

@@ -14,6 +14,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -396,6 +397,7 @@ void launch(const Kernel& kernel, std::mt19937& random) {
 /// What the host has asked a stream for.
 struct stream_calls {
   int launches = 0, allocations = 0, waits = 0;
+  int most_allocations = std::numeric_limits<int>::max();  // more fail
 };
 
 /// The stream of the simulated chip: everything has run when the call returns. Memory is the host's.
@@ -415,7 +417,7 @@ struct stream {
   static constexpr std::size_t alignment = 256;  // as the chip's runtime aligns
 
   void* allocate(std::size_t bytes) const {
-    ++calls->allocations;
+    if (++calls->allocations > calls->most_allocations) return nullptr;
     void* const memory = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
   }

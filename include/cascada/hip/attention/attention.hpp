@@ -15,10 +15,11 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
-/// all; key_dim = value_dim = 64, 128 or 256; keys and values strided; rows 16-byte aligned, strides multiples of 8 and
-/// between tokens less than 2^26; no cap, no sliding window, and of a call's options only query_offsets. Means are
-/// rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v can reach rows up to 31
-/// tokens before it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
+/// all; key_dim = value_dim = 64, 128 or 256; as many queries as keys; values by rows; rows 16-byte aligned, strides
+/// multiples of 8 and between tokens less than 2^26; no cap, no sliding window, and of a call's options only
+/// query_offsets. Means are rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v
+/// can reach rows up to 31 tokens before it. There is no report. One call at a time; threads as hip/select/selector.hpp
+/// says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -82,11 +83,12 @@ class attention<Scalar, B> {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
-  /// Pages, computed rows and those of another type: no kernel reads them.
+  /// Pages, computed rows, and rows of another type: no kernel reads them.
   template <kv_view KV>
     requires(!std::same_as<KV, strided_kv<Scalar>>)
   status operator()(const heads_view<const Scalar>&, const KV&, const auto&...) {
     static_assert(sizeof(KV) == 0, "attention on gfx942: keys and values have to be strided_kv, with the Scalar of q");
+    return status::unsupported_by_device;
   }
 
  private:

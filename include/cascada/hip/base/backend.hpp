@@ -22,7 +22,7 @@ struct gfx942 {
   static constexpr std::size_t lds_bytes        = 64 * 1024;  // of a compute unit, and the most a block may have
 };
 
-/// Where kernels run: `launch` puts one on the stream, memory is ordered by the stream, only `download` waits.
+/// Where kernels run: `launch` puts one on the stream, memory is ordered by the stream, `upload` and `download` wait.
 template <class B>
 concept gfx942_stream =
     gfx942_backend<B> && requires(const B where, void* memory, const void* from, std::size_t bytes) {
@@ -30,8 +30,8 @@ concept gfx942_stream =
       { where.release(memory) } -> std::same_as<void>;
       { where.clear(memory, bytes) } -> std::same_as<status>;
       { where.copy(memory, from, bytes) } -> std::same_as<status>;      // device to device
-      { where.upload(memory, from, bytes) } -> std::same_as<status>;    // `from` may change once it returns
-      { where.download(memory, from, bytes) } -> std::same_as<status>;  // waits for the stream
+      { where.upload(memory, from, bytes) } -> std::same_as<status>;    // from the host
+      { where.download(memory, from, bytes) } -> std::same_as<status>;  // to the host
     };
 
 /// A HIP stream on a gfx942 device: a handle, for any thread. `stream` is a hipStream_t; null is the default stream.

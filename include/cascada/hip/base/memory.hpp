@@ -30,7 +30,7 @@ class carver {
   std::size_t bytes_ = 0;
 };
 
-/// Memory on a stream. Growing forgets the contents.
+/// Memory on a stream. Growing forgets the contents; where memory runs out, all stays as it was.
 template <gfx942_stream B>
 class device_memory {
  public:
@@ -40,16 +40,22 @@ class device_memory {
   device_memory(device_memory&& other) noexcept
       : where_(other.where_), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   device_memory& operator=(device_memory&& other) noexcept {
-    std::swap(where_, other.where_), std::swap(data_, other.data_), std::swap(size_, other.size_);
+    if (this == &other) return *this;
+    release();
+    where_ = other.where_;
+    data_  = std::exchange(other.data_, nullptr);
+    size_  = std::exchange(other.size_, 0);
     return *this;
   }
 
   [[nodiscard]] status reserve(std::size_t bytes) {
     if (bytes <= size_) return status::ok;
+    void* const larger = where_.allocate(bytes);
+    if (!larger) return status::device_error;
     release();
-    data_ = where_.allocate(bytes);
-    size_ = data_ ? bytes : 0;
-    return data_ ? status::ok : status::device_error;
+    data_ = larger;
+    size_ = bytes;
+    return status::ok;
   }
 
   void*       data() noexcept { return data_; }

@@ -1,13 +1,16 @@
 #pragma once
 // cascade on gfx942: the class of cascade.hpp for rows in device memory.
 
+#include <utility>
+
 #include "cascada/cascade.hpp"
 #include "cascada/hip/select/steps.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
 /// Walks one sequence through the layers on gfx942. As cascade.hpp says, and as selector.hpp, also of threads. A step
-/// that fails on the device leaves the state as it was; T may change only after reset().
+/// that fails on the device leaves the state as it was; T may change only by reset() or inherit(). fork() is given the
+/// object that becomes the copy, since memory may run out; download() takes the place of report().
 template <row_scalar Scalar, gfx942_backend B>
 class cascade<Scalar, B> {
  public:
@@ -17,8 +20,8 @@ class cascade<Scalar, B> {
     if (const status answer = steps_.check(x); answer != status::ok) return answer;
     if (started_)
       if (const status answer = detail::check_step(x.rows, steps_.tokens()); answer != status::ok) return answer;
-    number_.renew();
     if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
+    number_.renew();
     if (const status answer = steps_.run(x, current_ ^ 1, started_); answer != status::ok) return answer;
     current_ ^= 1;
     started_ = true;
@@ -28,8 +31,12 @@ class cascade<Scalar, B> {
   /// Adopts a state in the host's memory; it may change once the call returns.
   [[nodiscard]] status inherit(const representatives& state) {
     if (const status answer = check(state, state.tokens()); answer != status::ok) return answer;
+    const bool as_long = state.tokens() == steps_.tokens();
+    if (const status answer = steps_.reserve(state.tokens()); answer != status::ok) return answer;
     number_.renew();
-    if (const status answer = steps_.upload(state, current_); answer != status::ok) return answer;
+    started_ = started_ && as_long;
+    if (const status answer = steps_.upload(state, current_ ^ 1); answer != status::ok) return answer;
+    current_ ^= 1;
     started_ = true;
     return status::ok;
   }
@@ -41,8 +48,24 @@ class cascade<Scalar, B> {
 
   /// Makes `to`, of the same options, an independent copy, for a sequence that branches here.
   [[nodiscard]] status fork(cascade& to) const {
-    to.current_ = current_, to.started_ = started_, to.number_ = number_;
-    return to.steps_.copy(steps_);
+    if (const status answer = to.steps_.copy(steps_); answer != status::ok) return answer;
+    to.number_  = number_;
+    to.current_ = current_;
+    to.started_ = started_;
+    return status::ok;
+  }
+
+  cascade(cascade&& other) noexcept
+      : steps_(std::move(other.steps_)),
+        number_(std::move(other.number_)),
+        current_(other.current_),
+        started_(std::exchange(other.started_, false)) {}
+  cascade& operator=(cascade&& other) noexcept {
+    steps_   = std::move(other.steps_);
+    number_  = std::move(other.number_);
+    current_ = other.current_;
+    started_ = std::exchange(other.started_, false);
+    return *this;
   }
 
   /// Device memory of the last step's set, for what follows on the same stream; empty where there is none. Valid until
@@ -51,8 +74,12 @@ class cascade<Scalar, B> {
     return started_ ? steps_.view(current_, number_.stamp()) : hip::selection_layer{};
   }
 
-  /// Waits for the stream. The answer is that of the last step.
-  [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, current_); }
+  /// Waits for the stream. The answer and the report are those of the last step, or none since inherit(); nothing is
+  /// there after reset().
+  [[nodiscard]] status download(hip::downloaded_selection& to) const {
+    if (!started_) return to = {}, status::ok;
+    return steps_.download(to, current_);
+  }
 
  private:
   hip::select::selection_steps<Scalar, B> steps_;

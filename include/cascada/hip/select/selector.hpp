@@ -8,8 +8,10 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Full selection on gfx942. As select.hpp says, set and rep bit for bit, but x is in device memory, 16-byte aligned,
 /// with stride and d multiples of 8, and the call returns before the stream has done it: r, the report and a status
-/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download(). One call
-/// at a time; objects of different threads may share a stream, which then runs what they put there in any order.
+/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download(), which
+/// takes the place of report(). A selection that fails there keeps nothing, and attention to it writes nothing. There
+/// is no literal(). One call at a time; objects of different threads may share a stream, which then runs what they put
+/// there in any order.
 template <row_scalar Scalar, gfx942_backend B>
 class selector<Scalar, B> {
  public:
@@ -17,8 +19,8 @@ class selector<Scalar, B> {
 
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
     if (const status answer = steps_.check(x); answer != status::ok) return answer;
-    number_.renew();
     if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
+    number_.renew();
     return steps_.run(x, 0, false);
   }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "cascada/hip/base/downloaded_selection.hpp"
 #include "cascada/hip/base/memory.hpp"
@@ -25,6 +26,19 @@ class selection_steps {
  public:
   selection_steps(const selection_options& options, B where) : options_(options), where_(where), memory_(where) {}
 
+  selection_steps(selection_steps&& other) noexcept
+      : options_(other.options_),
+        where_(other.where_),
+        memory_(std::move(other.memory_)),
+        arrays_(std::exchange(other.arrays_, {})) {}
+  selection_steps& operator=(selection_steps&& other) noexcept {
+    options_ = other.options_;
+    where_   = other.where_;
+    memory_  = std::move(other.memory_);
+    arrays_  = std::exchange(other.arrays_, {});
+    return *this;
+  }
+
   /// What the arguments alone tell.
   [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
@@ -36,30 +50,30 @@ class selection_steps {
     return status::ok;
   }
 
-  /// Memory for T tokens; other T forgets both layers.
+  /// Memory for T tokens; other T forgets both layers, if there is enough.
   [[nodiscard]] status reserve(index_t T) {
-    if (T == tokens_ && memory_.data()) return status::ok;
+    if (T == arrays_.tokens && arrays_.layers[0].count) return status::ok;
     carver size;
     cut(size, T);
     if (const status answer = memory_.reserve(size.bytes()); answer != status::ok) return answer;
-    carver arrays(memory_.data());
-    cut(arrays, T);
-    tokens_ = T;
+    carver memory(memory_.data());
+    cut(memory, T);
+    arrays_.tokens = T;
     return status::ok;
   }
 
   /// Puts one step on the stream: layers[now] from x and, if `inherits`, from the other layer.
   [[nodiscard]] status run(matrix_view<const Scalar> x, int now, bool inherits) {
-    const selection_arguments<Scalar> args   = {.rows   = {x, options_.threshold, norms_},
-                                                .memory = arrays_,
-                                                .now    = layers_[now],
-                                                .before = inherits ? layers_[now ^ 1] : layer_memory{},
+    const selection_arguments<Scalar> args   = {.rows   = {x, options_.threshold, arrays_.norms},
+                                                .memory = arrays_.step,
+                                                .now    = arrays_.layers[now],
+                                                .before = inherits ? arrays_.layers[now ^ 1] : layer_memory{},
                                                 .assign = options_.assign,
                                                 .limit  = detail::room(options_, x.rows)};
-    status                            answer = where_.clear(arrays_.counters, sizeof(selection_counters));
+    status                            answer = where_.clear(arrays_.step.counters, sizeof(selection_counters));
     if (answer == status::ok) answer = where_.launch(selection_begin<Scalar>{args});
     if (answer == status::ok && x.rows > 0) answer = where_.launch(selection_graph<Scalar>{args});
-    if (answer == status::ok && inherits && arrays_.cross && x.rows > 0)
+    if (answer == status::ok && inherits && arrays_.step.cross && x.rows > 0)
       answer = where_.launch(selection_cross_gram<Scalar>{args});
     for (index_t b = 0; b < args.blocks() && answer == status::ok; ++b)
       answer = options_.assign == assignment::nearest
@@ -70,15 +84,15 @@ class selection_steps {
 
   /// Waits for the stream and copies a layer and the last step's report. The answer is the step's own.
   [[nodiscard]] status download(downloaded_selection& to, int now) const {
-    if (!memory_.data()) return to = {}, status::ok;
-    const layer_memory& layer = layers_[now];
+    if (!arrays_.layers[now].count) return to = {}, status::ok;
+    const layer_memory& layer = arrays_.layers[now];
     selection_counters  counters;
     index_t             count  = -1;
-    status              answer = where_.download(&counters, arrays_.counters, sizeof(counters));
+    status              answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
     if (answer == status::ok) answer = where_.download(&count, layer.count, sizeof(count));
     if (answer != status::ok) return answer;
     const auto r = static_cast<std::size_t>(count < 0 ? 0 : count);
-    const auto T = static_cast<std::size_t>(count < 0 ? 0 : tokens_);
+    const auto T = static_cast<std::size_t>(count < 0 ? 0 : arrays_.tokens);
     to.indices.resize(r), to.counts.resize(r), to.rep.resize(T);
     answer = where_.download(to.indices.data(), layer.indices, r * sizeof(index_t));
     if (answer == status::ok) answer = where_.download(to.counts.data(), layer.counts, r * sizeof(index_t));
@@ -87,49 +101,59 @@ class selection_steps {
     return answer == status::ok ? counters.answer : answer;
   }
 
-  /// Adopts a state of the host.
+  /// Puts a state of the host into layer `to`, after which there is no step to report.
   [[nodiscard]] status upload(const representatives& state, int to) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
-    const layer_memory& layer  = layers_[to];
+    const layer_memory& layer  = arrays_.layers[to];
     const index_t       count  = state.count();
     status              answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.rep, state.rep.data(), state.rep.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.counts, state.counts.data(), state.counts.size_bytes());
-    return answer == status::ok ? where_.upload(layer.count, &count, sizeof(count)) : answer;
+    if (answer == status::ok) answer = where_.upload(layer.count, &count, sizeof(count));
+    const selection_counters none = {.representatives = count, .former = -1};
+    return answer == status::ok ? where_.upload(arrays_.step.counters, &none, sizeof(none)) : answer;
   }
 
   /// Copies all of `from`, on the stream.
   [[nodiscard]] status copy(const selection_steps& from) {
-    if (!from.memory_.data()) return status::ok;
-    if (const status answer = reserve(from.tokens_); answer != status::ok) return answer;
+    if (!from.arrays_.layers[0].count) return status::ok;
+    if (const status answer = reserve(from.arrays_.tokens); answer != status::ok) return answer;
     carver size;
-    cut(size, tokens_);
+    cut(size, arrays_.tokens);
     return where_.copy(memory_.data(), from.memory_.data(), size.bytes());
   }
 
-  index_t tokens() const noexcept { return tokens_; }
+  index_t tokens() const noexcept { return arrays_.tokens; }
 
   /// View of a layer, for its owner to give away.
   selection_layer view(int l, detail::set_stamp stamp) const noexcept {
-    const layer_memory& layer = layers_[l];
-    return {layer.indices, layer.rep, layer.counts, layer.count, tokens_, stamp};
+    const layer_memory& layer = arrays_.layers[l];
+    return {layer.indices, layer.rep, layer.counts, layer.count, arrays_.tokens, stamp};
   }
 
  private:
+  /// What lies in the memory; nothing, at first.
+  struct arrays {
+    index_t          tokens = 0;
+    layer_memory     layers[2];
+    selection_memory step  = {};
+    float*           norms = nullptr;
+  };
+
   void cut(carver& from, index_t T) noexcept {
     const index_t blocks = (T + block_tokens - 1) / block_tokens;
-    for (layer_memory& layer : layers_) {
+    for (layer_memory& layer : arrays_.layers) {
       from.cut(layer.indices, T), from.cut(layer.rep, T), from.cut(layer.counts, T);
       from.cut(layer.count, 1);
     }
-    from.cut(norms_, T);
-    from.cut(arrays_.counters, 1), from.cut(arrays_.progress, T), from.cut(arrays_.before, T);
-    from.cut(arrays_.graph, T), from.cut(arrays_.known, blocks + 1);
-    if (options_.validate == validation::cross_gram) from.cut(arrays_.cross, T * cross_words(T));
+    from.cut(arrays_.norms, T);
+    from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.before, T);
+    from.cut(arrays_.step.graph, T), from.cut(arrays_.step.known, blocks + 1);
+    if (options_.validate == validation::cross_gram) from.cut(arrays_.step.cross, T * cross_words(T));
   }
 
   selection_report report_of(const selection_counters& counters) const {
-    selection_report report = {.tokens          = tokens_,
+    selection_report report = {.tokens          = arrays_.tokens,
                                .representatives = counters.representatives,
                                .gram            = counters.gram,
                                .pairs_evaluated = counters.pairs_evaluated,
@@ -144,10 +168,7 @@ class selection_steps {
   selection_options options_;
   B                 where_;
   device_memory<B>  memory_;
-  index_t           tokens_ = 0;
-  layer_memory      layers_[2];
-  selection_memory  arrays_ = {};
-  float*            norms_  = nullptr;
+  arrays            arrays_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::select
