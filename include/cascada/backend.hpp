@@ -33,7 +33,7 @@ inline constexpr bool is_cpu<cpu<Isa, Executor>> = true;
 template <class B>
 concept cpu_backend = detail::is_cpu<B>;
 
-/// AMD's gfx942 (hip/backend.hpp): a type that says so by its `architecture`.
+/// AMD's gfx942 (hip/base/backend.hpp): a type that says so by its `architecture`.
 struct gfx942;
 
 /// A tag whose kernels are those of gfx942.

@@ -20,9 +20,9 @@ struct set_stamp {
   }
 };
 
-/// Of an owner: the number of the set that it keeps, which no other set of the process has. It goes where the set goes;
-/// a copy gets its own. The last `remembered` numbers that were given up are known; `Key` (the backend) keeps
-/// differently compiled instances apart.
+/// Of an owner: the number of the set that it keeps, which no other set of this `Key` (the backend) has: so differently
+/// compiled instances stay apart. It goes where the set goes; a copy gets its own. A number that was given up is known
+/// until one that equals it modulo `remembered` is given up too.
 template <class Key>
 class set_number {
  public:

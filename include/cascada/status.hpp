@@ -26,8 +26,8 @@ class [[nodiscard]] status {
     too_large,                 // sizes whose product overflows
     too_many_representatives,  // more than the caller's own max_representatives
     unsupported,               // options that contradict each other
-    unsupported_by_device,     // sizes or alignment that the accelerator's kernels do not take
-    device_error,              // the accelerator's runtime failed; its own code is kept beside
+    unsupported_by_device,     // options, sizes or alignment that the accelerator's kernels do not take
+    device_error,              // the accelerator's runtime failed; hipGetLastError() has its own code
   };
 
   /// With the sentence of its kind: enough where a kind has one cause.
@@ -54,7 +54,7 @@ class [[nodiscard]] status {
       case too_large: return "the product of sizes overflows";
       case too_many_representatives: return "the selection has more representatives than options.max_representatives";
       case unsupported: return "these options make no sense together";
-      case unsupported_by_device: return "the device's kernels do not take these sizes or this alignment";
+      case unsupported_by_device: return "the device's kernels do not take these options, sizes or this alignment";
       case device_error: return "the accelerator's runtime reported an error";
     }
     return "unknown status";

@@ -39,7 +39,7 @@ namespace cascada::inline CASCADA_ABI::detail {
   return norm;
 }
 
-/// The verdict: a token covers a later one iff their canonical product is positive and at least (tau n_i) n_j.
+/// The verdict: token j covers a later token i iff their canonical product is positive and at least (tau n_i) n_j.
 [[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr bool covers(float product, float scaled_norm,
                                                                        float norm) noexcept {
   return product > 0 && product >= scaled_norm * norm;

@@ -104,7 +104,7 @@ TEST_CASE("attention: every mode, lengths around the edges of blocks, tiles and 
 
 TEST_CASE("attention: every mode, more keys than a row takes into its softmax at once", "[attention]") {
   const mode    m    = any_mode();
-  const index_t T    = kernel::attention::step_keys<default_backend> + 131;
+  const index_t T    = kernel::attention::block_keys<default_backend> + 131;
   const shape   size = {T, 2, 1, 8, 8};
   CAPTURE(m, size);
   check_close<float>(m.options, problem<float>(size, 21), {random_selection(T, 0.9, 3)});
@@ -142,7 +142,7 @@ TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 by every kind of produc
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, more keys than a row takes into its softmax at once", "[attention]",
                         product_backends) {
   const mode    m    = any_mode();
-  const index_t T    = kernel::attention::step_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
+  const index_t T    = kernel::attention::block_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
   const shape   size = {T, 1, 1, 8, 8};
   CAPTURE(m, size);
   check_close<float>(m.options, problem<bfloat16>(size, 36), {random_selection(T, 0.5, 3)}, TestType());
@@ -150,7 +150,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, more keys than a row takes into it
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, logits and values of every size", "[attention]", product_backends) {
   const float large = GENERATE(4.0f, 20.0f, 100.0f);  // beside rows of small logits, in the same tiles
-  const shape size  = {kernel::attention::step_keys<TestType> + 80, 2, 1, 32, 16};
+  const shape size  = {kernel::attention::block_keys<TestType> + 80, 2, 1, 32, 16};
   CAPTURE(large);
   problem<bfloat16> p(size, 38);
   for (index_t t = 0; t < size.tokens; t += 3 + t % 50)
@@ -176,7 +176,7 @@ TEST_CASE("attention: every mode, with sink logits", "[attention]") {
 
 TEMPLATE_LIST_TEST_CASE("attention: every mode, bfloat16 with sink logits", "[attention]", product_backends) {
   const mode  m    = any_mode();
-  const shape size = {kernel::attention::step_keys<TestType> + 40, 4, 2, 16, 24};
+  const shape size = {kernel::attention::block_keys<TestType> + 40, 4, 2, 16, 24};
   CAPTURE(m);
   problem<bfloat16> p(size, 52);
   p.sink_logits = {0.7f, 70.0f, -70.0f, -infinity};  // of rows of small logits, and not
@@ -199,7 +199,7 @@ const std::vector<mode> modes_of_tokens = {
 
 TEST_CASE("attention: slopes, wherever keys have positions", "[attention]") {
   const mode    m = GENERATE(from_range(sample(modes_of_tokens)));
-  const index_t T = GENERATE(1, 65, kernel::attention::step_keys<default_backend> + 131);
+  const index_t T = GENERATE(1, 65, kernel::attention::block_keys<default_backend> + 131);
   CAPTURE(m, T);
   problem<float> p({T, 4, 2, 8, 12}, 53);
   p.slopes = {0.5f, 0.004f, 0.0f, 1.0f};
@@ -210,7 +210,7 @@ TEST_CASE("attention: slopes, wherever keys have positions", "[attention]") {
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16 with slopes and sink logits", "[attention]", product_backends) {
   const mode  m    = GENERATE(from_range(sample(modes_of_tokens)));
-  const shape size = {kernel::attention::step_keys<TestType> + 131, 4, 2, 8, 12};
+  const shape size = {kernel::attention::block_keys<TestType> + 131, 4, 2, 8, 12};
   CAPTURE(m);
   problem<bfloat16> p(size, 54);
   p.slopes      = {0.5f, 0.004f, 0.0f, 1.0f};
@@ -220,7 +220,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16 with slopes and sink logits", "[att
 
 TEST_CASE("attention: a sliding window, around the edges of blocks of keys", "[attention]") {
   const index_t window = GENERATE(1, 63, 64, 65, 128, 511, 512, 513, 700);
-  const index_t T      = kernel::attention::step_keys<default_backend> + 260;
+  const index_t T      = kernel::attention::block_keys<default_backend> + 260;
   CAPTURE(window);
   const attention_options options = {.keys = key_set::all, .sliding_window = window};
   check_close<float>(options, problem<float>({T, 2, 1, 8, 8}, 55), {});
@@ -442,8 +442,8 @@ TEST_CASE("attention: a row that sees nothing is zero, and its neighbours do not
   kernel::attention::query_tile<B> memory;
   memory.reserve(4, 8, 8);
   const auto         tile = memory.begin(4, 1, 8, 8);  // four tokens; the first two see nothing
-  std::vector<float> keys(8 * kernel::attention::block_keys<B>, 0.5f),
-      scores(kernel::attention::attention_tuning<B>.rows * kernel::attention::step_keys<B>);
+  std::vector<float> keys(8 * kernel::attention::panel_keys<B>, 0.5f),
+      scores(kernel::attention::attention_tuning<B>.rows * kernel::attention::block_keys<B>);
   std::vector<float> values(static_cast<std::size_t>(2 * tile.value_stride), 3.0f);
   for (index_t i = 0; i < 32; ++i) tile.queries[i] = 1;
   kernel::attention::attend_block(tile, {.keys = keys.data(), .values = values.data(), .count = 2, .seen = -1},

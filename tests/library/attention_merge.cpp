@@ -62,7 +62,7 @@ TEMPLATE_LIST_TEST_CASE("merge: attention to 2 to 4 parts of the keys is attenti
   constexpr index_t some[] = {2, 3, 4}, asking = 40;
   const bool        causal = GENERATE(false, true);
   const index_t     parts  = GENERATE_COPY(from_range(sample(some)));
-  const shape       size   = {kernel::attention::step_keys<TestType> + 90, 6, 2, 24, 20};
+  const shape       size   = {kernel::attention::block_keys<TestType> + 90, 6, 2, 24, 20};
   CAPTURE(causal, parts);
   const auto check = [&]<class Scalar>(Scalar) {
     const problem<Scalar> p(size, 3);

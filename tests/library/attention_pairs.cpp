@@ -45,8 +45,8 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, later tokens change nothing before
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, without far tokens near + far is dense, for any number of threads",
                         "[attention]", product_backends) {
-  const index_t                T = kernel::attention::step_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
-  const problem<bfloat16>      p({T, 6, 2, 33, 24}, 34);
+  const index_t           T = kernel::attention::block_keys<TestType, kernel::operand_of<bfloat16, TestType>> + 131;
+  const problem<bfloat16> p({T, 6, 2, 33, 24}, 34);
   const std::vector<selection> s   = {random_selection(T, 0.3, 4)};
   const auto                   run = [&](const attention_options& options) {
     return attend<bfloat16>(options, p, p.kv(), s, {}, TestType());
@@ -94,7 +94,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, NaN and infinity reach the rows th
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, a row's large logits are no other row's business", "[attention]",
                         product_backends) {
-  const shape             size = {kernel::attention::step_keys<TestType, bfloat16> + 70, 2, 1, 32, 16};
+  const shape             size = {kernel::attention::block_keys<TestType, bfloat16> + 70, 2, 1, 32, 16};
   const problem<bfloat16> small(size, 37);
   problem<bfloat16>       mixed = small;
   const auto run      = [&](const auto& p) { return attend<float>(dense_options, p, p.kv(), {}, {}, TestType()); };

@@ -79,7 +79,7 @@ TEST_CASE("attention: without far tokens, near + far is dense", "[attention]") {
 
 TEST_CASE("attention: all leaves opened, or a near field of everything, is dense over several steps of keys",
           "[attention]") {
-  const index_t                T = kernel::attention::step_keys<default_backend> + 131;
+  const index_t                T = kernel::attention::block_keys<default_backend> + 131;
   const problem<float>         p({T, 4, 2, 8, 8}, 33);
   const std::vector<selection> s        = {random_selection(T, 0.3, 6)};
   const auto                   expected = attend(dense_options, p, {});

@@ -94,18 +94,18 @@ struct growing_leaves {
   }
 
   std::vector<float> key(index_t leaf) const {
-    const index_t      column = leaf % kernel::attention::block_keys<default_backend>;
+    const index_t      column = leaf % kernel::attention::panel_keys<default_backend>;
     const auto         block  = summaries.block(leaf - column);
     std::vector<float> all;
     for (index_t k = 0; k < p.size.key_dim; ++k) {
-      const index_t lane = k / elements() * kernel::attention::block_keys<default_backend> + column;
+      const index_t lane = k / elements() * kernel::attention::panel_keys<default_backend> + column;
       all.push_back(element(block.keys, elements() * lane + k % elements()));
     }
     return all;
   }
 
   std::vector<float> value(index_t leaf) const {
-    const index_t column   = leaf % kernel::attention::block_keys<default_backend>,
+    const index_t column   = leaf % kernel::attention::panel_keys<default_backend>,
                   stride   = kernel::attention::whole_vectors<default_backend>(p.size.value_dim);
     const float*       row = summaries.block(leaf - column).values + column / elements() * stride;
     std::vector<float> all;
@@ -252,7 +252,7 @@ TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") 
   leaves.extend(5);
   const auto block = leaves.summaries.block(0);
   CHECK(block.count == 3);
-  for (index_t j = 3; j < kernel::attention::block_keys<default_backend>; ++j) {
+  for (index_t j = 3; j < kernel::attention::panel_keys<default_backend>; ++j) {
     CHECK(leaves.summaries.sizes()[j] == 0);
     CHECK(leaves.several(j) == 0);
     CHECK(leaves.bias(j) == 0);

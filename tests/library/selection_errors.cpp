@@ -66,7 +66,7 @@ TEST_CASE("errors: a limit of representatives that leaves no room", "[errors]") 
                 {status::invalid_shape, "options.max_representatives is negative"});
   check_refused(
       tokens.view(), {.max_representatives = 0},
-      {status::invalid_shape, "options.max_representatives is 0: no value, not 0, makes room for all tokens"});
+      {status::invalid_shape, "options.max_representatives is 0: its default, not 0, makes room for all tokens"});
 }
 
 TEST_CASE("errors: no tokens is no error, whatever their columns and data", "[errors]") {

@@ -62,7 +62,7 @@ void prepare_workers(const Sequence& sequence, const attention_options& options,
   const index_t together = few < most ? few : most;
   for (auto& worker : space.workers) {
     worker.reserve(together, group, key_dim, value_dim);
-    if (options.weighted) worker.bias.reserve(std::int64_t{together} * step_keys<B, E>);
+    if (options.weighted) worker.bias.reserve(std::int64_t{together} * block_keys<B, E>);
   }
   if (!detail::kinds_of(options.keys).far_field) return;
   grow(space.far_fields, static_cast<index_t>(space.workers.size()));

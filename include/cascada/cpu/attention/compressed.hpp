@@ -36,7 +36,7 @@ template <cpu_backend B, class E, class Sequence>
 void attend_clusters(const Sequence& sequence, const query_rows<B, E>& tile, const leaf_summaries<B, E>& clusters,
                      attention_scratch<B, E>& scratch) noexcept {
   const score_adjustment capped = {.cap = sequence.terms.cap};
-  for (index_t first = 0; first < clusters.count(); first += step_keys<B, E>) {
+  for (index_t first = 0; first < clusters.count(); first += block_keys<B, E>) {
     key_block block = clusters.block(first);
     if (capped.cap > 0) block.adjust = &capped;
     attend_block(tile, block, scratch.scores.data());
@@ -60,7 +60,7 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
       [&](key_block& block, index_t from) {
         if (capped.cap > 0) block.adjust = &capped;
         if (!options.weighted) return;
-        block.bias_stride = step_keys<B, E>;
+        block.bias_stride = block_keys<B, E>;
         weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);
         block.bias = scratch.bias.data();
       },

@@ -32,7 +32,7 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 template <cpu_backend B>
 CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
-  return (std::int64_t{count} + block_keys<B> - 1) / block_keys<B> * block_keys<B>;
+  return (std::int64_t{count} + panel_keys<B> - 1) / panel_keys<B> * panel_keys<B>;
 }
 
 /// Tokens whose far field is computed together: those that share open leaves, else enough rows for the products.
@@ -210,7 +210,7 @@ void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B
                    const far_field_scratch<B>& far, attention_scratch<B, E>& scratch) noexcept {
   const index_t*         tokens = far.opened.data();
   const score_adjustment capped = {.cap = sequence.terms.cap};
-  attend_few_rows(
+  attend_heads(
       sequence, tile, 1, opened, 0, [&](index_t, index_t i) { return sequence.key(tokens[i], kv_head); },
       [&](index_t, index_t i) { return sequence.value(tokens[i], kv_head); },
       [&](key_block& block, index_t) {

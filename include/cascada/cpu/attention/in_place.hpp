@@ -97,7 +97,7 @@ struct block_in_place {
     return scores(heads) + (h * rows + row) * weights_apart<B, E>;
   }
   CASCADA_INLINE float* reach(index_t h) const noexcept {
-    return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * step_keys<B, E>;
+    return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * block_keys<B, E>;
   }
 };
 

@@ -106,7 +106,7 @@ void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_s
                   std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
   constexpr index_t step = Products::rows, width = vec<B>::width, together = attention_tuning<B>.rows;
   measure_queries(tile, leaves.shape(), scratch.spreads.data());
-  for (index_t first = 0; first < leaves.count(); first += step_keys<B, E>) {
+  for (index_t first = 0; first < leaves.count(); first += block_keys<B, E>) {
     const key_block block = leaves.block(first);
     for (index_t row = 0; row < tile.rows; row += step) {
       const index_t rows    = tile.rows - row < step ? tile.rows - row : step;
@@ -141,7 +141,7 @@ void score_capped_leaves(Products& products, const query_rows<B, E>& tile, const
   constexpr index_t step    = Products::rows;
   const index_t     moments = leaves.shape().moments;
   measure_queries(tile, leaves.shape(), scratch.spreads.data());
-  for (index_t first = 0; first < leaves.count(); first += step_keys<B, E>) {
+  for (index_t first = 0; first < leaves.count(); first += block_keys<B, E>) {
     key_block block = leaves.block(first);
     block.bias      = nullptr;
     for (index_t row = 0; row < tile.rows; row += step) {

@@ -117,10 +117,10 @@ class leaf_summaries {
     return all;
   }
 
-  /// Up to step_keys leaves from `first`, a multiple of block_keys: mean keys, mean values, log2 of the counts as
+  /// Up to block_keys leaves from `first`, a multiple of panel_keys: mean keys, mean values, log2 of the counts as
   /// bias. Beyond them, up to a whole block, keys are zero; so are values in pairs.
   CASCADA_INLINE key_block block(index_t first) const noexcept {
-    constexpr index_t step  = step_keys<B, E>;
+    constexpr index_t step  = block_keys<B, E>;
     const index_t     count = count_ - first < step ? count_ - first : step;
     return {.keys    = keys_.data() + std::int64_t{first} * key_lanes_,
             .values  = values_.data() + std::int64_t{first / elements()} * value_stride_,
@@ -132,7 +132,7 @@ class leaf_summaries {
 
   /// Group g's variances of a vector of leaves from `first`.
   CASCADA_INLINE vec<B> variances(index_t group, index_t first) const noexcept {
-    return vec<B>::load(variances_.data() + panel_offset<B>(first, shape_.moments) + group * block_keys<B>);
+    return vec<B>::load(variances_.data() + panel_offset<B>(first, shape_.moments) + group * panel_keys<B>);
   }
   CASCADA_INLINE const float* log_counts() const noexcept { return log_counts_.data(); }
   /// 1 for leaves of several tokens, 0 for those of one: lanes, in whole blocks.
@@ -152,7 +152,7 @@ class leaf_summaries {
   }
 
   void make_room(index_t tokens, const leaf_shape& shape) {
-    constexpr std::int64_t block = block_keys<B>;
+    constexpr std::int64_t block = panel_keys<B>;
     const auto             whole = [](std::int64_t leaves) { return (leaves + block - 1) / block * block; };
     const std::int64_t     room = whole(tokens), used = whole(count_);
     const auto             lanes  = std::int64_t{key_lanes(shape)};
@@ -185,15 +185,15 @@ class leaf_summaries {
 
   index_t open() noexcept {
     const index_t j = count_++;
-    if (j % block_keys<B> == 0) {  // what is not in use yet stays zero
-      constexpr index_t block = block_keys<B>;
+    if (j % panel_keys<B> == 0) {  // what is not in use yet stays zero
+      constexpr index_t block = panel_keys<B>;
       clear(keys_.data() + std::int64_t{j} * key_lanes_, std::int64_t{key_lanes_} * block);
       clear(values_.data() + std::int64_t{j / elements()} * value_stride_,
             std::int64_t{value_stride_} * (block / elements()));
       clear(variances_.data() + std::int64_t{j} * shape_.moments, std::int64_t{shape_.moments} * block);
       clear(log_counts_.data() + j, block);
       clear(many_.data() + j / elements_per_lane<E>, block / elements_per_lane<E>);
-      std::memset(counts_.data() + j, 0, block_keys<B> * sizeof(index_t));
+      std::memset(counts_.data() + j, 0, panel_keys<B> * sizeof(index_t));
     }
     clear(sums(key_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
     if (shape_.moments > 0) clear(sums(square_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
@@ -242,10 +242,10 @@ class leaf_summaries {
     mean(j, sums(key_sums_, j, shape_.key_dim), shape_.key_dim, key);
     float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
     if (elements() == 1)
-      for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * block_keys<B>] = means_[k];
+      for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * panel_keys<B>] = means_[k];
     else
       for (index_t k = 0; k < shape_.key_dim; ++k)
-        set_element(column, 2 * (std::int64_t{k / 2} * block_keys<B>)+k % 2, rounded(means_[k]));
+        set_element(column, 2 * (std::int64_t{k / 2} * panel_keys<B>)+k % 2, rounded(means_[k]));
     for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key);
 
     mean(j, sums(value_sums_, j, shape_.value_dim), shape_.value_dim, value);
@@ -336,7 +336,7 @@ class leaf_summaries {
     }
     float variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
     if (counts_[j] > 1 && !detail::is_finite(sum)) variance = variance_again(j, begin, end, row);
-    variances_[panel_offset<B>(j, shape_.moments) + g * block_keys<B>] = variance;
+    variances_[panel_offset<B>(j, shape_.moments) + g * panel_keys<B>] = variance;
   }
 
   leaf_shape         shape_     = {};
@@ -344,9 +344,9 @@ class leaf_summaries {
   index_t            count_ = 0, tokens_ = 0, chains_ = 0;
   buffer<float, B>   key_sums_, value_sums_;  // [leaves, key_dim], [leaves, value_dim], on whole vectors
   buffer<float, B>   square_sums_;            // [leaves, key_dim]
-  buffer<float, B>   keys_;                   // means, panels [key_lanes, block_keys] of block_keys leaves
+  buffer<float, B>   keys_;                   // means, panels [key_lanes, panel_keys] of panel_keys leaves
   buffer<float, B>   values_;                 // means, [lanes of leaves, value_stride]
-  buffer<float, B>   variances_;              // panels [moments, block_keys]
+  buffer<float, B>   variances_;              // panels [moments, panel_keys]
   buffer<float, B>   log_counts_, many_;      // [leaves]
   buffer<float, B>   means_;                  // of the leaf at hand
   buffer<index_t, B> counts_, updated_;       // [leaves]; the prefix at which a leaf was last touched

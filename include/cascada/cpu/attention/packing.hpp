@@ -16,7 +16,7 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// panels [lanes, block_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero, of
+/// panels [lanes, panel_keys], k-major, of rows key(0) .. key(count - 1). Columns up to a whole vector are zero, of
 /// pairs up to a whole panel; `squares` gets the sum of the squares of each key of pairs. Flat: Eigen's transpose would
 /// otherwise be a function of its own, which differently compiled objects share.
 template <cpu_backend B, class E, class Key>
@@ -35,13 +35,13 @@ template <cpu_backend B, class E, class Key>
       vec<B> tile[extent(width)];
       for (index_t i = 0; i < width; ++i) tile[i] = i < some ? load_lanes<B, E>(rows[i], k, dim) : vec<B>::zero();
       transpose(tile);
-      for (index_t i = 0; i < width; ++i) tile[i].store(columns + std::int64_t{k + i} * block_keys<B>);
+      for (index_t i = 0; i < width; ++i) tile[i].store(columns + std::int64_t{k + i} * panel_keys<B>);
       if constexpr (!std::same_as<E, float>)
         for (index_t i = 0; i < width; ++i) sum = add_products<E>(tile[i], tile[i], sum);
     }
     if constexpr (!std::same_as<E, float>) sum.store(squares + first);
     for (; k < lanes; ++k)  // of floats
-      for (index_t i = 0; i < width; ++i) columns[std::int64_t{k} * block_keys<B> + i] = i < some ? rows[i][k] : 0.0f;
+      for (index_t i = 0; i < width; ++i) columns[std::int64_t{k} * panel_keys<B> + i] = i < some ? rows[i][k] : 0.0f;
   }
 }
 
@@ -65,17 +65,17 @@ inline constexpr index_t rows_of_heads = 32;
 template <cpu_backend B, class E>
 struct attention_scratch {
   query_tile<B, E> tile;
-  buffer<float, B> keys;    // panels [key_lanes, block_keys] of step_keys keys
-  buffer<float, B> values;  // [lanes of step_keys, value_stride]
+  buffer<float, B> keys;    // panels [key_lanes, panel_keys] of block_keys keys
+  buffer<float, B> values;  // [lanes of block_keys, value_stride]
   buffer<float, B> wild;    // pairs: as values
-  buffer<float, B> reach;   // pairs: [step_keys]
+  buffer<float, B> reach;   // pairs: [block_keys]
   buffer<float, B> scores;  // rows of score_stride, and of weight_stride
-  buffer<float, B> bias;    // [tokens, step_keys]; weighted r x r only: prepare reserves it
+  buffer<float, B> bias;    // [tokens, block_keys]; weighted r x r only: prepare reserves it
 
   buffer<index_t, B> positions;  // of the keys of a block, with slopes
 
   void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
-    constexpr std::int64_t step = step_keys<B, E>;
+    constexpr std::int64_t step = block_keys<B, E>;
     tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
     keys.reserve(lanes_of<B, E>(key_dim) * step);
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);

@@ -227,7 +227,7 @@ void absorb_rows(const rows_at_once<B>& rows, const key_block& block, float* sco
 template <cpu_backend B, class Products>
 void weigh_small(Products& products, const rows_at_once<B>& rows, const key_block& block, float* scores,
                  float* weights) noexcept {
-  constexpr index_t      step   = block_keys<B>;
+  constexpr index_t      step   = panel_keys<B>;
   constexpr std::int64_t stride = step + vec<B>::width;
   const small_powers<B>  powers(rows.tile.scale);
   for (index_t from = 0; from < rows.most; from += step) {
@@ -284,7 +284,7 @@ CASCADA_INLINE void attend_rows_by(Products& products, rows_at_once<B>& rows, co
 template <cpu_backend B, class Products>
 void attend_adjusted_by(Products& products, const query_rows<B, bf16_pair>& tile, index_t row, index_t count,
                         const key_block& whole, float* scores) noexcept {
-  const seen_ranges<Products::rows> seen(tile, row, count, whole, 2 * block_keys<B>);
+  const seen_ranges<Products::rows> seen(tile, row, count, whole, 2 * panel_keys<B>);
   if (!seen.any) return;
   const key_block block = without_first(seen.from, tile, whole);
   rows_at_once<B> rows(tile, row, count, block);

@@ -51,7 +51,7 @@ class tile_products {
     constexpr index_t lanes = tile_scope<B>::pairs;
     const auto        panel = [&](index_t j) { return block.keys + panel_offset<B>(j * columns, tile.key_lanes); };
     multiply<false>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, tile.key_lanes / lanes, panel,
-                    block_keys<B>, (keys + columns - 1) / columns, scores, stride);
+                    panel_keys<B>, (keys + columns - 1) / columns, scores, stride);
   }
 
   void add_values(const query_rows<B, bf16_pair>& tile, index_t row, index_t count, const float* weights,

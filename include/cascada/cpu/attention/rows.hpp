@@ -26,28 +26,28 @@ inline constexpr attention_shape attention_tuning =
 
 /// Keys per panel; a multiple of every strip of accumulators.
 template <cpu_backend B>
-inline constexpr index_t block_keys = 64;
+inline constexpr index_t panel_keys = 64;
 
 /// Keys that a row takes into its softmax at once: as many as leave its scores in the L1 cache, so that the old values
 /// are rescaled and read seldom.
 template <cpu_backend B, class E = float>
-inline constexpr index_t step_keys = 512;
+inline constexpr index_t block_keys = 512;
 
 /// Rows whose scores are under way at a time, and lanes between them: of pairs, off the multiples of a page at which
 /// stores and loads look alike.
 template <cpu_backend B, class E>
 inline constexpr index_t score_rows_at_once = std::same_as<E, float> ? attention_tuning<B>.rows : 32;
 template <cpu_backend B, class E>
-inline constexpr index_t score_stride = step_keys<B, E> + (std::same_as<E, float> ? 0 : vec<B>::width);
+inline constexpr index_t score_stride = block_keys<B, E> + (std::same_as<E, float> ? 0 : vec<B>::width);
 
 /// Lanes between rows of weights: floats take their scores' place, pairs have room beside them.
 template <cpu_backend B, class E>
-inline constexpr index_t weight_stride = std::same_as<E, float> ? 0 : step_keys<B, E> / 2 + vec<B>::width;
+inline constexpr index_t weight_stride = std::same_as<E, float> ? 0 : block_keys<B, E> / 2 + vec<B>::width;
 
-/// Where key `first`, the first of a vector, begins in panels [lanes, block_keys].
+/// Where key `first`, the first of a vector, begins in panels [lanes, panel_keys].
 template <cpu_backend B>
 CASCADA_INLINE std::int64_t panel_offset(index_t first, index_t lanes) noexcept {
-  return std::int64_t{first / block_keys<B>} * block_keys<B> * lanes + first % block_keys<B>;
+  return std::int64_t{first / panel_keys<B>} * panel_keys<B> * lanes + first % panel_keys<B>;
 }
 
 template <cpu_backend B>
@@ -90,13 +90,13 @@ struct score_adjustment {
 /// first token, one more to each later token (causality), or seen_by[i] more to token i; it may be negative, or beyond
 /// `count`. A value that a row does not see is never multiplied: 0 x NaN would let the future through.
 struct key_block {
-  const float*   keys        = nullptr;  // panels [key_lanes, block_keys], k-major
+  const float*   keys        = nullptr;  // panels [key_lanes, panel_keys], k-major
   const float*   values      = nullptr;  // [lanes of count, value_stride]
   const float*   wild        = nullptr;  // pairs: as values, what is not finite there; null: all is finite
   const float*   reach       = nullptr;  // pairs: length of the longest key so far, [count]; null: not known
-  const float*   bias        = nullptr;  // added to the logits, [tokens, step_keys] or one row; null: nothing
+  const float*   bias        = nullptr;  // added to the logits, [tokens, block_keys] or one row; null: nothing
   std::int64_t   bias_stride = 0;        // between tokens; 0: the same for all
-  index_t        count       = 0;        // keys in use, 1 to step_keys
+  index_t        count       = 0;        // keys in use, 1 to block_keys
   index_t        seen        = 0;
   const index_t* seen_by     = nullptr;  // [tokens], ascending; null: 0, 1, 2, ...
   index_t        begin       = 0;        // where these keys lie in what `adjust` tells of
@@ -150,7 +150,7 @@ struct query_rows {
   CASCADA_INLINE float  sum(index_t row) const noexcept { return reduce_sum(vec<B>::load(sums + row * vec<B>::width)); }
 };
 
-/// A block without its first keys, a multiple of block_keys.
+/// A block without its first keys, a multiple of panel_keys.
 template <cpu_backend B, class E>
 CASCADA_INLINE key_block without_first(index_t keys, const query_rows<B, E>& tile, const key_block& block) noexcept {
   const std::int64_t values = std::int64_t{keys / elements_per_lane<E>} * tile.value_stride;

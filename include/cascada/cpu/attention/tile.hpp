@@ -35,7 +35,7 @@ CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const f
     vec<B> key[extent(Vectors)];
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v)
-      key[v] = load_factors<B, E, Stored>(keys + v * vec<B>::width, k, block_keys<B>);
+      key[v] = load_factors<B, E, Stored>(keys + v * vec<B>::width, k, panel_keys<B>);
 #pragma GCC unroll 8
     for (index_t i = 0; i < Rows; ++i) {
       const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
@@ -200,8 +200,8 @@ template <cpu_backend B>
 void attend_adjusted(const query_rows<B>& tile, index_t row, index_t rows, const key_block& whole,
                      float* scores) noexcept {
   constexpr index_t       step   = attention_tuning<B>.rows;
-  constexpr std::int64_t  stride = step_keys<B>;
-  const seen_ranges<step> seen(tile, row, rows, whole, block_keys<B>);
+  constexpr std::int64_t  stride = block_keys<B>;
+  const seen_ranges<step> seen(tile, row, rows, whole, panel_keys<B>);
   if (!seen.any) return;
   const key_block block              = without_first(seen.from, tile, whole);
   const float*    bias[extent(step)] = {};
@@ -232,7 +232,7 @@ void attend_adjusted(const query_rows<B>& tile, index_t row, index_t rows, const
   for (index_t i = 0; i < rows; ++i) add(i, first_end, end[i], 1);
 }
 
-/// Takes a block of keys into every row of the tile. `scores` is room for [attention_tuning.rows, step_keys].
+/// Takes a block of keys into every row of the tile. `scores` is room for [attention_tuning.rows, block_keys].
 template <cpu_backend B>
 void attend_block(const query_rows<B>& tile, const key_block& block, float* scores) noexcept {
   constexpr index_t step    = attention_tuning<B>.rows;
@@ -245,21 +245,21 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
       attend_adjusted(tile, row, rows, block, scores);
       continue;
     }
-    score_rows(tile, row, rows, block, most, scores, step_keys<B>);
+    score_rows(tile, row, rows, block, most, scores, block_keys<B>);
     float   factors[extent(step)];
     index_t seen[extent(step)];
     for (index_t i = 0; i < rows; ++i) {
       seen[i]    = visible(row + i);
       factors[i] = seen[i] == 0 ? 1.0f
-                                : absorb_scores<B>(scores + i * step_keys<B>, seen[i], tile.maxima[row + i],
+                                : absorb_scores<B>(scores + i * block_keys<B>, seen[i], tile.maxima[row + i],
                                                    tile.sums + (row + i) * vec<B>::width);
     }
-    value_rows(tile, row, rows, scores, step_keys<B>, block.values, 0, least, factors);
+    value_rows(tile, row, rows, scores, block_keys<B>, block.values, 0, least, factors);
     const float same = 1.0f;
     for (index_t i = 0; i < rows; ++i)
       if (seen[i] > least)
-        value_rows<B, float, 1>(tile, row + i, 1, scores + i * step_keys<B>, step_keys<B>, block.values, least, seen[i],
-                                &same);
+        value_rows<B, float, 1>(tile, row + i, 1, scores + i * block_keys<B>, block_keys<B>, block.values, least,
+                                seen[i], &same);
   }
 }
 

@@ -44,7 +44,7 @@ struct value_columns {
   static constexpr index_t keys_of_line = 64 / static_cast<index_t>(sizeof(Scalar));
   static constexpr index_t keys_ahead   = column_bytes_ahead / static_cast<index_t>(sizeof(Scalar));
 
-  const Scalar* at[step_keys<B, E>];
+  const Scalar* at[block_keys<B, E>];
   index_t       count = 0;
   std::int64_t  step  = 1;
 
@@ -143,7 +143,7 @@ template <cpu_backend B, class E, row_scalar Scalar, index_t Rows>
       return add_columns<B, E, Scalar, Rows - 1>(tile, row, count, columns, first, end, weights, stride, factors,
                                                  watch);
   constexpr index_t width = vec<B>::width, keys = patch_keys<B, E>;
-  bool              in_order[extent(step_keys<B, E> / keys)];
+  bool              in_order[extent(block_keys<B, E> / keys)];
   for (index_t key = first; key + keys <= end; key += keys) in_order[(key - first) / keys] = columns.in_order(key);
   value_watch<B, E> seen = watch;
   for (index_t c = 0; c < tile.value_stride; c += width) {

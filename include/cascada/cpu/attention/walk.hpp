@@ -10,10 +10,10 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// The block of `count` keys that begins at key `first`, of which the tile's first token sees `seen` in all.
+/// The block that begins at key `first` of `count` keys, of which the tile's first token sees `seen` in all.
 template <cpu_backend B, class E>
 CASCADA_INLINE key_block block_from(index_t first, index_t count, index_t seen) noexcept {
-  return {.count = count - first < step_keys<B, E> ? count - first : step_keys<B, E>, .seen = seen - first};
+  return {.count = count - first < block_keys<B, E> ? count - first : block_keys<B, E>, .seen = seen - first};
 }
 
 /// Attends to `block`, rows key(first + i), value(first + i) of `count`, packed.
@@ -30,7 +30,7 @@ void attend_packed(const Sequence& sequence, const query_rows<B, E>& tile, key_b
 template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
 void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t count, index_t seen, const Key& key,
                  const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch) noexcept {
-  for (index_t first = 0; first < count; first += step_keys<B, E>) {
+  for (index_t first = 0; first < count; first += block_keys<B, E>) {
     key_block block = block_from<B, E>(first, count, seen);
     weigh(block, first);
     attend_packed(sequence, tile, block, first, count, key, value, scratch);
@@ -38,16 +38,16 @@ void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t
 }
 
 /// The same for rows key(h, i), value(h, i) of the KV heads h of a tile, whose rows lie one head after the other. Where
-/// the rows are few, nothing is packed, but of blocks whose scores are adjusted. `weigh` may also say who sees how many
-/// keys. Nobody sees keys before `begin`, a multiple of step_keys.
+/// the rows are few, only blocks whose scores are adjusted, or whose values are large, are packed. `weigh` sets no
+/// bias, and may say who sees how many keys. Nobody sees keys before `begin`, a multiple of block_keys.
 template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
-void attend_few_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t heads, index_t count, index_t seen,
-                     const Key& key, const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch,
-                     index_t begin = 0) noexcept {
+void attend_heads(const Sequence& sequence, const query_rows<B, E>& tile, index_t heads, index_t count, index_t seen,
+                  const Key& key, const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch,
+                  index_t begin = 0) noexcept {
   const index_t value_dim = sequence.kv.value_dim(), queries = tile.rows / (tile.group * heads);
   if (count <= begin) return;
   const bool lying = stays_in_place(tile, heads, key(0, begin), sequence.q.dim, value_dim);
-  for (index_t first = begin; first < count; first += step_keys<B, E>) {
+  for (index_t first = begin; first < count; first += block_keys<B, E>) {
     key_block block = block_from<B, E>(first, count, seen);
     weigh(block, first);
     if (lying && !block.adjust &&
@@ -81,10 +81,10 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, con
     const bool passes = adjust.hidden + tile.rows / tile.group > 1;  // the last token no longer sees the first key
     if (adjust.changes_logits() || passes) block.adjust = &adjust;
   };
-  attend_few_rows(
+  attend_heads(
       sequence, tile, heads, count, seen, [&](index_t h, index_t i) { return sequence.key(token(i), kv_head + h); },
       [&](index_t h, index_t i) { return sequence.value(token(i), kv_head + h); }, weigh, scratch,
-      passed - passed % step_keys<B, E>);
+      passed - passed % block_keys<B, E>);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention
