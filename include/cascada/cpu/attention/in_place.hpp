@@ -31,9 +31,9 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 /// Rows of a KV group up to which nothing is packed: with more, moving the operands once is cheaper.
 inline constexpr index_t rows_in_place = 8;
 
-/// add(row, count, first, end, factors) for the rows of a tile, a few at a time, and the keys [first, end) that they
-/// see of `keys` keys of a block from `begin`: together, then each its own. Of pairs, up to those of the last row: the
-/// weights of keys that a row does not see are zero.
+/// add(row, count, first, end, factors) for the rows of a tile and the keys that they see among `keys` keys from
+/// `begin` of a block, first and end counted from there: a few rows together for what all see, then each alone for the
+/// rest. Of pairs, all together up to what the last row sees: the weights of keys that a row does not see are zero.
 template <cpu_backend B, class E, class Add>
 CASCADA_INLINE void by_sight(const query_rows<B, E>& tile, const key_block& block, index_t begin, index_t keys,
                              const float* factors, const Add& add) noexcept {

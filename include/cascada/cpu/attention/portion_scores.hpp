@@ -12,7 +12,7 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// Rows whose sums are under way together: beside a square of keys, they fit into the registers.
+/// Rows whose sums are under way together: beside the keys, transposed, they fit into the registers.
 inline constexpr index_t rows_at_a_time = 4;
 
 /// use(row, count) for the rows of a tile, a few at a time.

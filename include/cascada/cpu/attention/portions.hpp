@@ -17,14 +17,14 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <class Row>
 struct portion_rows;
 
-/// A portion: keys of one KV head that are read together. Those of the other heads, which lie beside them, come next:
-/// of few keys, since rows of a power of two bytes would push each other out of the cache, and what was asked for.
+/// A portion: keys of one KV head that are read together. The same keys of the other heads, which lie beside them, come
+/// next. It is small: many rows that lie a power of two bytes apart evict each other, and what was asked for, from L1.
 template <class Row>
 inline constexpr index_t portion_keys = 16;
 template <>
 inline constexpr index_t portion_keys<block_row<q8_0_block>> = 32;
 
-/// Lines of memory between a row's being asked for and its being read: a third of the L1 cache.
+/// Lines of memory (of Q8_0, blocks) between a row's being asked for and its being read: a third of the L1 cache.
 inline constexpr index_t lines_ahead = 256;
 
 /// Where a portion begins: at a key of a head.
@@ -54,8 +54,8 @@ CASCADA_INLINE void for_portions(index_t heads, index_t count, index_t dim, cons
   for (portion_place now = {0, 0}; now.first < count; now.go_on(heads, keys), later.go_on(heads, keys)) use(now, later);
 }
 
-/// use(i, row now, row later) for the rows item(h, first + i) of two portions. The last of `count` stands for those
-/// beyond, later that of `left`.
+/// use(i, row now, row later) for the rows item(h, first + i) of two portions. There are `count` keys now and `left` to
+/// be asked for later; the last of them stands in for those beyond.
 template <class Row, class Item, class Use>
 CASCADA_INLINE void for_rows_of_portion(const Item& item, portion_place now, portion_place later, index_t count,
                                         index_t left, const Use& use) noexcept {
@@ -64,7 +64,7 @@ CASCADA_INLINE void for_rows_of_portion(const Item& item, portion_place now, por
         item(later.h, later.first + i < left ? later.first + i : left - 1));
 }
 
-/// Where they lie.
+/// Rows that lie in memory as they are read.
 template <class Row, row_storage Stored>
 struct lying_rows {
   static constexpr index_t elements         = detail::rows_of<Stored>::count(1);
@@ -85,7 +85,7 @@ struct portion_rows<strided_row<Scalar>> : lying_rows<strided_row<Scalar>, Scala
 template <>
 struct portion_rows<block_row<q8_0_block>> : lying_rows<block_row<q8_0_block>, q8_0_block> {};
 
-/// As floats, in memory of the worker's: [portion_keys, dim].
+/// Computed rows become floats in the worker's memory, [portion_keys, dim].
 template <computed_row Row>
 struct portion_rows<Row> {
   static constexpr index_t elements_of_line = elements_asked_for;

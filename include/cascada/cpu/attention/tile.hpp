@@ -1,5 +1,6 @@
 #pragma once
-// Softmax attention of a few query rows over blocks of keys: the one kernel behind every mode.
+// Softmax attention of a few query rows over blocks of packed keys: the kernel behind every mode. in_place.hpp has the
+// same sums for keys that are not packed.
 //
 //   scores [rows, n]   = bias + queries [rows, d] x keys [d, n]        score_tile
 //   weights            = 2^(scores - running maximum)                  absorb_scores
