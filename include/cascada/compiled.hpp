@@ -33,14 +33,19 @@
                                       attention_workspace<default_backend, operand_of<Scalar, default_backend>>&, \
                                       const default_backend&, attention_report&);
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::select {
 
 CASCADA_SELECTION_OF(float)
 CASCADA_SELECTION_OF(bfloat16)
+
+}  // namespace cascada::inline CASCADA_ABI::kernel::select
+
+namespace cascada::inline CASCADA_ABI::kernel::attention {
+
 CASCADA_ATTENTION_OF(float, strided_kv<float>, float)
 CASCADA_ATTENTION_OF(bfloat16, strided_kv<bfloat16>, bfloat16)
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention
 
 #undef CASCADA_KERNEL
 #undef CASCADA_SELECTION_OF
