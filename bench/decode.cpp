@@ -53,6 +53,11 @@ struct cache {
     return {packed_heads(k[layer].data(), tokens, kv_heads, cols),
             packed_heads(v[layer].data(), tokens, kv_heads, cols)};
   }
+  /// The same memory, whose values lie by dimension: [kv_heads, dim, tokens].
+  auto transposed(std::size_t layer) const {
+    return transposed_value_kv<Stored>{packed_heads(k[layer].data(), tokens, kv_heads, dim), v[layer].data(), dim,
+                                       std::int64_t{dim} * tokens, tokens};
+  }
   /// The queries of tokens [begin, end).
   heads_view<const Scalar> queries(index_t begin, index_t end) const {
     return packed_heads(q.data() + std::int64_t{begin} * heads * dim, end - begin, heads, dim);
@@ -90,25 +95,41 @@ void report_reads(benchmark::State& state, double bytes) {
   state.counters["of_bandwidth"] = bench::rate(all / bench::reading_bandwidth(), bench::rate::kIsRate);
 }
 
-/// All keys. Held back by memory and by arithmetic alike: with keys and values in the cache it takes about as long as
-/// reading them from memory does.
-template <row_storage Stored>
-void decode_dense(benchmark::State& state) {
+/// Steps over all keys; kv_of(layers, layer) are the keys and values of a layer.
+template <row_storage Stored, class View>
+void step_over_all(benchmark::State& state, const View& kv_of) {
   const auto tokens = static_cast<index_t>(state.range(0)), dim = static_cast<index_t>(state.range(1));
   auto&      layers = layers_of<Stored>(tokens, dim == 64 ? 9 : 32, dim == 64 ? 3 : 8, dim);
   attention<typename cache<Stored>::Scalar, serial> attend({.keys = key_set::all});
   std::size_t                                       layer = 0;
   for (auto _ : state) {
-    const status answer = attend(layers.queries(tokens - 1, tokens), layers.kv(layer), layers.results());
+    const status answer = attend(layers.queries(tokens - 1, tokens), kv_of(layers, layer), layers.results());
     if (answer != status::ok) return state.SkipWithError(message(answer));
     layer = (layer + 1) % layers.k.size();
   }
   report_reads(state, layers.bytes());
 }
+
+/// All keys. Held back by memory and by arithmetic alike: with keys and values in the cache it takes about as long as
+/// reading them from memory does.
+template <row_storage Stored>
+void decode_dense(benchmark::State& state) {
+  step_over_all<Stored>(state, [](const auto& layers, std::size_t layer) { return layers.kv(layer); });
+}
 BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<q8_0_block>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
+
+/// The same, with values by dimension. Held back by their transposition in registers, as many instructions as the
+/// products.
+template <row_scalar Scalar>
+void decode_transposed(benchmark::State& state) {
+  step_over_all<Scalar>(state, [](const auto& layers, std::size_t layer) { return layers.transposed(layer); });
+}
+BENCHMARK(decode_transposed<float>)->ArgsProduct({{4096}, {64, 128}});
+BENCHMARK(decode_transposed<bfloat16>)->ArgsProduct({{4096}, {64, 128}});
+BENCHMARK(decode_transposed<float16>)->ArgsProduct({{4096}, {64, 128}});
 
 /// The preset balanced, leaves of one cluster by keys: the mean of the steps of two chunks up to T, two of which bring
 /// the leaves of a chunk up to date. With `summaries` of bfloat16, or as rows are multiplied. `keys`, `bytes`: those

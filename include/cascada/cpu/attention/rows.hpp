@@ -40,7 +40,7 @@ inline constexpr index_t score_rows_at_once = std::same_as<E, float> ? attention
 template <cpu_backend B, class E>
 inline constexpr index_t score_stride = block_keys<B, E> + (std::same_as<E, float> ? 0 : vec<B>::width);
 
-/// Lanes between rows of weights: floats take their scores' place, pairs have room beside them.
+/// Room for a row of weights beside the scores: pairs have theirs there, floats take their scores' place.
 template <cpu_backend B, class E>
 inline constexpr index_t weight_stride = std::same_as<E, float> ? 0 : block_keys<B, E> / 2 + vec<B>::width;
 

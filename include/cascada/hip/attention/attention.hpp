@@ -15,7 +15,7 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
-/// all; key_dim = value_dim = 64, 128 or 256; as many queries as keys; values by rows; rows 16-byte aligned, strides
+/// all; key_dim = value_dim = 64, 128 or 256; as many queries as keys; rows 16-byte aligned, strides
 /// multiples of 8 and between tokens less than 2^26; no cap, no sliding window, and of a call's options only
 /// query_offsets. Means are rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v
 /// can reach rows up to 31 tokens before it. There is no report. One call at a time; threads as hip/select/selector.hpp
@@ -83,7 +83,7 @@ class attention<Scalar, B> {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
-  /// Pages, computed rows, and rows of another type: no kernel reads them.
+  /// Pages, transposed values, computed rows, and rows of another type: no kernel reads them.
   template <kv_view KV>
     requires(!std::same_as<KV, strided_kv<Scalar>>)
   status operator()(const heads_view<const Scalar>&, const KV&, const auto&...) {

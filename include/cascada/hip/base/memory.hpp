@@ -30,7 +30,8 @@ class carver {
   std::size_t bytes_ = 0;
 };
 
-/// Memory on a stream. Growing forgets the contents; where memory runs out, all stays as it was.
+/// Memory on a stream. Growing forgets the contents, and for a moment needs room for both; where memory runs out, all
+/// stays as it was.
 template <gfx942_stream B>
 class device_memory {
  public:
