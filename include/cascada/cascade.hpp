@@ -25,6 +25,11 @@ namespace cascada::inline CASCADA_ABI {
 /// rep(i) is the inherited representative (or the one that took its place) where it covers i, else as
 /// `selection_options::assign` says. Time O(T d + (r + orphans) r d) against O(T r d), memory O(T + r d).
 ///
+/// inherit(state)  adopts the representatives that `state` (representatives.hpp) shows as those of the layer before
+/// reset()         forgets the state: the next step selects in full
+/// fork(to)        makes `to`, which has the same options, an independent copy, for a sequence that branches here: its
+///                 set and report. If memory runs out, `to` stays as it was
+///
 /// One object per sequence; movable. One call at a time; const use from several threads is safe, and so are calls of
 /// different objects. Workspace is kept: after the first step of a shape nothing is allocated. If memory runs out, or a
 /// call is refused, the state stays as it was. A cascade that was moved from is as new, with its options.
@@ -42,13 +47,16 @@ namespace detail {
 
 }  // namespace detail
 
-/// What every backend's cascade offers: steps from layer to layer, a state to start from, and the set that it kept.
+/// What every backend's cascade offers: steps from layer to layer, a state to start from, branches, and the set that it
+/// kept, with the report of the last step.
 template <class Cascade, class Scalar>
 concept token_cascade =
     requires(Cascade walk, const Cascade done, matrix_view<const Scalar> x, const representatives& state) {
       { walk.step(x) } -> std::same_as<status>;
       { walk.inherit(state) } -> std::same_as<status>;
       { walk.reset() } -> std::same_as<void>;
+      { done.fork(walk) } -> std::same_as<status>;
+      { done.report() } -> std::convertible_to<selection_report>;
       done.kept();
     };
 

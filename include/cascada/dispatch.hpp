@@ -59,7 +59,8 @@ class made_when_needed {
   }
 
   /// The object, or null as long as no call needed it.
-  [[nodiscard]] Interface* get() noexcept { return object_.get(); }
+  [[nodiscard]] Interface*       get() noexcept { return object_.get(); }
+  [[nodiscard]] const Interface* get() const noexcept { return object_.get(); }
 
   [[nodiscard]] level    instructions() const noexcept { return where_.instructions; }
   [[nodiscard]] options& given() noexcept { return options_; }
@@ -146,7 +147,13 @@ class cascade {
   void reset() noexcept {
     if (auto* it = on_level_.get()) it->reset();
   }
-  [[nodiscard]] cascade fork() const { return cascade(on_level_); }
+  [[nodiscard]] status fork(cascade& to) const {
+    if (on_level_.instructions() != to.on_level_.instructions())
+      return {status::unsupported, "to is a cascade of another level"};
+    const auto* it = on_level_.get();
+    if (!it) return to.reset(), status::ok;
+    return to.on_level_([&](auto& of_other) { return it->fork(of_other); });
+  }
 
   [[nodiscard]] representatives kept() const noexcept {
     return on_level_.read([](const auto& it) { return it.kept(); });
@@ -156,11 +163,7 @@ class cascade {
   }
 
  private:
-  using object = detail::made_when_needed<detail::any_cascade<Scalar>>;
-
-  explicit cascade(const object& other) : on_level_(other) {}
-
-  object on_level_;
+  detail::made_when_needed<detail::any_cascade<Scalar>> on_level_;
 };
 
 /// As cascada::growing_selection, also in what threads may do. Saved selections may be loaded on any level.

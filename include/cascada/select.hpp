@@ -56,10 +56,11 @@ class selector;
 template <row_scalar Scalar, backend B = default_backend>
 class growing_selection;
 
-/// What every backend's selector offers: a call for x [T, d], and the set that it kept.
+/// What every backend's selector offers: a call for x [T, d], and the set that it kept, with its report.
 template <class Selector, class Scalar>
 concept token_selector = requires(Selector select, const Selector done, matrix_view<const Scalar> x) {
   { select(x) } -> std::same_as<status>;
+  { done.report() } -> std::convertible_to<selection_report>;
   done.kept();
 };
 

@@ -316,6 +316,7 @@ TEST_CASE("hip cascade: a step that fails on the device leaves the state", "[hip
   CHECK(on_device.step(spread.view()) == status::ok);
   CHECK(on_device.download(got) == status::too_many_representatives);
   CHECK(got.rep.empty());
+  CHECK(on_device.report().tokens == 0);
 
   for (unsigned layer = 0; layer < 2; ++layer) {  // the first of them selects in full
     device_rows<bfloat16> x(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, layer));
@@ -394,6 +395,9 @@ TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {
   REQUIRE(want.step(second.view()) == status::ok);
   REQUIRE(branch.download(got) == status::ok);
   check_same(got, want.kept(), want.report());
+  check_same(got, want.kept(), branch.report());
+  branch.reset();
+  CHECK(branch.report().tokens == 0);
 }
 
 TEST_CASE("hip cascade: what was moved from is as new, and an object that was assigned to has all that it was given",

@@ -133,7 +133,13 @@ TEST_CASE("cascade: forks, moves and resets", "[cascade][property]") {
              other = make_tokens<float>(kind::clustered, 120, 16, 99);
   cascade<float> walk;
   REQUIRE(walk.step(one.view()) == status::ok);
-  cascade<float> branch = walk.fork();
+  cascade<float> branch;
+  REQUIRE(branch.step(other.view()) == status::ok);
+  REQUIRE(walk.fork(branch) == status::ok);
+  CHECK(to_vector(branch.kept().rep) == to_vector(walk.kept().rep));
+  CHECK(branch.report().gram == walk.report().gram);
+  REQUIRE(branch.fork(branch) == status::ok);
+  CHECK(to_vector(branch.kept().rep) == to_vector(walk.kept().rep));
   REQUIRE(branch.step(other.view()) == status::ok);
   CHECK(to_vector(walk.kept().rep) == reference::select<float>(one.view(), {}).rep);
   CHECK(to_vector(branch.kept().indices) == reference::select<float>(other.view(), {}).indices);
@@ -143,6 +149,9 @@ TEST_CASE("cascade: forks, moves and resets", "[cascade][property]") {
   CHECK(moved.report().jaccard);
   moved.reset();
   CHECK(moved.kept().count() == 0);
+  REQUIRE(moved.fork(branch) == status::ok);  // nothing
+  CHECK(branch.kept().count() == 0);
+  CHECK(branch.report().tokens == 0);
   const auto longer = make_tokens<float>(kind::clustered, 333, 16, 1);
   REQUIRE(moved.step(longer.view()) == status::ok);
   CHECK(!moved.report().jaccard);

@@ -31,10 +31,10 @@ index_t select_all(matrix_view<const Scalar> x) {
   for (const auto validate : {validation::exact, validation::cross_gram}) {
     const selection_options options{.assign = assignment::nearest, .validate = validate};
     selector<Scalar>        select(options);
-    cascade<Scalar>         walk(options);
+    cascade<Scalar>         walk(options), branch(options);
     if (select(x) == status::ok && select.literal(x) == status::ok && walk.inherit(select.kept()) == status::ok &&
-        walk.step(x) == status::ok)
-      kept += walk.fork().kept().count();
+        walk.step(x) == status::ok && walk.fork(branch) == status::ok)
+      kept += branch.kept().count();
     kept += reference::cascade(x, select.kept(), options).view().count() + reference::select(x, options).view().count();
     if (select.report().savings() + walk.report().jaccard.value_or(0) > 0) ++kept;
   }

@@ -40,13 +40,13 @@ template <row_scalar Scalar>
 struct any_cascade {
   using options_type = selection_options;
 
-  virtual ~any_cascade()                                                     = default;
-  virtual std::unique_ptr<any_cascade> copy() const                          = 0;
-  virtual status                       step(matrix_view<const Scalar> x)     = 0;
-  virtual status                       inherit(const representatives& state) = 0;
-  virtual void                         reset() noexcept                      = 0;
-  virtual representatives              kept() const noexcept                 = 0;
-  virtual selection_report             report() const noexcept               = 0;
+  virtual ~any_cascade()                                         = default;
+  virtual status           step(matrix_view<const Scalar> x)     = 0;
+  virtual status           inherit(const representatives& state) = 0;
+  virtual void             reset() noexcept                      = 0;
+  virtual status           fork(any_cascade& to) const           = 0;  // of the same level
+  virtual representatives  kept() const noexcept                 = 0;
+  virtual selection_report report() const noexcept               = 0;
 };
 
 template <row_scalar Scalar>

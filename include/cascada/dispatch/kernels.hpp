@@ -35,15 +35,14 @@ class selector_of final : public any_selector<Scalar> {
 template <row_scalar Scalar, cpu_backend B>
 class cascade_of final : public any_cascade<Scalar> {
  public:
-  explicit cascade_of(cascada::cascade<Scalar, B> other) : it_(std::move(other)) {}
   cascade_of(const selection_options& options, const any_executor& where) : it_(options, B{where}) {}
 
-  std::unique_ptr<any_cascade<Scalar>> copy() const override { return std::make_unique<cascade_of>(it_.fork()); }
-  status                               step(matrix_view<const Scalar> x) override { return it_.step(x); }
-  status                               inherit(const representatives& state) override { return it_.inherit(state); }
-  void                                 reset() noexcept override { it_.reset(); }
-  representatives                      kept() const noexcept override { return it_.kept(); }
-  selection_report                     report() const noexcept override { return it_.report(); }
+  status           step(matrix_view<const Scalar> x) override { return it_.step(x); }
+  status           inherit(const representatives& state) override { return it_.inherit(state); }
+  void             reset() noexcept override { it_.reset(); }
+  status           fork(any_cascade<Scalar>& to) const override { return it_.fork(static_cast<cascade_of&>(to).it_); }
+  representatives  kept() const noexcept override { return it_.kept(); }
+  selection_report report() const noexcept override { return it_.report(); }
 
  private:
   cascada::cascade<Scalar, B> it_;

@@ -122,10 +122,11 @@ void select_all(results& made, const char* name, const Where&... where) {
     const auto of_layer = rows<Scalar>(T, d, layer);
     ok(walk.step({of_layer.data(), T, d, d})), take(walk.kept());
   }
-  auto fork = walk.fork();
+  typename Classes::template cascade<Scalar> branch({.validate = validation::cross_gram}, where...);
+  ok(walk.fork(branch)), take(branch.kept());
   walk.reset();
-  ok(fork.step(all)), take(fork.kept());
-  ok(walk.inherit(fork.kept())), take(walk.kept());
+  ok(branch.step(all)), take(branch.kept());
+  ok(walk.inherit(branch.kept())), take(walk.kept());
 
   typename Classes::template growing_selection<Scalar> grown(selection_options{}, where...);
   expect(grown.truncate(1) == status::invalid_shape, "a new selection has tokens", name);

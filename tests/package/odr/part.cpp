@@ -117,7 +117,9 @@ bool RUN(part_result& result) {
     cascade<float> walk(
         {.assign = assignment::nearest, .validate = paper ? validation::cross_gram : validation::exact});
     for (int layer = 0; layer < 3; ++layer) ok &= walk.step(rows<float>(layer)) == status::ok;
-    copy(walk.fork().kept(), result.walked[paper]);
+    cascade<float> branch;
+    ok &= walk.fork(branch) == status::ok;
+    copy(branch.kept(), result.walked[paper]);
   }
 
   cascade<bfloat16> narrow;

@@ -53,9 +53,13 @@ struct selection_state {
     std::copy_n(from.counts.data(), count, counts.data());
   }
 
-  /// Room as reserve() makes it, and the set stays. If memory runs out, so does everything.
+  CASCADA_INLINE bool has_room(index_t T, index_t limit) const noexcept {
+    return rep.capacity() >= T && indices.capacity() >= limit && counts.capacity() >= limit;
+  }
+
+  /// Room as reserve() makes it, and the set stays, in other memory. If memory runs out, so does everything.
   void grow(index_t T, index_t limit) {
-    if (rep.capacity() >= T && indices.capacity() >= limit && counts.capacity() >= limit) return;
+    if (has_room(T, limit)) return;
     selection_state larger;
     larger.reserve(std::max(T, tokens), std::max(limit, count));
     larger.tokens = tokens;

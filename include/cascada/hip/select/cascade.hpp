@@ -9,8 +9,7 @@
 namespace cascada::inline CASCADA_ABI {
 
 /// Walks one sequence through the layers on gfx942. As cascade.hpp says, and as selector.hpp, also of threads. A step
-/// that fails on the device leaves the state as it was; T may change only by reset() or inherit(). fork() is given the
-/// object that becomes the copy, since memory may run out; download() takes the place of report().
+/// that fails on the device leaves the state as it was; T may change only by reset() or inherit().
 template <row_scalar Scalar, gfx942_backend B>
 class cascade<Scalar, B> {
  public:
@@ -46,7 +45,6 @@ class cascade<Scalar, B> {
     started_ = false;
   }
 
-  /// Makes `to`, of the same options, an independent copy, for a sequence that branches here.
   [[nodiscard]] status fork(cascade& to) const {
     if (const status answer = to.steps_.copy(steps_); answer != status::ok) return answer;
     to.number_  = number_;
@@ -74,8 +72,11 @@ class cascade<Scalar, B> {
     return started_ ? steps_.view(current_, number_.stamp()) : hip::selection_layer{};
   }
 
-  /// Waits for the stream. The answer and the report are those of the last step, or none since inherit(); nothing is
-  /// there after reset().
+  /// Waits for the stream. Nothing, if the last step failed.
+  [[nodiscard]] selection_report report() const { return started_ ? steps_.report() : selection_report{}; }
+
+  /// Waits for the stream, and copies the set and the report. The answer and the report are those of the last step, or
+  /// none since inherit(); nothing is there after reset().
   [[nodiscard]] status download(hip::downloaded_selection& to) const {
     if (!started_) return to = {}, status::ok;
     return steps_.download(to, current_);

@@ -8,10 +8,10 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Full selection on gfx942. As select.hpp says, set and rep bit for bit, but x is in device memory, 16-byte aligned,
 /// with stride and d multiples of 8, and the call returns before the stream has done it: r, the report and a status
-/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until download(), which
-/// takes the place of report(). A selection that fails there keeps nothing, and attention to it writes nothing. There
-/// is no literal(). One call at a time; objects of different threads may share a stream, which then runs what they put
-/// there in any order.
+/// that depends on data (`non_finite_token`, `too_many_representatives`) stay on the device until report() or
+/// download(), which wait for the stream. A selection that fails there keeps nothing, and attention to it writes
+/// nothing. There is no literal(). One call at a time; objects of different threads may share a stream, which then runs
+/// what they put there in any order.
 template <row_scalar Scalar, gfx942_backend B>
 class selector<Scalar, B> {
  public:
@@ -27,7 +27,10 @@ class selector<Scalar, B> {
   /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.
   [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.view(0, number_.stamp()); }
 
-  /// Waits for the stream. The answer is that of the last selection.
+  /// Waits for the stream. Nothing, if the last selection failed.
+  [[nodiscard]] selection_report report() const { return steps_.report(); }
+
+  /// Waits for the stream, and copies the set and the report. The answer is that of the last selection.
   [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, 0); }
 
  private:

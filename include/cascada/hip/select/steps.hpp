@@ -85,11 +85,9 @@ class selection_steps {
   /// Waits for the stream and copies a layer and the last step's report. The answer is the step's own.
   [[nodiscard]] status download(downloaded_selection& to, int now) const {
     if (!arrays_.layers[now].count) return to = {}, status::ok;
-    const layer_memory& layer = arrays_.layers[now];
-    selection_counters  counters;
+    const layer_memory& layer  = arrays_.layers[now];
     index_t             count  = -1;
-    status              answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
-    if (answer == status::ok) answer = where_.download(&count, layer.count, sizeof(count));
+    status              answer = where_.download(&count, layer.count, sizeof(count));
     if (answer != status::ok) return answer;
     const auto r = static_cast<std::size_t>(count < 0 ? 0 : count);
     const auto T = static_cast<std::size_t>(count < 0 ? 0 : arrays_.tokens);
@@ -97,8 +95,23 @@ class selection_steps {
     answer = where_.download(to.indices.data(), layer.indices, r * sizeof(index_t));
     if (answer == status::ok) answer = where_.download(to.counts.data(), layer.counts, r * sizeof(index_t));
     if (answer == status::ok) answer = where_.download(to.rep.data(), layer.rep, T * sizeof(index_t));
-    if (answer == status::ok && counters.answer == status::ok) to.report = report_of(counters);
-    return answer == status::ok ? counters.answer : answer;
+    return answer == status::ok ? download(to.report) : answer;
+  }
+
+  /// Waits for the stream. Nothing, if the last step failed.
+  [[nodiscard]] selection_report report() const {
+    selection_report of_step;
+    return download(of_step) == status::ok ? of_step : selection_report{};
+  }
+
+  /// Waits for the stream and copies the last step's report, which stays as it was if the step failed.
+  [[nodiscard]] status download(selection_report& to) const {
+    if (!arrays_.step.counters) return to = {}, status::ok;
+    selection_counters counters;
+    const status       answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
+    if (answer != status::ok) return answer;
+    if (counters.answer == status::ok) to = report_of(counters);
+    return counters.answer;
   }
 
   /// Puts a state of the host into layer `to`, after which there is no step to report.
