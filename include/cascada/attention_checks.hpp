@@ -103,6 +103,16 @@ template <backend B>
   return illegal("selections has a view of a set that its owner has replaced: call kept() again");
 }
 
+/// A selection that is still what its owner keeps, has no `misfit` that the caller sees, and, in the host's memory, is
+/// legal.
+template <backend B, class Selection>
+[[nodiscard]] status check_selection(const Selection& selection, const char* misfit) noexcept {
+  if (selection.stamp.stale()) return stale_selection();
+  if (misfit) return illegal(misfit);
+  if constexpr (std::same_as<Selection, representatives>) return check(selection, selection.tokens());
+  return status::ok;
+}
+
 /// One selection per sequence, or per (sequence, KV head), as long as that; those in the host's memory are legal.
 template <backend B, class Selection>
 [[nodiscard]] status check_selections(std::span<const Selection> selections, const sequence_spans& spans,
@@ -112,11 +122,10 @@ template <backend B, class Selection>
   if (count != sequences && count != sequences * static_cast<std::size_t>(kv_heads))
     return illegal("selections has neither one for each sequence nor one for each of its KV heads");
   for (std::size_t i = 0; i < count; ++i) {
-    const index_t tokens = spans.tokens(i / (count / sequences));
-    if (selections[i].stamp.stale()) return stale_selection();
-    if (selections[i].tokens() != tokens) return illegal("selections has one that is not as long as its sequence");
-    if constexpr (std::same_as<Selection, representatives>)
-      if (const status answer = check(selections[i], tokens); answer != status::ok) return answer;
+    const bool   fits = selections[i].tokens() == spans.tokens(i / (count / sequences));
+    const status answer =
+        check_selection<B>(selections[i], fits ? nullptr : "selections has one that is not as long as its sequence");
+    if (answer != status::ok) return answer;
   }
   return status::ok;
 }

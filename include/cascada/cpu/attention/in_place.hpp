@@ -32,21 +32,25 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 inline constexpr index_t rows_in_place = 8;
 
 /// add(row, count, first, end, factors) for the rows of a tile and the keys that they see among `keys` keys from
-/// `begin` of a block, first and end counted from there: a few rows together for what all see, then each alone for the
-/// rest. Of pairs, all together up to what the last row sees: the weights of keys that a row does not see are zero.
+/// `begin` of a block, first and end counted from there, as add_what_rows_see() does it for a few rows at a time. Of
+/// pairs, all together up to what the last row sees: the weights of keys that a row does not see are zero.
 template <cpu_backend B, class E, class Add>
 CASCADA_INLINE void by_sight(const query_rows<B, E>& tile, const key_block& block, index_t begin, index_t keys,
-                             const float* factors, const Add& add) noexcept {
+                             float* factors, const Add& add) noexcept {
   const auto within = [&](index_t token) {
     const index_t seen = block.visible(token);
     return seen <= begin ? 0 : seen - begin < keys ? seen - begin : keys;
   };
-  const index_t most  = within(tile.rows / tile.group - 1);
-  const index_t least = std::same_as<E, float> ? within(0) : most;
-  by_few_rows(tile.rows, [&](index_t row, index_t count) { add(row, count, 0, least, factors + row); });
-  const float same = 1;
-  for (index_t row = 0; least < most && row < tile.rows; ++row)
-    if (const index_t seen = within(row / tile.group); seen > least) add(row, 1, least, seen, &same);
+  by_few_rows(tile.rows, [&](index_t row, index_t count) {
+    const index_t first[extent(rows_at_a_time)] = {};
+    index_t       end[extent(rows_at_a_time)]   = {};
+    for (index_t i = 0; i < count; ++i)
+      end[i] = within((std::same_as<E, float> ? row + i : tile.rows - 1) / tile.group);
+    add_what_rows_see(count, first, end, factors + row,
+                      [&](index_t i, index_t rows, index_t from, index_t to, const float* shrink) {
+                        add(row + i, rows, from, to, shrink);
+                      });
+  });
 }
 
 /// Whether rows like these can stay where they lie, for the KV heads of a tile.
@@ -116,10 +120,9 @@ void score_in_place(const block_in_place<B, E>& of, const Key& key, index_t left
   });
 }
 
-/// Scores become weights, while the first values value(h, i) are on their way.
-template <cpu_backend B, class E, class Value>
-void weigh_in_place(block_in_place<B, E>& of, const Value& value, index_t value_dim) noexcept {
-  ask_for_values<B>(value, of.heads, of.most, value_dim);
+/// Scores become weights.
+template <cpu_backend B, class E>
+void weigh_in_place(block_in_place<B, E>& of) noexcept {
   for (index_t h = 0; h < of.heads; ++h) {
     if constexpr (!std::same_as<E, float>) lengths_so_far<B>(of.most, of.reach(h)), of.block.reach = of.reach(h);
     weigh_scores(of.part(h), of.block, of.scores(h), of.weights(h), of.factors + h * of.rows);
@@ -140,7 +143,6 @@ void add_rows_in_place(block_in_place<B, E>& of, const Value& value, index_t lef
                add_portion(of.part(now.h), row, count, of.weights(now.h, row) + (now.first + first) / pair,
                            weights_apart<B, E>, values, first, (end - first + pair - 1) / pair, factors, of.watch);
              });
-    for (index_t row = 0; row < of.rows; ++row) shrink[row] = 1;
   });
 }
 
@@ -171,7 +173,8 @@ bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key
   score_in_place(of, key, left);
   const auto before = softmax_before(tile, scratch);
   if constexpr (!std::same_as<E, float>) copy_softmax(tile, before);
-  weigh_in_place(of, value, value_dim);
+  ask_for_values<B>(value, heads, of.most, value_dim);
+  weigh_in_place(of);
   bool by_dimension = false;
   if constexpr (detail::is_strided<decltype(value(0, 0))>)
     if (by_dimension = is_apart(value(0, 0)); by_dimension) add_columns_in_place(of, value);

@@ -19,22 +19,6 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B, class E>
 inline constexpr index_t leaves_at_once = vec<B>::width * elements_per_lane<E>;
 
-/// The largest of `count` logits and `at_least`.
-template <cpu_backend B>
-CASCADA_INLINE float largest_logit(float* logits, index_t count, float at_least) noexcept {
-  constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
-  const index_t     padded = whole_vectors<B>(count);
-  for (index_t j = count; j < padded; ++j) logits[j] = -std::numeric_limits<float>::infinity();
-  const auto before      = vec<B>::broadcast(at_least);
-  vec<B>     top[chains] = {before, before, before, before};
-  index_t    j           = 0;
-  for (; j + chains * width <= padded; j += chains * width)
-    for (index_t c = 0; c < chains; ++c) top[c] = max(top[c], vec<B>::load(logits + j + c * width));
-  for (; j < padded; j += width) top[0] = max(top[0], vec<B>::load(logits + j));
-  const auto highest = max(max(top[0], top[1]), max(top[2], top[3]));
-  return bits_less(before, highest) != 0 ? reduce_max(highest) : at_least;
-}
-
 /// A row's logits become weights relative to `now`. Adds to `sums` those of all leaves, to `closed` those where `many`
 /// is 1; both are vectors of shares.
 template <cpu_backend B>

@@ -24,7 +24,7 @@ template <cpu_backend B>
 inline constexpr attention_shape attention_tuning =
     contains(B::instructions, isa::avx512f) ? attention_shape{6, 4} : attention_shape{};
 
-/// Keys per panel; a multiple of every strip of accumulators.
+/// Keys per panel; a multiple of the columns of every tile of sums.
 template <cpu_backend B>
 inline constexpr index_t panel_keys = 64;
 

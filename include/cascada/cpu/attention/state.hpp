@@ -121,11 +121,10 @@ class attention_state<Scalar, B> {
     if (selected() > 0 && selections.size() != clusters_.size())
       return detail::illegal("selections has another number than before");
     for (std::size_t s = 0; s < selections.size(); ++s) {
-      const representatives& selection = selections[s];
-      if (selection.stamp.stale()) return detail::stale_selection();
-      if (selection.tokens() < edge)
-        return detail::illegal("selections has one that ends before the last chunk's edge");
-      if (const status answer = cascada::check(selection, selection.tokens()); answer != status::ok) return answer;
+      const bool   fits   = selections[s].tokens() >= edge;
+      const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
+      const status answer = detail::check_selection<B>(selections[s], misfit);
+      if (answer != status::ok) return answer;
     }
     return status::ok;
   }

@@ -23,8 +23,8 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
 template <cpu_backend B, class E, class Stored, index_t Rows, index_t Vectors>
-CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const float* panels, index_t first,
-                                const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
+CASCADA_INLINE void score_vectors(const float* queries, index_t key_lanes, const float* panels, index_t first,
+                                  const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
   const float* keys = panels + panel_offset<B>(first, stored_lanes<E, Stored>(key_lanes));
   vec<B>       sum[extent(Rows)][extent(Vectors)];
 #pragma GCC unroll 8
@@ -54,12 +54,12 @@ CASCADA_INLINE void score_strip(const float* queries, index_t key_lanes, const f
 template <cpu_backend B, class E, class Stored, index_t Rows>
 void score_tile(const float* queries, index_t key_lanes, const key_block& block, index_t count,
                 const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
-  constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
+  constexpr index_t vectors = attention_tuning<B>.vectors, columns = vectors * vec<B>::width;
   index_t           first = 0;
-  for (; first + strip <= count; first += strip)
-    score_strip<B, E, Stored, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+  for (; first + columns <= count; first += columns)
+    score_vectors<B, E, Stored, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
   for (; first < count; first += vec<B>::width)
-    score_strip<B, E, Stored, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+    score_vectors<B, E, Stored, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
 }
 
 /// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys. A
@@ -126,7 +126,7 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
     if (rows < Rows)
       return value_rows<B, E, Rows - 1, Stored>(tile, row, rows, weights, weight_stride, rows_of_v, begin, end,
                                                 factors);
-  constexpr index_t vectors = attention_tuning<B>.vectors, strip = vectors * vec<B>::width;
+  constexpr index_t vectors = attention_tuning<B>.vectors, columns = vectors * vec<B>::width;
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   const auto        add    = [&]<index_t Vectors>() {
@@ -138,35 +138,42 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
                                                                               tile.value_stride);
                                     });
   };
-  for (; c + strip <= tile.value_stride; c += strip) add.template operator()<vectors>();
+  for (; c + columns <= tile.value_stride; c += columns) add.template operator()<vectors>();
   for (; c < tile.value_stride; c += vec<B>::width) add.template operator()<1>();
+}
+
+/// The largest of `count` logits and `at_least`. Lanes behind them, to a whole vector, become -infinity.
+template <cpu_backend B>
+CASCADA_INLINE float largest_logit(float* logits, index_t count, float at_least) noexcept {
+  constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
+  const index_t     padded = whole_vectors<B>(count);
+  for (index_t j = count; j < padded; ++j) logits[j] = -std::numeric_limits<float>::infinity();
+  const auto before      = vec<B>::broadcast(at_least);
+  vec<B>     top[chains] = {before, before, before, before};
+  index_t    j           = 0;
+  for (; j + chains * width <= padded; j += chains * width)
+    for (index_t c = 0; c < chains; ++c) top[c] = max(top[c], vec<B>::load(logits + j + c * width));
+  for (; j < padded; j += width) top[0] = max(top[0], vec<B>::load(logits + j));
+  const auto highest = max(max(top[0], top[1]), max(top[2], top[3]));
+  return bits_less(before, highest) != 0 ? reduce_max(highest) : at_least;
 }
 
 /// Turns a row's first `count` scores into weights and takes them into its softmax. Returns the factor by which
 /// everything before shrinks. A NaN score makes its weight, so the whole row, NaN.
 template <cpu_backend B>
 CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum, float* sums) noexcept {
-  constexpr index_t chains = 4, width = vec<B>::width;  // of maxima, which would wait for each other in one
-  const index_t     padded = whole_vectors<B>(count);
-  for (index_t j = count; j < padded; ++j) scores[j] = -std::numeric_limits<float>::infinity();
-  const auto before      = vec<B>::broadcast(maximum);
-  vec<B>     top[chains] = {before, before, before, before};
-  index_t    j           = 0;
-  for (; j + chains * width <= padded; j += chains * width)
-    for (index_t c = 0; c < chains; ++c) top[c] = max(top[c], vec<B>::load(scores + j + c * width));
-  for (; j < padded; j += width) top[0] = max(top[0], vec<B>::load(scores + j));
-  const auto highest = max(max(top[0], top[1]), max(top[2], top[3]));
-  if (bits_less(before, highest) != 0) maximum = reduce_max(highest);  // seldom, after the first keys
-  const auto now   = vec<B>::broadcast(maximum);
-  auto       total = vec<B>::zero();
-  for (j = 0; j < padded; j += width) {
+  const auto before = vec<B>::broadcast(maximum);
+  maximum           = largest_logit<B>(scores, count, maximum);
+  const auto now    = vec<B>::broadcast(maximum);
+  auto       total  = vec<B>::zero();
+  for (index_t j = 0; j < count; j += vec<B>::width) {
     const vec<B> weight = exp2(vec<B>::load(scores + j) - now);
     weight.store(scores + j);
     total = total + weight;
   }
   const vec<B> shrink = exp2(before - now);
   multiply_add(vec<B>::load(sums), shrink, total).store(sums);
-  float lanes[extent(width)];
+  float lanes[extent(vec<B>::width)];
   shrink.store(lanes);
   return lanes[0];
 }
@@ -196,41 +203,62 @@ struct seen_ranges {
   }
 };
 
+/// add(i, count, begin, stop, factors) for rows i that see keys [first[i], end[i]) of a block, in the order of the
+/// keys: together where all of them see, before and behind it each its own. A row's factor, by which what it has seen
+/// so far shrinks, goes with its first keys here, and is 1 from there on.
+template <class Add>
+CASCADA_INLINE void add_what_rows_see(index_t rows, const index_t* first, const index_t* end, float* factors,
+                                      const Add& add) noexcept {
+  index_t last_first = first[0], first_end = end[0];
+  bool    all = first[0] < end[0];
+  for (index_t i = 1; i < rows; ++i) {
+    last_first = first[i] > last_first ? first[i] : last_first;
+    first_end  = end[i] < first_end ? end[i] : first_end;
+    all &= first[i] < end[i];
+  }
+  const bool together = all && last_first < first_end;
+  const auto alone    = [&](index_t i, index_t begin, index_t stop) {
+    if (begin < stop) add(i, 1, begin, stop, factors + i), factors[i] = 1;
+  };
+  for (index_t i = 0; i < rows; ++i) alone(i, first[i], together ? last_first : end[i]);
+  if (!together) return;
+  add(0, rows, last_first, first_end, factors);
+  for (index_t i = 0; i < rows; ++i) factors[i] = 1;
+  for (index_t i = 0; i < rows; ++i) alone(i, first_end, end[i]);
+}
+
+/// The same for values of a block from row `row` of a tile.
+template <cpu_backend B>
+CASCADA_INLINE void add_seen_values(const query_rows<B>& tile, index_t row, index_t rows, const key_block& block,
+                                    const float* weights, const index_t* first, const index_t* end,
+                                    float* factors) noexcept {
+  add_what_rows_see(
+      rows, first, end, factors, [&](index_t i, index_t count, index_t begin, index_t stop, const float* shrink) {
+        value_rows(tile, row + i, count, weights + i * block_keys<B>, block_keys<B>, block.values, begin, stop, shrink);
+      });
+}
+
 /// Takes a block of keys into a few rows: scores are adjusted, and rows no longer see its first keys.
 template <cpu_backend B>
 void attend_adjusted(const query_rows<B>& tile, index_t row, index_t rows, const key_block& whole,
                      float* scores) noexcept {
-  constexpr index_t       step   = attention_tuning<B>.rows;
-  constexpr std::int64_t  stride = block_keys<B>;
+  constexpr index_t       step = attention_tuning<B>.rows;
   const seen_ranges<step> seen(tile, row, rows, whole, panel_keys<B>);
   if (!seen.any) return;
   const key_block block              = without_first(seen.from, tile, whole);
   const float*    bias[extent(step)] = {};
-  score_biased_rows(tile, row, rows, block, seen.most - seen.from, bias, scores, stride);
-  index_t first[extent(step)], end[extent(step)], last_first = 0, first_end = block.count;
+  score_biased_rows(tile, row, rows, block, seen.most - seen.from, bias, scores, block_keys<B>);
+  index_t first[extent(step)], end[extent(step)];
   float   factors[extent(step)];
   for (index_t i = 0; i < rows; ++i) {
     first[i] = seen.first[i] - seen.from, end[i] = seen.end[i] - seen.from;
     if (first[i] == end[i]) continue;
-    float* of_row = scores + i * stride;
+    float* of_row = scores + i * block_keys<B>;
     if (block.adjust->changes_logits()) adjust_scores(tile, row + i, block, end[i], of_row);
     for (index_t j = 0; j < first[i]; ++j) of_row[j] = -std::numeric_limits<float>::infinity();
     factors[i] = absorb_scores<B>(of_row, end[i], tile.maxima[row + i], tile.sums + (row + i) * vec<B>::width);
-    last_first = first[i] > last_first ? first[i] : last_first;
-    first_end  = end[i] < first_end ? end[i] : first_end;
   }
-  // Values from and to where all rows see them together; before and behind, each row its own.
-  const auto add = [&](index_t i, index_t begin, index_t stop, float factor) {
-    if (begin < stop || factor != 1)
-      value_rows<B, float, 1>(tile, row + i, 1, scores + i * stride, stride, block.values, begin, stop, &factor);
-  };
-  const bool together = seen.all && last_first < first_end;
-  for (index_t i = 0; i < rows; ++i)
-    if (first[i] < end[i]) add(i, first[i], together ? last_first : end[i], factors[i]);
-  if (!together) return;
-  for (index_t i = 0; i < rows; ++i) factors[i] = 1;
-  value_rows(tile, row, rows, scores, stride, block.values, last_first, first_end, factors);
-  for (index_t i = 0; i < rows; ++i) add(i, first_end, end[i], 1);
+  add_seen_values(tile, row, rows, block, scores, first, end, factors);
 }
 
 /// Takes a block of keys into every row of the tile. `scores` is room for [attention_tuning.rows, block_keys].
@@ -239,28 +267,23 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
   constexpr index_t step    = attention_tuning<B>.rows;
   const auto        visible = [&](index_t row) { return block.visible(row / tile.group); };
   for (index_t row = 0; row < tile.rows; row += step) {
-    const index_t rows  = tile.rows - row < step ? tile.rows - row : step;
-    const index_t least = visible(row), most = visible(row + rows - 1);
+    const index_t rows = tile.rows - row < step ? tile.rows - row : step, most = visible(row + rows - 1);
     if (most == 0) continue;
     if (block.adjust) {
       attend_adjusted(tile, row, rows, block, scores);
       continue;
     }
     score_rows(tile, row, rows, block, most, scores, block_keys<B>);
-    float   factors[extent(step)];
-    index_t seen[extent(step)];
+    float         factors[extent(step)];
+    const index_t none[extent(step)] = {};
+    index_t       seen[extent(step)];
     for (index_t i = 0; i < rows; ++i) {
       seen[i]    = visible(row + i);
       factors[i] = seen[i] == 0 ? 1.0f
                                 : absorb_scores<B>(scores + i * block_keys<B>, seen[i], tile.maxima[row + i],
                                                    tile.sums + (row + i) * vec<B>::width);
     }
-    value_rows(tile, row, rows, scores, block_keys<B>, block.values, 0, least, factors);
-    const float same = 1.0f;
-    for (index_t i = 0; i < rows; ++i)
-      if (seen[i] > least)
-        value_rows<B, float, 1>(tile, row + i, 1, scores + i * block_keys<B>, block_keys<B>, block.values, least,
-                                seen[i], &same);
+    add_seen_values(tile, row, rows, block, scores, none, seen, factors);
   }
 }
 
