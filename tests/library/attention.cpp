@@ -67,7 +67,7 @@ comparison compare(const expectation& expected, const problem<Scalar>& p, const 
 /// FlashAttention's rule: at most twice the error of the plain implementation. The floor: with a key or two the plain
 /// sum may happen to be exact; one rounding of weights, of their sum and of the quotient may not. For results of each
 /// of the types Outs.
-template <class... Outs, row_scalar Scalar, cpu_backend B = serial_backend>
+template <class... Outs, row_scalar Scalar, cpu_backend B = test_backend>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                  B where = {}) {
   constexpr bool   pairs  = !std::same_as<kernel::operand_of<Scalar, B>, float>;
@@ -104,7 +104,7 @@ TEST_CASE("attention: every mode, lengths around the edges of blocks, tiles and 
 
 TEST_CASE("attention: every mode, more keys than a row takes into its softmax at once", "[attention]") {
   const mode    m    = any_mode();
-  const index_t T    = kernel::attention::block_keys<default_backend> + 131;
+  const index_t T    = kernel::attention::block_keys<test_backend> + 131;
   const shape   size = {T, 2, 1, 8, 8};
   CAPTURE(m, size);
   check_close<float>(m.options, problem<float>(size, 21), {random_selection(T, 0.9, 3)});
@@ -199,7 +199,7 @@ const std::vector<mode> modes_of_tokens = {
 
 TEST_CASE("attention: slopes, wherever keys have positions", "[attention]") {
   const mode    m = GENERATE(from_range(sample(modes_of_tokens)));
-  const index_t T = GENERATE(1, 65, kernel::attention::block_keys<default_backend> + 131);
+  const index_t T = GENERATE(1, 65, kernel::attention::block_keys<test_backend> + 131);
   CAPTURE(m, T);
   problem<float> p({T, 4, 2, 8, 12}, 53);
   p.slopes = {0.5f, 0.004f, 0.0f, 1.0f};
@@ -220,7 +220,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16 with slopes and sink logits", "[att
 
 TEST_CASE("attention: a sliding window, around the edges of blocks of keys", "[attention]") {
   const index_t window = GENERATE(1, 63, 64, 65, 128, 511, 512, 513, 700);
-  const index_t T      = kernel::attention::block_keys<default_backend> + 260;
+  const index_t T      = kernel::attention::block_keys<test_backend> + 260;
   CAPTURE(window);
   const attention_options options = {.keys = key_set::all, .sliding_window = window};
   check_close<float>(options, problem<float>({T, 2, 1, 8, 8}, 55), {});
@@ -250,7 +250,7 @@ TEMPLATE_TEST_CASE("attention: the shapes of multi-head latent attention", "[att
 }
 
 TEST_CASE("attention: tanh is within four ulp, odd, and keeps NaN", "[attention]") {
-  using B         = default_backend;
+  using B         = test_backend;
   using V         = kernel::vec<B>;
   const auto ours = [](float x) {
     float lanes[V::width];
@@ -419,7 +419,7 @@ TEST_CASE("attention: huge logits pick their key", "[attention]") {
 }
 
 TEST_CASE("attention: 2^x is within two ulp, exact at 0, and keeps NaN", "[attention]") {
-  using B          = default_backend;
+  using B          = test_backend;
   using V          = kernel::vec<B>;
   const auto power = [](float x) {
     float lanes[V::width];
@@ -438,7 +438,7 @@ TEST_CASE("attention: 2^x is within two ulp, exact at 0, and keeps NaN", "[atten
 }
 
 TEST_CASE("attention: a row that sees nothing is zero, and its neighbours do not care", "[attention]") {
-  using B = default_backend;
+  using B = test_backend;
   kernel::attention::query_tile<B> memory;
   memory.reserve(4, 8, 8);
   const auto         tile = memory.begin(4, 1, 8, 8);  // four tokens; the first two see nothing

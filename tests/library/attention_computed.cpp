@@ -187,11 +187,11 @@ constexpr std::uint16_t odd_scales[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x7bff, 
 /// However a sequence is cut into calls.
 template <class KV>
 std::vector<float> in_pieces(const mode& m, const problem<float>& p, const KV& kv, const selection& s, unsigned seed) {
-  attention<float, serial_backend>       attend(m.options);
-  attention_state<float, serial_backend> state;
-  head_rows<float>                       out(p.size.tokens, p.size.heads, p.size.value_dim);
-  const representatives                  kept[] = {s.view()};
-  std::mt19937                           random(seed);
+  attention<float, test_backend>       attend(m.options);
+  attention_state<float, test_backend> state;
+  head_rows<float>                     out(p.size.tokens, p.size.heads, p.size.value_dim);
+  const representatives                kept[] = {s.view()};
+  std::mt19937                         random(seed);
   while (state.tokens() < p.size.tokens) {
     const auto piece = static_cast<index_t>(random() % 3 == 0 ? random() % 90 : random() % 3) + 1;
     const auto end   = std::min(p.size.tokens, state.tokens() + piece);
@@ -216,7 +216,7 @@ TEMPLATE_TEST_CASE("computed: in every mode and layout, what the floats give", "
   const paged_blocks<TestType> paged(p, 7);
   CHECK(same_bits(expected.out, attend<float>(m.options, p.floats, paged.view, s)));
   thread_pool<compiled_isa> pool(3);
-  CHECK(same_bits(expected.out, attend<float>(m.options, p.floats, p.kv(), s, {}, cpu<>{{&pool}})));
+  CHECK(same_bits(expected.out, attend<float>(m.options, p.floats, p.kv(), s, {}, test_backend{{&pool}})));
 }
 
 TEST_CASE("computed: Q8_0 against the reference", "[attention]") {
@@ -313,12 +313,12 @@ TEST_CASE("computed: a caller's own views", "[attention]") {
 
 TEST_CASE("computed: a saved state", "[attention]") {
   const mode m = {"opened", {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8}};
-  const computed<q8_0_block>             p({150, 4, 2, 64, 64}, 6);
-  const selection                        s      = random_selection(150, 0.2, 2);
-  const representatives                  kept[] = {s.view()};
-  attention<float, serial_backend>       attend(m.options);
-  attention_state<float, serial_backend> state, loaded;
-  head_rows<float>                       out(150, 4, 64), again(150, 4, 64);
+  const computed<q8_0_block>           p({150, 4, 2, 64, 64}, 6);
+  const selection                      s      = random_selection(150, 0.2, 2);
+  const representatives                kept[] = {s.view()};
+  attention<float, test_backend>       attend(m.options);
+  attention_state<float, test_backend> state, loaded;
+  head_rows<float>                     out(150, 4, 64), again(150, 4, 64);
   REQUIRE(extend_to(101, attend, state, p.floats.q, p.kv(), kept, out) == status::ok);
   std::vector<std::byte> bytes(state.saved_bytes());
   REQUIRE(state.save(bytes) == status::ok);
@@ -331,14 +331,14 @@ TEST_CASE("computed: a saved state", "[attention]") {
 
 TEST_CASE("computed: head dimensions and views that are refused", "[attention][errors]") {
   const auto answer_of = [](index_t dim, index_t key_blocks, index_t value_blocks) {
-    const std::vector<float>      q(static_cast<std::size_t>(dim));
-    const std::vector<q8_0_block> blocks(4);
-    std::vector<float>            out(static_cast<std::size_t>(dim));
-    attention<float>              attend(dense_options);
-    const status                  answer = attend(packed_heads(q.data(), 1, 1, dim),
-                                                  strided_kv<q8_0_block>{packed_heads(blocks.data(), 1, 1, key_blocks),
-                                                                         packed_heads(blocks.data(), 1, 1, value_blocks)},
-                                                  {}, packed_heads(out.data(), 1, 1, dim));
+    const std::vector<float>       q(static_cast<std::size_t>(dim));
+    const std::vector<q8_0_block>  blocks(4);
+    std::vector<float>             out(static_cast<std::size_t>(dim));
+    attention<float, test_backend> attend(dense_options);
+    const status                   answer = attend(packed_heads(q.data(), 1, 1, dim),
+                                                   strided_kv<q8_0_block>{packed_heads(blocks.data(), 1, 1, key_blocks),
+                                                                          packed_heads(blocks.data(), 1, 1, value_blocks)},
+                                                   {}, packed_heads(out.data(), 1, 1, dim));
     return answer == status::ok ? std::string() : std::string(message(answer));
   };
   CHECK(answer_of(96, 3, 3) == "");
@@ -352,7 +352,7 @@ TEST_CASE("computed: head dimensions and views that are refused", "[attention][e
 }
 
 TEST_CASE("computed: vectors of Q8_0 are what its elements are, one by one", "[scalar]") {
-  using B   = default_backend;
+  using B   = test_backend;
   using V   = kernel::vec<B>;
   int wrong = 0;
   for (std::uint32_t scale = 0; scale < 65536; scale += scale % 1024 == 1023 ? 1 : 31) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cascada/cpu/attention/attention.hpp"
+#include "cascada/executor.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/reference/attention.hpp"
 #include "cascada/representatives.hpp"
@@ -325,7 +326,21 @@ inline std::vector<mode> modes_that_grow() {
   return some;
 }
 
-using serial_backend = cascada::cpu<cascada::compiled_isa, cascada::serial_executor>;
+/// One thread, or those of a pool: one type, so that the kernels are compiled once for both.
+template <cascada::isa Isa>
+struct one_thread_or_pool {
+  cascada::thread_pool<Isa>* pool = nullptr;
+
+  index_t concurrency() const noexcept { return pool ? pool->size() : 1; }
+
+  template <class Function>
+  void parallel_for(index_t count, Function&& function) const {
+    if (pool) return pool->parallel_for(count, function);
+    for (index_t i = 0; i < count; ++i) function(i);
+  }
+};
+
+using test_backend = cascada::cpu<cascada::compiled_isa, one_thread_or_pool<cascada::compiled_isa>>;
 
 /// What this target is compiled for, less some of it: kernels of instructions that are not in the tag do not run.
 template <cascada::isa Without>
@@ -336,15 +351,15 @@ static_assert(static_cast<std::uint64_t>(isa_without<cascada::isa::amx_bf16>) >>
               "without the other settings, code compiled with -ffast-math would share its functions");
 
 template <cascada::isa Without>
-using backend_without = cascada::cpu<isa_without<Without>, cascada::serial_executor>;
+using backend_without = cascada::cpu<isa_without<Without>, one_thread_or_pool<isa_without<Without>>>;
 
 /// bfloat16 rows by matrix tiles, by products of pairs and by floats, as far as the target goes.
 using pairs_backend  = backend_without<cascada::isa::amx_bf16>;
 using floats_backend = backend_without<cascada::isa::amx_bf16 | cascada::isa::avx512_bf16>;
 using product_backends =
     std::conditional_t<cascada::contains(cascada::compiled_isa, cascada::isa::amx_bf16),
-                       std::tuple<serial_backend, pairs_backend, floats_backend>,
-                       std::conditional_t<cascada::kernel::multiplies_pairs<serial_backend>,
+                       std::tuple<test_backend, pairs_backend, floats_backend>,
+                       std::conditional_t<cascada::kernel::multiplies_pairs<test_backend>,
                                           std::tuple<pairs_backend, floats_backend>, std::tuple<floats_backend>>>;
 
 /// Goes on with a sequence up to token `end`: with those rows of q, out and, if there is room for them, log-sum-exps.
@@ -386,7 +401,7 @@ struct sum_rows {
   }
 };
 
-template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
+template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = test_backend>
 attended attend_and_report(const attention_options& options, const problem<Scalar>& p, const KV& kv,
                            const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                            B where = {}) {
@@ -401,7 +416,7 @@ attended attend_and_report(const attention_options& options, const problem<Scala
   return {out.template packed<float>(), sums.packed(), attention.report()};
 }
 
-template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = serial_backend>
+template <class Out, cascada::row_scalar Scalar, cascada::kv_view KV, cascada::cpu_backend B = test_backend>
 std::vector<float> attend(const attention_options& options, const problem<Scalar>& p, const KV& kv,
                           const std::vector<selection>& selections, const std::vector<index_t>& offsets = {},
                           B where = {}) {

@@ -158,11 +158,11 @@ TEST_CASE("attention: one selection is a span of one, and none is an empty one",
   };
 
   for (const key_set keys : {key_set::all, key_set::near, key_set::near_and_far}) {
-    const attention_options options  = {.keys = keys, .window = 16, .chunk = 32};
-    const auto              expected = attend<float>(options, p, s);
-    const auto              equal    = [&] { return same_bits(out.packed<float>(), expected); };
-    attention<float>        attention(options);
-    attention_state<float>  with_one, with_none;
+    const attention_options              options  = {.keys = keys, .window = 16, .chunk = 32};
+    const auto                           expected = attend<float>(options, p, s);
+    const auto                           equal    = [&] { return same_bits(out.packed<float>(), expected); };
+    attention<float, test_backend>       attention(options);
+    attention_state<float, test_backend> with_one, with_none;
     CHECK((attention(p.q.view(), p.kv(), kept, out.view()) == status::ok && equal()));
     CHECK((attention(p.q.view(), p.kv(), kept, out.view(), call) == status::ok && equal() && went_to_sums()));
     out.fill([] { return 0.0f; });
@@ -182,9 +182,9 @@ TEST_CASE("attention: one selection is a span of one, and none is an empty one",
     CHECK((attention(p.q.view(), p.kv(), {}, out.view(), call) == status::ok && went_to_sums()));
   }
 
-  const index_t    ends[] = {0, 100, size.tokens};
-  attention<float> attention;
-  const status     answer = attention(p.q.view(), p.kv(), kept, out.view(), {.query_offsets = ends});
+  const index_t                  ends[] = {0, 100, size.tokens};
+  attention<float, test_backend> attention;
+  const status                   answer = attention(p.q.view(), p.kv(), kept, out.view(), {.query_offsets = ends});
   CHECK(std::string(message(answer)) == message(of_selections[0].answer));
 }
 

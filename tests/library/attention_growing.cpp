@@ -34,7 +34,7 @@ selection first_of(const selection& all, index_t n) {
 }
 
 /// Sequence and attention, cut into calls.
-template <class Scalar, cpu_backend B = serial_backend>
+template <class Scalar, cpu_backend B = test_backend>
 struct growing {
   const problem<Scalar>&        p;
   const std::vector<selection>& selections;
@@ -90,7 +90,7 @@ TEMPLATE_TEST_CASE("growing: however a sequence is cut into calls, its rows are 
   if (own) s.push_back(random_selection(growing_shape.tokens, 0.4, 5));
   const attended expected = attend_and_report<TestType>(m.options, p, p.kv(), s);
   for (const auto& cut : cuts(growing_shape.tokens, 6)) {
-    growing<TestType> one{p, s, attention<TestType, serial_backend>(m.options)};
+    growing<TestType> one{p, s, attention<TestType, test_backend>(m.options)};
     for (const index_t end : cut) REQUIRE(one.extend(end) == status::ok);
     CAPTURE(cut);
     CHECK(one.state.tokens() == growing_shape.tokens);
@@ -120,7 +120,7 @@ TEST_CASE("growing: after truncating, it goes on as if nothing had been there", 
   for (const index_t reached : {61, 97, 130, 230})
     for (const index_t back : {0, 1, 31, 48, 59, 60}) {
       CAPTURE(reached, back);
-      growing<float> branch{other, others, attention<float, serial_backend>(m.options)};
+      growing<float> branch{other, others, attention<float, test_backend>(m.options)};
       for (index_t t = 7; t < reached; t += 7) REQUIRE(branch.extend(t) == status::ok);
       REQUIRE(branch.extend(reached) == status::ok);
       const status answer = branch.state.truncate(back);
@@ -134,7 +134,7 @@ TEST_CASE("growing: after truncating, it goes on as if nothing had been there", 
         continue;
       }
       CHECK(branch.state.tokens() == back);
-      growing<float> one{p, s, attention<float, serial_backend>(m.options), std::move(branch.state)};
+      growing<float> one{p, s, attention<float, test_backend>(m.options), std::move(branch.state)};
       for (index_t t = back + 9; t < growing_shape.tokens; t += 9) REQUIRE(one.extend(t) == status::ok);
       REQUIRE(one.extend(growing_shape.tokens) == status::ok);
       CHECK(same_bits(one.results(), expected, row_of(growing_shape, back), expected.size()));
@@ -146,11 +146,11 @@ TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
   const problem<float>         p(growing_shape, 3);
   const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<float>(options, p, s);
-  growing<float>               first{p, s, attention<float, serial_backend>(options)};
+  growing<float>               first{p, s, attention<float, test_backend>(options)};
   REQUIRE(first.extend(101) == status::ok);
   problem<float> other = p;
   other.randomise(98, 101);
-  growing<float> branch{other, s, attention<float, serial_backend>(options), first.state};
+  growing<float> branch{other, s, attention<float, test_backend>(options), first.state};
   REQUIRE(branch.extend(200) == status::ok);
   REQUIRE(first.extend(150) == status::ok);
   REQUIRE(first.extend(growing_shape.tokens) == status::ok);
@@ -158,12 +158,12 @@ TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
   CHECK(branch.state.tokens() == 200);
   CHECK(branch.state.bytes() > 0);
 
-  attention_state<float, serial_backend> moved = std::move(branch.state);
+  attention_state<float, test_backend> moved = std::move(branch.state);
   CHECK(moved.tokens() == 200);
   CHECK(branch.state.tokens() == 0);
   moved.clear();
   CHECK(moved.tokens() == 0);
-  growing<float> again{p, s, attention<float, serial_backend>(options), std::move(moved)};
+  growing<float> again{p, s, attention<float, test_backend>(options), std::move(moved)};
   REQUIRE(again.extend(growing_shape.tokens) == status::ok);
   CHECK(same_bits(again.results(), expected));
 }
@@ -178,8 +178,8 @@ TEMPLATE_TEST_CASE("growing: the last queries alone, without a state", "[attenti
   const bool                   by_mass  = m.options.keys == key_set::near_and_far && m.options.open == opening::by_mass;
   for (const index_t first : {0, 1, 24, 96, 100, 192, 229}) {
     CAPTURE(first);
-    head_rows<TestType>                 out(growing_shape.tokens, growing_shape.heads, growing_shape.value_dim);
-    attention<TestType, serial_backend> attend(m.options);
+    head_rows<TestType>               out(growing_shape.tokens, growing_shape.heads, growing_shape.value_dim);
+    attention<TestType, test_backend> attend(m.options);
     const status answer = attend(rows_of(std::as_const(p.q).view(), first, growing_shape.tokens), p.kv(), views(s),
                                  rows_of(out.view(), first, growing_shape.tokens));
     if (by_mass && first % m.options.tile != 0) {
@@ -211,8 +211,8 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
         std::copy_n(std::as_const(p.q).view().row(keys[i] + t, h), growing_shape.key_dim,
                     q.view().row(queries.back() + t - firsts[i], h));
     queries.push_back(queries.back() + T - firsts[i]);
-    head_rows<float>                 alone(T, growing_shape.heads, growing_shape.value_dim);
-    attention<float, serial_backend> attend(m.options);
+    head_rows<float>               alone(T, growing_shape.heads, growing_shape.value_dim);
+    attention<float, test_backend> attend(m.options);
     const strided_kv<float> kv = {rows_of(p.k.view(), keys[i], keys[i + 1]), rows_of(p.v.view(), keys[i], keys[i + 1])};
     REQUIRE(attend(rows_of(std::as_const(p.q).view(), keys[i], keys[i + 1]), kv, views({s.back()}), alone.view()) ==
             status::ok);
@@ -220,7 +220,7 @@ TEST_CASE("growing: ragged queries and keys", "[attention]") {
     expected.insert(expected.end(), rows.begin() + static_cast<std::ptrdiff_t>(row_of(growing_shape, firsts[i])),
                     rows.end());
   }
-  attention<float, serial_backend> attend(m.options);
+  attention<float, test_backend> attend(m.options);
   REQUIRE(attend(std::as_const(q).view(), p.kv(), views(s), out.view(),
                  {.query_offsets = queries, .key_offsets = keys}) == status::ok);
   CHECK(same_bits(out.packed<float>(), expected));
@@ -254,9 +254,9 @@ TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[att
     for (index_t h = 0; h < growing_shape.heads; ++h)
       std::copy_n(std::as_const(p.q).view().row(end - 1, h), growing_shape.key_dim, q.view().row(i, h));
 
-    head_rows<float>                 alone(lengths[i], growing_shape.heads, growing_shape.value_dim);
-    attention<float, serial_backend> attend(m.options);
-    const strided_kv<float>          kv = {rows_of(p.k.view(), begin, end), rows_of(p.v.view(), begin, end)};
+    head_rows<float>               alone(lengths[i], growing_shape.heads, growing_shape.value_dim);
+    attention<float, test_backend> attend(m.options);
+    const strided_kv<float>        kv = {rows_of(p.k.view(), begin, end), rows_of(p.v.view(), begin, end)};
     REQUIRE(attend(rows_of(std::as_const(p.q).view(), begin, end), kv, views({s.back()}), alone.view()) == status::ok);
     const auto        rows = alone.packed<float>();
     const std::size_t row  = row_of(growing_shape, lengths[i] - 1);
@@ -264,7 +264,7 @@ TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[att
     expected_last.insert(expected_last.end(), rows.begin() + static_cast<std::ptrdiff_t>(row), rows.end());
   }
   padded.poison(3 * slot);
-  attention<float, serial_backend> attend(m.options);
+  attention<float, test_backend> attend(m.options);
   REQUIRE(attend(rows_of(std::as_const(padded.q).view(), 0, 3 * slot), padded.kv(), views(s), out.view(),
                  {.query_offsets = ends, .key_offsets = ends}) == status::ok);
   std::vector<float> results;
@@ -279,11 +279,11 @@ TEST_CASE("growing: a batch with padding on the left, and rows behind it", "[att
 }
 
 TEST_CASE("growing: dense attention without causality takes any number of queries and keys", "[attention]") {
-  const index_t        queries = GENERATE(1, 7, 300);
-  const shape          other   = {queries, 6, 2, 20, 12};
-  const problem<float> of_queries(other, 8), of_keys(growing_shape, 9);
-  head_rows<float>     out(queries, other.heads, other.value_dim);
-  attention<float>     attend({.keys = key_set::all, .causal = false});
+  const index_t                  queries = GENERATE(1, 7, 300);
+  const shape                    other   = {queries, 6, 2, 20, 12};
+  const problem<float>           of_queries(other, 8), of_keys(growing_shape, 9);
+  head_rows<float>               out(queries, other.heads, other.value_dim);
+  attention<float, test_backend> attend({.keys = key_set::all, .causal = false});
   REQUIRE(attend(std::as_const(of_queries.q).view(), of_keys.kv(), {}, out.view()) == status::ok);
   for (const index_t t : {0, queries / 2, queries - 1})
     for (index_t h = 0; h < other.heads; ++h) {
@@ -315,12 +315,12 @@ TEST_CASE("growing: an option that the mode does not look at may be no number", 
                                           .open_above     = -std::numeric_limits<float>::quiet_NaN()};
   const problem<float>         p(growing_shape, 3);
   const std::vector<selection> s = {random_selection(growing_shape.tokens, 0.15, 4)};
-  growing<float>               one{p, s, attention<float, serial_backend>(options)};
+  growing<float>               one{p, s, attention<float, test_backend>(options)};
   for (const index_t end : {1, 2, 100, 230}) REQUIRE(one.extend(end) == status::ok);
   CHECK(same_bits(one.results(), attend<float>(options, p, s)));
   attention_options other = options;
   other.leaf_threshold    = 0.5f;
-  one.attend              = attention<float, serial_backend>(other);
+  one.attend              = attention<float, test_backend>(other);
   CHECK(one.state.truncate(100) == status::ok);
   CHECK(one.extend(150) == status::unsupported);
 }
@@ -330,13 +330,13 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
   const problem<float>         p(growing_shape, 3);
   const std::vector<selection> s        = {random_selection(growing_shape.tokens, 0.15, 4)};
   const auto                   expected = attend<float>(options, p, s);
-  growing<float>               one{p, s, attention<float, serial_backend>(options)};
+  growing<float>               one{p, s, attention<float, test_backend>(options)};
   REQUIRE(one.extend(101) == status::ok);
 
   const auto extend = [&](attention_options with, const std::vector<selection>& given,
                           index_t kv_tokens = growing_shape.tokens, index_t count = 99) {
-    attention<float, serial_backend> attend(with);
-    strided_kv<float>                kv = p.kv();
+    attention<float, test_backend> attend(with);
+    strided_kv<float>              kv = p.kv();
     kv.keys.tokens = kv.values.tokens = kv_tokens;
     head_rows<float> out(count, growing_shape.heads, growing_shape.value_dim);
     return std::string(message(
@@ -363,8 +363,8 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
 
   auto fewer  = rows_of(std::as_const(p.q).view(), 101, 102);
   fewer.heads = 4;
-  head_rows<float>                 out(1, 4, growing_shape.value_dim);
-  attention<float, serial_backend> attend(options);
+  head_rows<float>               out(1, 4, growing_shape.value_dim);
+  attention<float, test_backend> attend(options);
   CHECK(std::string(message(attend.extend(one.state, fewer, p.kv(), views(s), out.view()))) ==
         "state belongs to another number of query heads");
 
@@ -385,10 +385,10 @@ TEST_CASE("growing: a cleared state serves keys and selections of another shape"
   const shape          first_shape = more ? few : many, second_shape = more ? many : few;
   const problem<float> first(first_shape, 1), second(second_shape, 2);
   const auto           first_selections = own(first_shape), second_selections = own(second_shape);
-  growing<float>       one{first, first_selections, attention<float, serial_backend>(options)};
+  growing<float>       one{first, first_selections, attention<float, test_backend>(options)};
   REQUIRE(one.extend(first_shape.tokens) == status::ok);
   one.state.clear();
-  growing<float> other{second, second_selections, attention<float, serial_backend>(options), std::move(one.state)};
+  growing<float> other{second, second_selections, attention<float, test_backend>(options), std::move(one.state)};
   for (index_t t = 1; t <= second_shape.tokens; ++t) REQUIRE(other.extend(t) == status::ok);
   CHECK(same_bits(other.results(), attend<float>(options, second, second_selections)));
 }
@@ -397,7 +397,7 @@ TEST_CASE("growing: bytes are those of the tokens there are", "[attention]") {
   attention_options            options = growing_modes()[3].options;
   const problem<float>         p(growing_shape, 3);
   const std::vector<selection> s = {random_selection(growing_shape.tokens, 0.15, 4)};
-  growing<float>               one{p, s, attention<float, serial_backend>(options)};
+  growing<float>               one{p, s, attention<float, test_backend>(options)};
   CHECK(one.state.bytes() == 0);
   REQUIRE(one.extend(100) == status::ok);
   const std::size_t some = one.state.bytes();
@@ -410,17 +410,17 @@ TEST_CASE("growing: bytes are those of the tokens there are", "[attention]") {
   CHECK(one.state.bytes() == some);
 
   options.sink_tokens = std::numeric_limits<index_t>::max();  // no leaves
-  growing<float> none{p, s, attention<float, serial_backend>(options)};
+  growing<float> none{p, s, attention<float, test_backend>(options)};
   REQUIRE(none.extend(100) == status::ok);
   CHECK(none.state.bytes() < some);
 }
 
 TEST_CASE("growing: no queries leave the state as it was, and an empty report", "[attention]") {
-  const attention_options          options = growing_modes()[3].options;
-  const problem<float>             p(growing_shape, 3);
-  const std::vector<selection>     s = {random_selection(growing_shape.tokens, 0.15, 4)};
-  attention<float, serial_backend> attend(options);
-  growing<float>                   one{p, s, attend};
+  const attention_options        options = growing_modes()[3].options;
+  const problem<float>           p(growing_shape, 3);
+  const std::vector<selection>   s = {random_selection(growing_shape.tokens, 0.15, 4)};
+  attention<float, test_backend> attend(options);
+  growing<float>                 one{p, s, attend};
   REQUIRE(one.extend(100) == status::ok);
   CHECK(one.attend.report().rows > 0);
   REQUIRE(one.extend(100) == status::ok);

@@ -148,9 +148,9 @@ void check_steps(const shape& s, const mode& m, const odd_rows& odd) {
 
 TEMPLATE_TEST_CASE("in place: steps of a few tokens give what one call gives", "[attention]", float, bfloat16,
                    float16) {
-  for (const mode& m : sample(with_few_rows)) check_steps<TestType, serial_backend>(in_place_shape, m, contents[0]);
+  for (const mode& m : sample(with_few_rows)) check_steps<TestType, test_backend>(in_place_shape, m, contents[0]);
   for (const odd_rows& odd : sample(contents))
-    check_steps<TestType, serial_backend>(in_place_shape, with_few_rows[3], odd);
+    check_steps<TestType, test_backend>(in_place_shape, with_few_rows[3], odd);
 }
 
 TEMPLATE_LIST_TEST_CASE("in place: by every kind of products", "[attention]", product_backends) {
@@ -163,5 +163,5 @@ TEMPLATE_TEST_CASE("in place: any number of heads, and dimensions of whole and o
   const std::vector<shape> all = {{520, 1, 1, 32, 32},  {520, 8, 8, 32, 64}, {520, 4, 1, 128, 128},
                                   {520, 40, 8, 32, 32}, {520, 5, 5, 72, 40}, {520, 9, 1, 32, 32}};
   const shape              s   = GENERATE_COPY(from_range(sample(all)));
-  check_steps<TestType, serial_backend>(s, with_few_rows[0], contents[0]);
+  check_steps<TestType, test_backend>(s, with_few_rows[0], contents[0]);
 }

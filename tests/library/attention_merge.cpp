@@ -136,7 +136,7 @@ TEST_CASE("merge: as the reference does, for every width of row and type", "[att
 }
 
 TEST_CASE("merge: a side that saw nothing, and NaN", "[attention]") {
-  const auto  merge_by = GENERATE(&fast_math_merge, &strict_merge<default_backend>);
+  const auto  merge_by = GENERATE(&fast_math_merge, &strict_merge<test_backend>);
   const float a = 1.5f, b = -2.25f;
   // out, log-sum-exp of both sides; what comes of it
   const struct {
@@ -251,13 +251,13 @@ TEST_CASE("log-sum-exp: a growing sequence, a batch and a row that sees nothing"
   const auto all = modes_that_grow();
   const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
-  const problem<float>                   p({150, 4, 2, 16, 12}, 6);
-  const std::vector<selection>           s        = {random_selection(150, 0.2, 7)};
-  const auto                             expected = attend_and_report<float>(m.options, p, p.kv(), s);
-  attention<float, serial_backend>       attend(m.options);
-  attention_state<float, serial_backend> state;
-  sum_rows                               sums{150, 4};
-  head_rows<float>                       out(150, 4, 12);
+  const problem<float>                 p({150, 4, 2, 16, 12}, 6);
+  const std::vector<selection>         s        = {random_selection(150, 0.2, 7)};
+  const auto                           expected = attend_and_report<float>(m.options, p, p.kv(), s);
+  attention<float, test_backend>       attend(m.options);
+  attention_state<float, test_backend> state;
+  sum_rows                             sums{150, 4};
+  head_rows<float>                     out(150, 4, 12);
   for (index_t begin = 0, end = 0; begin < 150; begin = end) {
     end = std::min(150, begin + 1 + begin / 2);
     REQUIRE(extend_to(end, attend, state, p.q, p.kv(), views(s), out, {.log_sum_exp = sums.view()}) == status::ok);
@@ -265,8 +265,8 @@ TEST_CASE("log-sum-exp: a growing sequence, a batch and a row that sees nothing"
   CHECK(same_bits(sums.packed(), expected.log_sum_exp));
 
   // No keys: zeros, and minus infinity.
-  attention<float> dense({.keys = key_set::all, .causal = false});
-  const index_t    keys[] = {0, 0, 150}, queries[] = {0, 50, 150};
+  attention<float, test_backend> dense({.keys = key_set::all, .causal = false});
+  const index_t                  keys[] = {0, 0, 150}, queries[] = {0, 50, 150};
   REQUIRE(dense(p.q.view(), p.kv(), {}, out.view(),
                 {.query_offsets = queries, .key_offsets = keys, .log_sum_exp = sums.view()}) == status::ok);
   for (index_t t = 0; t < 150; ++t)

@@ -50,20 +50,20 @@ TEMPLATE_TEST_CASE("mixed: queries of float with narrow keys and values, in ever
   const paged_copy<TestType> paged(p.narrow, 7);
   CHECK(same_bits(expected, attend<float>(m.options, p.wide, paged.view, s)));
   thread_pool<compiled_isa> pool(3);
-  CHECK(same_bits(expected, attend<float>(m.options, p.wide, p.narrow.kv(), s, {}, cpu<>{{&pool}})));
+  CHECK(same_bits(expected, attend<float>(m.options, p.wide, p.narrow.kv(), s, {}, test_backend{{&pool}})));
 }
 
 TEMPLATE_TEST_CASE("mixed: a sequence that grows", "[attention]", bfloat16, float16) {
   const auto all = modes_that_grow();
   const mode m   = GENERATE_COPY(from_range(sample(all)));
   CAPTURE(m);
-  const index_t                          T = 150;
-  const both<TestType>                   p({T, 4, 2, 16, 24});
-  const std::vector<selection>           s        = {random_selection(T, 0.2, 2)};
-  const auto                             expected = attend<float>(m.options, p.wide, p.wide.kv(), s);
-  attention<float, serial_backend>       attend(m.options);
-  attention_state<float, serial_backend> state;
-  head_rows<float>                       out(T, 4, 24);
+  const index_t                        T = 150;
+  const both<TestType>                 p({T, 4, 2, 16, 24});
+  const std::vector<selection>         s        = {random_selection(T, 0.2, 2)};
+  const auto                           expected = attend<float>(m.options, p.wide, p.wide.kv(), s);
+  attention<float, test_backend>       attend(m.options);
+  attention_state<float, test_backend> state;
+  head_rows<float>                     out(T, 4, 24);
   for (index_t begin = 0, end = 0; begin < T; begin = end) {
     end = begin < 100 ? 100 : begin + 1;
     REQUIRE(extend_to(end, attend, state, p.wide.q, p.narrow.kv(), views(s), out) == status::ok);
@@ -72,7 +72,7 @@ TEMPLATE_TEST_CASE("mixed: a sequence that grows", "[attention]", bfloat16, floa
 }
 
 TEST_CASE("mixed: vectors of every float16 are the floats that one by one are", "[scalar]") {
-  using B = default_backend;
+  using B = test_backend;
   using V = kernel::vec<B>;
   std::vector<float16> all(65536 + 16);
   for (std::uint32_t bits = 0; bits < 65536; ++bits) all[bits].bits = static_cast<std::uint16_t>(bits);

@@ -42,14 +42,14 @@ attended strict(const attention_options& options, const problem<Scalar>& p, cons
 template <row_scalar Scalar>
 std::vector<way<Scalar>> ways() {
   using call           = attended (*)(const attention_options&, const problem<Scalar>&, const std::vector<selection>&);
-  constexpr bool pairs = kernel::multiplies_pairs<serial_backend>;
+  constexpr bool pairs = kernel::multiplies_pairs<test_backend>;
   if constexpr (std::same_as<Scalar, float>) {
-    return {{"floats", false, strict<float, serial_backend>},
+    return {{"floats", false, strict<float, test_backend>},
             {"floats, -ffast-math", false, static_cast<call>(fast_math_attend)}};
   } else {
     using vectors = backend_without<isa::amx_bf16>;
     using floats  = backend_without<isa::amx_bf16 | isa::avx512_bf16>;
-    return {{"bfloat16", pairs, strict<bfloat16, serial_backend>},
+    return {{"bfloat16", pairs, strict<bfloat16, test_backend>},
             {"bfloat16, vectors", pairs, strict<bfloat16, vectors>},
             {"bfloat16, floats", false, strict<bfloat16, floats>},
             {"bfloat16, -ffast-math", pairs, static_cast<call>(fast_math_attend)},

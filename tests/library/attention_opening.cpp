@@ -130,7 +130,7 @@ TEMPLATE_TEST_CASE("opening: the report says what the reference counts", "[atten
   CHECK((expected.computed > expected.opened) == (m.options.tile > 1));
   for (const index_t threads : {1, 2, 5}) {
     thread_pool<compiled_isa> pool(threads);
-    CHECK(attend_and_report<float>(m.options, p, p.kv(), selections, {}, cpu<>{{&pool}}).report == ours);
+    CHECK(attend_and_report<float>(m.options, p, p.kv(), selections, {}, test_backend{{&pool}}).report == ours);
   }
 }
 

@@ -56,10 +56,9 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, without far tokens near + far is d
   CHECK(same_bits(expected, run({.window = T, .chunk = 96})));
   CHECK(same_bits(expected, run({.window = 16, .chunk = 32, .open = opening::all})));
   CHECK_FALSE(same_bits(expected, run({.window = 16, .chunk = 32})));
-  using threaded = cpu<TestType::instructions, pool_executor<TestType::instructions>>;
   thread_pool<TestType::instructions> pool(3);
   for (const mode& m : sample(modes))
-    CHECK(same_bits(run(m.options), attend<bfloat16>(m.options, p, p.kv(), s, {}, threaded{{&pool}})));
+    CHECK(same_bits(run(m.options), attend<bfloat16>(m.options, p, p.kv(), s, {}, TestType{{&pool}})));
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, NaN and infinity reach the rows that see them, and no others",
@@ -158,7 +157,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, one large value among equal keys, 
 }
 
 TEMPLATE_TEST_CASE("attention: vectors of results are rounded as single ones are", "[attention]", bfloat16, float16) {
-  using V = kernel::vec<default_backend>;
+  using V = kernel::vec<test_backend>;
   std::mt19937 random(41);
   for (int trial = 0; trial < 3000; ++trial) {
     float    from[V::width];
@@ -180,7 +179,7 @@ TEMPLATE_TEST_CASE("attention: vectors of results are rounded as single ones are
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 
 TEST_CASE("attention: weights of small logits are 2^logit, rounded to bfloat16 or little worse", "[attention]") {
-  using B = default_backend;
+  using B = test_backend;
   const kernel::attention::small_powers<B> powers(0.5f);
   double                                   ours = 0, rounded = 0, worst = 0;
   int                                      count = 0;

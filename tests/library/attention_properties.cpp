@@ -79,7 +79,7 @@ TEST_CASE("attention: without far tokens, near + far is dense", "[attention]") {
 
 TEST_CASE("attention: all leaves opened, or a near field of everything, is dense over several steps of keys",
           "[attention]") {
-  const index_t                T = kernel::attention::block_keys<default_backend> + 131;
+  const index_t                T = kernel::attention::block_keys<test_backend> + 131;
   const problem<float>         p({T, 4, 2, 8, 8}, 33);
   const std::vector<selection> s        = {random_selection(T, 0.3, 6)};
   const auto                   expected = attend(dense_options, p, {});
@@ -88,7 +88,7 @@ TEST_CASE("attention: all leaves opened, or a near field of everything, is dense
   CHECK(same_bits(expected, attend({.window = 0, .chunk = 1, .sink_tokens = 0, .open = opening::all}, p, s)));
   CHECK_FALSE(same_bits(expected, attend({.window = 16, .chunk = 128}, p, s)));
   thread_pool<compiled_isa> pool(3);
-  CHECK(same_bits(expected, attend<float>(dense_options, p, p.kv(), {}, {}, cpu<>{{&pool}})));
+  CHECK(same_bits(expected, attend<float>(dense_options, p, p.kv(), {}, {}, test_backend{{&pool}})));
 }
 
 TEST_CASE("attention: with r = T the compressed problem is dense", "[attention]") {
@@ -156,18 +156,18 @@ TEST_CASE("attention: a batch is its sequences", "[attention]") {
 TEST_CASE("attention: no tokens, no work", "[attention]") {
   const mode m = any_mode();
   CAPTURE(m);
-  attention<float>              attention(m.options);
-  const representatives         none;
-  const heads_view<float>       out = {nullptr, 0, 4, 8, 0, 0};
-  const heads_view<const float> q   = {nullptr, 0, 4, 16, 0, 0};
-  const strided_kv<float>       kv  = {{nullptr, 0, 2, 16, 0, 0}, {nullptr, 0, 2, 8, 0, 0}};
+  attention<float, test_backend> attention(m.options);
+  const representatives          none;
+  const heads_view<float>        out = {nullptr, 0, 4, 8, 0, 0};
+  const heads_view<const float>  q   = {nullptr, 0, 4, 16, 0, 0};
+  const strided_kv<float>        kv  = {{nullptr, 0, 2, 16, 0, 0}, {nullptr, 0, 2, 8, 0, 0}};
   CHECK(attention(q, kv, none, out) == status::ok);
 }
 
 TEST_CASE("attention: an object forgets the call before", "[attention]") {
   const mode m = any_mode();
   CAPTURE(m);
-  attention<float> attention(m.options);
+  attention<float, test_backend> attention(m.options);
   for (const shape size :
        {shape{130, 4, 2, 16, 24}, shape{300, 6, 2, 33, 8}, shape{20, 2, 1, 8, 8}, shape{130, 4, 2, 16, 24}}) {
     CAPTURE(size);

@@ -68,16 +68,16 @@ TEMPLATE_TEST_CASE("terms: however a sequence is cut into calls, on however many
   const auto                   expected = attend_and_report<float>(m.with.options, p, p.kv(), s);
   REQUIRE(!expected.out.empty());
   thread_pool<compiled_isa> pool(3);
-  const auto                threaded = attend_and_report<float>(m.with.options, p, p.kv(), s, {}, cpu<>{{&pool}});
+  const auto threaded = attend_and_report<float>(m.with.options, p, p.kv(), s, {}, test_backend{{&pool}});
   CHECK(same_bits(expected.out, threaded.out));
   CHECK(expected.report == threaded.report);
 
   const std::vector<std::vector<index_t>> cuts = {{1, 700}, {511, 512, 513, 700}, {333, 334, 340, 580, 581, 690, 700}};
   for (const auto& cut : cuts) {
-    attention<TestType, serial_backend>       attend(m.with.options);
-    attention_state<TestType, serial_backend> state;
-    head_rows<float>                          out(terms_shape.tokens, terms_shape.heads, terms_shape.value_dim);
-    sum_rows                                  sums{terms_shape.tokens, terms_shape.heads};
+    attention<TestType, test_backend>       attend(m.with.options);
+    attention_state<TestType, test_backend> state;
+    head_rows<float>                        out(terms_shape.tokens, terms_shape.heads, terms_shape.value_dim);
+    sum_rows                                sums{terms_shape.tokens, terms_shape.heads};
     for (const index_t end : cut)
       REQUIRE(extend_to(end, attend, state, p.q, p.kv(), views(s), out,
                         {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = sums.view()}) == status::ok);
@@ -173,12 +173,12 @@ TEST_CASE("terms: NaN slopes are their head's alone", "[attention]") {
 }
 
 TEST_CASE("terms: a row that sees no keys has its sink", "[attention]") {
-  problem<float>   p({4, 2, 1, 8, 8}, 10);
-  attention<float> dense({.keys = key_set::all, .causal = false});
-  sum_rows         sums{4, 2};
-  head_rows<float> out(4, 2, 8);
-  const index_t    queries[] = {0, 4}, keys[] = {0, 0};
-  const float      sinks[] = {1.5f, -200.0f};
+  problem<float>                 p({4, 2, 1, 8, 8}, 10);
+  attention<float, test_backend> dense({.keys = key_set::all, .causal = false});
+  sum_rows                       sums{4, 2};
+  head_rows<float>               out(4, 2, 8);
+  const index_t                  queries[] = {0, 4}, keys[] = {0, 0};
+  const float                    sinks[] = {1.5f, -200.0f};
   REQUIRE(dense(p.q.view(), p.kv(), {}, out.view(),
                 {.query_offsets = queries, .key_offsets = keys, .sink_logits = sinks, .log_sum_exp = sums.view()}) ==
           status::ok);

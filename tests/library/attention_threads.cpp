@@ -16,8 +16,6 @@ using namespace tests;
 
 namespace {
 
-using threads_backend = cpu<compiled_isa, pool_executor<compiled_isa>>;
-
 const shape shape_on_threads = {230, 6, 2, 20, 12};
 
 std::vector<mode> modes_on_threads() {
@@ -41,7 +39,7 @@ TEST_CASE("threads: every mode", "[attention][threads]") {
   const auto                   expected = attend_and_report<float>(m.options, p, p.kv(), s);
   for (const index_t threads : {1, 2, 5}) {
     thread_pool<compiled_isa> pool(threads);
-    const auto                result = attend_and_report<float>(m.options, p, p.kv(), s, {}, cpu<>{{&pool}});
+    const auto                result = attend_and_report<float>(m.options, p, p.kv(), s, {}, test_backend{{&pool}});
     CHECK(same_bits(expected.out, result.out));
     CHECK(expected.report == result.report);
   }
@@ -63,9 +61,9 @@ TEST_CASE("threads: a dense batch that decodes is its sequences", "[attention][t
   for (std::size_t i = 0; i < count; ++i) {
     keys.push_back(keys.back() + lengths[i]), queries.push_back(queries.back() + asking[i]);
     if (asking[i] == 0) continue;
-    head_rows<float>                 alone(asking[i], s.heads, s.value_dim);
-    sum_rows                         sums{asking[i], s.heads};
-    attention<float, serial_backend> attend(options);
+    head_rows<float>               alone(asking[i], s.heads, s.value_dim);
+    sum_rows                       sums{asking[i], s.heads};
+    attention<float, test_backend> attend(options);
     REQUIRE(
         attend(rows_of(p.q.view(), queries[i], queries[i + 1]),
                strided_kv<float>{rows_of(p.k.view(), keys[i], keys[i + 1]), rows_of(p.v.view(), keys[i], keys[i + 1])},
@@ -76,10 +74,10 @@ TEST_CASE("threads: a dense batch that decodes is its sequences", "[attention][t
   }
   for (const index_t threads : {1, 2, 5}) {
     CAPTURE(threads);
-    thread_pool<compiled_isa> pool(threads);
-    head_rows<float>          out(queries.back(), s.heads, s.value_dim);
-    sum_rows                  sums{queries.back(), s.heads};
-    attention<float, cpu<>>   attend(options, {{&pool}});
+    thread_pool<compiled_isa>      pool(threads);
+    head_rows<float>               out(queries.back(), s.heads, s.value_dim);
+    sum_rows                       sums{queries.back(), s.heads};
+    attention<float, test_backend> attend(options, {{&pool}});
     REQUIRE(attend(rows_of(p.q.view(), 0, queries.back()), p.kv(), {}, out.view(),
                    {.query_offsets = queries, .key_offsets = keys, .log_sum_exp = sums.view()}) == status::ok);
     CHECK(same_bits(out.packed<float>(), expected));
@@ -97,9 +95,9 @@ TEST_CASE("threads: a sequence cut into calls", "[attention][threads]") {
   const auto                   expected = attend<float>(m.options, p, s);
   thread_pool<compiled_isa>    pool(3);
   for (const unsigned longest : {1u, 7u, 90u, 230u}) {
-    attention<float, threads_backend>       attend(m.options, {{&pool}});
-    attention_state<float, threads_backend> state;
-    head_rows<float>                        out(p.size.tokens, p.size.heads, p.size.value_dim);
+    attention<float, test_backend>       attend(m.options, {{&pool}});
+    attention_state<float, test_backend> state;
+    head_rows<float>                     out(p.size.tokens, p.size.heads, p.size.value_dim);
     for (const index_t end : random_ends(p.size.tokens, std::mt19937(7), longest))
       REQUIRE(extend_to(end, attend, state, p.q, p.kv(), views(s), out) == status::ok);
     CHECK(same_bits(out.packed<float>(), expected));
@@ -108,14 +106,14 @@ TEST_CASE("threads: a sequence cut into calls", "[attention][threads]") {
 
 TEST_CASE("threads: from bytes, with keys and values of another type", "[attention][threads]") {
   const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
-  thread_pool<compiled_isa>               pool(3);
-  const problem<float>                    p(shape_on_threads, 3);
-  const problem<bfloat16>                 narrow(shape_on_threads, 7);
-  const std::vector<selection>            s        = {random_selection(p.size.tokens, 0.15, 4)};
-  const auto                              expected = attend<float>(options, p, narrow.kv(), s);
-  attention<float, threads_backend>       attend(options, {{&pool}});
-  attention_state<float, threads_backend> state;
-  head_rows<float>                        out(p.size.tokens, p.size.heads, p.size.value_dim);
+  thread_pool<compiled_isa>            pool(3);
+  const problem<float>                 p(shape_on_threads, 3);
+  const problem<bfloat16>              narrow(shape_on_threads, 7);
+  const std::vector<selection>         s        = {random_selection(p.size.tokens, 0.15, 4)};
+  const auto                           expected = attend<float>(options, p, narrow.kv(), s);
+  attention<float, test_backend>       attend(options, {{&pool}});
+  attention_state<float, test_backend> state;
+  head_rows<float>                     out(p.size.tokens, p.size.heads, p.size.value_dim);
   for (const index_t end : random_ends(p.size.tokens, std::mt19937(2), 60)) {
     const saved_bytes bytes = bytes_of(state);
     state                   = {};

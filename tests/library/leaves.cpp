@@ -24,15 +24,15 @@ namespace {
 using reference::assignment_of_tokens;
 
 /// What a lane of a summary holds: floats, and pairs of bfloat16 where the target multiplies them.
-using operands = std::conditional_t<kernel::multiplies_pairs<default_backend>, std::tuple<float, kernel::bf16_pair>,
-                                    std::tuple<float>>;
+using operands =
+    std::conditional_t<kernel::multiplies_pairs<test_backend>, std::tuple<float, kernel::bf16_pair>, std::tuple<float>>;
 
 /// The chain of every token from `sinks` on, named by its first token, as reference::chains; `piece` tokens at a time.
 template <row_scalar Scalar>
 assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0,
                                index_t piece = std::numeric_limits<index_t>::max()) {
-  const index_t                                   T = p.size.tokens;
-  kernel::attention::leaf_chains<default_backend> chains;
+  const index_t                                T = p.size.tokens;
+  kernel::attention::leaf_chains<test_backend> chains;
   chains.reserve(T, p.size.key_dim);
   chains.clear(p.size.key_dim, threshold, sinks);
   chains.add_clusters(T);
@@ -70,9 +70,9 @@ problem<float> problem_of_keys(const std::vector<std::vector<float>>& keys) {
 /// Leaves of the first tokens, which grow.
 template <class E, row_scalar Scalar>
 struct growing_leaves {
-  const problem<Scalar>&                                p;
-  const assignment_of_tokens&                           chain;
-  kernel::attention::leaf_summaries<default_backend, E> summaries;
+  const problem<Scalar>&                             p;
+  const assignment_of_tokens&                        chain;
+  kernel::attention::leaf_summaries<test_backend, E> summaries;
 
   growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains,
                  const kernel::attention::leaf_shape& shape)
@@ -94,19 +94,19 @@ struct growing_leaves {
   }
 
   std::vector<float> key(index_t leaf) const {
-    const index_t      column = leaf % kernel::attention::panel_keys<default_backend>;
+    const index_t      column = leaf % kernel::attention::panel_keys<test_backend>;
     const auto         block  = summaries.block(leaf - column);
     std::vector<float> all;
     for (index_t k = 0; k < p.size.key_dim; ++k) {
-      const index_t lane = k / elements() * kernel::attention::panel_keys<default_backend> + column;
+      const index_t lane = k / elements() * kernel::attention::panel_keys<test_backend> + column;
       all.push_back(element(block.keys, elements() * lane + k % elements()));
     }
     return all;
   }
 
   std::vector<float> value(index_t leaf) const {
-    const index_t column   = leaf % kernel::attention::panel_keys<default_backend>,
-                  stride   = kernel::attention::whole_vectors<default_backend>(p.size.value_dim);
+    const index_t column   = leaf % kernel::attention::panel_keys<test_backend>,
+                  stride   = kernel::attention::whole_vectors<test_backend>(p.size.value_dim);
     const float*       row = summaries.block(leaf - column).values + column / elements() * stride;
     std::vector<float> all;
     for (index_t c = 0; c < p.size.value_dim; ++c) all.push_back(element(row, elements() * c + column % elements()));
@@ -114,7 +114,7 @@ struct growing_leaves {
   }
 
   float variance(index_t leaf, index_t group) const {
-    constexpr index_t width = kernel::vec<default_backend>::width;
+    constexpr index_t width = kernel::vec<test_backend>::width;
     float             lanes[width];
     summaries.variances(group, leaf / width * width).store(lanes);
     return lanes[leaf % width];
@@ -252,7 +252,7 @@ TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") 
   leaves.extend(5);
   const auto block = leaves.summaries.block(0);
   CHECK(block.count == 3);
-  for (index_t j = 3; j < kernel::attention::panel_keys<default_backend>; ++j) {
+  for (index_t j = 3; j < kernel::attention::panel_keys<test_backend>; ++j) {
     CHECK(leaves.summaries.sizes()[j] == 0);
     CHECK(leaves.several(j) == 0);
     CHECK(leaves.bias(j) == 0);

@@ -32,7 +32,7 @@ constexpr std::size_t of_tokens = header_bytes + 8, of_count = of_tokens + 4, of
 constexpr index_t tokens_of_selection = 330, cols_of_selection = 24;
 
 /// A problem's sequence, whose state goes through bytes.
-template <class Scalar, cpu_backend B = serial_backend>
+template <class Scalar, cpu_backend B = test_backend>
 struct saved_sequence {
   const problem<Scalar>&        p;
   const std::vector<selection>& selections;
@@ -92,8 +92,8 @@ TEMPLATE_TEST_CASE("saved: a selection goes on as if it had never been bytes", "
 TEST_CASE("saved: the bytes of a selection are the same on every instruction set", "[property]") {
   using other_backend = backend_without<isa::fma | isa::avx512f | isa::avx512dq | isa::avx512_bf16 | isa::amx_bf16>;
   const auto tokens   = make_tokens<float>(kind::clustered, tokens_of_selection, cols_of_selection, 1);
-  growing_selection<float, serial_backend> here({.threshold = 0.6f});
-  growing_selection<float, other_backend>  there({.threshold = 0.6f});
+  growing_selection<float, test_backend>  here({.threshold = 0.6f});
+  growing_selection<float, other_backend> there({.threshold = 0.6f});
   REQUIRE(here.extend(rows_of(tokens, 0, 200)) == status::ok);
   REQUIRE(there.extend(rows_of(tokens, 0, 200)) == status::ok);
   CHECK(bytes_of(here) == bytes_of(there));
@@ -113,14 +113,14 @@ TEMPLATE_TEST_CASE("saved: attention goes on as if it had never been bytes", "[a
   const problem<TestType> p(shape_of_problem, 3), small({40, 3, 3, 5, 4}, 4);
   std::vector<selection>  s = {random_selection(p.size.tokens, 0.15, 4)}, few = {random_selection(40, 0.5, 6)};
   if (own) s.push_back(random_selection(p.size.tokens, 0.4, 5));
-  const auto                                expected = attend<TestType>(m.options, p, s);
-  const attention<TestType, serial_backend> attend(m.options);
+  const auto                              expected = attend<TestType>(m.options, p, s);
+  const attention<TestType, test_backend> attend(m.options);
   for (const unsigned longest : {1u, 7u, 90u}) {
     CAPTURE(longest);
     saved_sequence<TestType> one{p, s, attend}, plain{p, s, attend};
     for (const index_t end : random_ends(p.size.tokens, std::mt19937(6), longest)) {
       const saved_bytes        bytes = bytes_of(one.state);
-      saved_sequence<TestType> used{small, few, attention<TestType, serial_backend>(m.options)};
+      saved_sequence<TestType> used{small, few, attention<TestType, test_backend>(m.options)};
       if (end % 2 == 0) REQUIRE(used.extend(40) == status::ok);
       one.state = std::move(used.state);
       REQUIRE(one.load(bytes) == status::ok);
@@ -144,11 +144,11 @@ TEST_CASE("saved: attention that was cut back", "[attention]") {
   for (const index_t reached : {101, 107, 113, 160, 230})
     for (const index_t back : {0, 1, 48, 64, 95, 96, 97, 100}) {
       CAPTURE(reached, back);
-      saved_sequence<float> branch{other, s, attention<float, serial_backend>(options_by_mass)};
+      saved_sequence<float> branch{other, s, attention<float, test_backend>(options_by_mass)};
       for (index_t t = 5; t < reached; t += 5) REQUIRE(branch.extend(t) == status::ok);
       REQUIRE(branch.extend(reached) == status::ok);
       if (branch.state.truncate(back) != status::ok) continue;
-      saved_sequence<float> one{p, s, attention<float, serial_backend>(options_by_mass)};
+      saved_sequence<float> one{p, s, attention<float, test_backend>(options_by_mass)};
       REQUIRE(one.load(bytes_of(branch.state)) == status::ok);
       CHECK(one.state.tokens() == back);
       // Back once more, as far as the branch could go.
@@ -248,8 +248,8 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   const std::vector<selection> s       = {random_selection(p.size.tokens, 0.15, 4)};
   const attention_options      options = {
            .window = 4, .chunk = 16, .leaf_threshold = 0.2f, .leaf = 4, .open_above = 0.01f, .tile = 8};
-  saved_sequence<float> from{p, s, attention<float, serial_backend>(options)},
-      to{p, s, attention<float, serial_backend>(options)};
+  saved_sequence<float> from{p, s, attention<float, test_backend>(options)},
+      to{p, s, attention<float, test_backend>(options)};
   REQUIRE(from.extend(75) == status::ok);
   REQUIRE(from.attend.report().opened > 0);
   REQUIRE(to.extend(50) == status::ok);
@@ -305,9 +305,9 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(with(of_leaves + 4, first) == opened);  // twice
 
   // Other arguments.
-  const attention_options          other = {.window = 4, .chunk = 16};
-  attention<float, serial_backend> attend(other), dense({.keys = key_set::all}), grouped(modes[5].options);
-  const auto                       message_of = [&](auto& with_options, const strided_kv<float>& kv) {
+  const attention_options        other = {.window = 4, .chunk = 16};
+  attention<float, test_backend> attend(other), dense({.keys = key_set::all}), grouped(modes[5].options);
+  const auto                     message_of = [&](auto& with_options, const strided_kv<float>& kv) {
     const std::string why(message(with_options.load(to.state, kv, bytes)));
     CHECK(bytes_of(to.state) == before);
     return why;
@@ -335,7 +335,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(std::string(message(from.extend(75))) == "state belongs to another number of query heads");
 
   // Nothing at all.
-  REQUIRE(to.load(bytes_of(attention_state<float, serial_backend>())) == status::ok);
+  REQUIRE(to.load(bytes_of(attention_state<float, test_backend>())) == status::ok);
   CHECK(to.state.tokens() == 0);
   CHECK(to.state.bytes() == 0);
   REQUIRE(to.extend(75) == status::ok);
@@ -346,7 +346,7 @@ TEST_CASE("saved: a tile opened leaves of its own chunk's far field", "[attentio
   const problem<float>         p({75, 4, 2, 6, 5}, 3);
   const std::vector<selection> s = {random_selection(p.size.tokens, 0.3, 4)};
   const attention_options      options{.window = 4, .chunk = 16, .leaf = 4, .open_above = 0.001f, .tile = 8};
-  saved_sequence<float>        from{p, s, attention<float, serial_backend>(options)}, to = from;
+  saved_sequence<float>        from{p, s, attention<float, test_backend>(options)}, to = from;
   // The largest number that is taken in the place of the first open leaf of the tile before the last, or of the last.
   const auto largest = [&](const saved_bytes& bytes, bool last) {
     const auto number = [&](std::size_t at) {
@@ -399,7 +399,7 @@ TEST_CASE("saved: bytes that someone made up are refused, or harm nobody", "[err
     const std::vector<selection> s       = {random_selection(p.size.tokens, 0.3, 4)};
     const attention_options      options = {
              .window = 4, .chunk = 16, .leaf_threshold = 0.2f, .leaf = 4, .open_above = 0.01f, .tile = 8};
-    saved_sequence<float> whole{p, s, attention<float, serial_backend>(options)};
+    saved_sequence<float> whole{p, s, attention<float, test_backend>(options)};
     REQUIRE(whole.extend(75) == status::ok);
     const saved_bytes bytes = bytes_of(whole.state);
     for (int round = 0; round < 3000; ++round) {
