@@ -98,7 +98,7 @@ struct block_in_place {
   }
   CASCADA_INLINE float* weights(index_t h, index_t row = 0) const noexcept {
     if constexpr (std::same_as<E, float>) return scores(h, row);
-    return scores(heads) + (h * rows + row) * weights_apart<B, E>;
+    return scores(heads) + (h * rows + row) * weight_stride<B, E>;
   }
   CASCADA_INLINE float* reach(index_t h) const noexcept {
     return std::same_as<E, float> ? nullptr : scratch.reach.data() + h * block_keys<B, E>;
@@ -141,7 +141,7 @@ void add_rows_in_place(block_in_place<B, E>& of, const Value& value, index_t lef
     by_sight(of.part(now.h), of.block, now.first, keys, shrink,
              [&](index_t row, index_t count, index_t first, index_t end, const float* factors) {
                add_portion(of.part(now.h), row, count, of.weights(now.h, row) + (now.first + first) / pair,
-                           weights_apart<B, E>, values, first, (end - first + pair - 1) / pair, factors, of.watch);
+                           weight_stride<B, E>, values, first, (end - first + pair - 1) / pair, factors, of.watch);
              });
   });
 }
@@ -158,7 +158,7 @@ void add_columns_in_place(block_in_place<B, E>& of, const Value& value) noexcept
              [&](index_t row, index_t count, index_t first, index_t end, const float* factors) {
                add_columns<B, E, Stored, rows_at_a_time>(of.part(h), row, count, columns, first, end,
                                                          of.weights(h, row) + first / elements_per_lane<E>,
-                                                         weights_apart<B, E>, factors, of.watch);
+                                                         weight_stride<B, E>, factors, of.watch);
              });
   }
 }

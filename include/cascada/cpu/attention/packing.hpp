@@ -69,7 +69,7 @@ struct attention_scratch {
   buffer<float, B> values;  // [lanes of block_keys, value_stride]
   buffer<float, B> wild;    // pairs: as values
   buffer<float, B> reach;   // pairs: [block_keys]
-  buffer<float, B> scores;  // rows of score_stride, and of weight_stride
+  buffer<float, B> scores;  // rows of score_stride; pairs: and of weight_stride
   buffer<float, B> bias;    // [tokens, block_keys]; weighted r x r only: prepare reserves it
 
   buffer<index_t, B> positions;  // of the keys of a block, with slopes
@@ -81,7 +81,8 @@ struct attention_scratch {
     values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
     if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(rows_of_heads * step);
     positions.reserve(step);
-    scores.reserve(std::int64_t{rows_of_heads} * (score_stride<B, E> + weight_stride<B, E>));
+    constexpr index_t beside = std::same_as<E, float> ? 0 : weight_stride<B, E>;
+    scores.reserve(std::int64_t{rows_of_heads} * (score_stride<B, E> + beside));
   }
 };
 

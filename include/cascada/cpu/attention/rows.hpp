@@ -40,9 +40,10 @@ inline constexpr index_t score_rows_at_once = std::same_as<E, float> ? attention
 template <cpu_backend B, class E>
 inline constexpr index_t score_stride = block_keys<B, E> + (std::same_as<E, float> ? 0 : vec<B>::width);
 
-/// Room for a row of weights beside the scores: pairs have theirs there, floats take their scores' place.
+/// Lanes between rows of weights: pairs lie beside the scores, floats take their place.
 template <cpu_backend B, class E>
-inline constexpr index_t weight_stride = std::same_as<E, float> ? 0 : block_keys<B, E> / 2 + vec<B>::width;
+inline constexpr index_t weight_stride =
+    std::same_as<E, float> ? score_stride<B, E> : block_keys<B, E> / 2 + vec<B>::width;
 
 /// Where key `first`, the first of a vector, begins in panels [lanes, panel_keys].
 template <cpu_backend B>

@@ -13,10 +13,6 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// Lanes between rows of weights: floats take their scores' place.
-template <cpu_backend B, class E>
-inline constexpr std::int64_t weights_apart = std::same_as<E, float> ? score_stride<B, E> : weight_stride<B, E>;
-
 /// Scores of a block's keys become weights: of floats in their place, of pairs in `weights`. What a row has seen so far
 /// shrinks by its factor.
 template <cpu_backend B>

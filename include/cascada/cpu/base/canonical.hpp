@@ -22,18 +22,6 @@ CASCADA_INLINE float opaque(float value) noexcept {
   return value;
 }
 
-/// `width` elements of a row as floats.
-template <cpu_backend B, row_scalar Scalar>
-CASCADA_INLINE vec<B> load_row(const Scalar* from) noexcept {
-  if constexpr (std::same_as<Scalar, float>) {
-    return vec<B>::load(from);
-  } else {
-    float widened[vec<B>::width];
-    for (index_t lane = 0; lane < vec<B>::width; ++lane) widened[lane] = to_float(from[lane]);
-    return vec<B>::load(widened);
-  }
-}
-
 /// The canonical products of as many rows as a vector has lanes, each with itself. Squares of elements are transposed,
 /// so that a lane walks along its row; one alone would wait for every sum. `ahead`: where the rows read next lie.
 /// Flat, as transpositions are elsewhere: g++ would pass Eigen's registers through memory.
@@ -46,7 +34,7 @@ template <cpu_backend B, row_scalar Scalar>
     vec<B> elements[extent(lanes)];
     for (index_t lane = 0; lane < lanes; ++lane) {
       __builtin_prefetch(rows[lane] + ahead + k);
-      elements[lane] = load_row<B>(rows[lane] + k);
+      elements[lane] = load_floats<B>(rows[lane] + k);
     }
     transpose(elements);
     for (index_t step = 0; step < lanes; ++step) sum = multiply_add(elements[step], elements[step], sum);

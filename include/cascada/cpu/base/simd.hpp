@@ -319,6 +319,20 @@ CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
   if constexpr (std::same_as<Scalar, float>) {
     return vec<B>::load(from);
   } else {
+    [[maybe_unused]] const void* const bytes = from;
+#if defined(__AVX512F__)
+    const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(bytes));
+    if constexpr (std::same_as<Scalar, float16>) return {_mm512_cvtph_ps(halves)};
+    if constexpr (std::same_as<Scalar, bfloat16>)
+      return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+#elif defined(__AVX2__)
+    const __m128i halves = _mm_loadu_si128(static_cast<const __m128i*>(bytes));
+#ifdef __F16C__
+    if constexpr (std::same_as<Scalar, float16>) return {_mm256_cvtph_ps(halves)};
+#endif
+    if constexpr (std::same_as<Scalar, bfloat16>)
+      return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
+#endif
     float lanes[vec<B>::width];
     if constexpr (std::same_as<Scalar, bfloat16>) {
       using words      = integers<B, std::uint32_t>;
@@ -327,13 +341,6 @@ CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
                    reinterpret_cast<std::uint32_t*>(lanes));
       return vec<B>::load(lanes);
     }
-#if defined(__AVX512F__)
-    if constexpr (std::same_as<Scalar, float16>)
-      return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(from))))};
-#elif defined(__F16C__)
-    if constexpr (std::same_as<Scalar, float16> && vec<B>::width == 8)
-      return {_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(from))))};
-#endif
     for (index_t lane = 0; lane < vec<B>::width; ++lane) lanes[lane] = to_float(from[lane]);
     return vec<B>::load(lanes);
   }

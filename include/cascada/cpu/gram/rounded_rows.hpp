@@ -53,7 +53,7 @@ float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
   for (index_t k = 0; k < cols; k += 32, pairs += 16) {
     vec<B> x[2];
     if (k + 32 <= cols) {
-      x[0] = load_row<B>(row + k), x[1] = load_row<B>(row + k + 16);
+      x[0] = load_floats<B>(row + k), x[1] = load_floats<B>(row + k + 16);
     } else {
       float rest[32] = {};
       for (index_t c = k; c < cols; ++c) rest[c - k] = to_float(row[c]);

@@ -32,8 +32,8 @@ CASCADA_INLINE float any_order_product(const Scalar* a, const Scalar* b, index_t
   for (; k + accumulators * width <= cols; k += accumulators * width)
 #pragma GCC unroll 4
     for (index_t c = 0; c < accumulators; ++c)
-      sums[c] = multiply_add(load_row<B>(a + k + c * width), load_row<B>(b + k + c * width), sums[c]);
-  for (; k + width <= cols; k += width) sums[0] = multiply_add(load_row<B>(a + k), load_row<B>(b + k), sums[0]);
+      sums[c] = multiply_add(load_floats<B>(a + k + c * width), load_floats<B>(b + k + c * width), sums[c]);
+  for (; k + width <= cols; k += width) sums[0] = multiply_add(load_floats<B>(a + k), load_floats<B>(b + k), sums[0]);
   float sum = reduce_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   for (; k < cols; ++k) sum += to_float(a[k]) * to_float(b[k]);
   return sum;
