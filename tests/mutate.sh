@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tries every mutant of the CPU core (tests/mutation) and of the gfx942 kernels (tests/hip/mutations.py): all have to be
-# noticed. Installs what is missing (root or sudo).
+# Tries every mutant of the CPU core and of the gfx942 kernels (tests/mutation): all have to be noticed. Installs what is
+# missing (root or sudo).
 #
 #   tests/mutate.sh [cpu|hip] [--only WORD] [--sample COUNT --seed NUMBER]
 set -euo pipefail
@@ -20,8 +20,5 @@ read -ra libraries <build/mutate/tests/mutation/catch_libraries
 backends='cpu hip'
 case ${1:-} in cpu | hip) backends=$1 && shift ;; esac
 for backend in $backends; do
-  case $backend in
-  cpu) python3 tests/mutation/mutate.py build/mutate/mutants "$@" "${libraries[@]}" ;;
-  hip) python3 tests/hip/mutations.py build/mutate/hip_mutants "$@" "${libraries[@]}" ;;
-  esac
+  python3 tests/mutation/mutate.py "$backend" "build/mutate/$backend" "$@" "${libraries[@]}"
 done

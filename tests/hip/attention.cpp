@@ -10,7 +10,7 @@
 #include "library/attention_data.hpp"
 #include "sample.hpp"
 
-#ifndef ROW_TYPES  // mutations.py compiles often, and for one
+#ifndef ROW_TYPES  // mutants are compiled often, and for one
 #define ROW_TYPES bfloat16, float16
 #endif
 

@@ -1,30 +1,10 @@
-#!/usr/bin/env python3
-"""Breaks the kernels one line at a time and demands that the tests on the simulator notice.
+"""Mutants of gfx942's kernels, each with the test case on the simulator that notices it. Every barrier is one."""
 
-mutations.py FOLDER [--only WORD] [--sample COUNT --seed NUMBER] LIBRARY...
-
-Works in FOLDER with $CXX; the libraries have Catch2 and its main function. --only: mutants whose description has WORD;
---sample: so many of them, chosen by the seed.
-Fails if a test case fails on the kernels as they are, or if a mutant survives, does not compile, or no longer applies.
-"""
-
-import argparse
-import concurrent.futures
-import os
-import random
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-root = Path(__file__).resolve().parents[2]
-compiler = os.environ.get("CXX") or "g++"
-flags = ["-std=c++20", "-O0", "-mfma", "-w", "-DROW_TYPES=bfloat16", "-isystem", "/usr/include/eigen3", f"-I{root / 'tests'}"]
-
-# What all programs include and no mutant changes: compiled once.
-common = ["boost/context/detail/fcontext.hpp", "random", "set", "sstream", "cascada/cascada.hpp", "catch.hpp",
-          "library/tokens.hpp", "library/attention_data.hpp"]
+folder = Path(__file__).resolve().parents[2] / "include/cascada/hip"
 
 layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: a step that fails on the device*"
 ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
@@ -34,8 +14,7 @@ modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising = "hip attention: scores that rise*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 
-# (what, line as it is, in one of the headers, line as it must not be, test case that notices)
-mutations = [
+mutants = [
     ("layout: rows of a 32 x 32 result", "return 8 * (v / 4) + 4 * (lane / 32) + v % 4;",
      "return 4 * (v / 4) + 16 * (lane / 32) + v % 4;", layout),
 
@@ -155,7 +134,6 @@ barriers = {
 
 def without_barriers():
     """A mutant for every barrier of the kernels, with as many lines before it as tell it from the others."""
-    folder = root / "include/cascada/hip"
     texts = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.hpp"))}
     for name, text in texts.items():
         places, cases = list(re.finditer(r"gpu\.barrier\(\);", text)), barriers.get(name, [])
@@ -168,93 +146,4 @@ def without_barriers():
             yield (f"{name}: barrier {number} dropped", text[begin:place.end()], text[begin:place.start()], case)
 
 
-class Failure(Exception):
-    """Ends the work on one mutant, with what to report."""
-
-
-def program_of(case):
-    """cascade for "hip cascade: ragged sizes"."""
-    return case.split(":")[0].split()[-1]
-
-
-def call(command, failure):
-    answer = subprocess.run(command, capture_output=True, text=True)
-    if answer.returncode != 0:
-        raise Failure(f"{failure}\n{answer.stderr}")
-
-
-def build(folder, program, libraries, header, first=()):
-    """The test program, with `header` precompiled and headers of the folders `first` before the library's own."""
-    source, to = root / f"tests/hip/{program}.cpp", folder / program
-    includes = [f"-I{place}" for place in (*first, root / "include")]
-    call([compiler, *flags, *includes, "-include", str(header), "-c", str(source), "-o", f"{to}.o"], "does not compile")
-    call([compiler, f"{to}.o", *libraries, "-lboost_context", "-o", str(to)], "does not link")
-
-
-def passes(folder, case):
-    """Whether a test case runs and passes; one that hangs does not."""
-    try:
-        command = [str(folder / program_of(case)), case, "--abort"]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        return run.returncode == 0 and "No tests ran" not in run.stdout  # a comma in a name would part it in two
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def try_mutant(folder, libraries, common_header, number):
-    """What is wrong with the tests, or None."""
-    what, line, other, case = mutations[number]
-    place = folder / f"mutant{number}"
-    shutil.rmtree(place, ignore_errors=True)  # of another mutant, by an earlier list
-    try:
-        texts = {path: path.read_text() for path in (root / "include/cascada/hip").rglob("*.hpp")}
-        having = [path for path, text in texts.items() if line in text]
-        if len(having) != 1 or texts[having[0]].count(line) != 1:
-            raise Failure("its line is no longer there once")
-        changed = place / having[0].relative_to(root / "include")
-        changed.parent.mkdir(parents=True, exist_ok=True)
-        changed.write_text(texts[having[0]].replace(line, other))
-        build(place, program_of(case), libraries, common_header, [place])
-        if passes(place, case):
-            raise Failure(f"not noticed by {case}")
-    except Failure as failure:
-        return f"{what}: {failure}"
-
-
-def main():
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--only", default="")
-    arguments.add_argument("--sample", type=int)
-    arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("libraries", nargs="+")
-    given = arguments.parse_args()
-    folder = given.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    mutations.extend(without_barriers())
-    chosen = [number for number, mutation in enumerate(mutations) if given.only in mutation[0]]
-    if given.sample and given.sample < len(chosen):
-        chosen = sorted(random.Random(given.seed).sample(chosen, given.sample))
-    cases = sorted({mutations[number][3] for number in chosen})
-    header = folder / "common.hpp"
-    header.write_text("".join(f"#include <{name}>\n" for name in common))
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        try:
-            call([compiler, *flags, f"-I{root / 'include'}", "-x", "c++-header", str(header), "-o", f"{header}.gch"],
-                 "the common headers do not compile")
-            list(pool.map(lambda program: build(folder, program, given.libraries, header),
-                          sorted({program_of(case) for case in cases})))
-        except Failure as failure:
-            sys.exit(str(failure))
-        failing = [case for case, passed in zip(cases, pool.map(lambda case: passes(folder, case), cases)) if not passed]
-        if failing:
-            sys.exit("fails without any mutation: " + ", ".join(failing))
-        survivors = [answer for answer in
-                     pool.map(lambda number: try_mutant(folder, given.libraries, header, number), chosen) if answer]
-    print(*survivors, sep="\n")
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed")
-    sys.exit(1 if survivors or not chosen else 0)
-
-
-if __name__ == "__main__":
-    main()
+mutants += without_barriers()
