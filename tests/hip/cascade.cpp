@@ -396,8 +396,24 @@ TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {
   REQUIRE(branch.download(got) == status::ok);
   check_same(got, want.kept(), want.report());
   check_same(got, want.kept(), branch.report());
+  const hip::selection_layer view = branch.kept();
+  REQUIRE(branch.fork(branch) == status::ok);
+  CHECK_FALSE(view.stamp.stale());
+  device_rows<bfloat16>                longer(make_tokens<bfloat16>(kind::clustered, 130, 16, 9, 3));
+  cascade<bfloat16, simulator::stream> long_trunk({.threshold = 0.7f});
+  REQUIRE(long_trunk.step(longer.view()) == status::ok);
+  REQUIRE(long_trunk.fork(branch) == status::ok);
+  CHECK(view.stamp.stale());
+  CHECK(branch.kept().tokens() == 130);
+  CHECK(branch.report().representatives == long_trunk.report().representatives);
+  const std::vector<index_t> own = {0, 0}, one = {0}, two = {2};
+  REQUIRE(branch.inherit({one, own, two}) == status::ok);
+  CHECK(branch.report().tokens == 2);
+  CHECK(branch.report().representatives == 1);
   branch.reset();
   CHECK(branch.report().tokens == 0);
+  REQUIRE(branch.fork(trunk) == status::ok);  // nothing
+  CHECK(trunk.kept().tokens() == 0);
 }
 
 TEST_CASE("hip cascade: what was moved from is as new, and an object that was assigned to has all that it was given",

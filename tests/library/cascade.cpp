@@ -138,7 +138,9 @@ TEST_CASE("cascade: forks, moves and resets", "[cascade][property]") {
   REQUIRE(walk.fork(branch) == status::ok);
   CHECK(to_vector(branch.kept().rep) == to_vector(walk.kept().rep));
   CHECK(branch.report().gram == walk.report().gram);
+  const representatives view = branch.kept();
   REQUIRE(branch.fork(branch) == status::ok);
+  CHECK_FALSE(view.stamp.stale());
   CHECK(to_vector(branch.kept().rep) == to_vector(walk.kept().rep));
   REQUIRE(branch.step(other.view()) == status::ok);
   CHECK(to_vector(walk.kept().rep) == reference::select<float>(one.view(), {}).rep);
@@ -152,6 +154,11 @@ TEST_CASE("cascade: forks, moves and resets", "[cascade][property]") {
   REQUIRE(moved.fork(branch) == status::ok);  // nothing
   CHECK(branch.kept().count() == 0);
   CHECK(branch.report().tokens == 0);
+  const std::vector<index_t> own = {0, 0}, first = {0}, both = {2};
+  REQUIRE(branch.inherit({first, own, both}) == status::ok);
+  CHECK(branch.report().tokens == 2);
+  CHECK(branch.report().representatives == 1);
+  CHECK(branch.report().gram == gram_operations{});
   const auto longer = make_tokens<float>(kind::clustered, 333, 16, 1);
   REQUIRE(moved.step(longer.view()) == status::ok);
   CHECK(!moved.report().jaccard);

@@ -51,7 +51,7 @@ struct shown {
 };
 
 /// Fails every allocation of `call(object)` in turn, each time on a new object of `make()`. The object stays as it was,
-/// and does the same call afterwards as if nothing had happened.
+/// with the views of it that still show its memory, and does the same call afterwards as if nothing had happened.
 template <class Make, class Call>
 void fail_each(const Make& make, const Call& call) {
   auto reference = make();
@@ -60,10 +60,11 @@ void fail_each(const Make& make, const Call& call) {
   bool        failed = true;
   long        n      = 0;
   while (failed) {
-    auto        object = make();
-    const shown before(object);
-    failed        = false;
-    status answer = status::unsupported;
+    auto                  object = make();
+    const shown           before(object);
+    const representatives view = object.kept();
+    failed                     = false;
+    status answer              = status::unsupported;
     fail_allocation(++n);
     try {
       answer = call(object);
@@ -74,6 +75,7 @@ void fail_each(const Make& make, const Call& call) {
     CAPTURE(n);
     if (failed) {
       CHECK(shown(object) == before);
+      if (view.tokens() > 0) CHECK(view.stamp.stale() == (view.rep.data() != object.kept().rep.data()));
       answer = call(object);
     }
     CHECK(answer == status::ok);
@@ -105,7 +107,8 @@ TEST_CASE("lifetimes: memory runs out in a selection", "[lifetimes][errors]") {
   fail_each(used, run);
   fail_each(fresh, literal);
   fail_each(used, literal);
-  const auto other = after<selector<float>>(large.view());
+  auto other = after<selector<float>>(large.view());
+  REQUIRE(other.literal(large.view()) == status::ok);
   fail_each(used, [&](selector<float>& select) { return select = other, status(status::ok); });
 }
 

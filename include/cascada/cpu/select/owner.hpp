@@ -40,7 +40,7 @@ struct selection_owner {
   }
 
   /// What `select` answers, given a call for x: from `kept` if it `inherits`, in paper mode if `cross`. The set that it
-  /// makes takes the place of `kept`; if there is none, all stays as it was.
+  /// makes takes the place of `kept`; if there is none, all stays as it was, if maybe in other memory.
   template <row_scalar Scalar, class Select>
   status replace(matrix_view<const Scalar> x, bool inherits, bool cross, const Select& select) {
     if (x.rows == 0) x = {.cols = 1, .stride = 1};  // whatever they were
@@ -62,6 +62,7 @@ struct selection_owner {
     memory.now.assign(state);
     make_room(state.tokens(), state.tokens());
     adopt_now();
+    report = {.tokens = kept.tokens, .representatives = kept.count};
   }
 
   /// Forgets the set; memory is kept.
@@ -76,8 +77,8 @@ struct selection_owner {
   /// Memory that the next call works in, and then allocates nothing.
   void make_room(index_t T, index_t limit) {
     if (kept.has_room(T, limit)) return;
-    number.renew();
     kept.grow(T, limit);
+    number.renew();
   }
 
   void adopt_now() noexcept {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "cascada/cpu/select/literal.hpp"
 #include "cascada/cpu/select/owner.hpp"
@@ -17,6 +18,13 @@ template <row_scalar Scalar, cpu_backend B>
 class selector<Scalar, B> {
  public:
   explicit selector(selection_options options = {}, B where = {}) : own_(options, where) {}
+
+  selector(const selector&)     = default;
+  selector(selector&&) noexcept = default;
+  selector& operator=(selector other) noexcept {
+    own_ = std::move(other.own_), all_ = std::move(other.all_), gram_ = std::move(other.gram_);
+    return *this;
+  }
 
   /// Full selection of x [T, d]. O(T r d) time, O(T + r d) memory; never forms a T x T matrix.
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {

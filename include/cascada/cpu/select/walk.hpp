@@ -92,11 +92,12 @@ status walk(selection_call<Scalar, B>& call, product_workspace<B>& space, index_
 template <cpu_backend B>
 prefilter chosen_prefilter(prefilter filter, index_t cols) noexcept {
   if (cols >= (1 << 20)) return prefilter::none;  // no margin decides anything
+  const auto tiles = [] { return has_bf16_tiles<B> && tiles_permitted<B>(); };
   switch (filter) {
     case prefilter::automatic:
       if (cols < prefilter_tuning<B>.least_columns) return prefilter::none;
-      return has_bf16_tiles<B> && tiles_permitted<B>() ? prefilter::bf16_tiles : prefilter::sketch;
-    case prefilter::bf16_tiles: return has_bf16_tiles<B> && tiles_permitted<B>() ? filter : prefilter::none;
+      return tiles() ? prefilter::bf16_tiles : prefilter::sketch;
+    case prefilter::bf16_tiles: return tiles() ? filter : prefilter::none;
     case prefilter::bf16_vectors: return multiplies_pairs<B> ? filter : prefilter::none;
     case prefilter::none:
     case prefilter::sketch: return filter;

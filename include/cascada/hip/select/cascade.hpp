@@ -45,11 +45,16 @@ class cascade<Scalar, B> {
     started_ = false;
   }
 
+  /// `to` works on the same stream.
   [[nodiscard]] status fork(cascade& to) const {
+    if (&to == this) return status::ok;
+    if (started_)
+      if (const status answer = to.steps_.reserve(steps_.tokens()); answer != status::ok) return answer;
+    to.reset();
+    if (!started_) return status::ok;
     if (const status answer = to.steps_.copy(steps_); answer != status::ok) return answer;
-    to.number_  = number_;
     to.current_ = current_;
-    to.started_ = started_;
+    to.started_ = true;
     return status::ok;
   }
 
@@ -72,11 +77,11 @@ class cascade<Scalar, B> {
     return started_ ? steps_.view(current_, number_.stamp()) : hip::selection_layer{};
   }
 
-  /// Waits for the stream. Nothing, if the last step failed.
+  /// Waits for the stream. Of the last step, nothing if that failed; of what was adopted since, its numbers.
   [[nodiscard]] selection_report report() const { return started_ ? steps_.report() : selection_report{}; }
 
-  /// Waits for the stream, and copies the set and the report. The answer and the report are those of the last step, or
-  /// none since inherit(); nothing is there after reset().
+  /// Waits for the stream, and copies the set and the report. The answer is that of the last step; nothing is there
+  /// after reset().
   [[nodiscard]] status download(hip::downloaded_selection& to) const {
     if (!started_) return to = {}, status::ok;
     return steps_.download(to, current_);

@@ -127,10 +127,8 @@ class selection_steps {
     return answer == status::ok ? where_.upload(arrays_.step.counters, &none, sizeof(none)) : answer;
   }
 
-  /// Copies all of `from`, on the stream.
+  /// Copies all of `from`, which has as many tokens, on the stream.
   [[nodiscard]] status copy(const selection_steps& from) {
-    if (!from.arrays_.layers[0].count) return status::ok;
-    if (const status answer = reserve(from.arrays_.tokens); answer != status::ok) return answer;
     carver size;
     cut(size, arrays_.tokens);
     return where_.copy(memory_.data(), from.memory_.data(), size.bytes());
