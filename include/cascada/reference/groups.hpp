@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -68,15 +69,19 @@ std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   return sum;
 }
 
+/// Where group g of `groups` groups of `dim` dimensions begins.
+inline index_t group_edge(index_t g, index_t dim, index_t groups) {
+  return static_cast<index_t>(std::int64_t{g} * dim / groups);
+}
+
 /// The mean variance of keys over the dimensions of each of `groups` groups.
 template <class Real>
 std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, index_t groups) {
   const auto        exact = mean<Real>(keys, dim);
   std::vector<Real> all;
   for (index_t g = 0; g < groups; ++g) {
-    const auto begin = static_cast<index_t>(std::int64_t{g} * dim / groups);
-    const auto end   = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
-    Real       sum   = 0;
+    const index_t begin = group_edge(g, dim, groups), end = group_edge(g + 1, dim, groups);
+    Real          sum = 0;
     for (const Real* key : keys)
       for (index_t c = begin; c < end; ++c) {
         const Real distance = key[c] - exact[static_cast<std::size_t>(c)];

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "cascada/attention_options.hpp"
@@ -22,10 +23,8 @@ Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim,
   Real       correction = 0;
   const auto groups     = from.variance ? static_cast<index_t>(from.variance->size()) : 0;
   for (index_t g = 0; g < groups; ++g) {
-    const auto begin  = static_cast<index_t>(std::int64_t{g} * dim / groups);
-    const auto end    = static_cast<index_t>((std::int64_t{g} + 1) * dim / groups);
-    Real       square = 0;
-    for (index_t c = begin; c < end; ++c) square += query[c] * query[c];
+    Real square = 0;
+    for (index_t c = group_edge(g, dim, groups); c < group_edge(g + 1, dim, groups); ++c) square += query[c] * query[c];
     correction += scale * scale * square * (*from.variance)[static_cast<std::size_t>(g)] / 2;
   }
   Real exact = scale * dot;
@@ -38,28 +37,31 @@ Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim,
   return exact + std::log(from.count) + std::min(Real(largest_correction), correction);
 }
 
+/// The largest logit, and the sum of exp(logit - that). Of nothing, or if all of them are -infinity, that and 0.
+template <class Real>
+std::pair<Real, Real> top_and_sum(const std::vector<Real>& logits) {
+  constexpr Real lowest = -std::numeric_limits<Real>::infinity();
+  Real           top = lowest, sum = 0;
+  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return {top, sum};
+  for (const Real x : logits) top = std::max(top, x);
+  for (const Real x : logits) sum += std::exp(x - top);
+  return {top, sum};
+}
+
 /// -infinity of nothing, or if all of them are.
 template <class Real>
 Real log_sum_exp(const std::vector<Real>& logits) {
-  constexpr Real lowest = -std::numeric_limits<Real>::infinity();
-  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return lowest;
-  Real top = lowest, sum = 0;
-  for (const Real x : logits) top = std::max(top, x);
-  for (const Real x : logits) sum += std::exp(x - top);
-  return top + std::log(sum);
+  const auto [top, sum] = top_and_sum(logits);
+  return sum == 0 ? top : top + std::log(sum);
 }
 
 /// The weights; zeros if all logits are -infinity. They are not made of log_sum_exp: where logits are so large that it
 /// does not tell one from two of them, they would not add up to 1.
 template <class Real>
 std::vector<Real> softmax(const std::vector<Real>& logits) {
-  constexpr Real    lowest = -std::numeric_limits<Real>::infinity();
+  const auto [top, sum] = top_and_sum(logits);
   std::vector<Real> weights(logits.size(), Real(0));
-  if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return weights;
-  Real top = lowest, sum = 0;
-  for (const Real x : logits) top = std::max(top, x);
-  for (const Real x : logits) sum += std::exp(x - top);
-  for (std::size_t i = 0; i < logits.size(); ++i) weights[i] = std::exp(logits[i] - top) / sum;
+  for (std::size_t i = 0; i < logits.size() && sum != 0; ++i) weights[i] = std::exp(logits[i] - top) / sum;
   return weights;
 }
 

@@ -38,7 +38,7 @@ void attend_clusters(const Sequence& sequence, const query_rows<B, E>& tile, con
   const score_adjustment capped = {.cap = sequence.terms.cap};
   for (index_t first = 0; first < clusters.count(); first += block_keys<B, E>) {
     key_block block = clusters.block(first);
-    if (capped.cap > 0) block.adjust = &capped;
+    block.cap_by(capped);
     attend_block(tile, block, scratch.scores.data());
   }
 }
@@ -58,7 +58,7 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
       [&](index_t i) { return sequence.key(member(i), kv_head); },
       [&](index_t i) { return sequence.value(member(i), kv_head); },
       [&](key_block& block, index_t from) {
-        if (capped.cap > 0) block.adjust = &capped;
+        block.cap_by(capped);
         if (!options.weighted) return;
         block.bias_stride = block_keys<B, E>;
         weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);

@@ -215,7 +215,7 @@ void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B
       [&](index_t, index_t i) { return sequence.value(tokens[i], kv_head); },
       [&](key_block& block, index_t) {
         block.seen_by = far.seen.data();
-        if (capped.cap > 0) block.adjust = &capped;
+        block.cap_by(capped);
       },
       scratch);
 }

@@ -19,10 +19,10 @@
 #include "cascada/cpu/attention/portion_values.hpp"
 #include "cascada/cpu/attention/portions.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
+#include "cascada/cpu/attention/products.hpp"
 #include "cascada/cpu/attention/softmax_in_place.hpp"
 #include "cascada/cpu/attention/value_columns.hpp"
 #include "cascada/cpu/attention/value_watch.hpp"
-#include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
@@ -58,11 +58,7 @@ template <cpu_backend B, class E, kv_row Key>
 bool stays_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, index_t key_dim,
                     index_t value_dim) noexcept {
   constexpr index_t whole = vec<B>::width * elements_per_lane<E>;
-#ifdef __AMX_BF16__
-  // Matrix tiles add in another order.
-  if constexpr (!std::same_as<E, float> && contains(B::instructions, isa::amx_bf16))
-    if (tiles_permitted<B>()) return false;
-#endif
+  if (multiplies_by_tiles<B, E>()) return false;
   return tile.rows <= rows_in_place * heads && tile.rows <= rows_of_heads && !is_apart(key) && key_dim % whole == 0 &&
          value_dim % whole == 0;
 }

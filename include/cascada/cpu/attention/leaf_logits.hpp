@@ -24,11 +24,8 @@ void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, floa
   for (index_t row = 0; row < tile.rows; ++row) {
     const float* query = tile.queries + std::int64_t{row} * tile.key_lanes;
     for (index_t g = 0; g < shape.moments; ++g) {
-      const auto edge = [&](index_t i) {
-        return static_cast<index_t>(std::int64_t{i} * shape.key_dim / shape.moments);
-      };
       float square = 0;
-      for (index_t k = edge(g); k < edge(g + 1); ++k) {
+      for (index_t k = shape.group_edge(g); k < shape.group_edge(g + 1); ++k) {
         const float element = element_of<E>(query, k);
         square += element * element;
       }

@@ -26,6 +26,11 @@ struct leaf_shape {
   index_t moments = 0;                                    // groups of key dimensions, 0 to key_dim
   index_t sinks   = 0;                                    // first tokens, which belong to no leaf
   bool    rounded = false;                                // means are bfloat16, whatever E is
+
+  /// Where group g of the key dimensions begins.
+  CASCADA_INLINE index_t group_edge(index_t g) const noexcept {
+    return static_cast<index_t>(std::int64_t{g} * key_dim / moments);
+  }
 };
 
 /// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. Sums run in token
@@ -322,12 +327,9 @@ class leaf_summaries {
   /// Needs the mean key.
   template <class Row>
   void set_variance(index_t j, index_t g, const Row& row) noexcept {
-    const auto   size    = static_cast<float>(counts_[j]);
-    const float* squares = sums(square_sums_, j, shape_.key_dim);
-    const auto   edge    = [&](index_t i) {
-      return static_cast<index_t>(std::int64_t{i} * shape_.key_dim / shape_.moments);
-    };
-    const index_t begin = edge(g), end = edge(g + 1);
+    const auto    size    = static_cast<float>(counts_[j]);
+    const float*  squares = sums(square_sums_, j, shape_.key_dim);
+    const index_t begin = shape_.group_edge(g), end = shape_.group_edge(g + 1);
     const auto    first = row(first_[j]);
     float         sum   = 0;
     for (index_t k = begin; k < end; ++k) {

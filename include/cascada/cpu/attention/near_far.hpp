@@ -153,21 +153,32 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
   }
 }
 
+/// The tokens that a chunk attends to one by one: all from `edge` on, and the sinks before it.
+struct near_field {
+  index_t edge, sinks;
+};
+
+/// Where all leaves open, that is every token.
+CASCADA_INLINE near_field near_field_of(const attention_options& options, const chunk& now) noexcept {
+  const bool    all  = detail::kinds_of(options.keys).far_field && !detail::has_leaves(options);
+  const index_t edge = all ? 0 : now.edge;
+  return {edge, options.sink_tokens < edge ? options.sink_tokens : edge};
+}
+
 /// Tokens [first, first + count) of a chunk, and KV heads from `kv_head`. Opening everything makes the rows dense: the
 /// same walk, from the sequence's first key.
 template <cpu_backend B, class E, class Sequence>
 void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t heads,
                        const chunk& now, index_t first, index_t count, attention_workspace<B, E>& space,
                        index_t worker) noexcept {
-  auto&         scratch = space.workers.data()[worker];
-  const auto    token   = [&](index_t i) { return first + i; };
-  const auto    tile    = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
-  const bool    far = detail::has_leaves(options), all = !far && detail::kinds_of(options.keys).far_field;
-  const index_t edge  = all ? 0 : now.edge;
-  const index_t sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
+  auto&            scratch = space.workers.data()[worker];
+  const auto       token   = [&](index_t i) { return first + i; };
+  const auto       tile    = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
+  const bool       far     = detail::has_leaves(options);
+  const near_field near    = near_field_of(options, now);
   attend_tokens(
-      sequence, kv_head, heads, tile, first, sinks + first + count - edge, sinks + first + 1 - edge,
-      [&](index_t i) { return i < sinks ? i : edge - sinks + i; }, scratch);
+      sequence, kv_head, heads, tile, first, near.sinks + first + count - near.edge, near.sinks + first + 1 - near.edge,
+      [&](index_t i) { return i < near.sinks ? i : near.edge - near.sinks + i; }, scratch);
   for (index_t h = 0; h < heads; ++h) {
     const auto part = tile.part(h * count, count);
     if (far) attend_far_field(sequence, options, kv_head + h, first, part, space, worker);
@@ -201,12 +212,12 @@ template <cpu_backend B, class E, class Sequence>
 void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now,
                  attention_workspace<B, E>& space, attention_report& report) noexcept {
   const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.first;
-  const bool         far = detail::has_leaves(options), all = !far && detail::kinds_of(options.keys).far_field;
-  const std::int64_t edge = all ? 0 : now.edge, sinks = options.sink_tokens < edge ? options.sink_tokens : edge;
+  const bool         far   = detail::has_leaves(options);
+  const near_field   near  = near_field_of(options, now);
   const std::int64_t older = tokens * now.first + tokens * (tokens + 1) / 2;  // keys up to each token
   report.rows += kv_heads * tokens;
   report.dense_keys += kv_heads * older;
-  report.near_keys += kv_heads * (older - tokens * (edge - sinks));
+  report.near_keys += kv_heads * (older - tokens * (near.edge - near.sinks));
   for (index_t h = 0; far && h < kv_heads; ++h) {
     const std::int64_t leaves = space.head(h).leaves.count();
     report.leaves += tokens * leaves;

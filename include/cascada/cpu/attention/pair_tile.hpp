@@ -255,6 +255,13 @@ void adjust_rows(rows_at_once<B>& rows, const key_block& block, float* scores) n
   if (changes) rows.tile.scale = 1;
 }
 
+/// The weights of small rows are relative to the logit 0.
+template <cpu_backend B>
+CASCADA_INLINE void settle_small(const rows_at_once<B>& rows) noexcept {
+  for (index_t i = 0; i < rows.count; ++i)
+    if (rows.small[i] && rows.seen[i] > 0) rows.tile.maxima[rows.first + i] = 0;
+}
+
 /// Takes a block of keys into a few rows.
 template <cpu_backend B, class Products>
 CASCADA_INLINE void attend_rows_by(Products& products, rows_at_once<B>& rows, const key_block& block,
@@ -273,8 +280,7 @@ CASCADA_INLINE void attend_rows_by(Products& products, rows_at_once<B>& rows, co
     block.bias && !block.adjust ? absorb_rows<B, true>(rows, block, scores, weights, factors)
                                 : absorb_rows<B, false>(rows, block, scores, weights, factors);
   }
-  for (index_t i = 0; i < rows.count; ++i)
-    if (rows.small[i] && rows.seen[i] > 0) tile.maxima[row + i] = 0;
+  settle_small(rows);
   products.add_values(tile, row, rows.count, weights, weight_stride<B, bf16_pair>, block, rows.most, factors);
   if (block.wild) add_wild(tile, row, rows.count, block, weights, weight_stride<B, bf16_pair>);
 }

@@ -100,12 +100,18 @@ class tile_products {
 
 #endif
 
+/// Whether operands of E are multiplied by matrix tiles here, which add in another order than vectors.
+template <cpu_backend B, class E>
+CASCADA_INLINE bool multiplies_by_tiles() noexcept {
+  return !std::same_as<E, float> && tiles_permitted<B>();
+}
+
 /// function(products) by the fastest that this process may use.
 template <cpu_backend B, class E, class Function>
 CASCADA_INLINE void with_products(const Function& function) noexcept {
 #ifdef __AMX_BF16__
   if constexpr (!std::same_as<E, float> && contains(B::instructions, isa::amx_bf16))
-    if (tiles_permitted<B>()) return function(tile_products<B>());
+    if (multiplies_by_tiles<B, E>()) return function(tile_products<B>());
 #endif
   function(vector_products<B, E>());
 }

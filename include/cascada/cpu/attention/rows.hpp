@@ -105,6 +105,10 @@ struct key_block {
   bool                    rounded = false;    // of floats: keys and values are pairs of bfloat16 all the same
   const score_adjustment* adjust  = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
 
+  /// Scores are capped, if there is a cap.
+  CASCADA_INLINE void cap_by(const score_adjustment& capped) noexcept {
+    if (capped.cap > 0) adjust = &capped;
+  }
   CASCADA_INLINE const float* bias_of(index_t token) const noexcept {
     return bias ? bias + token * bias_stride : nullptr;
   }

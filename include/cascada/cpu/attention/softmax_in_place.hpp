@@ -18,12 +18,8 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B>
 CASCADA_INLINE void weigh_scores(const query_rows<B>& tile, const key_block& block, float* scores, float*,
                                  float* factors) noexcept {
-  for (index_t row = 0; row < tile.rows; ++row) {
-    const index_t seen = block.visible(row / tile.group);
-    factors[row]       = seen == 0 ? 1.0f
-                                   : absorb_scores<B>(scores + row * score_stride<B, float>, seen, tile.maxima[row],
-                                                      tile.sums + row * vec<B>::width);
-  }
+  for (index_t row = 0; row < tile.rows; ++row)
+    factors[row] = absorb_row(tile, row, block.visible(row / tile.group), scores + row * score_stride<B, float>);
 }
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 template <cpu_backend B>
@@ -32,8 +28,7 @@ CASCADA_INLINE void weigh_scores(const query_rows<B, bf16_pair>& tile, const key
   const rows_at_once<B> rows(tile, 0, tile.rows, block);
   for (index_t row = 0; row < tile.rows; ++row) factors[row] = 1;
   absorb_rows<B, false>(rows, block, scores, weights, factors);
-  for (index_t row = 0; row < tile.rows; ++row)
-    if (rows.small[row] && rows.seen[row] > 0) tile.maxima[row] = 0;
+  settle_small(rows);
 }
 #endif
 

@@ -84,7 +84,7 @@ class attention_state<Scalar, B> {
     if (!begun_) return all;
     for (const auto& of_selection : clusters_) all += static_cast<std::size_t>(of_selection.tokens) * sizeof(index_t);
     if (detail::has_leaves(options_))
-      for (const auto& head : heads_) all += head.leaves.bytes() + head.chains.bytes();
+      for (const auto& head : heads_) all += head.leaves.bytes() + (by_keys(options_) ? head.chains.bytes() : 0);
     return all;
   }
 
@@ -93,6 +93,8 @@ class attention_state<Scalar, B> {
   friend class kernel::state_writer<B>;
   using element    = kernel::operand_of<Scalar, B>;
   using head_state = kernel::attention::kv_head_state<B, element>;
+
+  static bool by_keys(const attention_options& options) noexcept { return options.leaves == leaf_formation::by_keys; }
 
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
@@ -152,7 +154,7 @@ class attention_state<Scalar, B> {
     for (std::size_t h = 0; h < heads_.size() && selected() > 0; ++h) {
       const auto& own = clusters_[clusters_.size() == 1 ? 0 : h];
       heads_[h].lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
-      heads_[h].chains.add_clusters(own.count);
+      if (by_keys(options)) heads_[h].chains.add_clusters(own.count);
     }
     for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
     space.in_use = heads_.data();
@@ -164,11 +166,11 @@ class attention_state<Scalar, B> {
     if (!begun_) heads_.resize(static_cast<std::size_t>(kv_heads));
     for (auto& head : heads_) {
       if (!begun_) {
-        head.chains.reserve(room, shape.key_dim);
+        if (by_keys(options)) head.chains.reserve(room, shape.key_dim);
         head.leaves.reserve(room, shape);
         head.asked.clear();
       } else if (room > room_) {
-        head.chains.grow(room);
+        if (by_keys(options)) head.chains.grow(room);
         head.leaves.grow(room);
       }
       head.asked.grow(room, options.open == opening::by_mass ? options.tile : 0);
@@ -188,7 +190,7 @@ class attention_state<Scalar, B> {
 
   /// No leaves yet.
   void begin_leaves(head_state& head, const kernel::attention::leaf_shape& shape) noexcept {
-    head.chains.clear(shape.key_dim, options_.leaf_threshold, shape.sinks);
+    if (by_keys(options_)) head.chains.clear(shape.key_dim, options_.leaf_threshold, shape.sinks);
     head.leaves.clear(shape, room_);
   }
 

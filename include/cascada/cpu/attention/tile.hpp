@@ -178,12 +178,18 @@ CASCADA_INLINE float absorb_scores(float* scores, index_t count, float& maximum,
   return lanes[0];
 }
 
+/// The same for the scores of a row of a tile, which sees `seen` keys: 1 if there are none.
+template <cpu_backend B>
+CASCADA_INLINE float absorb_row(const query_rows<B>& tile, index_t row, index_t seen, float* scores) noexcept {
+  return seen == 0 ? 1.0f : absorb_scores<B>(scores, seen, tile.maxima[row], tile.sums + row * vec<B>::width);
+}
+
 /// The keys that rows of a tile see of a block whose scores are adjusted.
 template <index_t Rows>
 struct seen_ranges {
   index_t first[extent(Rows)], end[extent(Rows)];  // of the keys; first == end: none
   index_t from = 0, most = 0;                      // the least of the firsts, on a grid, and the largest end
-  bool    all = true, any = false;                 // whether all rows see keys, and any
+  bool    any = false;                             // whether rows see keys
 
   /// `grid`: a row's sums begin there, or at a multiple behind it, with exact zeros.
   template <class Tile>
@@ -197,7 +203,6 @@ struct seen_ranges {
       if (sees && (!any || first[i] < from)) from = first[i];
       if (sees) most = end[i];
       any |= sees;
-      all &= sees;
     }
     from -= from % grid;
   }
@@ -256,7 +261,7 @@ void attend_adjusted(const query_rows<B>& tile, index_t row, index_t rows, const
     float* of_row = scores + i * block_keys<B>;
     if (block.adjust->changes_logits()) adjust_scores(tile, row + i, block, end[i], of_row);
     for (index_t j = 0; j < first[i]; ++j) of_row[j] = -std::numeric_limits<float>::infinity();
-    factors[i] = absorb_scores<B>(of_row, end[i], tile.maxima[row + i], tile.sums + (row + i) * vec<B>::width);
+    factors[i] = absorb_row(tile, row + i, end[i], of_row);
   }
   add_seen_values(tile, row, rows, block, scores, first, end, factors);
 }
@@ -279,9 +284,7 @@ void attend_block(const query_rows<B>& tile, const key_block& block, float* scor
     index_t       seen[extent(step)];
     for (index_t i = 0; i < rows; ++i) {
       seen[i]    = visible(row + i);
-      factors[i] = seen[i] == 0 ? 1.0f
-                                : absorb_scores<B>(scores + i * block_keys<B>, seen[i], tile.maxima[row + i],
-                                                   tile.sums + (row + i) * vec<B>::width);
+      factors[i] = absorb_row(tile, row + i, seen[i], scores + i * block_keys<B>);
     }
     add_seen_values(tile, row, rows, block, scores, none, seen, factors);
   }
