@@ -13,14 +13,25 @@
 
 namespace cascada::inline CASCADA_ABI {
 
+namespace detail {
+
+/// Like what kernels pass to executors: a function object with a state.
+struct kernel_task {
+  const void* state;
+
+  void operator()(index_t) const;
+};
+
+}  // namespace detail
+
 /// A cheap copyable handle. `parallel_for(n, f)` calls f(0) .. f(n-1), each once, in any order and on any thread, and
 /// returns when all have; f does not throw. `concurrency()` says how many may run at once; what is below 1 counts as 1,
 /// what is beyond most_threads as that. Engines pass their own. Objects that different threads use call it from those
 /// threads at once, where they have copies of the same one.
 template <class E>
-concept executor = std::copyable<E> && requires(const E& where, index_t count, void (*function)(index_t)) {
+concept executor = std::copyable<E> && requires(const E& where, index_t count) {
   { where.concurrency() } -> std::convertible_to<index_t>;
-  where.parallel_for(count, function);
+  where.parallel_for(count, detail::kernel_task{});
 };
 
 /// More threads than any stage has use for.

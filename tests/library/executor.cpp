@@ -20,6 +20,15 @@ using counters = std::vector<int>;
 
 static_assert(executor<serial_executor> && executor<pooled>);
 
+/// Kernels pass function objects with a state.
+struct of_pointers {
+  index_t concurrency() const { return 1; }
+  void    parallel_for(index_t count, void (*function)(index_t)) const {
+    for (index_t i = 0; i < count; ++i) function(i);
+  }
+};
+static_assert(!executor<of_pointers>);
+
 counters ones(index_t count) { return counters(static_cast<std::size_t>(count), 1); }
 
 /// How often each index was called. Plain ints: two calls of one index at once are a race that ThreadSanitizer sees.
