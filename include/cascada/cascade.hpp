@@ -25,9 +25,8 @@ namespace cascada::inline CASCADA_ABI {
 /// rep(i) is the inherited representative (or the one that took its place) where it covers i, else as
 /// `selection_options::assign` says. Time O(T d + (r + orphans) r d) against O(T r d), memory O(T + r d).
 ///
-/// inherit(state)  adopts the representatives that `state` (representatives.hpp) shows as those of the layer before;
-/// the
-///                 report then has their numbers alone
+/// inherit(state)  adopts the representatives that `state` (representatives.hpp) shows, as those of the layer before.
+///                 The report then has their numbers alone
 /// reset()         forgets the state: the next step selects in full
 /// fork(to)        makes `to`, which has the same options, an independent copy, for a sequence that branches here: its
 ///                 set and report. If memory runs out, `to` stays as it was
@@ -59,7 +58,7 @@ concept token_cascade =
       { walk.reset() } -> std::same_as<void>;
       { done.fork(walk) } -> std::same_as<status>;
       { done.report() } -> std::convertible_to<selection_report>;
-      done.kept();
+      { done.kept().tokens() } -> std::same_as<index_t>;
     };
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -8,6 +8,10 @@
 // and repairs the set where it is not. Attention then needs only the r representatives: all tokens ask few keys
 // instead of T, each cluster of tokens answering with its mean, weighted by its size.
 //
+// For causal models that is too coarse. There a query attends to near tokens one by one, and to older ones through
+// leaves: a few tokens of a cluster with like keys, which answer with their mean, or, where they matter, open and
+// answer for themselves.
+//
 //   selection.hpp   the set, the cascade, and what both cost in Gram operations
 //   groups.hpp      tokens, and what stands for several of them
 //   far_field.hpp   clusters of tokens, and the leaves they are cut into

@@ -61,7 +61,7 @@ template <class Selector, class Scalar>
 concept token_selector = requires(Selector select, const Selector done, matrix_view<const Scalar> x) {
   { select(x) } -> std::same_as<status>;
   { done.report() } -> std::convertible_to<selection_report>;
-  done.kept();
+  { done.kept().tokens() } -> std::same_as<index_t>;
 };
 
 /// What a selection that grows offers, where a backend has one. Copies are independent.
@@ -79,7 +79,7 @@ concept growing_token_selector =
       { done.save(to) } -> std::same_as<status>;
       { done.bytes() } -> std::same_as<std::size_t>;
       { done.report() } -> std::convertible_to<selection_report>;
-      done.kept();
+      { done.kept().tokens() } -> std::same_as<index_t>;
     };
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <limits>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "cascada/attention_options.hpp"
@@ -37,9 +36,15 @@ Real logit(const Real* query, const source<Real>& from, Real scale, index_t dim,
   return exact + std::log(from.count) + std::min(Real(largest_correction), correction);
 }
 
-/// The largest logit, and the sum of exp(logit - that). Of nothing, or if all of them are -infinity, that and 0.
+/// The largest logit, and the sum of exp(logit - that).
 template <class Real>
-std::pair<Real, Real> top_and_sum(const std::vector<Real>& logits) {
+struct top_with_sum {
+  Real top, sum;
+};
+
+/// Of nothing, or if all of them are -infinity, that and 0.
+template <class Real>
+top_with_sum<Real> top_and_sum(const std::vector<Real>& logits) {
   constexpr Real lowest = -std::numeric_limits<Real>::infinity();
   Real           top = lowest, sum = 0;
   if (std::all_of(logits.begin(), logits.end(), [](Real x) { return x == lowest; })) return {top, sum};
