@@ -4,7 +4,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/arguments.hpp"
@@ -48,7 +47,7 @@ struct settings {
 
 settings read_settings(const arguments& given) {
   const auto shared = settings_of(given);
-  const auto cores  = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto cores  = threads::usable();
   settings   s{.model   = given.text("--model"),
                .tokens  = given.text("--tokens"),
                .output  = given.text("--output", "build/report"),

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <limits>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/arguments.hpp"
@@ -47,7 +46,7 @@ struct settings {
 
 settings read_settings(const arguments& given) {
   const nlohmann::json shared = {{"features", given.text("--features", "residual")}};
-  const auto           cores  = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto           cores  = threads::usable();
   return {.model      = given.text("--model"),
           .tokens     = given.text("--tokens"),
           .output     = given.text("--output", "build/report"),

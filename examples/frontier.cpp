@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/arguments.hpp"
@@ -65,6 +64,7 @@ class frontier {
         model_(given.text("--model"), where),
         dense_(mode_named("dense", decoder_modes, json::object())),
         attend_densely_(dense_, 0, where) {
+    warn_of_unused(model_.unused());
     tokens_.erase(tokens_.begin(), tokens_.begin() + given.integer("--skip", 0, 0));
   }
 
@@ -138,10 +138,12 @@ int run(int count, char** values) {
     print_settings({""}, stdout);
     return 0;
   }
-  const auto cores  = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto cores  = threads::usable();
   const auto points = read_points(given.text("--points"));
   threads    pool(given.integer("--threads", cores, 1, threads::most));
-  frontier(given, pool.where()).run(points, given.text("--output", "build/frontier.jsonl"));
+  const auto output = given.text("--output", "build/frontier.jsonl");
+  require_writable(output);
+  frontier(given, pool.where()).run(points, output);
   return 0;
 }
 

@@ -7,7 +7,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/arguments.hpp"
@@ -66,7 +65,7 @@ std::vector<attention_mode> read_modes(const std::string& list, const arguments&
 }
 
 settings read_settings(const arguments& given) {
-  const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto cores = threads::usable();
   return {.model   = given.text("--model"),
           .prompt  = given.text("--prompt"),
           .needle  = given.text("--needle", ""),

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -185,7 +184,7 @@ int write_page(int count, char** values) {
   const auto    heads  = given.has("--heads") ? given.integers("--heads") : std::vector<int>{};
   const auto    tokens = read_tokens(given.text("--tokens"), given.integer("--length", 256, 2, 512));
   const auto    output = given.text("--output", "build/report");
-  const auto    cores  = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto    cores  = threads::usable();
   threads       pool(given.integer("--threads", cores, 1, threads::most));
   const decoder model(given.text("--model"), pool.where());
   warn_of_unused(model.unused());

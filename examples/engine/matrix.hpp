@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cascada/backend.hpp"
+#include "cascada/usable_cpus.hpp"
 #include "cascada/views.hpp"
 
 namespace engine {
@@ -20,6 +21,9 @@ using vector = Eigen::Matrix<float, 1, Eigen::Dynamic, Eigen::RowMajor>;
 class threads {
  public:
   static constexpr index_t most = 1024;  // far more than help, far fewer than a system refuses to start
+
+  /// One for each CPU that affinity masks and quotas leave the process.
+  static index_t usable() { return std::min(most, cascada::detail::usable_cpus<cascada::compiled_isa>()); }
 
   explicit threads(index_t count) : pool_(count) {}
   backend where() { return backend{.executor = {&pool_}}; }

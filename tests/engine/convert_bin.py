@@ -1,17 +1,19 @@
 """Tiny .bin checkpoints, converted: every tensor is the same bits, tied ones are there once, damage gives a sentence.
 
-Not part of tests/run.sh, because it needs torch and transformers:
+    python tests/engine/convert_bin.py [CASCADA_EVALUATE]
 
-    python3 -m venv venv && venv/bin/pip install numpy safetensors torch transformers
-    venv/bin/python tests/engine/convert_bin.py [CASCADA_EVALUATE]
-
-With the program it also runs the converted models.
+in an environment with torch and transformers, as tests/engine/torch.sh has it. With the program it also runs the converted
+models.
 """
+import contextlib
+import io
 import json
 import pathlib
+import runpy
 import subprocess
 import sys
 import tempfile
+import types
 
 import torch
 from safetensors.torch import load_file
@@ -21,8 +23,17 @@ CONVERTER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "tools" /
 
 
 def convert(source, target, *options):
-    command = [sys.executable, CONVERTER, source, target, *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    """As a program of its own, but in this process: each would take seconds to import torch."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    arguments, sys.argv = sys.argv, [str(word) for word in (CONVERTER, source, target, *options)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            runpy.run_path(str(CONVERTER), run_name="__main__")
+    except SystemExit as left:
+        code = left.code or 0
+    finally:
+        sys.argv = arguments
+    return types.SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def refused(words, *arguments):

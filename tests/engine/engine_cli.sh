@@ -174,6 +174,7 @@ done
 echo '{"points": [{"name": "all", "open": "all", "window": 16, "chunk": 16},
                   {"name": "heads", "features": "keys", "source": "random", "window": 16, "chunk": 16}]}' >points.json
 seq 0 60 >tokens
+failed 'cannot write /dev/null' "$frontier" --model "$here/golden" --tokens tokens --points points.json --length 51 --output /dev/null
 "$frontier" --model "$here/golden" --tokens tokens --length 51 --skip 10 --points points.json --output lines 2>progress
 [ "$(wc -l <lines)" -eq 2 ]
 # Where every leaf opens, attention is dense, bit for bit.

@@ -18,6 +18,7 @@ export OMP_WAIT_POLICY=passive # threads that wait leave the CPU to other tests
 examples/torch/run.sh --length 300 --tokens 3 --rounds 1 --output "$scratch/run" | tee "$scratch/lines"
 add_cuda_libraries build/venv || true # those that run.sh has installed
 $python tests/engine/torch_attention.py examples/torch
+$python tests/engine/convert_bin.py
 $python tests/engine/torch_tables.py run "$scratch/run/report.json" "$scratch/lines"
 
 table() { $python examples/torch/paper_table.py "$@"; }

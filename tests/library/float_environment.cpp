@@ -1,6 +1,7 @@
 // The same sets whatever arithmetic the host has turned on, on the calling thread or on workers; and no exceptions of
 // floating point where all results are finite.
 
+#include <algorithm>
 #include <cfenv>
 #include <cstdint>
 #include <limits>
@@ -14,6 +15,7 @@
 #endif
 
 #include "cascada/cpu/select/cascade.hpp"
+#include "cascada/cpu/select/growing.hpp"
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
@@ -81,6 +83,13 @@ struct every_path {
     selector<float> literal(options, where);
     ok &= literal.literal(x) == status::ok;
     reps.push_back(to_vector(literal.kept().rep));
+    growing_selection<float> grow(options, where);
+    auto                     piece = x;
+    for (index_t begin = 0; begin < x.rows; begin += piece.rows) {
+      piece.data = x.row(begin), piece.rows = std::min(x.rows - begin, 57);
+      ok &= grow.extend(piece) == status::ok;
+    }
+    reps.push_back(to_vector(grow.kept().rep));
     for (const auto validate : {validation::exact, validation::cross_gram}) {
       options.validate = validate;
       cascade<float> walk(options, where);
