@@ -114,7 +114,7 @@ class selection_steps {
     return counters.answer;
   }
 
-  /// Puts a state of the host into layer `to`, after which there is no step to report.
+  /// Puts a state of the host into layer `to`, after which the report has its numbers alone.
   [[nodiscard]] status upload(const representatives& state, int to) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
     const layer_memory& layer  = arrays_.layers[to];
