@@ -23,6 +23,7 @@ class attention<Scalar, B> {
   template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
                                   heads_view<Out> out, const attention_call& call = {}) {
+    if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
     const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
     const auto    query_offsets = call.query_offsets;
@@ -73,8 +74,9 @@ class attention<Scalar, B> {
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const representatives> selections, heads_view<Out> out,
                               const attention_extension& call = {}) {
-    if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
+    if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
+    if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
     if (q.tokens == 0) {
       report_ = {};
       return status::ok;
@@ -119,11 +121,10 @@ class attention<Scalar, B> {
   const attention_report& report() const noexcept { return report_; }
 
  private:
-  /// What any call may be refused for.
+  /// Rows that fit each other, and what the call asks for and brings along.
   template <class KV, class Out, class Call>
   status check_arguments(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
                          const Call& call) const noexcept {
-    if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     return detail::check_wishes(call, options_, q.tokens, q.heads);
   }
