@@ -1,6 +1,5 @@
 // cascada-frontier: how much a model loses, and how much time attention takes, for many settings of near + far.
 
-#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
