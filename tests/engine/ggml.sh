@@ -11,7 +11,7 @@ trap 'rm -rf "$scratch"' EXIT
 [ -d build/ggml/sources ] || skip_without_pypi "$scratch"
 
 # Quicker to build; a folder of its own, so that the user's stays.
-export CASCADA_BUILD=build/ggml/test CASCADA_CXXFLAGS=-O1
+export CASCADA_BUILD=build/ggml/test CASCADA_CXXFLAGS=-Og
 run() { examples/ggml/run.sh "$@"; }
 run --length 700 --queries 70 --rounds 1 --threads 2 | tee "$scratch/lines"
 [ "$(grep -c -E ' (flash attention|products)$' "$scratch/lines")" -eq 14 ] # every layout, for one query and for 70

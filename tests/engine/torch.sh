@@ -13,7 +13,7 @@ add_cuda_libraries build/venv || true
 { [ -d build/smollm2-135m ] && $python -c 'import torch, transformers'; } 2>/dev/null || skip_without_pypi "$scratch"
 
 # Quicker to build; a folder of its own, so that the user's stays.
-export CASCADA_BUILD=build/torch/test-extension CASCADA_CXXFLAGS='-O1 -march=native' PYTHONDONTWRITEBYTECODE=1
+export CASCADA_BUILD=build/torch/test-extension CASCADA_CXXFLAGS='-Og -march=native' PYTHONDONTWRITEBYTECODE=1
 export OMP_WAIT_POLICY=passive # threads that wait leave the CPU to other tests
 examples/torch/run.sh --length 300 --tokens 3 --rounds 1 --output "$scratch/run" | tee "$scratch/lines"
 add_cuda_libraries build/venv || true # those that run.sh has installed
