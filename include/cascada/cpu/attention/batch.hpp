@@ -14,6 +14,7 @@
 #include "cascada/cpu/attention/near_far.hpp"
 #include "cascada/cpu/attention/queries.hpp"
 #include "cascada/cpu/attention/sequence.hpp"
+#include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/representatives.hpp"

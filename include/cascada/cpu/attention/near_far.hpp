@@ -6,54 +6,16 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/extend_leaves.hpp"
 #include "cascada/cpu/attention/far_field.hpp"
 #include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
-
-/// Rows of a KV head up to which the heads go through the keys together.
-inline constexpr index_t few_rows = 16;
-
-/// Whether all queries of a KV head are one tile: few, as a step of decoding has them, held back by reading keys and
-/// values.
-template <class Sequence>
-CASCADA_INLINE bool asks_few(const Sequence& sequence) noexcept {
-  return sequence.queries() * sequence.group <= few_rows && !sequence.terms.any();
-}
-
-/// The tasks of a call: tiles of tokens, the last first, times KV heads. Of few queries, heads, whose rows lie side by
-/// side, are read together, but shared out to all workers.
-struct tile_tasks {
-  std::int64_t tiles, parts;
-  index_t      kv_heads, together;
-
-  template <class Sequence>
-  CASCADA_INLINE tile_tasks(const Sequence& sequence, std::int64_t of_head, index_t workers) noexcept
-      : tiles(of_head), kv_heads(sequence.kv.kv_heads()), together(1) {
-    if (asks_few(sequence)) {
-      const index_t at_once = rows_of_heads / (sequence.queries() * sequence.group);
-      together              = (kv_heads + workers - 1) / workers;
-      together              = together < at_once ? together : at_once;
-    }
-    parts = (kv_heads + together - 1) / together;
-  }
-
-  CASCADA_INLINE std::int64_t count() const noexcept { return tiles * parts; }
-  CASCADA_INLINE index_t      tile(std::int64_t task) const noexcept {
-    return static_cast<index_t>(tiles - 1 - task / parts);
-  }
-  CASCADA_INLINE index_t kv_head(std::int64_t task) const noexcept {
-    return static_cast<index_t>(task % parts) * together;
-  }
-  CASCADA_INLINE index_t heads(std::int64_t task) const noexcept {
-    const index_t left = kv_heads - kv_head(task);
-    return left < together ? left : together;
-  }
-};
 
 /// A task of dense attention, tiles of `step` tokens.
 template <cpu_backend B, class E, class Sequence>

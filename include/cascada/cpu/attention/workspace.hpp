@@ -1,13 +1,11 @@
 #pragma once
-// Memory of an attention object, and how its work is shared out.
+// Memory of an attention object.
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/cpu/attention/asked_leaves.hpp"
@@ -17,7 +15,6 @@
 #include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/queries.hpp"
 #include "cascada/cpu/base/buffer.hpp"
-#include "cascada/cpu/base/float_environment.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
@@ -83,53 +80,6 @@ struct attention_workspace {
 template <class Each>
 void grow(std::vector<Each>& all, index_t count) {
   if (all.size() < static_cast<std::size_t>(count)) all.resize(static_cast<std::size_t>(count));
-}
-
-/// Brings a KV head's chains up to tokens [0, end): leaves are not touched.
-template <cpu_backend B, class E, class Sequence>
-void extend_chains(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
-                   kv_head_state<B, E>& head) noexcept {
-  if (formation == leaf_formation::by_keys)
-    head.chains.extend(head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
-}
-
-/// Brings a KV head's leaves up to tokens [0, end).
-template <cpu_backend B, class E, class Sequence>
-void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
-                   kv_head_state<B, E>& head) noexcept {
-  const auto key   = [&](index_t t) { return sequence.key(t, kv_head); };
-  const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
-  extend_chains(sequence, formation, kv_head, end, head);
-  const bool by_keys = formation == leaf_formation::by_keys;
-  head.leaves.extend(by_keys ? head.chains.chain_of() : head.lists.slots.data(), end, key, value);
-}
-
-/// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,
-/// or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least that.
-template <cpu_backend B, class E, class Sequence>
-index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space,
-                    index_t multiple = 1) noexcept {
-  const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const index_t room = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
-  const index_t most = tokens < 1 ? 1 : tokens < room ? tokens : room;
-  index_t       step = most;
-  while (workers > 1 && step > 1 && step > most / 4 &&
-         (std::int64_t{tokens} + step - 1) / step * kv_heads < 4 * workers)
-    step /= 2;
-  return step < multiple ? multiple : step / multiple * multiple;
-}
-
-/// function(worker, task) for every task, on as many workers as the executor runs at once. Tasks start in order.
-template <cpu_backend B, class E, class Function>
-void for_each_task(const B& where, const attention_workspace<B, E>& space, std::int64_t tasks,
-                   const Function& function) {
-  std::atomic<std::int64_t> next{0};
-  const auto                workers = static_cast<std::int64_t>(space.workers.size());
-  parallel_for<B>(where.executor, static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {
-    for (std::int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
-         task              = next.fetch_add(1, std::memory_order_relaxed))
-      function(worker, task);
-  });
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -1,0 +1,29 @@
+#pragma once
+// A KV head's chains and leaves, brought up to where its far field ends.
+
+#include "cascada/attention_options.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel::attention {
+
+/// Brings a KV head's chains up to tokens [0, end): leaves are not touched.
+template <cpu_backend B, class E, class Sequence>
+void extend_chains(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
+                   kv_head_state<B, E>& head) noexcept {
+  if (formation == leaf_formation::by_keys)
+    head.chains.extend(head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
+}
+
+/// Brings a KV head's leaves up to tokens [0, end).
+template <cpu_backend B, class E, class Sequence>
+void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
+                   kv_head_state<B, E>& head) noexcept {
+  const auto key   = [&](index_t t) { return sequence.key(t, kv_head); };
+  const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
+  extend_chains(sequence, formation, kv_head, end, head);
+  const bool by_keys = formation == leaf_formation::by_keys;
+  head.leaves.extend(by_keys ? head.chains.chain_of() : head.lists.slots.data(), end, key, value);
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -1,0 +1,83 @@
+#pragma once
+// How a call is cut into tasks, and the tasks are shared out to workers.
+
+#include <atomic>
+#include <cstdint>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/packing.hpp"
+#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+#include "cascada/cpu/base/float_environment.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel::attention {
+
+/// Rows of a KV head up to which the heads go through the keys together.
+inline constexpr index_t few_rows = 16;
+
+/// Whether all queries of a KV head are one tile: few, as a step of decoding has them, held back by reading keys and
+/// values.
+template <class Sequence>
+CASCADA_INLINE bool asks_few(const Sequence& sequence) noexcept {
+  return sequence.queries() * sequence.group <= few_rows && !sequence.terms.any();
+}
+
+/// The tasks of a call: tiles of tokens, the last first, times KV heads. Of few queries, heads, whose rows lie side by
+/// side, are read together, but shared out to all workers.
+struct tile_tasks {
+  std::int64_t tiles, parts;
+  index_t      kv_heads, together;
+
+  template <class Sequence>
+  CASCADA_INLINE tile_tasks(const Sequence& sequence, std::int64_t of_head, index_t workers) noexcept
+      : tiles(of_head), kv_heads(sequence.kv.kv_heads()), together(1) {
+    if (asks_few(sequence)) {
+      const index_t at_once = rows_of_heads / (sequence.queries() * sequence.group);
+      together              = (kv_heads + workers - 1) / workers;
+      together              = together < at_once ? together : at_once;
+    }
+    parts = (kv_heads + together - 1) / together;
+  }
+
+  CASCADA_INLINE std::int64_t count() const noexcept { return tiles * parts; }
+  CASCADA_INLINE index_t      tile(std::int64_t task) const noexcept {
+    return static_cast<index_t>(tiles - 1 - task / parts);
+  }
+  CASCADA_INLINE index_t kv_head(std::int64_t task) const noexcept {
+    return static_cast<index_t>(task % parts) * together;
+  }
+  CASCADA_INLINE index_t heads(std::int64_t task) const noexcept {
+    const index_t left = kv_heads - kv_head(task);
+    return left < together ? left : together;
+  }
+};
+
+/// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,
+/// or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least that.
+template <cpu_backend B, class E, class Sequence>
+index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space,
+                    index_t multiple = 1) noexcept {
+  const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const index_t room = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
+  const index_t most = tokens < 1 ? 1 : tokens < room ? tokens : room;
+  index_t       step = most;
+  while (workers > 1 && step > 1 && step > most / 4 &&
+         (std::int64_t{tokens} + step - 1) / step * kv_heads < 4 * workers)
+    step /= 2;
+  return step < multiple ? multiple : step / multiple * multiple;
+}
+
+/// function(worker, task) for every task, on as many workers as the executor runs at once. Tasks start in order.
+template <cpu_backend B, class E, class Function>
+void for_each_task(const B& where, const attention_workspace<B, E>& space, std::int64_t tasks,
+                   const Function& function) {
+  std::atomic<std::int64_t> next{0};
+  const auto                workers = static_cast<std::int64_t>(space.workers.size());
+  parallel_for<B>(where.executor, static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {
+    for (std::int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
+         task              = next.fetch_add(1, std::memory_order_relaxed))
+      function(worker, task);
+  });
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention
