@@ -26,6 +26,11 @@ attended fast_math_attend_by_floats(const attention_options& options, const prob
                                   backend_without<isa::amx_bf16 | isa::avx512_bf16>());
 }
 
+std::vector<float> fast_math_decode(const attention_options& options, const problem<float16>& p, const selection& s,
+                                    index_t prompt) {
+  return strict_decode(options, p, s, prompt);
+}
+
 void fast_math_merge(const std::vector<float>& first, float first_lse, const std::vector<float>& second,
                      float second_lse, std::vector<float>& out, float& lse) {
   strict_merge(first, first_lse, second, second_lse, out, lse);

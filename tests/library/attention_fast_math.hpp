@@ -17,6 +17,26 @@ attended fast_math_attend(const attention_options& options, const problem<cascad
 attended fast_math_attend_by_floats(const attention_options& options, const problem<cascada::bfloat16>& p,
                                     const std::vector<selection>& selections);
 
+/// Of a sequence that grows: `prompt` tokens at once, then one by one.
+template <cascada::row_scalar Scalar, cascada::cpu_backend B = test_backend>
+std::vector<float> strict_decode(const attention_options& options, const problem<Scalar>& p, const selection& s,
+                                 index_t prompt) {
+  const shape&                        size = p.size;
+  head_rows<float>                    out(size.tokens, size.heads, size.value_dim);
+  cascada::attention<Scalar, B>       attend(options);
+  cascada::attention_state<Scalar, B> state;
+  for (index_t begin = 0, count = prompt; begin < size.tokens; begin += count, count = 1) {
+    auto q = p.q.view();
+    auto o = out.view();
+    q.data = q.row(begin, 0), o.data = o.row(begin, 0);
+    q.tokens = o.tokens = count;
+    if (attend.extend(state, q, p.kv(), s.view(), o) != cascada::status::ok) return {};
+  }
+  return out.template packed<float>();
+}
+std::vector<float> fast_math_decode(const attention_options& options, const problem<cascada::float16>& p,
+                                    const selection& s, index_t prompt);
+
 /// merge() of one row.
 void fast_math_merge(const std::vector<float>& first, float first_lse, const std::vector<float>& second,
                      float second_lse, std::vector<float>& out, float& lse);

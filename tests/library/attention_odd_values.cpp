@@ -366,6 +366,32 @@ TEMPLATE_TEST_CASE("odd values: keys whose logit is -infinity are as if they wer
   CHECK(error(p, dense, way.attend(m.options, p, {identity_selection(77)}).out) < (way.pairs ? 2e-2 : 1e-5));
 }
 
+TEST_CASE("odd values: decoding over float16 shows NaN to the tokens that see it, also with -ffast-math",
+          "[attention]") {
+  const mode m = GENERATE(mode{"dense", dense_options}, token_modes[5]);
+  CAPTURE(m);
+  const shape      size   = {100, 4, 2, 32, 32};  // whole vectors: keys and values stay where they lie
+  const index_t    prompt = 60, early = 40, late = 80;
+  const selection  s = random_selection(size.tokens, 0.3, 8);
+  problem<float16> p(size, 30);
+  const auto       clean      = strict_decode(m.options, p, s, prompt);
+  p.v.view().row(early, 0)[3] = p.k.view().row(late, 1)[3] = from_float<float16>(not_a_number);
+  const auto strict = strict_decode(m.options, p, s, prompt), fast = fast_math_decode(m.options, p, s, prompt);
+  REQUIRE(clean.size() == static_cast<std::size_t>(size.tokens * size.heads * size.value_dim));
+  REQUIRE(strict.size() == clean.size());
+  REQUIRE(fast.size() == clean.size());
+  for (index_t t = 0; t < size.tokens; ++t)
+    for (index_t h = 0; h < size.heads; ++h)
+      for (std::size_t c = 0; c < 32; ++c) {
+        CAPTURE(t, h, c);
+        const std::size_t i    = row_of(size, t, h) + c;
+        const bool        sees = h < 2 ? t >= early && c == 3 : t >= late;
+        REQUIRE(std::isnan(strict[i]) == sees);
+        REQUIRE(std::isnan(fast[i]) == sees);
+        REQUIRE((sees || (same_bits(strict, clean, i, i + 1) && std::fabs(fast[i] - clean[i]) < 1e-5f)));
+      }
+}
+
 TEST_CASE("odd values: options that are no numbers are refused by code compiled with -ffast-math", "[errors]") {
   CHECK(fast_math_check({}) == status::ok);
   for (const float odd : {not_a_number, -not_a_number, infinity, -infinity, 0.0f}) {
