@@ -2,7 +2,7 @@
 """Compiles every kernel of the backend for gfx942 and inspects the machine code.
 
 code_gates.py --check    fails where a gate fails, with clang 19 or, if it is installed, 22; exit 77 without clang 19
-code_gates.py --table    prints the table of include/cascada/hip/README.md, from clang 19
+code_gates.py --table    prints the table of bench/results/gfx942.md, from clang 19
 
 Gates: no spills, no scratch, at most 64 KiB of shared memory, no moves between accumulation and vector registers, no
 flat (generic address) access, a cap on registers, subnormals on, and matrix instructions where a kernel is for them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The model of include/cascada/hip/README.md: issue slots of inner loops by llvm-mca, and rooflines. No measurement.
+"""The model of bench/results/gfx942.md: issue slots of inner loops by llvm-mca, and rooflines. No measurement.
 
 model.py    prints both tables; needs clang 19 and llvm-mca-19
 """

@@ -1,6 +1,6 @@
 // Bytes that the kernels move, by the addresses that they use on the simulator, against the least they could move.
 //
-// Prints the table of include/cascada/hip/README.md; fails where a kernel moves more than 1.2 times the least bytes.
+// Prints the table of bench/results/gfx942.md; fails where a kernel moves more than 1.2 times the least bytes.
 // The least: each input once a launch, each output once, counted here from the shapes and, where data decide, from the
 // selection itself.
 
