@@ -198,6 +198,12 @@ class attention<Scalar, B> {
   hip::attention::attention_memory<Scalar, B> arrays_;
 };
 
+/// Not there yet; with it, `extend` and `load`.
+template <row_scalar Scalar, gfx942_backend B>
+class attention_state<Scalar, B> {
+  static_assert(sizeof(B) == 0, "attention_state: sequences do not grow on gfx942 yet; attend to all tokens anew");
+};
+
 static_assert(token_attention<attention<bfloat16, hip_gfx942>, bfloat16, hip::selection_layer>);
 
 }  // namespace cascada::inline CASCADA_ABI
