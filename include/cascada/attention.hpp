@@ -32,7 +32,7 @@ namespace cascada::inline CASCADA_ABI {
 /// - Statistics and sums are float, whatever the rows are. Where the target multiplies bfloat16 (AMX-BF16, if the
 ///   process gets it, else AVX512_BF16), rows of it are multiplied so, and with them weights and means rounded to it.
 /// - Softcap and sliding window (attention_options), sink logits and slopes (attention_call) do what they say in every
-///   mode that does not refuse them. Results for parts of the keys become one by merge() (cpu/attention/merge.hpp).
+///   mode that does not refuse them. Results for parts of the keys become one by merge() (attention_merge.hpp).
 /// - Workspace is kept: a second call of the same shape allocates nothing, whatever its selections. For each KV head it
 ///   reserves O(T d), never T x T, and uses O(T + leaves d) of it.
 ///

@@ -42,6 +42,7 @@
 #include "cascada/attention_report.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/attention.hpp"
+#include "cascada/attention_merge.hpp"
 #include "cascada/cpu/attention/attention.hpp"
 #include "cascada/cpu/attention/merge.hpp"
 #include "cascada/presets.hpp"

@@ -1,0 +1,89 @@
+#pragma once
+// merge: attention to two sets of keys as attention to both: a prompt in parts, keys on several machines. Contract and
+// checks.
+
+#include <type_traits>
+
+#include "cascada/attention_call.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/kv_view.hpp"
+#include "cascada/scalar.hpp"
+#include "cascada/status.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+namespace detail {
+
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_first() noexcept {
+  return {
+      "first.tokens is negative",
+      "first.heads is less than 1",
+      "first.dim is less than 1",
+      {"first.data is null", "first.token_stride is less than first.dim", "first.head_stride is less than first.dim",
+       "first.tokens times first.token_stride plus first.heads times first.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_second() noexcept {
+  return {"second.tokens is negative",
+          "second.heads is less than 1",
+          "second.dim is less than 1",
+          {"second.data is null", "second.token_stride is less than second.dim",
+           "second.head_stride is less than second.dim",
+           "second.tokens times second.token_stride plus second.heads times second.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_first_sums() noexcept {
+  return {"first_lse.rows differs from first.tokens", "first_lse.cols differs from first.heads",
+          "first_lse.data is null", "first_lse.stride is less than first_lse.cols",
+          "first_lse.rows times first_lse.stride overflows"};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_second_sums() noexcept {
+  return {"second_lse.rows differs from first.tokens", "second_lse.cols differs from first.heads",
+          "second_lse.data is null", "second_lse.stride is less than second_lse.cols",
+          "second_lse.rows times second_lse.stride overflows"};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_merged_sums() noexcept {
+  return {"log_sum_exp.rows differs from first.tokens", "log_sum_exp.cols differs from first.heads",
+          "the merged log_sum_exp.data is null", "the merged log_sum_exp.stride is less than its cols",
+          "the merged log_sum_exp.rows times its stride overflows"};
+}
+
+/// Rows of the shape of `first`.
+template <class First, class Other>
+[[nodiscard]] CASCADA_INLINE constexpr status check_alike(const heads_view<First>& first,
+                                                          const heads_view<Other>& other, const char* tokens,
+                                                          const char* heads, const char* dim) noexcept {
+  if (other.tokens != first.tokens) return {status::invalid_shape, tokens};
+  if (other.heads != first.heads) return {status::invalid_shape, heads};
+  if (first.tokens > 0 && other.dim != first.dim) return {status::invalid_shape, dim};
+  return status::ok;
+}
+
+}  // namespace detail
+
+/// Results of the same queries for two sets of keys that share none, as those for all of these keys: rows weigh
+/// exp(log-sum-exp). A row that saw nothing on one side (-infinity there) is the other side's, one that saw nothing on
+/// either side is zero; NaN stays. Order matters only in the last digits, so any number of sets merge in any order.
+/// Needs no attention object: the parts may come from other processes or other machines.
+///
+/// first, second           [tokens, heads, dim], float, bfloat16 or float16: `out` of attention
+/// first_lse, second_lse   [tokens, heads], natural logarithms: `log_sum_exp` of attention
+/// out                     [tokens, heads, dim], may be first or second; a new buffer overlaps neither
+/// log_sum_exp             [tokens, heads], may be first_lse or second_lse; an empty view: not wanted
+///
+/// Processes that hold a part of the tokens each get dense attention and windows that way: a part's keys go round, or
+/// as many of them as a window reaches back (tests/library/ranks.cpp). Near + far would need more: the representatives'
+/// rows from process to process, in token order; each process's leaves apart from the others' (other leaves than one
+/// process has where a chain crosses from part to part); and, before a leaf opens, the log-sum-exp of near keys and
+/// leaves over all processes, which is one more exchange of [tokens, heads] numbers amid a call. No call stops there.
+/// Processes that hold whole KV heads with their query heads exchange nothing, in any mode.
+///
+/// A sink logit (attention_call) belongs to one of the sets only. `invalid_shape`, `too_large`: an argument, in a
+/// sentence of its own; nothing is written. O(tokens heads dim), no allocation. The formula is that of FlashAttention's
+/// splits (arXiv:2205.14135, section 3.1).
+template <cpu_backend B = default_backend, class First, class Second, row_scalar Out>
+  requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_t<Second>>
+[[nodiscard]] status merge(heads_view<First> first, matrix_view<const float> first_lse, heads_view<Second> second,
+                           matrix_view<const float> second_lse, heads_view<Out> out,
+                           matrix_view<float> log_sum_exp = {}) noexcept;
+
+}  // namespace cascada::inline CASCADA_ABI
