@@ -12,6 +12,7 @@
 #include "bench/layer_names.hpp"
 #include "cascada/cascada.hpp"
 #include "cascada/eigen.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "engine/arguments.hpp"
 #include "engine/error.hpp"
 #include "engine/safetensors.hpp"
@@ -36,11 +37,10 @@ constexpr index_t to_decode = 256;
 /// One layer's rows [tokens, heads * head_dim], and the representatives that the cascade gives it.
 template <row_scalar Scalar>
 struct layer {
-  std::vector<Scalar>  q, k, v;
-  index_t              heads, kv_heads, dim, tokens;
-  std::vector<index_t> indices, rep, counts;
+  std::vector<Scalar>   q, k, v;
+  index_t               heads, kv_heads, dim, tokens;
+  owned_representatives kept;
 
-  representatives          kept() const { return {indices, rep, counts}; }
   heads_view<const Scalar> queries(index_t begin, index_t end) const {
     return packed_heads(q.data() + std::int64_t{begin} * heads * dim, end - begin, heads, dim);
   }
@@ -74,17 +74,9 @@ std::vector<layer<Scalar>> read_layers(const engine::safetensors& file, index_t 
                          v = load(bench::numbered("v", l));
     if (engine::cols_of(q) % dim != 0 || engine::cols_of(k) % dim != 0 || v.cols() != k.cols())
       throw engine::bad_input("--head-dim: the rows of q, k and v are not of whole heads");
-    const representatives kept = walk.kept();
-    layers.push_back({first_rows<Scalar>(q, tokens),
-                      first_rows<Scalar>(k, tokens),
-                      first_rows<Scalar>(v, tokens),
-                      engine::cols_of(q) / dim,
-                      engine::cols_of(k) / dim,
-                      dim,
-                      tokens,
-                      {kept.indices.begin(), kept.indices.end()},
-                      {kept.rep.begin(), kept.rep.end()},
-                      {kept.counts.begin(), kept.counts.end()}});
+    layers.push_back({first_rows<Scalar>(q, tokens), first_rows<Scalar>(k, tokens), first_rows<Scalar>(v, tokens),
+                      engine::cols_of(q) / dim, engine::cols_of(k) / dim, dim, tokens,
+                      owned_representatives::of(walk.kept())});
   }
   if (layers.empty()) throw engine::bad_input("--layers: no layer's q, k and v are in the file");
   return layers;
@@ -104,7 +96,7 @@ struct way {
 
   void extend(const layer<Scalar>& of, std::size_t l, index_t begin, index_t end, std::vector<Scalar>& out) {
     out.resize(static_cast<std::size_t>(end - begin) * static_cast<std::size_t>(of.heads * of.dim));
-    engine::require_ok(attend.extend(states[l], of.queries(begin, end), of.kv(of.tokens), of.kept(),
+    engine::require_ok(attend.extend(states[l], of.queries(begin, end), of.kv(of.tokens), of.kept.view(),
                                      packed_heads(out.data(), end - begin, of.heads, of.dim)),
                        "attention");
   }

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "cascada/representatives.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "engine/matrix.hpp"
 
 namespace engine {
@@ -19,7 +19,7 @@ class random_selection {
   /// Draws `count` >= 1 members for the rows of x [T, d]; T >= count.
   void draw(cascada::matrix_view<const float> x, index_t count, const backend& where);
 
-  cascada::representatives kept() const { return {indices_, rep_, counts_}; }
+  cascada::representatives kept() const { return kept_.view(); }
 
  private:
   /// Selection sampling (Knuth, algorithm S): ascending, and the same with every standard library.
@@ -29,9 +29,9 @@ class random_selection {
 
   index_t nearest(const matrix& cosine, index_t row, index_t token) const;
 
-  std::mt19937_64      random_;
-  std::vector<index_t> indices_, rep_, counts_;
-  std::vector<index_t> place_;  // [T] of a member: where it stands in indices_
+  std::mt19937_64                random_;
+  cascada::owned_representatives kept_;
+  std::vector<index_t>           place_;  // [T] of a member: where it stands in kept_.indices
 };
 
 }  // namespace engine

@@ -11,7 +11,7 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-/// The representatives of T tokens, in memory that belongs to someone else.
+/// The representatives of T tokens, in memory that belongs to someone else (owned_representatives.hpp: in its own).
 ///
 /// indices [r]  token indices of R, ascending
 /// rep     [T]  the representative that stands for each token; rep[i] <= i, and rep[i] == i iff i is in R

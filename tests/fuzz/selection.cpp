@@ -20,6 +20,7 @@
 
 using namespace cascada;
 using fuzz::require;
+using tests::owned_representatives;
 
 namespace {
 
@@ -48,9 +49,9 @@ tests::token_rows<Scalar> draw_rows(fuzz::input& bytes, index_t T, index_t d) {
 }
 
 /// Most often legal; else anything.
-tests::owned_representatives draw_state(fuzz::input& bytes, index_t T) {
-  tests::owned_representatives state;
-  const bool                   legal = bytes.below(4) != 0;
+owned_representatives draw_state(fuzz::input& bytes, index_t T) {
+  owned_representatives state;
+  const bool            legal = bytes.below(4) != 0;
   for (index_t i = 0; i < T; ++i) {
     const auto members = static_cast<int>(state.indices.size());
     if (legal && members > 0 && bytes.below(3) != 0) {
@@ -77,20 +78,14 @@ selection_options draw_options(fuzz::input& bytes, index_t T) {
           .filter              = tests::all_filters[bytes.below(5)]};
 }
 
-struct copy {
-  std::vector<index_t> indices, rep, counts;
-  explicit copy(const representatives& of)
-      : indices(tests::to_vector(of.indices)), rep(tests::to_vector(of.rep)), counts(tests::to_vector(of.counts)) {}
-  friend bool operator==(const copy&, const copy&) = default;
-};
-
 /// As bytes and back; other bytes are refused, or give a selection that is none the worse for it.
 template <class Scalar>
 void through_bytes(fuzz::input& bytes, const selection_options& options, matrix_view<const Scalar> next,
                    growing_selection<Scalar, serial>& grow) {
   const auto                        saved = tests::bytes_of(grow);
   growing_selection<Scalar, serial> other(options), strange(options);
-  require(other.load(saved) == status::ok && copy(other.kept()) == copy(grow.kept()));
+  require(other.load(saved) == status::ok &&
+          owned_representatives::of(other.kept()) == owned_representatives::of(grow.kept()));
   require(tests::bytes_of(other) == saved);
   std::minstd_rand random(bytes.take<std::uint32_t>());
   const status     answer = strange.load(tests::made_up(saved, tests::header_bytes, random));
@@ -103,19 +98,19 @@ void through_bytes(fuzz::input& bytes, const selection_options& options, matrix_
 /// Grows in pieces, now and then cut back or saved, to what one call gives; none: one call is refused.
 template <class Scalar>
 void in_pieces(fuzz::input& bytes, const selection_options& options, matrix_view<const Scalar> x,
-               std::span<const index_t> below, const std::optional<copy>& expected) {
+               std::span<const index_t> below, const std::optional<owned_representatives>& expected) {
   growing_selection<Scalar, serial> grow(options);
   while (grow.kept().tokens() < x.rows) {
     if (bytes.below(4) == 3) through_bytes(bytes, options, x, grow);
-    const copy    before(grow.kept());
+    const auto    before = owned_representatives::of(grow.kept());
     const index_t begin = grow.kept().tokens(), count = 1 + bytes.below(x.rows - begin);
     const auto    some =
         below.empty() ? below : below.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
     if (grow.extend({x.row(begin), count, x.cols, x.stride}, some) != status::ok)
-      return require(!expected && copy(grow.kept()) == before);
+      return require(!expected && owned_representatives::of(grow.kept()) == before);
     if (bytes.below(4) == 3) require(grow.truncate(bytes.below(begin + count + 1)) == status::ok);
   }
-  require(expected && copy(grow.kept()) == *expected);
+  require(expected && owned_representatives::of(grow.kept()) == *expected);
 }
 
 template <class Scalar>
@@ -131,12 +126,12 @@ void run(fuzz::input& bytes, index_t T, index_t d) {
   const bool               ok        = answer == status::ok;
   const bool               inherited = walk.inherit(state.view()) == status::ok;
   require(inherited == (check(state.view(), T) == status::ok));
-  const copy before(walk.kept());
+  const auto before = owned_representatives::of(walk.kept());
   require((literal.literal(x) == status::ok) == ok);
   require((fresh.step(x) == status::ok) == ok);
   require((walk.step(x) == status::ok) == ok);
   if (!ok) {
-    require(copy(walk.kept()) == before);
+    require(owned_representatives::of(walk.kept()) == before);
     require(select.kept().tokens() == 0 && literal.kept().tokens() == 0 && fresh.kept().tokens() == 0);
     if (T > 0) in_pieces(bytes, options, x, {}, {});
     return;
@@ -144,14 +139,17 @@ void run(fuzz::input& bytes, index_t T, index_t d) {
 
   const auto full = reference::select(x, options);
   require(check(select.kept(), T) == status::ok && check(walk.kept(), T) == status::ok);
-  require(copy(select.kept()) == copy(full.view()) && copy(literal.kept()) == copy(full.view()));
-  require(copy(fresh.kept()) == copy(full.view()) && select.report().gram == full.report.gram);
+  require(owned_representatives::of(select.kept()) == owned_representatives::of(full.view()) &&
+          owned_representatives::of(literal.kept()) == owned_representatives::of(full.view()));
+  require(owned_representatives::of(fresh.kept()) == owned_representatives::of(full.view()) &&
+          select.report().gram == full.report.gram);
   const auto step = inherited ? reference::cascade(x, state.view(), options) : full;
-  require(copy(walk.kept()) == copy(step.view()) && step.indices == full.indices);
+  require(owned_representatives::of(walk.kept()) == owned_representatives::of(step.view()) &&
+          step.indices == full.indices);
   require(walk.report().gram == step.report.gram);
-  in_pieces(bytes, options, x, {}, copy(select.kept()));
+  in_pieces(bytes, options, x, {}, owned_representatives::of(select.kept()));
   if (inherited && options.validate == validation::exact)
-    in_pieces(bytes, options, x, state.view().rep, copy(walk.kept()));
+    in_pieces(bytes, options, x, state.view().rep, owned_representatives::of(walk.kept()));
 }
 
 }  // namespace

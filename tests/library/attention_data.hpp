@@ -17,8 +17,8 @@
 #include "cascada/cpu/attention/attention.hpp"
 #include "cascada/executor.hpp"
 #include "cascada/kv_view.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "cascada/reference/attention.hpp"
-#include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/views.hpp"
 
@@ -41,10 +41,8 @@ std::vector<index_t> random_ends(index_t T, Random&& random, unsigned longest) {
 }
 
 /// A legal selection with its memory.
-struct selection {
-  std::vector<index_t> rep, indices, counts;
-
-  explicit selection(std::vector<index_t> of) : rep(std::move(of)) {
+struct selection : cascada::owned_representatives {
+  explicit selection(std::vector<index_t> of) : owned_representatives{{}, std::move(of), {}} {
     const auto T = static_cast<index_t>(rep.size());
     for (index_t i = 0; i < T; ++i)
       if (rep[static_cast<std::size_t>(i)] == i) {
@@ -52,8 +50,6 @@ struct selection {
         counts.push_back(static_cast<index_t>(std::count(rep.begin(), rep.end(), i)));
       }
   }
-
-  cascada::representatives view() const { return {indices, rep, counts}; }
 };
 
 /// Token 0 and, with probability `share`, others; every other token goes to any earlier member.

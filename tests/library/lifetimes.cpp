@@ -11,6 +11,7 @@
 #include "attention_data.hpp"
 
 #include "cascada/cascada.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "catch.hpp"
 #include "tokens.hpp"
 
@@ -35,15 +36,13 @@ struct shared_executor {
 
 /// What an object shows. Compared with itself as it was.
 struct shown {
-  std::vector<index_t> indices, rep, counts;
-  gram_operations      gram;
-  std::int64_t         pairs;
+  owned_representatives kept;
+  gram_operations       gram;
+  std::int64_t          pairs;
 
   template <class Object>
   explicit shown(const Object& object)
-      : indices(to_vector(object.kept().indices)),
-        rep(to_vector(object.kept().rep)),
-        counts(to_vector(object.kept().counts)),
+      : kept(owned_representatives::of(object.kept())),
         gram(object.report().gram),
         pairs(object.report().pairs_evaluated) {}
 
@@ -177,9 +176,7 @@ TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]"
                                        {first.rep.begin(), first.rep.begin() + static_cast<std::ptrdiff_t>(size)},
                                        counts};
   REQUIRE(walk.inherit({first.indices.first(r), first.rep.first(size), counts}) == status::ok);
-  CHECK(to_vector(walk.kept().indices) == expected.indices);
-  CHECK(to_vector(walk.kept().rep) == expected.rep);
-  CHECK(to_vector(walk.kept().counts) == expected.counts);
+  CHECK(owned_representatives::of(walk.kept()) == expected);
 }
 
 TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing", "[lifetimes]") {

@@ -15,6 +15,7 @@
 
 #include "cascada/cpu/attention/attention.hpp"
 #include "cascada/cpu/attention/merge.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "cascada/presets.hpp"
 #include "cascada/reference/attention.hpp"
 
@@ -280,10 +281,8 @@ void compare_heads(const char* what, const sequence& all, const attention_option
 }
 
 /// Tokens of one of a few clusters.
-struct few_clusters {
-  std::vector<index_t> indices, rep, counts;
-
-  few_clusters() : counts(7, 0) {
+struct few_clusters : owned_representatives {
+  few_clusters() : owned_representatives{{}, {}, std::vector<index_t>(7, 0)} {
     for (index_t t = 0; t < T; ++t) {
       if (t < 7) indices.push_back(t);
       rep.push_back(t % 7), ++counts[static_cast<std::size_t>(t % 7)];

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "cascada/representatives.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
 #include "cascada/views.hpp"
@@ -92,12 +92,7 @@ token_rows<Scalar> make_tokens(kind k, index_t T, index_t d, unsigned seed, unsi
   return rows;
 }
 
-/// Owned representatives.
-struct owned_representatives {
-  std::vector<index_t> indices, rep, counts;
-
-  cascada::representatives view() const { return {indices, rep, counts}; }
-};
+using cascada::owned_representatives;
 
 /// A legal state that has nothing to do with any tokens: token 0 and about every `every`-th token, each other token
 /// with a random earlier member.

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cascada/owned_representatives.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
@@ -20,14 +21,9 @@
 
 namespace cascada::inline CASCADA_ABI::reference {
 
-/// Owned representatives, and what finding them cost.
-struct selection {
-  std::vector<index_t> indices;
-  std::vector<index_t> rep;
-  std::vector<index_t> counts;
-  selection_report     report;
-
-  representatives view() const { return {indices, rep, counts}; }
+/// Representatives, and what finding them cost.
+struct selection : owned_representatives {
+  selection_report report;
 };
 
 /// Inner product of two rows: s = fma(a[k], b[k], s) in float, k ascending.
