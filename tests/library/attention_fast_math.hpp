@@ -17,7 +17,7 @@ attended fast_math_attend(const attention_options& options, const problem<cascad
 attended fast_math_attend_by_floats(const attention_options& options, const problem<cascada::bfloat16>& p,
                                     const std::vector<selection>& selections);
 
-/// Of a sequence that grows: `prompt` tokens at once, then one by one.
+/// The results of a sequence that grows: `prompt` tokens at once, then one by one. Empty where a call is refused.
 template <cascada::row_scalar Scalar, cascada::cpu_backend B = test_backend>
 std::vector<float> strict_decode(const attention_options& options, const problem<Scalar>& p, const selection& s,
                                  index_t prompt) {
@@ -26,11 +26,9 @@ std::vector<float> strict_decode(const attention_options& options, const problem
   cascada::attention<Scalar, B>       attend(options);
   cascada::attention_state<Scalar, B> state;
   for (index_t begin = 0, count = prompt; begin < size.tokens; begin += count, count = 1) {
-    auto q = p.q.view();
-    auto o = out.view();
-    q.data = q.row(begin, 0), o.data = o.row(begin, 0);
-    q.tokens = o.tokens = count;
-    if (attend.extend(state, q, p.kv(), s.view(), o) != cascada::status::ok) return {};
+    const auto q = rows_of(p.q.view(), begin, begin + count);
+    if (attend.extend(state, q, p.kv(), s.view(), rows_of(out.view(), begin, begin + count)) != cascada::status::ok)
+      return {};
   }
   return out.template packed<float>();
 }

@@ -380,6 +380,7 @@ TEST_CASE("odd values: decoding over float16 shows NaN to the tokens that see it
   REQUIRE(clean.size() == static_cast<std::size_t>(size.tokens * size.heads * size.value_dim));
   REQUIRE(strict.size() == clean.size());
   REQUIRE(fast.size() == clean.size());
+  constexpr float other_order = 1e-5f;  // -ffast-math may add in one; values are of the order of 1
   for (index_t t = 0; t < size.tokens; ++t)
     for (index_t h = 0; h < size.heads; ++h)
       for (std::size_t c = 0; c < 32; ++c) {
@@ -388,7 +389,7 @@ TEST_CASE("odd values: decoding over float16 shows NaN to the tokens that see it
         const bool        sees = h < 2 ? t >= early && c == 3 : t >= late;
         REQUIRE(std::isnan(strict[i]) == sees);
         REQUIRE(std::isnan(fast[i]) == sees);
-        REQUIRE((sees || (same_bits(strict, clean, i, i + 1) && std::fabs(fast[i] - clean[i]) < 1e-5f)));
+        REQUIRE((sees || (same_bits(strict, clean, i, i + 1) && std::fabs(fast[i] - clean[i]) < other_order)));
       }
 }
 

@@ -118,8 +118,7 @@ inline std::vector<index_t> to_vector(std::span<const index_t> span) { return {s
 
 /// The same set, with the same representative for every token.
 inline bool same_sets(const cascada::representatives& a, const cascada::representatives& b) {
-  return to_vector(a.indices) == to_vector(b.indices) && to_vector(a.rep) == to_vector(b.rep) &&
-         to_vector(a.counts) == to_vector(b.counts);
+  return owned_representatives::of(a) == owned_representatives::of(b);
 }
 
 }  // namespace tests
