@@ -19,15 +19,16 @@ fi
 
 export CXX=${CXX:-g++}
 jobs=$(nproc)
-for preset in $presets; do
-  # Tests are optimised as tests/CMakeLists.txt says. Examples and benchmarks, which only have to work here, less so.
-  cmake --preset "$preset" -DCMAKE_CXX_FLAGS_RELEASE='-O1 -DNDEBUG'
-done
-# All builds share the processors, so that none waits for another's last file.
+# All builds share the processors, so that none waits for another's last file. Tests are optimised as
+# tests/CMakeLists.txt says. Examples and benchmarks, which only have to work here, less so; of clang's, few even run.
 make --jobs "$jobs" --file - <<END
 all: $presets
 $presets:
+	+cmake --preset \$@ -DCMAKE_CXX_FLAGS_RELEASE="\$(level) -DNDEBUG" \$(fuzzing)
 	+cmake --build --preset \$@
+level = -O1
+clang clang-avx2: level = -O0
+clang clang-avx2: fuzzing = -DCASCADA_FUZZ_LEVEL=-O0
 .PHONY: all $presets
 END
 

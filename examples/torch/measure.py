@@ -98,13 +98,11 @@ def differences(logits, others):
 
 
 def measure(model, tokens, rows, arguments):
-    """Rounds in which all take their turn."""
+    """Rounds in which all take their turn. Each has run in compare(), so that memory and threads are there."""
     for number in range(arguments.rounds):
         for row in rows:
             print(f"==> round {number + 1} of {arguments.rounds}: {row['name']}", file=sys.stderr)
             with Attention(model, row["name"], arguments.features):
-                if number == 0:
-                    prefill(model, tokens)  # memory and threads are there from now on
                 row["prefill_seconds"].append(prefill(model, tokens))
                 clock = Clock()
                 row["generated"] = generate(model, tokens, arguments.tokens, clock=clock)[0].tolist()

@@ -37,9 +37,9 @@ void fast_math_merge(const std::vector<float>& first, float first_lse, const std
 }
 
 status fast_math_check(const attention_options& options) {
-  head_rows<float>       q(1, 1, 1), out(1, 1, 1);
-  const head_rows<float> kv(1, 1, 1);
-  attention<float>       attend(options);
+  head_rows<float>               q(1, 1, 1), out(1, 1, 1);
+  const head_rows<float>         kv(1, 1, 1);
+  attention<float, test_backend> attend(options);
   return attend(std::as_const(q).view(), strided_kv<float>{kv.view(), kv.view()}, views({identity_selection(1)}),
                 out.view());
 }

@@ -59,14 +59,14 @@ struct call {
   call(const call&) = delete;
 
   status run() {
-    attention<float> attention(options);
-    const auto       with = [&](const auto& kv) {
+    attention<float, test_backend> attention(options);
+    const auto                     with = [&](const auto& kv) {
       return attention(q, kv, views_, out,
-                             {.query_offsets = offsets,
-                              .key_offsets   = key_offsets,
-                              .sink_logits   = sink_logits,
-                              .slopes        = slopes,
-                              .log_sum_exp   = sums});
+                                           {.query_offsets = offsets,
+                                            .key_offsets   = key_offsets,
+                                            .sink_logits   = sink_logits,
+                                            .slopes        = slopes,
+                                            .log_sum_exp   = sums});
     };
     transposed.keys = paged.keys = own.keys = k;
     paged.values = own.values = v;

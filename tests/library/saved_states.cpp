@@ -323,8 +323,8 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(message_of(from.attend, kv) == "bytes is the state for keys and values of another shape");
   kv.keys.heads = kv.values.heads = 0;
   CHECK(message_of(from.attend, kv) == "kv.keys.heads is less than 1");
-  attention_state<bfloat16> narrow;
-  attention<bfloat16>       of_narrow(options);
+  attention_state<bfloat16, test_backend> narrow;
+  attention<bfloat16, test_backend>       of_narrow(options);
   CHECK(std::string(message(of_narrow.load(narrow, problem<bfloat16>(p.size, 3).kv(), bytes))) ==
         "bytes is the state for rows of another type");
 
