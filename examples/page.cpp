@@ -114,7 +114,7 @@ class observer {
 
     json out = {{"chunks", json::array()}, {"open", json::array()}};
     for (index_t begin = 0; begin < T; begin += options.chunk) {
-      const index_t edge = cascada::edge_of(begin, options), sinks = std::min(options.sink_tokens, edge);
+      const index_t edge = cascada::edge_of(begin, options.window), sinks = std::min(options.sink_tokens, edge);
       const auto    all     = reference::leaves_before<float>(edge, sinks, keys, g, chain, options);
       json          members = json::array();
       for (const auto& leaf : all) members.push_back(leaf.members);

@@ -135,8 +135,8 @@ struct attention_options {
 };
 
 /// The edge of the chunk that begins at token `begin`: the first token that it attends to exactly, but for sinks.
-[[nodiscard]] CASCADA_INLINE constexpr index_t edge_of(index_t begin, const attention_options& options) noexcept {
-  return begin < options.window ? 0 : begin - options.window;
+[[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr index_t edge_of(index_t begin, index_t window) noexcept {
+  return begin < window ? 0 : begin - window;
 }
 
 namespace detail {

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "cascada/ascending.hpp"
 #include "cascada/config.hpp"
 #include "cascada/representatives.hpp"
 
@@ -26,17 +27,9 @@ struct clusters {
     return members.data()[begin(cluster)];
   }
 
-  /// How many members of a cluster come before `token`. O(log n).
-  CASCADA_INLINE constexpr index_t older(index_t cluster, index_t token) const noexcept {
-    index_t low = begin(cluster), high = end(cluster);
-    while (low < high) {
-      const index_t middle = low + (high - low) / 2;
-      if (members.data()[middle] < token)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    return low - begin(cluster);
+  /// The place in `members` of a cluster's first member from `token` on; end(cluster) if there is none. O(log n).
+  CASCADA_INLINE constexpr index_t first_from(index_t cluster, index_t token) const noexcept {
+    return detail::first_from(members.data(), begin(cluster), end(cluster), token);
   }
 };
 

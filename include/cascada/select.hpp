@@ -37,10 +37,10 @@ class selector;
 
 /// The representatives of one layer, for a sequence that grows: each call takes the next tokens. However it is cut into
 /// calls, set and rep are, bit for bit, those of one call: of a full selection where nothing is inherited, of a
-/// cascade's step from the layer below where its representatives are given.
+/// cascade's step from the layer before where its representatives are given.
 ///
 ///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives that these
-///                     tokens have in the layer below, or empty. O(n r d), and O(r d) even for one token: a piece of
+///                     tokens have in the layer before, or empty. O(n r d), and O(r d) even for one token: a piece of
 ///                     some dozens costs little more. `invalid_representatives` if below names a token after its own
 ///   truncate(tokens)  forgets the tokens from there on
 ///   clear()           forgets the sequence

@@ -17,36 +17,31 @@ struct scan_length {
   index_t additions;        // those of them that are additions
 };
 
-/// A token of a cascade step that was a representative: it is compared with those before it.
-template <class Report>
-CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_former(bool remains, const scan_length& scan, Report& report) {
-  report.gram.validation += scan.representatives;
-  report.removals += !remains;
-}
-
-/// A token of a cascade step that was none, and its candidate, the representative of the one it had.
-struct inheriting_token {
-  bool inherits;       // the candidate stands for it
-  bool is_addition;    // it stands for itself
-  bool new_candidate;  // the candidate is an addition
-  bool met_candidate;  // the candidate lies within its scan
-};
-
-/// `cross`: in paper mode every pair with a former representative is known.
-template <class Report>
-CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_inheriting(const inheriting_token& token,
-                                                                   const scan_length& scan, bool cross,
-                                                                   Report& report) {
-  report.gram.inherited += !cross || token.new_candidate;
-  report.additions += token.is_addition;
-  if (token.inherits) {
+/// A token of a cascade step. `step` is its result: rep(i), old_rep(i), the representative that token i had, and
+/// position(j), the place of representative j in R. `cross`: in paper mode every pair with a former representative is
+/// known.
+template <class Step, class Report>
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_token(const Step& step, index_t i, const scan_length& scan,
+                                                              bool cross, Report& report) {
+  const index_t old = step.old_rep(i), rep = step.rep(i);
+  if (old == i) {  // it was one, and is compared with those before it
+    report.gram.validation += scan.representatives;
+    report.removals += rep != i;
+    return;
+  }
+  const index_t candidate     = step.rep(old);
+  const bool    new_candidate = step.old_rep(candidate) != candidate;             // an addition
+  const bool    met_candidate = step.position(candidate) < scan.representatives;  // within its scan
+  report.gram.inherited += !cross || new_candidate;
+  report.additions += rep == i;
+  if (rep == candidate) {
     ++report.inherited;
     return;
   }
   // The pair with the candidate is known by then.
   ++report.orphans;
-  report.gram.orphans += cross ? scan.additions - (token.new_candidate && token.met_candidate)
-                               : scan.representatives - token.met_candidate;
+  report.gram.orphans +=
+      cross ? scan.additions - (new_candidate && met_candidate) : scan.representatives - met_candidate;
 }
 
 /// What follows from a step's counts, for `former` representatives in the layer before.

@@ -65,7 +65,7 @@ index_t quota_of_group(const char* root, const char* hierarchy, const char* path
 /// The least quota of the process's control groups, in whole CPUs; the largest number where there is none. `membership`
 /// has a line "number:controllers:path" for each hierarchy; version 2's has no controllers and lies at the root.
 template <auto Key>
-index_t quota_cpus(const char* membership = "/proc/self/cgroup", const char* root = "/sys/fs/cgroup") noexcept {
+index_t quota_cpus(const char* membership, const char* root) noexcept {
   index_t    least  = std::numeric_limits<index_t>::max();
   std::FILE* opened = std::fopen(membership, "re");
   if (!opened) return least;
@@ -87,10 +87,11 @@ index_t quota_cpus(const char* membership = "/proc/self/cgroup", const char* roo
   return least;
 }
 
-/// At least one. `Key` keeps differently compiled instances apart.
+/// CPUs that affinity mask and quotas leave: at least one. `Key` keeps differently compiled instances apart.
 template <auto Key>
-index_t usable_cpus() noexcept {
-  const index_t allowed = allowed_cpus<Key>(), quota = quota_cpus<Key>(), least = quota < allowed ? quota : allowed;
+index_t usable_cpus(const char* membership = "/proc/self/cgroup", const char* root = "/sys/fs/cgroup") noexcept {
+  const index_t allowed = allowed_cpus<Key>(), quota = quota_cpus<Key>(membership, root);
+  const index_t least = quota < allowed ? quota : allowed;
   return least < 1 ? 1 : least;
 }
 

@@ -8,7 +8,7 @@
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/block_graph.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
-#include "cascada/hip/select/finish.hpp"
+#include "cascada/hip/select/count.hpp"
 
 using namespace cascada;
 
@@ -24,8 +24,8 @@ ENTRY(hip::select::selection_advance<bfloat16, assignment::lowest_index>);
 ENTRY(hip::select::selection_advance<bfloat16, assignment::nearest>);
 ENTRY(hip::select::selection_advance<float16, assignment::lowest_index>);
 ENTRY(hip::select::selection_advance<float16, assignment::nearest>);
-ENTRY(hip::select::selection_finish<bfloat16>);
-ENTRY(hip::select::selection_finish<float16>);
+ENTRY(hip::select::selection_count<bfloat16>);
+ENTRY(hip::select::selection_count<float16>);
 
 ENTRY(hip::attention::cluster_offsets);
 ENTRY(hip::attention::cluster_members);
@@ -34,9 +34,9 @@ ENTRY(hip::attention::list_leaves);
 ENTRY(hip::attention::leaf_means<bfloat16>);
 ENTRY(hip::attention::leaf_means<float16>);
 ENTRY(hip::attention::far_fields);
-ENTRY(hip::attention::lift<bfloat16>);
-ENTRY(hip::attention::lift<float16>);
-ENTRY(hip::attention::lift<float>);
+ENTRY(hip::attention::copy_results<bfloat16>);
+ENTRY(hip::attention::copy_results<float16>);
+ENTRY(hip::attention::copy_results<float>);
 ENTRY(hip::attention::attend<bfloat16, bfloat16, 64>);
 ENTRY(hip::attention::attend<bfloat16, bfloat16, 128>);
 ENTRY(hip::attention::attend<bfloat16, bfloat16, 256>);

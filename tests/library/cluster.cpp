@@ -38,8 +38,8 @@ TEST_CASE("cluster: members in token order, the representative first", "[attenti
       CHECK(s.rep[static_cast<std::size_t>(member)] == l.view.representative(j));
       CHECK(l.slots[static_cast<std::size_t>(member)] == j);
       CHECK((i == l.view.begin(j) || l.members[static_cast<std::size_t>(i) - 1] < member));
-      CHECK(l.view.older(j, member) == i - l.view.begin(j));
-      CHECK(l.view.older(j, member + 1) == i - l.view.begin(j) + 1);
+      CHECK(l.view.first_from(j, member) == i);
+      CHECK(l.view.first_from(j, member + 1) == i + 1);
       seen.push_back(member);
     }
   }

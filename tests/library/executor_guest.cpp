@@ -84,6 +84,7 @@ class control_groups {
     std::ofstream(root_ + file) << text;
   }
   index_t quota() const { return detail::quota_cpus<0>((root_ + "/membership").c_str(), root_.c_str()); }
+  index_t usable() const { return detail::usable_cpus<0>((root_ + "/membership").c_str(), root_.c_str()); }
 
  private:
   std::string root_;
@@ -231,6 +232,7 @@ TEST_CASE("guest: the CPUs that quotas of control groups leave", "[guest]") {
   }
   SECTION("a path that is too long") { groups.put("/membership", "0::/" + std::string(5000, 'x') + "\n"); }
   CHECK(groups.quota() == expected);
+  CHECK(groups.usable() == std::min(expected, detail::allowed_cpus<0>()));
 }
 
 TEST_CASE("guest: executors that say strange things of themselves", "[guest]") {

@@ -10,16 +10,14 @@
 #include <utility>
 #include <vector>
 
-#ifdef __x86_64__
-#include <xmmintrin.h>
-#endif
-
 #include "cascada/cpu/select/cascade.hpp"
 #include "cascada/cpu/select/growing.hpp"
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
+#include "host_mode.hpp"
 #include "near_threshold.hpp"
+#include "sample.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
@@ -28,43 +26,6 @@ using namespace tests;
 namespace {
 
 using pool = thread_pool<compiled_isa>;
-
-/// The control register, without exception flags where it has them.
-#if defined(__x86_64__)
-using control_word = std::uint32_t;
-control_word control() { return _mm_getcsr() & ~0x3fu; }
-void         set_control(control_word word) { _mm_setcsr(word); }
-
-constexpr std::pair<const char*, control_word> modes[] = {{"down", 0x3f80},
-                                                          {"up", 0x5f80},
-                                                          {"to zero", 0x7f80},
-                                                          {"results flushed", 0x9f80},
-                                                          {"operands taken for zero", 0x1fc0},
-                                                          {"as -ffast-math has it", 0x9fc0}};
-#else
-using control_word = std::uint64_t;
-control_word control() {
-  control_word word = 0;
-  asm volatile("mrs %0, fpcr" : "=r"(word));
-  return word;
-}
-void set_control(control_word word) { asm volatile("msr fpcr, %0" ::"r"(word) : "memory"); }
-
-constexpr std::pair<const char*, control_word> modes[] = {
-    {"up", 1u << 22}, {"down", 2u << 22}, {"to zero", 3u << 22}, {"as -ffast-math has it", 1u << 24}};
-#endif
-
-/// A thread's arithmetic while it lives.
-class host_mode {
- public:
-  explicit host_mode(control_word word) : before_(control()) { set_control(word); }
-  ~host_mode() { set_control(before_); }
-  host_mode(const host_mode&)            = delete;
-  host_mode& operator=(const host_mode&) = delete;
-
- private:
-  control_word before_;
-};
 
 /// What a host might do with layers of tokens, in any arithmetic. The sets do not depend on it.
 struct every_path {
@@ -123,7 +84,7 @@ TEST_CASE("float environment: the same sets in any mode of the host", "[float_en
   REQUIRE(expected.ok);
   CHECK(expected.reps[0] == reference::select<float>(tokens.view(), options).rep);
 
-  for (const auto& [name, mode] : modes)
+  for (const auto& [name, mode] : sample(host_modes))
     for (const auto& [on_caller, on_workers] :
          {std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
       CAPTURE(name, on_caller, on_workers);
@@ -149,7 +110,7 @@ TEST_CASE("float environment: the cases tell subnormals from zero", "[float_envi
 TEST_CASE("float environment: a refused call leaves the host's mode too", "[float_environment][errors]") {
   auto tokens = make_tokens<float>(kind::random, 40, 8, 1);
   tokens.set(30, 3, std::numeric_limits<float>::quiet_NaN());
-  for (const auto& [name, mode] : modes) {
+  for (const auto& [name, mode] : host_modes) {
     CAPTURE(name);
     const host_mode of_caller(mode);
     const auto      before = control();

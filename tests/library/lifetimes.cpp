@@ -367,6 +367,43 @@ TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][er
   }
 }
 
+TEST_CASE("lifetimes: memory runs out while a sequence that grows is copied", "[lifetimes][errors][attention]") {
+  growing_sequence       sequence;
+  const head_rows<float> expected = sequence.at_once();
+  const bool             assigned = GENERATE(false, true);
+  const index_t          target   = GENERATE(0, 131);  // tokens of what is assigned to
+  if (!assigned && target > 0) return;
+  bool failed = true;
+  long n      = 0;
+  while (failed) {
+    attention<float>       attend(sequence.options);
+    attention_state<float> state, other;
+    const auto             goes_on = [&](attention_state<float>& from) {
+      return sequence.extend(attend, from, held_tokens) == status::ok &&
+             sequence.out.packed<float>() == expected.packed<float>();
+    };
+    if (target > 0) REQUIRE(sequence.extend(attend, other, target) == status::ok);
+    REQUIRE(sequence.extend(attend, state, 101) == status::ok);
+    failed = false;
+    fail_allocation(++n);
+    try {
+      if (assigned)
+        other = state;
+      else
+        attention_state<float>(state).clear();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    fail_allocation(0);
+    CAPTURE(assigned, target, n);
+    CHECK(state.tokens() == 101);
+    CHECK(other.tokens() == (assigned && !failed ? 101 : target));
+    CHECK(goes_on(state));
+    CHECK(goes_on(other));
+  }
+  CHECK(n > 10);
+}
+
 TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifetimes][errors][attention]") {
   growing_sequence       sequence;
   const auto&            p        = sequence.p;

@@ -26,8 +26,8 @@ pairs_large = "attention_pairs: *one large value*"
 pairs_sizes = "attention: *logits and values*"
 
 mutants = [
-    ("clusters: a token counts as older than itself", "if (members.data()[middle] < token)",
-     "if (members.data()[middle] <= token)", clusters),
+    ("clusters: a token counts as older than itself", "if (list[middle] < least)",
+     "if (list[middle] <= least)", clusters),
     ("clusters: offsets stay at the ends", "for (index_t j = count; j > 0; --j) offsets[j] = offsets[j - 1];", "", clusters),
 
     ("chains: ties to the younger chain", "exact_product(product_a, norm_b) > exact_product(product_b",
@@ -68,7 +68,7 @@ mutants = [
     ("leaves: natural logarithms", "= std::log2(size);", "= std::log(size);", members),
     ("leaves: counts of leaves that are gone stay", "clear(log_counts_.data() + j, block);", "", beyond),
 
-    ("near field: begins a token late", "? 0 : begin - options.window;", "? 0 : begin - options.window + 1;", anything),
+    ("near field: begins a token late", "? 0 : begin - window;", "? 0 : begin - window + 1;", anything),
     ("near field: sinks beyond the edge count twice", "return {edge, options.sink_tokens < edge ? options.sink_tokens : edge};",
      "return {edge, options.sink_tokens};", anything),
     ("near field: the next token is seen", "near.sinks + first + 1 - near.edge,", "near.sinks + first + 2 - near.edge,", causal),
@@ -112,13 +112,13 @@ mutants = [
     ("report: sinks are not near", "tokens * (near.edge - near.sinks));", "tokens * near.edge);", report),
     ("report: every row is far", "leaves > 0 ? tokens : 0;", "tokens;", report),
 
-    ("grouped: asked by the representative", "const index_t asking  = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);",
-     "const index_t asking  = head.lists.begin(cluster);", anything),
+    ("grouped: asked by the representative", "const index_t asking = head.lists.first_from(head.asks[first + i], now.begin);",
+     "const index_t asking = head.lists.begin(head.asks[first + i]);", anything),
     ("grouped: far fields replace near ones", "vec<B>::load(a) * my_share)", "vec<B>::zero())", anything),
     ("grouped: the far maximum", "now       = its > mine ? its : mine;", "now       = its;", far_apart),
-    ("r x r: later members count", "std::log2(static_cast<float>(older)) : 0.0f;", "std::log2(static_cast<float>(size)) : 0.0f;",
+    ("r x r: later members count", "std::log2(static_cast<float>(later - begin)) : 0.0f;", "std::log2(static_cast<float>(end - begin)) : 0.0f;",
      anything),
-    ("r x r: counts are no logarithms", "older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;", "static_cast<float>(older);",
+    ("r x r: counts are no logarithms", "later > begin ? std::log2(static_cast<float>(later - begin)) : 0.0f;", "static_cast<float>(later - begin);",
      anything),
     ("r x r: mean queries whose sums overflow", "if (detail::is_finite(sum)) return sum /", "return sum /",
      "attention_odd_values: odd values: clusters whose*"),

@@ -83,12 +83,11 @@ class attention<Scalar, B> {
     }
     if (const status answer = state.check(options_, kv, q.heads, q.tokens, selections); answer != status::ok)
       return answer;
-    auto sequence   = sequence_of(q, kv, out, call);
-    sequence.first  = state.tokens();
-    sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
-
     const kernel::float_environment<B> usual;
-    attention_report                   report = {};
+    attention_report                   report   = {};
+    auto                               sequence = sequence_of(q, kv, out, call);
+    sequence.first                              = state.tokens();
+    sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
     state.prepare(options_, sequence, selections, workspace_, where_);
     kernel::attention::attend_sequence(sequence, options_, workspace_, where_, report);
     state.finish(sequence.tokens);

@@ -11,7 +11,7 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// Clusters with the memory behind them.
+/// Those of a whole selection.
 template <cpu_backend B>
 class cluster_lists {
  public:

@@ -23,12 +23,11 @@ template <cpu_backend B>
 void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index_t first, index_t count, float* bias,
                     std::int64_t stride) noexcept {
   for (index_t j = 0; j < count; ++j) {
-    const index_t  size    = lists.end(first + j) - lists.begin(first + j);
-    const index_t* members = lists.members.data() + lists.begin(first + j);
-    index_t        older   = lists.older(first + j, lists.representative(asking));
+    const index_t begin = lists.begin(first + j), end = lists.end(first + j);
+    index_t       later = lists.first_from(first + j, lists.representative(asking));
     for (index_t i = 0; i < tokens; ++i) {
-      while (older < size && members[older] <= lists.representative(asking + i)) ++older;
-      bias[i * stride + j] = older > 0 ? std::log2(static_cast<float>(older)) : 0.0f;
+      while (later < end && lists.members.data()[later] <= lists.representative(asking + i)) ++later;
+      bias[i * stride + j] = later > begin ? std::log2(static_cast<float>(later - begin)) : 0.0f;
     }
   }
 }

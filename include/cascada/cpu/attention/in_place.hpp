@@ -23,7 +23,7 @@
 #include "cascada/cpu/attention/softmax_in_place.hpp"
 #include "cascada/cpu/attention/value_columns.hpp"
 #include "cascada/cpu/attention/value_watch.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {

@@ -3,7 +3,7 @@
 //
 // A chain has an anchor, the key of its first member. A member of the cluster joins the chain whose anchor is nearest
 // to its own key, of those that cover it at leaf_threshold; a tie goes to the older chain. If none does, it begins a
-// chain. The verdict is the one of a selection (base/canonical.hpp), on the keys as they are. A key that is zero, or
+// chain. The verdict is the one of a selection (verdict.hpp), on the keys as they are. A key that is zero, or
 // whose square is not finite, has a chain of its own.
 
 #include <algorithm>
@@ -12,9 +12,9 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -118,16 +118,11 @@ class leaf_chains {
       for (; k + width <= key_dim_; k += width) load_lanes<B, float>(from, k, key_dim_).store(to + k);
       for (; k < key_dim_; ++k) to[k] = from[k];
     }
-    for (index_t first = 0; first < count; first += width) {
-      const float* rows[extent(width)];
-      float        products[extent(width)];
-      for (index_t lane = 0; lane < width; ++lane) rows[lane] = row(first + lane < count ? first + lane : count - 1);
-      squares<B>(rows, 0, key_dim_, products);
-      for (index_t i = first; i < count && i < first + width; ++i) {
-        const float square = products[i - first];
-        row_norms_[i]      = detail::is_finite(square) && !detail::is_zero_row(square) ? detail::norm_of(square) : 0.0f;
-      }
-    }
+    squares_of_rows<B>(
+        0, count, key_dim_, [&](index_t i) { return row(i); }, [](index_t) { return std::int64_t{0}; },
+        [&](index_t i, float square) {
+          row_norms_[i] = detail::is_finite(square) && !detail::is_zero_row(square) ? detail::norm_of(square) : 0.0f;
+        });
   }
 
   /// The tokens of a cluster among those loaded, from `i` on.

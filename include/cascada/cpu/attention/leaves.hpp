@@ -9,10 +9,10 @@
 #include <limits>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/rows.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
@@ -184,11 +184,11 @@ class leaf_summaries {
   /// The leaf that the next token of a chain goes to.
   index_t leaf_of(index_t chain) noexcept {
     index_t& leaf = growing_[chain];
-    if (leaf == none || counts_[leaf] == shape_.size) leaf = open();
+    if (leaf == none || counts_[leaf] == shape_.size) leaf = begin_leaf();
     return leaf;
   }
 
-  index_t open() noexcept {
+  index_t begin_leaf() noexcept {
     const index_t j = count_++;
     if (j % panel_keys<B> == 0) {  // what is not in use yet stays zero
       constexpr index_t block = panel_keys<B>;

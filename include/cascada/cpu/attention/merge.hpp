@@ -9,7 +9,8 @@
 
 #include "cascada/attention_merge.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/float_environment.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
@@ -90,6 +91,7 @@ template <cpu_backend B, class First, class Second, row_scalar Out>
             detail::check_sums(log_sum_exp, first.tokens, first.heads, detail::sentences_of_merged_sums());
         answer != status::ok)
       return answer;
+  const kernel::float_environment<B> usual;
   for (index_t t = 0; t < first.tokens; ++t)
     for (index_t h = 0; h < first.heads; ++h) {
       const auto share = kernel::attention::shares_of<B>(first_lse.row(t)[h], second_lse.row(t)[h]);

@@ -1,5 +1,5 @@
 #pragma once
-// Attention of every token: to all tokens, or to its near field token by token and to older tokens by leaf.
+// Attention of every token to its near field token by token and, if there is a far field, to older tokens by leaf.
 
 #include <cstdint>
 
@@ -17,48 +17,6 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// A task of dense attention, tiles of `step` tokens.
-template <cpu_backend B, class E, class Sequence>
-void attend_dense_tile(const Sequence& sequence, bool causal, const tile_tasks& tasks, std::int64_t task, index_t step,
-                       attention_scratch<B, E>& scratch) noexcept {
-  const index_t T = sequence.tokens, kv_head = tasks.kv_head(task), heads = tasks.heads(task);
-  const index_t first = sequence.first + tasks.tile(task) * step;
-  const index_t count = T - first < step ? T - first : step;
-  const auto    token = [&](index_t i) { return first + i; };
-  const auto    tile  = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
-  attend_tokens(
-      sequence, kv_head, heads, tile, first, causal ? first + count : T, causal ? first + 1 : T,
-      [](index_t i) { return i; }, scratch);
-  for (index_t h = 0; h < heads; ++h) write_results(sequence, kv_head + h, tile.part(h * count, count), token);
-}
-
-/// What the rows of dense attention read.
-template <cpu_backend B, class Sequence>
-void count_dense(const Sequence& sequence, bool causal, attention_report& report) noexcept {
-  const index_t      T        = sequence.tokens;
-  const std::int64_t kv_heads = sequence.kv.kv_heads(), queries = sequence.queries(), window = sequence.terms.window;
-  const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
-  const auto         passed = [&](std::int64_t t) { return window > 0 && t > window ? up_to(t - window) : 0; };
-  const std::int64_t keys   = causal ? up_to(T) - up_to(sequence.first) : queries * T;
-  report.rows += kv_heads * queries;
-  report.dense_keys += kv_heads * keys;
-  report.near_keys += kv_heads * (keys - passed(T) + passed(sequence.first));
-}
-
-/// Every query attends to tokens [0, t], or to all T: O(queries T d); or to those in its sliding window.
-template <cpu_backend B, class E, class Sequence>
-void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
-                  attention_report& report) {
-  const index_t    queries = sequence.queries();
-  const index_t    step    = asks_few(sequence) ? queries : task_tokens(sequence, queries, space);
-  const tile_tasks tasks(sequence, (std::int64_t{queries} + step - 1) / step,
-                         static_cast<index_t>(space.workers.size()));
-  for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
-    attend_dense_tile(sequence, causal, tasks, task, step, space.workers.data()[worker]);
-  });
-  count_dense<B>(sequence, causal, report);
-}
-
 /// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
 /// tokens from `first` on ask.
 struct chunk {
@@ -74,8 +32,7 @@ void list_groups(kv_head_state<B, E>& head, const chunk& now) noexcept {
   head.groups = 0;
   for (index_t t = now.begin; t < now.end; ++t) {
     const index_t cluster = head.lists.slots.data()[t];
-    const index_t first   = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
-    if (head.lists.members.data()[first] != t) continue;
+    if (head.lists.members.data()[head.lists.first_from(cluster, now.begin)] != t) continue;
     head.asks[head.groups] = cluster;
     head.group_of[cluster] = head.groups++;
   }
@@ -89,8 +46,7 @@ void attend_groups(const Sequence& sequence, const attention_options& options, i
   const query_rows<B, E> tile = head.group_rows.part(first, count);
   clear(tile);
   for (index_t i = 0; i < count; ++i) {
-    const index_t cluster = head.asks[first + i];
-    const index_t asking  = head.lists.begin(cluster) + head.lists.older(cluster, now.begin);
+    const index_t asking = head.lists.first_from(head.asks[first + i], now.begin);
     mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
   }
   attend_leaves(sequence, options, kv_head, now.begin, tile, head, space.far_fields.data()[worker],
@@ -205,13 +161,13 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
-    now.edge = edge_of(now.begin, options);
+    now.edge = edge_of(now.begin, options.window);
     if (far) prepare_far_field(sequence, options, now, space, where);
     const index_t    from = now.first - (now.first - now.begin) % multiple;
     const tile_tasks tasks(sequence, (std::int64_t{now.end} - from + step - 1) / step,
                            static_cast<index_t>(space.workers.size()));
     // The chains of the next chunk are found meanwhile: the longest tasks first.
-    const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options);
+    const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options.window);
     const std::int64_t others = far && next > 0 ? kv_heads : 0;
     for_each_task(where, space, others + tasks.count(), [&](index_t worker, std::int64_t task) {
       const auto other = static_cast<index_t>(task);

@@ -15,7 +15,7 @@
 #include "cascada/cpu/attention/pair_weights.hpp"
 #include "cascada/cpu/attention/products.hpp"
 #include "cascada/cpu/attention/tile.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -119,18 +119,13 @@ void separate_wild(float* pairs, std::int64_t lanes, float* wild) noexcept {
 template <cpu_backend B>
 void add_wild(const query_rows<B, bf16_pair>& tile, index_t row, index_t rows, const key_block& block,
               const float* weights, std::int64_t weight_stride) noexcept {
-  const auto element = [](const float* lanes, std::int64_t i) {
-    bfloat16 value;
-    std::memcpy(&value, reinterpret_cast<const char*>(lanes) + i * std::int64_t{sizeof value}, sizeof value);
-    return value;
-  };
   for (index_t i = 0; i < rows; ++i) {
     float* values = tile.values_of(row + i);
     for (index_t j = block.hidden((row + i) / tile.group); j < block.visible((row + i) / tile.group); ++j) {
-      const float  weight = to_float(element(weights + i * weight_stride, j));
+      const float  weight = to_float(pair_element(weights + i * weight_stride, j));
       const float* wild   = block.wild + std::int64_t{j / 2} * tile.value_stride;
       for (index_t c = 0; c < tile.value_stride; ++c)
-        if (const bfloat16 value = element(wild, 2 * std::int64_t{c} + j % 2); value.bits != 0)
+        if (const bfloat16 value = pair_element(wild, 2 * std::int64_t{c} + j % 2); value.bits != 0)
           values[c] += weight * to_float(value);
     }
   }

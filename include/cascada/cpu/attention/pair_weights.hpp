@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/rows.hpp"
+#include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {

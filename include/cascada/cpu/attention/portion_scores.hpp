@@ -4,10 +4,10 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/portions.hpp"
-#include "cascada/cpu/attention/rows.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/computed_lanes.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {

@@ -8,8 +8,8 @@
 #include "cascada/cpu/attention/portions.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/value_watch.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/computed_lanes.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {

@@ -8,7 +8,7 @@
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/amx.hpp"
 #include "cascada/cpu/base/amx_product.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {

@@ -8,13 +8,13 @@
 #include <numbers>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/pair_tile.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
-#include "cascada/cpu/attention/rows.hpp"
 #include "cascada/cpu/attention/sequence.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
 

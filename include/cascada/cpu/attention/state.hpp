@@ -58,7 +58,7 @@ class attention_state<Scalar, B> {
       tokens_ = tokens;
       return status::ok;
     }
-    const index_t edge = edge_of(tokens - tokens % options_.chunk, options_);
+    const index_t edge = edge_of(tokens - tokens % options_.chunk, options_.window);
     for (auto& head : heads_)
       if (edge > options_.sink_tokens && options_.open == opening::by_mass && !head.asked.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
@@ -100,7 +100,7 @@ class attention_state<Scalar, B> {
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
 
   static index_t last_edge(const attention_options& options, index_t tokens) noexcept {
-    return edge_of((tokens - 1) / options.chunk * options.chunk, options);
+    return edge_of((tokens - 1) / options.chunk * options.chunk, options.window);
   }
 
   /// Whether `count` more tokens of `heads` query heads may follow.
@@ -241,7 +241,7 @@ class attention_state<Scalar, B> {
       return {status::invalid_shape, "bytes has query heads that are no multiple of its KV heads"};
     const bool    far   = detail::has_leaves(options);
     const index_t least = far ? last_edge(options, tokens) : 0;
-    const index_t most  = far ? edge_of(tokens - tokens % options.chunk, options) : 0;
+    const index_t most  = far ? edge_of(tokens - tokens % options.chunk, options.window) : 0;
     const bool    each  = selections == 1 || selections == kv.kv_heads();
     if (end < least || end > most || (end > 0 ? !each : selections != 0))
       return {status::invalid_shape, "bytes has clusters of other tokens than a far field's"};

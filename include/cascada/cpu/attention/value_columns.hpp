@@ -8,9 +8,9 @@
 #include <type_traits>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/rows.hpp"
+#include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/value_watch.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"

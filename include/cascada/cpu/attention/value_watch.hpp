@@ -3,7 +3,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/pair_tile.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {

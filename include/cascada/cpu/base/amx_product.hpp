@@ -40,6 +40,17 @@ CASCADA_INLINE void multiply_step(const tile_step& step) noexcept {
   }
 }
 
+/// The accumulators to c [rows, 16 Columns].
+template <cpu_backend B, index_t RowTiles, index_t Columns>
+CASCADA_INLINE void store_sums(float* c, std::int64_t c_stride) noexcept {
+  const std::int64_t bytes = c_stride * std::int64_t{sizeof(float)};
+  float*             lower = c + tile_scope<B>::rows * c_stride;
+  _tile_stored(0, c, bytes);
+  if constexpr (Columns > 1) _tile_stored(1, c + 16, bytes);
+  if constexpr (RowTiles > 1) _tile_stored(2, lower, bytes);
+  if constexpr (RowTiles > 1 && Columns > 1) _tile_stored(3, lower + 16, bytes);
+}
+
 /// c [rows, 16 Columns] = a [rows, 16 steps] x b [16 steps, 16 Columns], where a and b are pairs, or c += where `Add`.
 /// Strides are in lanes; b's second 16 columns lie `b_next` behind the first. Rows: those of the scope, 16 per row
 /// tile. Products are exact, sums float in the order of the pairs; subnormal numbers count as zero.
@@ -66,10 +77,7 @@ CASCADA_INLINE void multiply_tiles(const float* a, std::int64_t a_stride, const 
     multiply_step<B, RowTiles, Columns>(now);
     now.advance(b_stride);
   }
-  _tile_stored(0, c, bytes);
-  if constexpr (Columns > 1) _tile_stored(1, c + 16, bytes);
-  if constexpr (RowTiles > 1) _tile_stored(2, second, bytes);
-  if constexpr (RowTiles > 1 && Columns > 1) _tile_stored(3, second + 16, bytes);
+  store_sums<B, RowTiles, Columns>(c, c_stride);
 }
 
 /// multiply_step, the first of a block of c [rows, 32]; accumulators begin with what is there where `Add`. Those of the
@@ -117,7 +125,6 @@ CASCADA_INLINE void multiply_blocks(const float* a, std::int64_t a_stride, index
                                     std::int64_t b_stride, index_t blocks, float* c, std::int64_t c_stride) noexcept {
   if (blocks == 0) return;
   constexpr std::int64_t lane = sizeof(float), rows = tile_scope<B>::rows;
-  const std::int64_t     c_bytes = c_stride * lane;
   asm volatile("" : : : "memory");  // g++ 12's intrinsics do not say that they read memory
   for (index_t j = 0; j < blocks; ++j, c += 32) {
     const float* const b = block(j);
@@ -128,13 +135,7 @@ CASCADA_INLINE void multiply_blocks(const float* a, std::int64_t a_stride, index
       multiply_step<B, RowTiles, 2>(now);
     }
   }
-  float* lower = c + rows * c_stride;
-  _tile_stored(0, c - 32, c_bytes);
-  _tile_stored(1, c - 16, c_bytes);
-  if constexpr (RowTiles > 1) {
-    _tile_stored(2, lower - 32, c_bytes);
-    _tile_stored(3, lower - 16, c_bytes);
-  }
+  store_sums<B, RowTiles, 2>(c - 32, c_stride);
 }
 
 #endif

@@ -45,6 +45,20 @@ template <cpu_backend B, row_scalar Scalar>
       products[lane] = std::fma(to_float(rows[lane][rest]), to_float(rows[lane][rest]), products[lane]);
 }
 
+/// use(i, square) for the rows [begin, end): row(i), and how far behind it the row lies that is read next.
+template <cpu_backend B, class Row, class Ahead, class Use>
+CASCADA_INLINE void squares_of_rows(index_t begin, index_t end, index_t cols, const Row& row, const Ahead& ahead,
+                                    const Use& use) noexcept {
+  constexpr index_t lanes = vec<B>::width;
+  for (index_t first = begin; first < end; first += lanes) {
+    decltype(row(begin)) rows[extent(lanes)];
+    float                products[extent(lanes)];
+    for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = row(first + lane < end ? first + lane : end - 1);
+    squares<B>(rows, ahead(first), cols, products);
+    for (index_t i = first; i < end && i < first + lanes; ++i) use(i, products[i - first]);
+  }
+}
+
 /// The canonical product of one pair.
 template <cpu_backend B, row_scalar Scalar>
 CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {

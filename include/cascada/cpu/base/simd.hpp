@@ -64,7 +64,7 @@ CASCADA_INLINE vec<B> less_equal(vec<B> a, vec<B> b) noexcept {
   return {Eigen::internal::pcmp_le(a.value, b.value)};
 }
 
-/// Lanes in which a <= b, or a < b, as bits: lane 0 is the lowest.
+/// A mask as bits: lane 0 is the lowest.
 template <cpu_backend B>
 CASCADA_INLINE std::uint32_t lane_bits(vec<B> mask) noexcept {
   if constexpr (vec<B>::width == 1) {
@@ -82,6 +82,8 @@ CASCADA_INLINE std::uint32_t lane_bits(vec<B> mask) noexcept {
     return bits;
   }
 }
+
+/// Lanes in which a <= b, or a < b, as bits.
 template <cpu_backend B>
 CASCADA_INLINE std::uint32_t bits_less_equal(vec<B> a, vec<B> b) noexcept {
 #ifdef __AVX512F__

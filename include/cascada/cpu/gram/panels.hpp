@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cascada/cpu/base/bf16_pairs.hpp"
 #include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::gram {

@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "cascada/cpu/base/amx.hpp"
-#include "cascada/cpu/base/bf16_pairs.hpp"
+#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/gram/panels.hpp"
 #include "cascada/cpu/gram/verdict.hpp"
 

@@ -103,22 +103,21 @@ status why_no_norm(matrix_view<const Scalar> x) noexcept {
 template <cpu_backend B, row_scalar Scalar>
 bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_t end, float* norms,
                    float* scaled_norms) noexcept {
-  constexpr index_t lanes = vec<B>::width;
-  for (index_t first = begin; first < end; first += lanes) {
-    const Scalar* rows[extent(lanes)];
-    float         products[extent(lanes)];
-    for (index_t lane = 0; lane < lanes; ++lane) rows[lane] = x.row(first + lane < end ? first + lane : end - 1);
-    // Only rows that are there: the stride may say anything where there are no more.
-    const bool more = first + 2 * lanes <= x.rows;
-    squares<B>(rows, more ? std::int64_t{lanes} * x.stride : 0, x.cols, products);
-    for (index_t i = first; i < end && i < first + lanes; ++i) {
-      const float square = products[i - first];
-      if (!detail::is_finite(square)) return false;
-      norms[i]        = norm_of<B>(square);
-      scaled_norms[i] = norms[i] == zero_row_norm ? zero_row_scaled_norm : opaque<B>(tau * norms[i]);
+  // Only rows that are there are read ahead: the stride may say anything where there are no more.
+  const auto ahead = [&](index_t i) {
+    return i + 2 * vec<B>::width <= x.rows ? std::int64_t{vec<B>::width} * x.stride : 0;
+  };
+  bool       finite = true;
+  const auto take   = [&](index_t i, float square) {
+    if (!detail::is_finite(square)) {
+      finite = false;
+      return;
     }
-  }
-  return true;
+    norms[i]        = norm_of<B>(square);
+    scaled_norms[i] = norms[i] == zero_row_norm ? zero_row_scaled_norm : opaque<B>(tau * norms[i]);
+  };
+  squares_of_rows<B>(begin, end, x.cols, [&](index_t i) { return x.row(i); }, ahead, take);
+  return finite;
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::gram

@@ -34,6 +34,18 @@ struct scan_lengths {
   }
 };
 
+/// A cascade step's, as count_token asks for it.
+template <cpu_backend B>
+struct step_result {
+  const index_t* reps;
+  const index_t* old_reps;
+  const index_t* positions;
+
+  CASCADA_INLINE index_t rep(index_t i) const noexcept { return reps[i]; }
+  CASCADA_INLINE index_t old_rep(index_t i) const noexcept { return old_reps[i]; }
+  CASCADA_INLINE index_t position(index_t i) const noexcept { return positions[i]; }
+};
+
 /// Counts of a full selection, of the tokens behind the first `known`: those are representatives of earlier calls.
 template <cpu_backend B>
 selection_report count_selection(const representatives& now, assignment assign, index_t* position, index_t* additions,
@@ -54,22 +66,12 @@ template <cpu_backend B>
 selection_report count_cascade(const index_t* old_rep, bool cross, const representatives& now, assignment assign,
                                index_t* position, index_t* additions, index_t known = 0) noexcept {
   selection_report report{.tokens = now.tokens(), .representatives = now.count()};
-  const index_t*   rep = now.rep.data();
   scan_lengths<B>  scans{now, assign, position, additions};
+  step_result<B>   step{now.rep.data(), old_rep, position};
   for (index_t i = 0; i < known; ++i) scans.add(i, false);
   for (index_t i = known; i < now.tokens(); ++i) {
-    const detail::scan_length scan = scans.of(i);
-    if (old_rep[i] == i) {
-      detail::count_former(rep[i] == i, scan, report);
-    } else {
-      const index_t candidate = rep[old_rep[i]];
-      detail::count_inheriting({.inherits      = rep[i] == candidate,
-                                .is_addition   = rep[i] == i,
-                                .new_candidate = old_rep[candidate] != candidate,
-                                .met_candidate = position[candidate] < scan.representatives},
-                               scan, cross, report);
-    }
-    if (rep[i] == i) scans.add(i, old_rep[i] != i);
+    detail::count_token(step, i, scans.of(i), cross, report);
+    if (step.rep(i) == i) scans.add(i, step.old_rep(i) != i);
   }
   return report;
 }

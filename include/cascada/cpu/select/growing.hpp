@@ -1,8 +1,8 @@
 #pragma once
 // growing_selection on the CPU: the class of select.hpp.
 //
-// New tokens are selected behind the representatives so far, as if those were the whole sequence: what no
-// representative was stands for nothing. A token's place among these rows is that of its row.
+// New tokens are selected behind the representatives so far, as if those were the whole sequence: other tokens cover
+// nothing. A token's place among these rows is that of its row.
 
 #include <algorithm>
 #include <cstddef>
@@ -83,7 +83,7 @@ class growing_selection<Scalar, B> {
   /// Of the last extension: Gram operations, additions and removals of its tokens; tokens and representatives in all.
   [[nodiscard]] const selection_report& report() const noexcept { return report_; }
 
-  /// Memory that the sequence uses: rows of representatives, and three numbers a token.
+  /// Memory that the sequence uses: rows of representatives, two numbers for each of them, and two a token.
   [[nodiscard]] std::size_t bytes() const noexcept {
     return static_cast<std::size_t>(kept_.count) * static_cast<std::size_t>(cols_) * sizeof(Scalar) +
            static_cast<std::size_t>(kept_.tokens + kept_.count) * 2 * sizeof(index_t);
@@ -94,7 +94,7 @@ class growing_selection<Scalar, B> {
 
   Scalar* row(index_t place) noexcept { return rows_.data() + std::int64_t{place} * cols_; }
 
-  /// Where the row lies that stands for a token of the layer below, among those of this call: its own if it is new,
+  /// Where the row lies that stands for a token of the layer before, among those of this call: its own if it is new,
   /// else that of its representative here.
   index_t place_of(index_t token) const noexcept {
     return token < kept_.tokens ? position_[kept_.rep[token]] : kept_.count + token - kept_.tokens;

@@ -13,7 +13,7 @@ namespace cascada::inline CASCADA_ABI::kernel::select {
 /// The tokens of a stretch that are not settled, in order. Rows of those compared so far are at the places from
 /// `row` to `rows_end`, in order.
 template <cpu_backend B>
-struct open_tokens {
+struct unsettled_tokens {
   index_t token[stretch_tokens];
   index_t count = 0, next = 0;
   index_t row = 0, rows_end = 0;
@@ -60,13 +60,13 @@ void scan_alone(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, 
 /// A waiting token whose old representative is settled by now is settled too, or becomes one of them.
 template <class Products, row_scalar Scalar, cpu_backend B>
 void gather_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, selection_block<B>& block,
-                  Products& way, open_tokens<B>& open) {
-  const index_t start = open.token[open.next];
-  for (; open.next < open.count && block.count < block_tokens; ++open.next) {
-    const index_t   i = open.token[open.next], local = stretch.local(i), place = stretch_tokens + block.count;
+                  Products& way, unsettled_tokens<B>& unsettled) {
+  const index_t start = unsettled.token[unsettled.next];
+  for (; unsettled.next < unsettled.count && block.count < block_tokens; ++unsettled.next) {
+    const index_t   i = unsettled.token[unsettled.next], local = stretch.local(i), place = stretch_tokens + block.count;
     token_evidence& evidence = stretch.evidence[local];
-    const bool      at_hand  = open.row < open.rows_end && way.token(open.row) == i;
-    const index_t   row      = at_hand ? open.row++ : -1;
+    const bool      at_hand  = unsettled.row < unsettled.rows_end && way.token(unsettled.row) == i;
+    const index_t   row      = at_hand ? unsettled.row++ : -1;
     const bool      ready    = waiting(evidence) && call.old_rep[i] < start;
     block.line[local]        = -1;
     if (ready && inherit(call, i, evidence)) continue;
@@ -123,12 +123,12 @@ void append_joined(const selection_block<B>& block, Products& way) {
   way.append(way.known(), places, locals, block.count_joined);
 }
 
-/// Settles the open tokens from `first` up to the next ones, whose Gram matrix is at hand, in order.
+/// Settles the tokens from `first` up to the next ones, whose Gram matrix is at hand, in order.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status settle_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, selection_block<B>& block,
-                    Products& way, const open_tokens<B>& open, index_t first) {
-  for (index_t q = first; q < open.next; ++q) {
-    const index_t   i = open.token[q], local = stretch.local(i), line = block.line[local];
+                    Products& way, const unsettled_tokens<B>& unsettled, index_t first) {
+  for (index_t q = first; q < unsettled.next; ++q) {
+    const index_t   i = unsettled.token[q], local = stretch.local(i), line = block.line[local];
     token_evidence& evidence = stretch.evidence[local];
     if (evidence == token_evidence::covered) continue;
     if (waiting(evidence)) {
@@ -145,34 +145,34 @@ status settle_block(selection_call<Scalar, B>& call, selection_stretch<B>& stret
 /// Settles the next tokens, while other threads take norms of the next stretch: about as much work as a block is.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, Products& way,
-                     open_tokens<B>& open) {
+                     unsettled_tokens<B>& unsettled) {
   constexpr bool swift = Products::height > gram_tuning<B>.rows;  // its Gram matrix is done sooner than threads called
-  const index_t  first = open.next;
+  const index_t  first = unsettled.next;
   const index_t  norms = std::min({call.tokens(), stretch.end + stretch_tokens, call.normed() + stretch_tokens / 2});
   selection_block<B> block(way.gram());
   status             answer = status::ok;
   const auto         begin  = [&](const auto& where) {
-    gather_block(call, stretch, block, way, open);
+    gather_block(call, stretch, block, way, unsettled);
     gram_of_block(block, way, where, call.pairs);
   };
   if constexpr (!swift) begin(call.where.executor);
   call.beside_norms(norms, [&] {
     if constexpr (swift) begin(serial_executor());
-    answer = settle_block(call, stretch, block, way, open, first);
+    answer = settle_block(call, stretch, block, way, unsettled, first);
   });
   return answer;
 }
 
-/// Settles the tokens of the stretch that are open.
+/// Settles the rest of the stretch.
 template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_stretch(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, Products& way,
-                       open_tokens<B>& open) {
-  while (open.next < open.count) {
+                       unsettled_tokens<B>& unsettled) {
+  while (unsettled.next < unsettled.count) {
     const index_t known = call.now().count;
-    if (const status answer = resolve_block(call, stretch, way, open); answer != status::ok) return answer;
-    if (open.row < open.rows_end && call.now().count > known)
-      open.rows_end =
-          open.row + scan_slices(call, stretch, way, nullptr, open.row, open.rows_end - open.row, known, call.pairs);
+    if (const status answer = resolve_block(call, stretch, way, unsettled); answer != status::ok) return answer;
+    if (unsettled.row < unsettled.rows_end && call.now().count > known)
+      unsettled.rows_end = unsettled.row + scan_slices(call, stretch, way, nullptr, unsettled.row,
+                                                       unsettled.rows_end - unsettled.row, known, call.pairs);
   }
   return status::ok;
 }

@@ -51,8 +51,8 @@ status select_stretch(selection_call<Scalar, B>& call, Products& way, index_t be
     const token_evidence evidence = stretch.evidence[stretch.local(i)];
     if (evidence == token_evidence::none || evidence == token_evidence::waits) unknown[count++] = i;
   }
-  open_tokens<B> open;
-  open.rows_end = scan_slices(call, stretch, way, unknown, 0, count, 0, call.pairs);
+  unsettled_tokens<B> unsettled;
+  unsettled.rows_end = scan_slices(call, stretch, way, unknown, 0, count, 0, call.pairs);
   for (index_t i = begin; i < end; ++i) {
     const token_evidence evidence = stretch.evidence[stretch.local(i)];
     const match<B>&      best     = stretch.found[stretch.local(i)];
@@ -60,9 +60,9 @@ status select_stretch(selection_call<Scalar, B>& call, Products& way, index_t be
     if (evidence == token_evidence::none && call.settled(best))
       call.represent(i, call.now().indices[best.position]);
     else
-      open.token[open.count++] = i;
+      unsettled.token[unsettled.count++] = i;
   }
-  return resolve_stretch(call, stretch, way, open);
+  return resolve_stretch(call, stretch, way, unsettled);
 }
 
 /// Walks from token `next` on, to the end or until the estimates leave so much open that others are cheaper.

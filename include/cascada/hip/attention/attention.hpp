@@ -172,13 +172,8 @@ class attention<Scalar, B> {
   }
 
   status reserve(const hip::attention::sequence_sizes& sizes) {
-    hip::carver needed;
     arrays_ = {};
-    arrays_.cut(needed, options_, sizes);
-    if (const status answer = memory_.reserve(needed.bytes()); answer != status::ok) return answer;
-    hip::carver arrays(memory_.data());
-    arrays_.cut(arrays, options_, sizes);
-    return status::ok;
+    return memory_.carve([&](hip::carver& from) { arrays_.cut(from, options_, sizes); });
   }
 
   template <class Out>

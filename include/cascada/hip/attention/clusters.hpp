@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cascada/ascending.hpp"
 #include "cascada/hip/base/device.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
@@ -15,7 +16,7 @@ struct cluster_memory {
 
   /// The first of places [begin, end) of a cluster whose member is not before `token`.
   CASCADA_DEVICE CASCADA_INLINE index_t place_from(index_t begin, index_t end, index_t token) const {
-    return first_from(members, begin, end, token);
+    return detail::first_from(members, begin, end, token);
   }
 };
 
@@ -79,11 +80,8 @@ struct cluster_members {
     const index_t own = layer.indices[gpu.block()], end = gpu.uniform(memory.offsets[gpu.block() + 1]);
     index_t       next = gpu.uniform(memory.offsets[gpu.block()]);
     for (index_t base = gpu.uniform(own); next < end; base += gfx942::wave) {
-      const index_t       i      = base + gpu.lane();
-      const bool          member = i < tokens && layer.rep[i] == own;
-      const std::uint64_t mask   = gpu.ballot(member);
-      if (member) memory.members[next + voters_below(gpu, mask)] = i;
-      next += __builtin_popcountll(mask);
+      const index_t i = base + gpu.lane();
+      next += append(gpu, i < tokens && layer.rep[i] == own, i, memory.members + next);
     }
   }
 };

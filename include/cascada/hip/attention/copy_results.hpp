@@ -9,7 +9,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Every token copies its representative's output.
 template <row_scalar Out>
-struct lift {
+struct copy_results {
   using shared                     = no_shared;
   static constexpr index_t threads = 256;
   static constexpr index_t waves   = 1;

@@ -63,11 +63,8 @@ struct list_askers {
     index_t       listed = 0;
     if (*layer.count >= 0)
       for (index_t base = begin; base < end; base += gfx942::wave) {
-        const index_t       token = base + gpu.lane();
-        const bool          asks  = token < end && groups.asker[token] == token;
-        const std::uint64_t mask  = gpu.ballot(asks);
-        if (asks) groups.asks[begin + listed + voters_below(gpu, mask)] = token;
-        listed += __builtin_popcountll(mask);
+        const index_t token = base + gpu.lane();
+        listed += append(gpu, token < end && groups.asker[token] == token, token, groups.asks + begin + listed);
       }
     if (gpu.lane() == 0) groups.count[gpu.block()] = listed;
   }

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
@@ -215,7 +216,7 @@ struct far_fields {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
-    const index_t near = field * chunk > window ? field * chunk - window : 0, edge = whole ? tokens : near;
+    const index_t edge  = whole ? tokens : edge_of(field * chunk, window);
     const index_t count = *leaves.count;
     if (j == 0 && (count == 0 || first(0) >= edge)) leaves.far_count[field] = 0;
     if (j >= count || first(j) >= edge) return;

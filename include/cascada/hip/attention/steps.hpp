@@ -11,26 +11,10 @@
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/launches.hpp"
 #include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
-
-/// Launches kernels until one fails.
-template <gfx942_stream B>
-class launches {
- public:
-  explicit launches(const B& where) : where_(where) {}
-
-  template <class Kernel>
-  void operator()(const Kernel& kernel) {
-    if (answer_ == status::ok) answer_ = where_.launch(kernel);
-  }
-  status answer() const { return answer_; }
-
- private:
-  const B& where_;
-  status   answer_ = status::ok;
-};
 
 /// The launches of one sequence.
 template <class Scalar, class Out, index_t Dim, class B>
@@ -180,7 +164,7 @@ class attention_steps {
       else
         launch_(kernel{.queries = representatives(), .far = members, .scale = scale_});
     }
-    if (!all_ask) launch_(lift<Out>{layer_, out_});
+    if (!all_ask) launch_(copy_results<Out>{layer_, out_});
   }
 
   /// Weighted and causal: what a cluster counts depends on who asks, so counts are written slice by slice.

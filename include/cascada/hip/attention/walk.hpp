@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/operands.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -34,7 +35,7 @@ struct key_walk {
   /// For queries at places `earliest` to `latest` of a chunk that opens at `opens`.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t opens, index_t earliest, index_t latest, index_t tokens) {
-    from                 = near.unlimited || opens < near.window ? 0 : opens - near.window;
+    from                 = near.unlimited ? 0 : edge_of(opens, near.window);
     far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? field : 0]) : 0;
     near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
     sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;

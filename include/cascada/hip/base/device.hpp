@@ -139,6 +139,12 @@ class gfx942_lane {
     return __builtin_amdgcn_fmed3f(x, 0.0f, high);
   }
 
+  /// a x b + c, rounded once.
+  template <class Values>
+  CASCADA_DEVICE CASCADA_INLINE Values multiply_add(Values a, float b, float c) const {
+#pragma clang fp contract(fast)
+    return a * b + c;
+  }
   CASCADA_DEVICE CASCADA_INLINE float exp2(float x) const { return __builtin_amdgcn_exp2f(x); }
   CASCADA_DEVICE CASCADA_INLINE float log2(float x) const { return __builtin_amdgcn_logf(x); }
 
@@ -179,24 +185,20 @@ CASCADA_DEVICE CASCADA_INLINE index_t voters_below(const Gpu& gpu, std::uint64_t
   return __builtin_popcountll(votes & ((std::uint64_t{1} << gpu.lane()) - 1));
 }
 
+/// Lanes whose value `counts` append theirs to a list, in the order of the lanes. Returns how many they are.
+template <class Gpu>
+CASCADA_DEVICE CASCADA_INLINE index_t append(const Gpu& gpu, bool counts, index_t value, index_t* list) {
+  const std::uint64_t votes = gpu.ballot(counts);
+  if (counts) list[voters_below(gpu, votes)] = value;
+  return __builtin_popcountll(votes);
+}
+
 /// The sum of what all lanes of the wave have, in every lane. In which order floats are added is not specified.
 template <class Gpu, class Value>
 CASCADA_DEVICE CASCADA_INLINE Value sum_of_wave(const Gpu& gpu, Value value) {
 #pragma GCC                         unroll 6
   for (index_t step = 1; step < gfx942::wave; step *= 2) value += gpu.shuffle(value, gpu.lane() ^ step);
   return value;
-}
-
-/// The first of places [begin, end) of an ascending list whose number is not below `least`; `end` if there is none.
-CASCADA_DEVICE CASCADA_INLINE index_t first_from(const index_t* list, index_t begin, index_t end, index_t least) {
-  while (begin < end) {
-    const index_t middle = begin + (end - begin) / 2;
-    if (list[middle] < least)
-      begin = middle + 1;
-    else
-      end = middle;
-  }
-  return begin;
 }
 
 /// Of kernels that share nothing.

@@ -49,14 +49,28 @@ class device_memory {
     return *this;
   }
 
-  [[nodiscard]] status reserve(std::size_t bytes) {
-    if (bytes <= size_) return status::ok;
-    void* const larger = where_.allocate(bytes);
-    if (!larger) return status::device_error;
-    release();
-    data_ = larger;
-    size_ = bytes;
+  /// Room for the arrays that `cut` cuts off a carver, which then lie in it. If memory runs out, they lie nowhere.
+  template <class Cut>
+  [[nodiscard]] status carve(const Cut& cut) {
+    const std::size_t bytes = bytes_of(cut);
+    if (bytes > size_) {
+      void* const larger = where_.allocate(bytes);
+      if (!larger) return status::device_error;
+      release();
+      data_ = larger;
+      size_ = bytes;
+    }
+    carver arrays(data_);
+    cut(arrays);
     return status::ok;
+  }
+
+  /// What they take.
+  template <class Cut>
+  static std::size_t bytes_of(const Cut& cut) {
+    carver needed;
+    cut(needed);
+    return needed.bytes();
   }
 
   void*       data() noexcept { return data_; }

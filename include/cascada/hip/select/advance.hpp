@@ -1,5 +1,5 @@
 #pragma once
-// One block's advance through the sequence (arguments.hpp): the kernel that compares, and resolves.
+// One block's advance through the sequence (call.hpp): the kernel that compares, and resolves.
 //
 // Launch b, block of threads t: tokens of block b + t. First those that inherit a token of block b - 1, which is
 // resolved by now, are checked against what stands for it; the ones that fail become orphans. Then searching tokens
@@ -16,15 +16,15 @@ struct selection_advance {
   static constexpr index_t threads = gram_tile::threads;
   static constexpr index_t waves   = 2;
 
-  selection_arguments<Scalar> args;
-  index_t                     step;  // b
+  selection_call<Scalar> call;
+  index_t                step;  // b
 
-  index_t grid() const { return args.blocks() - step; }
+  index_t grid() const { return call.blocks() - step; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&                   memory = gpu.template shared<shared>();
-    const selection_memory& state  = args.memory;
+    const selection_memory& state  = call.memory;
     const index_t           begin  = (step + gpu.block()) * 64;
     if (failed(gpu)) return;
 
@@ -33,7 +33,7 @@ struct selection_advance {
     check_inherited(gpu, memory, begin, pairs);
     const index_t known        = state.known[step].representatives,
                   known_before = step > 0 ? state.known[step - 1].representatives : 0;
-    const bool mine            = gpu.thread() < 64 && begin + gpu.thread() < args.tokens();
+    const bool mine            = gpu.thread() < 64 && begin + gpu.thread() < call.tokens();
     const auto was             = mine ? state.progress[begin + gpu.thread()].stage : token_stage::settled;
     // Tokens that search already, new orphans, and in the block to be resolved those that may become orphans in it.
 #pragma GCC unroll 1
@@ -42,7 +42,7 @@ struct selection_advance {
       const bool part = round == 0   ? was == token_stage::searching
                         : round == 1 ? was == token_stage::awaiting && is_searching(gpu, memory)
                                      : at_risk(gpu, memory, begin);
-      token_search<Scalar, Assign>{args}(gpu, memory, begin, part, round == 0 ? known_before : 0, known, pairs);
+      token_search<Scalar, Assign>{call}(gpu, memory, begin, part, round == 0 ? known_before : 0, known, pairs);
     }
     if (gpu.block() == 0 && gpu.wave() == 0) resolution()(gpu, memory, begin, pairs);
     if (mine)
@@ -52,14 +52,14 @@ struct selection_advance {
   }
 
  private:
-  CASCADA_DEVICE CASCADA_INLINE block_resolution<Scalar, Assign> resolution() const { return {args, step}; }
+  CASCADA_DEVICE CASCADA_INLINE block_resolution<Scalar, Assign> resolution() const { return {call, step}; }
 
   /// A step that has failed does nothing more. `known` is written by launches before this one, so all lanes agree.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool failed(Gpu& gpu) const {
-    const bool non_finite = step == 0 && args.memory.counters->answer != status::ok;
-    const bool failed     = non_finite || args.memory.known[step].representatives < 0;
-    if (failed && gpu.block() == 0 && gpu.thread() == 0) args.memory.known[step + 1] = {-1, 0};
+    const bool non_finite = step == 0 && call.memory.counters->answer != status::ok;
+    const bool failed     = non_finite || call.memory.known[step].representatives < 0;
+    if (failed && gpu.block() == 0 && gpu.thread() == 0) call.memory.known[step + 1] = {-1, 0};
     return failed;
   }
 
@@ -67,12 +67,12 @@ struct selection_advance {
   CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, shared& memory, index_t begin) const {
     if (gpu.thread() < 64) {
       const index_t        i        = begin + gpu.thread();
-      const token_progress progress = i < args.tokens() ? args.memory.progress[i] : token_progress{};
+      const token_progress progress = i < call.tokens() ? call.memory.progress[i] : token_progress{};
       memory.stage[gpu.thread()]    = progress.stage;
       memory.match[gpu.thread()]    = {};
       if (progress.found >= 0)
         memory.match[gpu.thread()] = {progress.found, progress.found_product,
-                                      args.rows.norms[args.now.indices[progress.found]]};
+                                      call.rows.norms[call.now.indices[progress.found]]};
     }
     gpu.barrier();
   }
@@ -85,16 +85,16 @@ struct selection_advance {
   /// Each wave checks every fourth token that inherits one of block b - 1.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
-    if (step == 0 || !args.before.rep) return;
-    const index_t* const rep = args.now.rep;
+    if (step == 0 || !call.before.rep) return;
+    const index_t* const rep = call.now.rep;
     for (index_t local = gpu.wave(); local < 64; local += gram_tile::waves) {
-      if (begin + local >= args.tokens() || memory.stage[local] != token_stage::awaiting) continue;
-      const index_t old = args.old_rep(begin + local);
+      if (begin + local >= call.tokens() || memory.stage[local] != token_stage::awaiting) continue;
+      const index_t old = call.old_rep(begin + local);
       if (old / 64 != step - 1) continue;
       const index_t candidate = rep[old];
       const bool    covered   = resolution().inherits(gpu, begin + local, candidate, pairs);
       if (gpu.lane() != 0) continue;
-      if (covered) args.now.rep[begin + local] = candidate;
+      if (covered) call.now.rep[begin + local] = candidate;
       memory.stage[local] = covered ? token_stage::settled : token_stage::searching;
     }
     gpu.barrier();
@@ -105,9 +105,9 @@ struct selection_advance {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool at_risk(Gpu& gpu, shared& memory, index_t begin) const {
     if (gpu.thread() >= 64 || memory.stage[gpu.thread()] != token_stage::awaiting) return false;
-    const index_t i = begin + gpu.thread(), old = args.old_rep(i);
-    const bool    covered = (args.memory.graph[i] >> (old - begin) & 1) != 0;
-    return !covered || memory.match[old - begin].position >= 0 || args.memory.graph[old] != 0;
+    const index_t i = begin + gpu.thread(), old = call.old_rep(i);
+    const bool    covered = (call.memory.graph[i] >> (old - begin) & 1) != 0;
+    return !covered || memory.match[old - begin].position >= 0 || call.memory.graph[old] != 0;
   }
 };
 

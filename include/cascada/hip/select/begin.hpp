@@ -1,7 +1,7 @@
 #pragma once
 // A selection's begin: norms of all tokens, and what each inherits.
 
-#include "cascada/hip/select/arguments.hpp"
+#include "cascada/hip/select/call.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -11,23 +11,23 @@ struct selection_begin {
   static constexpr index_t threads = 64;
   static constexpr index_t waves   = 2;
 
-  selection_arguments<Scalar> args;
+  selection_call<Scalar> call;
 
-  index_t grid() const { return args.blocks() > 0 ? args.blocks() : 1; }
+  index_t grid() const { return call.blocks() > 0 ? call.blocks() : 1; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const selection_memory& memory = args.memory;
+    const selection_memory& memory = call.memory;
     const index_t           i      = gpu.block() * threads + gpu.thread();
     if (i == 0) memory.known[0] = {0, 0};
-    if (i < args.tokens()) args.now.counts[i] = 0;
-    if (i >= args.tokens()) return;
+    if (i < call.tokens()) call.now.counts[i] = 0;
+    if (i >= call.tokens()) return;
 
-    const float square = canonical_product(args.rows.x.row(i), args.rows.x.row(i), args.rows.x.cols);
+    const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
     const bool  finite = detail::is_finite(square);
     if (!finite) memory.counters->answer = status::non_finite_token;
-    args.rows.norms[i] = finite && !detail::is_zero_row(square) ? detail::norm_of(square) : zero_row;
-    memory.progress[i] = {args.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+    call.rows.norms[i] = finite && !detail::is_zero_row(square) ? detail::norm_of(square) : zero_row;
+    memory.progress[i] = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
   }
 };
 

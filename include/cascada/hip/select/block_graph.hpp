@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "cascada/hip/gram/tile.hpp"
-#include "cascada/hip/select/arguments.hpp"
+#include "cascada/hip/select/call.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -22,15 +22,15 @@ struct selection_graph {
     std::uint32_t     words[2][64];
   };
 
-  selection_arguments<Scalar> args;
+  selection_call<Scalar> call;
 
-  index_t grid() const { return args.blocks(); }
+  index_t grid() const { return call.blocks(); }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&         memory = gpu.template shared<shared>();
-    const auto&   rows   = args.rows;
-    const index_t begin = gpu.block() * 64, last = args.tokens() - 1;
+    const auto&   rows   = call.rows;
+    const index_t begin = gpu.block() * 64, last = call.tokens() - 1;
     if (gpu.wave() == 0) memory.columns.gather(gpu, rows, begin, begin + gpu.lane() <= last, gpu.lane());
     gpu.barrier();
 
@@ -47,16 +47,16 @@ struct selection_graph {
     std::int64_t        rechecks = 0;
     const std::uint32_t bits     = rows_that_cover(gpu, judged_token(rows, token[column], norm[column]), sums[0],
                                                    token + 32 * row_half, norm + 32 * row_half, earlier, rechecks);
-    if (rechecks > 0) gpu.atomic_add(&args.memory.counters->pairs_evaluated, rechecks);
+    if (rechecks > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, rechecks);
     if (gpu.lane() < 32) memory.words[row_half][column] = bits;
     gpu.barrier();
 
     const index_t thread = gpu.thread();
     if (thread < 64 && begin + thread <= last)
-      args.memory.graph[begin + thread] = memory.words[0][thread] | std::uint64_t{memory.words[1][thread]} << 32;
+      call.memory.graph[begin + thread] = memory.words[0][thread] | std::uint64_t{memory.words[1][thread]} << 32;
     if (thread == 0) {
       const std::int64_t size = last - begin < 63 ? last - begin + 1 : 64;
-      gpu.atomic_add(&args.memory.counters->pairs_evaluated, size * (size - 1) / 2);
+      gpu.atomic_add(&call.memory.counters->pairs_evaluated, size * (size - 1) / 2);
     }
   }
 };

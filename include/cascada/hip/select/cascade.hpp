@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "cascada/cascade.hpp"
-#include "cascada/hip/select/steps.hpp"
+#include "cascada/hip/select/owner.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
@@ -13,15 +13,15 @@ namespace cascada::inline CASCADA_ABI {
 template <row_scalar Scalar, gfx942_backend B>
 class cascade<Scalar, B> {
  public:
-  explicit cascade(selection_options options = {}, B where = {}) : steps_(options, where) {}
+  explicit cascade(selection_options options = {}, B where = {}) : own_(options, where) {}
 
   [[nodiscard]] status step(matrix_view<const Scalar> x) {
-    if (const status answer = steps_.check(x); answer != status::ok) return answer;
+    if (const status answer = own_.check(x); answer != status::ok) return answer;
     if (started_)
-      if (const status answer = detail::check_step(x.rows, steps_.tokens()); answer != status::ok) return answer;
-    if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
+      if (const status answer = detail::check_step(x.rows, own_.tokens()); answer != status::ok) return answer;
+    if (const status answer = own_.reserve(x.rows); answer != status::ok) return answer;
     number_.renew();
-    if (const status answer = steps_.run(x, current_ ^ 1, started_); answer != status::ok) return answer;
+    if (const status answer = own_.run(x, current_ ^ 1, started_); answer != status::ok) return answer;
     current_ ^= 1;
     started_ = true;
     return status::ok;
@@ -30,11 +30,11 @@ class cascade<Scalar, B> {
   /// Adopts a state in the host's memory; it may change once the call returns.
   [[nodiscard]] status inherit(const representatives& state) {
     if (const status answer = check(state, state.tokens()); answer != status::ok) return answer;
-    const bool as_long = state.tokens() == steps_.tokens();
-    if (const status answer = steps_.reserve(state.tokens()); answer != status::ok) return answer;
+    const bool as_long = state.tokens() == own_.tokens();
+    if (const status answer = own_.reserve(state.tokens()); answer != status::ok) return answer;
     number_.renew();
     started_ = started_ && as_long;
-    if (const status answer = steps_.upload(state, current_ ^ 1); answer != status::ok) return answer;
+    if (const status answer = own_.upload(state, current_ ^ 1); answer != status::ok) return answer;
     current_ ^= 1;
     started_ = true;
     return status::ok;
@@ -49,22 +49,22 @@ class cascade<Scalar, B> {
   [[nodiscard]] status fork(cascade& to) const {
     if (&to == this) return status::ok;
     if (started_)
-      if (const status answer = to.steps_.reserve(steps_.tokens()); answer != status::ok) return answer;
+      if (const status answer = to.own_.reserve(own_.tokens()); answer != status::ok) return answer;
     to.reset();
     if (!started_) return status::ok;
-    if (const status answer = to.steps_.copy(steps_); answer != status::ok) return answer;
+    if (const status answer = to.own_.copy(own_); answer != status::ok) return answer;
     to.current_ = current_;
     to.started_ = true;
     return status::ok;
   }
 
   cascade(cascade&& other) noexcept
-      : steps_(std::move(other.steps_)),
+      : own_(std::move(other.own_)),
         number_(std::move(other.number_)),
         current_(other.current_),
         started_(std::exchange(other.started_, false)) {}
   cascade& operator=(cascade&& other) noexcept {
-    steps_   = std::move(other.steps_);
+    own_     = std::move(other.own_);
     number_  = std::move(other.number_);
     current_ = other.current_;
     started_ = std::exchange(other.started_, false);
@@ -74,21 +74,21 @@ class cascade<Scalar, B> {
   /// Device memory of the last step's set, for what follows on the same stream; empty where there is none. Valid until
   /// the next call that changes it.
   [[nodiscard]] hip::selection_layer kept() const noexcept {
-    return started_ ? steps_.view(current_, number_.stamp()) : hip::selection_layer{};
+    return started_ ? own_.view(current_, number_.stamp()) : hip::selection_layer{};
   }
 
   /// Waits for the stream. Of the last step, nothing if that failed; of what was adopted since, its numbers.
-  [[nodiscard]] selection_report report() const { return started_ ? steps_.report() : selection_report{}; }
+  [[nodiscard]] selection_report report() const { return started_ ? own_.report() : selection_report{}; }
 
   /// Waits for the stream, and copies the set and the report. The answer is that of the last step; nothing is there
   /// after reset().
   [[nodiscard]] status download(hip::downloaded_selection& to) const {
     if (!started_) return to = {}, status::ok;
-    return steps_.download(to, current_);
+    return own_.download(to, current_);
   }
 
  private:
-  hip::select::selection_steps<Scalar, B> steps_;
+  hip::select::selection_owner<Scalar, B> own_;
   detail::set_number<B>                   number_;
   int                                     current_ = 0;
   bool                                    started_ = false;

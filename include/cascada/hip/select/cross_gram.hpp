@@ -4,8 +4,9 @@
 // Of its (T - r) x r products the verdicts stay, one bit each, and check what tokens inherit. Orphans meet all earlier
 // representatives as they do in the exact mode (advance.hpp), so the few products that they need are computed twice.
 
+#include "cascada/ascending.hpp"
 #include "cascada/hip/gram/tile.hpp"
-#include "cascada/hip/select/arguments.hpp"
+#include "cascada/hip/select/call.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -16,9 +17,9 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t cross_words(index_t to
 
 /// Whether former representative j covers token i, which was none.
 template <matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_arguments<Scalar>& args, index_t i, index_t j) {
-  const index_t position = first_from(args.before.indices, 0, *args.before.count - 1, j);
-  return (args.memory.cross[i * cross_words(args.tokens()) + position / 32] >> (position % 32) & 1) != 0;
+CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_call<Scalar>& call, index_t i, index_t j) {
+  const index_t position = detail::first_from(call.before.indices, 0, *call.before.count - 1, j);
+  return (call.memory.cross[i * cross_words(call.tokens()) + position / 32] >> (position % 32) & 1) != 0;
 }
 
 /// One block: 64 tokens against 128 former representatives.
@@ -33,42 +34,42 @@ struct selection_cross_gram {
     gram_panel        panel;
   };
 
-  selection_arguments<Scalar> args;
+  selection_call<Scalar> call;
 
-  index_t grid() const { return args.blocks() * ((args.tokens() + 127) / 128); }  // r is known to the device only
+  index_t grid() const { return call.blocks() * ((call.tokens() + 127) / 128); }  // r is known to the device only
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&         memory = gpu.template shared<shared>();
-    const index_t begin = gpu.block() % args.blocks() * 64, panel = gpu.block() / args.blocks() * 128;
-    const index_t former = gpu.uniform(*args.before.count);
+    const index_t begin = gpu.block() % call.blocks() * 64, panel = gpu.block() / call.blocks() * 128;
+    const index_t former = gpu.uniform(*call.before.count);
     if (panel >= former) return;
     // The first wave finds the tokens, the next two the representatives.
     const index_t i = begin + gpu.lane();
     if (gpu.wave() == 0)
-      memory.columns.gather(gpu, args.rows, begin, i < args.tokens() && args.old_rep(i) != i, gpu.lane());
+      memory.columns.gather(gpu, call.rows, begin, i < call.tokens() && call.old_rep(i) != i, gpu.lane());
     else if (gpu.wave() < 3)
-      memory.panel.load(args.rows, args.before.indices, panel, former, gpu.thread() - 64);
+      memory.panel.load(call.rows, call.before.indices, panel, former, gpu.thread() - 64);
     gpu.barrier();
     const index_t count = gpu.uniform(memory.columns.count);
     if (count == 0) return;
 
     const index_t first_row = 32 * gpu.wave();
     sums_16       sums[2];
-    multiply<2>(gpu, memory.tile, args.rows.x, args.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
+    multiply<2>(gpu, memory.tile, call.rows.x, call.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
                 memory.columns.token, 64, 0, sums);
     std::int64_t pairs = gpu.thread() == 0 ? std::int64_t{count} * (former - panel < 128 ? former - panel : 128) : 0;
 #pragma GCC unroll 2
     for (index_t t = 0; t < 2; ++t) {
       const index_t       column = 32 * t + gpu.lane() % 32;
-      const judged_token  token(args.rows, memory.columns.token[column], memory.columns.norm[column]);
+      const judged_token  token(call.rows, memory.columns.token[column], memory.columns.norm[column]);
       const std::uint32_t bits =
           rows_that_cover(gpu, token, sums[t], memory.panel.token + first_row, memory.panel.norm + first_row,
                           column < count ? former - panel - first_row : 0, pairs);
       if (gpu.lane() < 32 && column < count && panel + first_row < former)
-        args.memory.cross[memory.columns.token[column] * cross_words(args.tokens()) + (panel + first_row) / 32] = bits;
+        call.memory.cross[memory.columns.token[column] * cross_words(call.tokens()) + (panel + first_row) / 32] = bits;
     }
-    if (pairs > 0) gpu.atomic_add(&args.memory.counters->pairs_evaluated, pairs);
+    if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, pairs);
   }
 };
 

@@ -10,28 +10,28 @@ template <matrix_scalar Scalar, assignment Assign>
 struct block_resolution {
   using shared = search_shared;
 
-  const selection_arguments<Scalar>& args;
-  index_t                            step;  // b
+  const selection_call<Scalar>& call;
+  index_t                       step;  // b
 
   /// Whether the candidate, of an earlier block, covers token i: by the cross-Gram verdict where there is one.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool inherits(Gpu& gpu, index_t i, index_t candidate, index_t& pairs) const {
-    if (args.memory.cross && args.old_rep(candidate) == candidate) return cross_covers(args, i, candidate);
+    if (call.memory.cross && call.old_rep(candidate) == candidate) return cross_covers(call, i, candidate);
     pairs += gpu.lane() == 0;
-    return wave_covers(gpu, args.rows, i, candidate, pairs);
+    return wave_covers(gpu, call.rows, i, candidate, pairs);
   }
 
   /// Walks the 64 tokens of block b in order; lane l has token l. One wave, ballots and lane reads.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
     const index_t        i        = begin + gpu.lane();
-    const bool           exists   = i < args.tokens();
+    const bool           exists   = i < call.tokens();
     constexpr bool       lowest   = Assign == assignment::lowest_index;
-    index_t* const       reps     = args.now.rep;
-    const index_t* const indices  = args.now.indices;
-    const std::uint64_t  graph    = exists ? args.memory.graph[i] : 0;
+    index_t* const       reps     = call.now.rep;
+    const index_t* const indices  = call.now.indices;
+    const std::uint64_t  graph    = exists ? call.memory.graph[i] : 0;
     const index_t        stage    = static_cast<index_t>(memory.stage[gpu.lane()]);
-    const index_t        old      = exists ? args.old_rep(i) : i;
+    const index_t        old      = exists ? call.old_rep(i) : i;
     const index_t        position = memory.match[gpu.lane()].position;
     index_t              rep      = exists && stage == settled ? reps[i] : -1;
 
@@ -78,14 +78,14 @@ struct block_resolution {
   CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, shared& memory, index_t begin, index_t local,
                                                    std::uint64_t row, index_t& pairs) const {
     const device_match known   = memory.match[local];
-    index_t            best    = known.position < 0 ? -1 : args.now.indices[known.position];
+    index_t            best    = known.position < 0 ? -1 : call.now.indices[known.position];
     float              product = known.product, norm = known.norm;
     if (row == 0) return best;
     const index_t mine         = begin + gpu.lane();
     float         mine_product = 0, mine_norm = 1;
     if ((row >> gpu.lane() & 1) != 0) {
-      mine_product = canonical_product(args.rows.x.row(begin + local), args.rows.x.row(mine), args.rows.x.cols);
-      mine_norm    = args.rows.norms[mine];
+      mine_product = canonical_product(call.rows.x.row(begin + local), call.rows.x.row(mine), call.rows.x.cols);
+      mine_norm    = call.rows.norms[mine];
       ++pairs;
     }
     for (; row != 0; row &= row - 1) {
@@ -101,20 +101,20 @@ struct block_resolution {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, index_t begin, std::uint64_t joined, bool addition,
                                             index_t rep) const {
-    const selection_memory& state    = args.memory;
+    const selection_memory& state    = call.memory;
     const index_t           i        = begin + gpu.lane();
     const bool              joins    = (joined >> gpu.lane() & 1) != 0;
     const std::uint64_t     added    = gpu.ballot(joins && addition);
     const set_prefix        known    = state.known[step];
     const index_t           position = known.representatives + voters_below(gpu, joined);
-    if (i < args.tokens()) {
-      args.now.rep[i] = rep;
+    if (i < call.tokens()) {
+      call.now.rep[i] = rep;
       state.before[i] = {position, known.added + voters_below(gpu, added)};
-      if (joins && position < args.limit) args.now.indices[position] = i;
+      if (joins && position < call.limit) call.now.indices[position] = i;
     }
     if (gpu.lane() != 0) return;
     const index_t all     = known.representatives + __builtin_popcountll(joined);
-    state.known[step + 1] = {all > args.limit ? -1 : all, known.added + __builtin_popcountll(added)};
+    state.known[step + 1] = {all > call.limit ? -1 : all, known.added + __builtin_popcountll(added)};
   }
 
   static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);

@@ -2,7 +2,7 @@
 // The advance's search: tokens of a block meet representatives, 128 at a time, and leave as they are settled.
 
 #include "cascada/hip/gram/tile.hpp"
-#include "cascada/hip/select/arguments.hpp"
+#include "cascada/hip/select/call.hpp"
 #include "cascada/hip/select/match.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
@@ -26,7 +26,7 @@ template <matrix_scalar Scalar, assignment Assign>
 struct token_search {
   using shared = search_shared;
 
-  const selection_arguments<Scalar>& args;
+  const selection_call<Scalar>& call;
 
   /// Compares the tokens of threads that take `part` with representatives [first, last), 128 at a time.
   template <class Gpu>
@@ -38,7 +38,7 @@ struct token_search {
       const index_t count = gpu.uniform(memory.columns.count);
       if (count == 0) break;
       if (gpu.thread() == 0) pairs += count * (last - panel < 128 ? last - panel : 128);
-      if (gpu.thread() < 128) memory.panel.load(args.rows, args.now.indices, panel, last, gpu.thread());
+      if (gpu.thread() < 128) memory.panel.load(call.rows, call.now.indices, panel, last, gpu.thread());
       gpu.barrier();
       if (count > 32)
         meet_panel<2>(gpu, memory, panel, last, pairs);
@@ -55,7 +55,7 @@ struct token_search {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& memory, index_t begin, bool stays, index_t local) const {
     if (gpu.wave() == 0) {
-      const index_t column = memory.columns.gather(gpu, args.rows, begin, stays, local);
+      const index_t column = memory.columns.gather(gpu, call.rows, begin, stays, local);
       if (stays) memory.active[column] = local;
     }
     gpu.barrier();
@@ -67,7 +67,7 @@ struct token_search {
                                                 index_t& pairs) const {
     const index_t first_row = 32 * gpu.wave();
     sums_16       sums[Tiles];
-    multiply<Tiles>(gpu, memory.tile, args.rows.x, args.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
+    multiply<Tiles>(gpu, memory.tile, call.rows.x, call.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
                     memory.columns.token, 32 * Tiles, 0, sums);
 #pragma GCC unroll 2
     for (index_t t = 0; t < Tiles; ++t) {
@@ -86,7 +86,7 @@ struct token_search {
     constexpr bool     nearest   = Assign == assignment::nearest;
     const index_t      first_row = gpu.thread() / gfx942::wave * 32;  // not gpu.wave(): scalar registers are scarce
     const float* const norms     = memory.panel.norm + first_row;
-    const judged_token token(args.rows, memory.columns.token[column], memory.columns.norm[column]);
+    const judged_token token(call.rows, memory.columns.token[column], memory.columns.norm[column]);
     const device_match so_far = memory.match[memory.active[column]];
     float              least  = so_far.position < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
     const row_evidence seen =
@@ -140,7 +140,7 @@ struct token_search {
       stays               = best.position < 0 || Assign == assignment::nearest;
       if (!stays && memory.stage[local] == token_stage::searching) {
         memory.stage[local]         = token_stage::settled;
-        args.now.rep[begin + local] = args.now.indices[best.position];
+        call.now.rep[begin + local] = call.now.indices[best.position];
       }
     }
     gather(gpu, memory, begin, stays, local);

@@ -1,7 +1,7 @@
 #pragma once
 // selector on gfx942: the class of select.hpp for rows in device memory.
 
-#include "cascada/hip/select/steps.hpp"
+#include "cascada/hip/select/owner.hpp"
 #include "cascada/select.hpp"
 
 namespace cascada::inline CASCADA_ABI {
@@ -15,26 +15,26 @@ namespace cascada::inline CASCADA_ABI {
 template <row_scalar Scalar, gfx942_backend B>
 class selector<Scalar, B> {
  public:
-  explicit selector(selection_options options = {}, B where = {}) : steps_(options, where) {}
+  explicit selector(selection_options options = {}, B where = {}) : own_(options, where) {}
 
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
-    if (const status answer = steps_.check(x); answer != status::ok) return answer;
-    if (const status answer = steps_.reserve(x.rows); answer != status::ok) return answer;
+    if (const status answer = own_.check(x); answer != status::ok) return answer;
+    if (const status answer = own_.reserve(x.rows); answer != status::ok) return answer;
     number_.renew();
-    return steps_.run(x, 0, false);
+    return own_.run(x, 0, false);
   }
 
   /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.
-  [[nodiscard]] hip::selection_layer kept() const noexcept { return steps_.view(0, number_.stamp()); }
+  [[nodiscard]] hip::selection_layer kept() const noexcept { return own_.view(0, number_.stamp()); }
 
   /// Waits for the stream. Nothing, if the last selection failed.
-  [[nodiscard]] selection_report report() const { return steps_.report(); }
+  [[nodiscard]] selection_report report() const { return own_.report(); }
 
   /// Waits for the stream, and copies the set and the report. The answer is that of the last selection.
-  [[nodiscard]] status download(hip::downloaded_selection& to) const { return steps_.download(to, 0); }
+  [[nodiscard]] status download(hip::downloaded_selection& to) const { return own_.download(to, 0); }
 
  private:
-  hip::select::selection_steps<Scalar, B> steps_;
+  hip::select::selection_owner<Scalar, B> own_;
   detail::set_number<B>                   number_;
 };
 

@@ -1,26 +1,13 @@
 #pragma once
-// Selection and exact cascade on the device, in kernels that the host launches without ever looking at a result.
-//
-//   begin        norms of all tokens; what each inherits
-//   block_graph  verdicts within each block of 64 tokens: one 64-bit row a token
-//   cross_gram   in paper mode: verdicts of all tokens on all former representatives
-//   advance      once for each block b: tokens from block b on meet the representatives of block b - 1 (scan), and the
-//                first of them, block b itself, is resolved (resolve)
-//   finish       counts and the report; or, where the step has failed, the old state once more
-//
-// A full selection is a step that inherits nothing, so both run the same code. The set, rep and Gram operations are the
-// CPU's: verdicts are (gram/verdict.hpp), and the rest is integers.
+// What selections keep in device memory: the set of a layer, and what a step knows of its tokens.
 
 #include <cstdint>
 
-#include "cascada/hip/gram/verdict.hpp"
+#include "cascada/config.hpp"
 #include "cascada/report.hpp"
-#include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
-
-using namespace gram;
 
 inline constexpr index_t block_tokens = 64;  // tokens that one wave resolves
 
@@ -69,23 +56,6 @@ struct layer_memory {
   index_t* rep     = nullptr;
   index_t* counts  = nullptr;
   index_t* count   = nullptr;
-};
-
-/// What every kernel of a selection is given.
-template <matrix_scalar Scalar>
-struct selection_arguments {
-  gram_rows<Scalar> rows;
-  selection_memory  memory;
-  layer_memory      now;     // to be made
-  layer_memory      before;  // inherited; without rep, nothing is
-  assignment        assign;
-  index_t           limit;  // of representatives
-
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t tokens() const { return rows.x.rows; }
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks() const { return (tokens() + block_tokens - 1) / block_tokens; }
-
-  /// The representative that token i had; with no layer before, every token was one.
-  CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return before.rep ? before.rep[i] : i; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::select

@@ -1,8 +1,8 @@
 #pragma once
-// Pairs of bfloat16: what one lane of a bfloat16 product instruction takes.
+// Lanes of operands: floats, or pairs of bfloat16, which one lane of a bfloat16 product instruction takes.
 //
-// A lane is 32 bits, a float or a pair, so operands of both kinds lie in buffers of floats, and kernels that only
-// multiply and add are one source: E, float or bf16_pair, says what a lane holds.
+// A lane is 32 bits either way, so operands of both kinds lie in buffers of floats, and kernels that only multiply and
+// add are one source: E, float or bf16_pair, says what a lane holds.
 
 #include <concepts>
 #include <cstdint>
@@ -129,19 +129,23 @@ CASCADA_INLINE void store_elements(vec<B> value, Out* to) noexcept {
   }
 }
 
+/// Element k of pairs.
+CASCADA_INLINE bfloat16 pair_element(const float* lanes, std::int64_t k) noexcept {
+  bfloat16 value;
+  std::memcpy(&value, reinterpret_cast<const char*>(lanes) + k * std::int64_t{sizeof value}, sizeof value);
+  return value;
+}
+
 /// Element k of lanes.
 template <class E>
 CASCADA_INLINE float element_of(const float* lanes, std::int64_t k) noexcept {
-  if constexpr (std::same_as<E, float>) {
+  if constexpr (std::same_as<E, float>)
     return lanes[k];
-  } else {
-    bfloat16 value;
-    std::memcpy(&value, reinterpret_cast<const char*>(lanes) + k * std::int64_t{sizeof value}, sizeof value);
-    return to_float(value);
-  }
+  else
+    return to_float(pair_element(lanes, k));
 }
 
-/// Writes one element of lanes.
+/// Writes one element of pairs.
 CASCADA_INLINE void set_element(float* lanes, std::int64_t element, bfloat16 value) noexcept {
   std::memcpy(reinterpret_cast<char*>(lanes) + element * std::int64_t{sizeof value}, &value, sizeof value);
 }

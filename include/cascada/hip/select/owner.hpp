@@ -1,18 +1,19 @@
 #pragma once
-// What selector and cascade share on gfx942: device memory for one shape, and the launches of a step.
+// What selector and cascade have in common on gfx942: the options, device memory for one shape, and a step's launches.
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
 #include "cascada/hip/base/downloaded_selection.hpp"
+#include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/block_graph.hpp"
+#include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
-#include "cascada/hip/select/finish.hpp"
 #include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
@@ -20,18 +21,18 @@
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
-/// What selector and cascade share: memory for one shape, and a step's launches.
+/// Two layers of memory: a step reads one and writes the other.
 template <matrix_scalar Scalar, gfx942_stream B>
-class selection_steps {
+class selection_owner {
  public:
-  selection_steps(const selection_options& options, B where) : options_(options), where_(where), memory_(where) {}
+  selection_owner(const selection_options& options, B where) : options_(options), where_(where), memory_(where) {}
 
-  selection_steps(selection_steps&& other) noexcept
+  selection_owner(selection_owner&& other) noexcept
       : options_(other.options_),
         where_(other.where_),
         memory_(std::move(other.memory_)),
         arrays_(std::exchange(other.arrays_, {})) {}
-  selection_steps& operator=(selection_steps&& other) noexcept {
+  selection_owner& operator=(selection_owner&& other) noexcept {
     options_ = other.options_;
     where_   = other.where_;
     memory_  = std::move(other.memory_);
@@ -53,33 +54,32 @@ class selection_steps {
   /// Memory for T tokens; other T forgets both layers, if there is enough.
   [[nodiscard]] status reserve(index_t T) {
     if (T == arrays_.tokens && arrays_.layers[0].count) return status::ok;
-    carver size;
-    cut(size, T);
-    if (const status answer = memory_.reserve(size.bytes()); answer != status::ok) return answer;
-    carver memory(memory_.data());
-    cut(memory, T);
-    arrays_.tokens = T;
-    return status::ok;
+    const status answer = memory_.carve([&](carver& from) { cut(from, T); });
+    if (answer == status::ok) arrays_.tokens = T;
+    return answer;
   }
 
   /// Puts one step on the stream: layers[now] from x and, if `inherits`, from the other layer.
   [[nodiscard]] status run(matrix_view<const Scalar> x, int now, bool inherits) {
-    const selection_arguments<Scalar> args   = {.rows   = {x, options_.threshold, arrays_.norms},
-                                                .memory = arrays_.step,
-                                                .now    = arrays_.layers[now],
-                                                .before = inherits ? arrays_.layers[now ^ 1] : layer_memory{},
-                                                .assign = options_.assign,
-                                                .limit  = detail::room(options_, x.rows)};
-    status                            answer = where_.clear(arrays_.step.counters, sizeof(selection_counters));
-    if (answer == status::ok) answer = where_.launch(selection_begin<Scalar>{args});
-    if (answer == status::ok && x.rows > 0) answer = where_.launch(selection_graph<Scalar>{args});
-    if (answer == status::ok && inherits && arrays_.step.cross && x.rows > 0)
-      answer = where_.launch(selection_cross_gram<Scalar>{args});
-    for (index_t b = 0; b < args.blocks() && answer == status::ok; ++b)
-      answer = options_.assign == assignment::nearest
-                   ? where_.launch(selection_advance<Scalar, assignment::nearest>{args, b})
-                   : where_.launch(selection_advance<Scalar, assignment::lowest_index>{args, b});
-    return answer == status::ok ? where_.launch(selection_finish<Scalar>{args}) : answer;
+    const selection_call<Scalar> call   = {.rows   = {x, options_.threshold, arrays_.norms},
+                                           .memory = arrays_.step,
+                                           .now    = arrays_.layers[now],
+                                           .before = inherits ? arrays_.layers[now ^ 1] : layer_memory{},
+                                           .assign = options_.assign,
+                                           .limit  = detail::room(options_, x.rows)};
+    const status                 answer = where_.clear(arrays_.step.counters, sizeof(selection_counters));
+    if (answer != status::ok) return answer;
+    launches launch(where_);
+    launch(selection_begin<Scalar>{call});
+    if (x.rows > 0) launch(selection_graph<Scalar>{call});
+    if (inherits && arrays_.step.cross && x.rows > 0) launch(selection_cross_gram<Scalar>{call});
+    for (index_t b = 0; b < call.blocks(); ++b)
+      if (options_.assign == assignment::nearest)
+        launch(selection_advance<Scalar, assignment::nearest>{call, b});
+      else
+        launch(selection_advance<Scalar, assignment::lowest_index>{call, b});
+    launch(selection_count<Scalar>{call});
+    return launch.answer();
   }
 
   /// Waits for the stream and copies a layer and the last step's report. The answer is the step's own.
@@ -128,10 +128,9 @@ class selection_steps {
   }
 
   /// Copies all of `from`, which has as many tokens, on the stream.
-  [[nodiscard]] status copy(const selection_steps& from) {
-    carver size;
-    cut(size, arrays_.tokens);
-    return where_.copy(memory_.data(), from.memory_.data(), size.bytes());
+  [[nodiscard]] status copy(const selection_owner& from) {
+    const std::size_t bytes = memory_.bytes_of([&](carver& rest) { cut(rest, arrays_.tokens); });
+    return where_.copy(memory_.data(), from.memory_.data(), bytes);
   }
 
   index_t tokens() const noexcept { return arrays_.tokens; }

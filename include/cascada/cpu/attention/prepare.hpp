@@ -1,0 +1,98 @@
+#pragma once
+// Memory for a sequence before anything is computed: workers, and for each KV head its clusters and leaves.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/far_field.hpp"
+#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/tasks.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+#include "cascada/representatives.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel::attention {
+
+/// The shape of the leaves that the options ask for. Whole clusters are leaves of any size.
+template <class Sequence>
+CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attention_options& options) noexcept {
+  leaf_shape shape{.key_dim = sequence.q.dim, .value_dim = sequence.kv.value_dim()};
+  if (!detail::kinds_of(options.keys).far_field) return shape;
+  const index_t groups = options.moments.value_or(0);
+  shape.size           = options.leaf;
+  shape.moments        = groups < shape.key_dim ? groups : shape.key_dim;
+  shape.sinks          = options.sink_tokens;
+  shape.rounded        = options.summaries == summary_type::bfloat16;
+  return shape;
+}
+
+/// Room for a KV head's leaves, and none yet.
+template <cpu_backend B, class E, class Sequence>
+void prepare_leaves(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>& head) {
+  const index_t    tokens = sequence.tokens;
+  const leaf_shape shape  = shape_of_leaves(sequence, options);
+  if (detail::kinds_of(options.keys).far_field && options.leaves == leaf_formation::by_keys) {
+    head.chains.reserve(tokens, shape.key_dim);
+    head.chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
+    head.chains.add_clusters(head.lists.count());
+  }
+  head.leaves.reserve(tokens, shape);
+  head.leaves.clear(shape, tokens);
+}
+
+/// Memory for every worker; `room`: tokens that leaves may stand for.
+template <cpu_backend B, class E, class Sequence>
+void prepare_workers(const Sequence& sequence, const attention_options& options, index_t room,
+                     attention_workspace<B, E>& space, const B& where) {
+  const index_t queries = sequence.queries(), group = sequence.group;
+  const index_t key_dim = sequence.q.dim, value_dim = sequence.kv.value_dim();
+  grow(space.workers, detail::workers_of(where.executor));
+  const index_t of_tile  = tile_tokens<B, E>(group, key_dim, value_dim);
+  const index_t most     = options.open == opening::by_mass && of_tile < options.tile ? options.tile : of_tile;
+  const index_t few      = queries * group <= few_rows ? queries * sequence.kv.kv_heads() : queries;  // of all heads
+  const index_t together = few < most ? few : most;
+  for (auto& worker : space.workers) {
+    worker.reserve(together, group, key_dim, value_dim);
+    if (options.weighted) worker.bias.reserve(std::int64_t{together} * block_keys<B, E>);
+  }
+  if (!detail::kinds_of(options.keys).far_field) return;
+  grow(space.far_fields, static_cast<index_t>(space.workers.size()));
+  const index_t moments = shape_of_leaves(sequence, options).moments;
+  for (auto& worker : space.far_fields) reserve<B>(worker, options, room, group, moments);
+}
+
+/// Memory for one sequence, and its clusters. Grows to the longest seen. Every layer has its own r, so there is room
+/// for T clusters: of that, a call touches the pages of its own r, and untouched pages cost nothing.
+template <cpu_backend B, class E, class Sequence>
+void prepare(const Sequence& sequence, const attention_options& options, std::span<const representatives> selections,
+             attention_workspace<B, E>& space, const B& where) {
+  const index_t tokens = sequence.tokens, group = sequence.group, kv_heads = sequence.kv.kv_heads();
+  prepare_workers(sequence, options, tokens, space, where);
+  if (selections.empty()) return;
+
+  grow(space.lists, static_cast<index_t>(selections.size()));
+  grow(space.heads, kv_heads);
+  space.in_use = space.heads.data();
+  for (index_t h = 0; h < kv_heads; ++h) {
+    const std::size_t own  = selections.size() == 1 ? 0 : static_cast<std::size_t>(h);
+    auto&             head = space.head(h);
+    if (h == 0 || own > 0) {
+      space.lists[own].reserve(tokens);
+      head.lists = space.lists[own].list(selections[own]);
+    } else {
+      head.lists = space.head(0).lists;
+    }
+    prepare_leaves(sequence, options, head);
+    if (options.queries != query_set::grouped) continue;
+    const index_t groups = tokens < options.chunk ? tokens : options.chunk;
+    head.group_of.reserve(tokens);
+    head.asks.reserve(groups);
+    head.closed.reserve(std::int64_t{groups} * group);
+    head.group_tile.reserve(std::int64_t{groups} * group, sequence.q.dim, sequence.kv.value_dim());
+    head.group_rows = begin_queries(sequence, groups, head.group_tile);
+  }
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

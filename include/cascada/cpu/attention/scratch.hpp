@@ -1,0 +1,42 @@
+#pragma once
+// What one worker needs to attend to rows.
+
+#include <cstdint>
+
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/shapes.hpp"
+#include "cascada/cpu/base/buffer.hpp"
+#include "cascada/cpu/base/lanes.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel::attention {
+
+/// Rows of all KV heads that share the keys' way through memory, where nothing is packed (in_place.hpp).
+inline constexpr index_t rows_of_heads = 32;
+
+/// A worker's.
+template <cpu_backend B, class E>
+struct attention_scratch {
+  query_tile<B, E> tile;
+  buffer<float, B> keys;    // panels [key_lanes, panel_keys] of block_keys keys
+  buffer<float, B> values;  // [lanes of block_keys, value_stride]
+  buffer<float, B> wild;    // pairs: as values
+  buffer<float, B> reach;   // pairs: [block_keys]
+  buffer<float, B> scores;  // rows of score_stride; pairs: and of weight_stride
+  buffer<float, B> bias;    // [tokens, block_keys]; weighted r x r only: prepare reserves it
+
+  buffer<index_t, B> positions;  // of the keys of a block, with slopes
+
+  void reserve(index_t tokens, index_t group, index_t key_dim, index_t value_dim) {
+    constexpr std::int64_t step = block_keys<B, E>;
+    tile.reserve(std::int64_t{tokens} * group, key_dim, value_dim);
+    keys.reserve(lanes_of<B, E>(key_dim) * step);
+    values.reserve(whole_vectors<B>(value_dim) * step / elements_per_lane<E>);
+    if constexpr (!std::same_as<E, float>) wild.reserve(values.capacity()), reach.reserve(rows_of_heads * step);
+    positions.reserve(step);
+    constexpr index_t beside = std::same_as<E, float> ? 0 : weight_stride<B, E>;
+    scores.reserve(std::int64_t{rows_of_heads} * (score_stride<B, E> + beside));
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -1,0 +1,90 @@
+#pragma once
+// A selection's end: counts and the report; or, where the step has failed, the old state once more.
+
+#include <cstdint>
+
+#include "cascada/hip/select/call.hpp"
+#include "cascada/selection_counts.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+/// Counts and the report. One block.
+template <matrix_scalar Scalar>
+struct selection_count {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 256;
+  static constexpr index_t waves   = 2;
+
+  selection_call<Scalar> call;
+
+  index_t grid() const { return 1; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t known = call.memory.known[call.blocks()].representatives;
+    if (known < 0 || call.memory.counters->answer != status::ok) {
+      keep_old(gpu);
+      return;
+    }
+    selection_counters sums;
+    const bool         inherits = call.before.rep && *call.before.count >= 0;
+    for (index_t i = gpu.thread(); i < call.tokens(); i += threads) {
+      gpu.atomic_add(call.now.counts + call.memory.before[call.now.rep[i]].representatives, index_t{1});
+      if (inherits)
+        detail::count_token(result{call}, i, scan_of(i), call.memory.cross != nullptr, sums);
+      else
+        sums.gram.selection += scan_of(i).representatives;
+    }
+    add(gpu, sums);
+    if (gpu.thread() != 0) return;
+    *call.now.count                       = known;
+    call.memory.counters->representatives = known;
+    call.memory.counters->former          = inherits ? *call.before.count : -1;
+  }
+
+ private:
+  /// The step's, as count_token asks for it.
+  struct result {
+    const selection_call<Scalar>& call;
+
+    CASCADA_DEVICE CASCADA_INLINE index_t rep(index_t i) const { return call.now.rep[i]; }
+    CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return call.old_rep(i); }
+    CASCADA_DEVICE CASCADA_INLINE index_t position(index_t i) const { return call.memory.before[i].representatives; }
+  };
+
+  CASCADA_DEVICE CASCADA_INLINE detail::scan_length scan_of(index_t i) const {
+    const selection_memory& memory = call.memory;
+    const index_t           rep    = call.now.rep[i];
+    if (rep == i || call.assign == assignment::nearest)
+      return {memory.before[i].representatives, memory.before[i].added};
+    return {memory.before[rep].representatives + 1, memory.before[rep].added + (call.old_rep(rep) != rep)};
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void add(Gpu& gpu, const selection_counters& sums) const {
+    selection_counters& total = *call.memory.counters;
+    gpu.atomic_add(&total.gram.selection, sums.gram.selection);
+    gpu.atomic_add(&total.gram.inherited, sums.gram.inherited);
+    gpu.atomic_add(&total.gram.validation, sums.gram.validation);
+    gpu.atomic_add(&total.gram.orphans, sums.gram.orphans);
+    gpu.atomic_add(&total.additions, sums.additions);
+    gpu.atomic_add(&total.removals, sums.removals);
+    gpu.atomic_add(&total.inherited, sums.inherited);
+    gpu.atomic_add(&total.orphans, sums.orphans);
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void keep_old(Gpu& gpu) const {
+    const layer_memory& before = call.before;
+    const index_t       count  = before.rep ? *before.count : -1;
+    for (index_t i = gpu.thread(); i < call.tokens(); i += threads) call.now.rep[i] = call.old_rep(i);
+    for (index_t k = gpu.thread(); k < count; k += threads)
+      call.now.indices[k] = before.indices[k], call.now.counts[k] = before.counts[k];
+    if (gpu.thread() != 0) return;
+    *call.now.count = count;
+    // Too many representatives leave no other trace.
+    if (call.memory.counters->answer == status::ok) call.memory.counters->answer = status::too_many_representatives;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::select
