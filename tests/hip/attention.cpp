@@ -419,6 +419,40 @@ TEMPLATE_TEST_CASE("hip attention: scores that rise from key to key", "[hip]", R
   check_close<TestType>(closed({.window = 8, .chunk = 16}), p, {chosen}, 19);
 }
 
+TEMPLATE_TEST_CASE("hip attention: equal logits of every size give means, and a larger one its value", "[hip]",
+                   ROW_TYPES) {
+  const index_t dim   = GENERATE(64, 256);
+  const float   size  = GENERATE(1.0f, 37.0f, 3000.0f, 0x1.8p15f);  // of the elements of q and k
+  const float   sign  = GENERATE(1.0f, -1.0f);
+  const float   scale = GENERATE(0.125f, 0.1f, 1.0f);
+  const index_t T = 70, marked = 45;
+  CAPTURE(dim, size, sign, scale);
+  problem<TestType> p({T, 2, 1, dim, dim}, 23);
+  p.q.fill([&] { return size; });
+  p.k.fill([&] { return sign * size; });
+  problem<TestType> one = p;
+  for (index_t c = 0; c < dim; ++c)
+    one.k.view().row(marked, 0)[c] = from_float<TestType>(sign > 0 ? size * 1.25f : -size * 0.75f);
+  const attention_options options = {.keys = key_set::all, .scale = scale};
+  const auto              means   = attend_on_device<float>(options, p, {}, 3);
+  const auto              largest = attend_on_device<float>(options, one, {}, 3);
+  const bool              alone   = static_cast<float>(dim) * size * size * scale > 1000;  // others weigh nothing
+  for (index_t c = 0; c < dim; ++c) {
+    double sum = 0;
+    for (index_t t = 0; t < T; ++t) {
+      sum += to_float(p.v.view().row(t, 0)[c]);
+      for (index_t h = 0; h < 2; ++h) {
+        const auto i = tests::row_of(p.size, t, h) + static_cast<std::size_t>(c);
+        REQUIRE(std::fabs(means[i] - sum / (t + 1)) <= 1e-5);
+        if (t < marked)
+          REQUIRE(largest[i] == means[i]);
+        else if (alone)
+          REQUIRE(largest[i] == to_float(p.v.view().row(marked, 0)[c]));
+      }
+    }
+  }
+}
+
 TEST_CASE("hip attention: leaves by ascending first token, and the far fields", "[hip]") {
   const index_t T = GENERATE(1, 70, 300, 600), sinks = GENERATE(0, 1, 5, 300), leaf = GENERATE(1, 3, 16);
   const double  share = GENERATE(0.05, 0.95);  // r / T; more clusters than threads of the block that counts them

@@ -355,6 +355,11 @@ class simulated_lane {
   }
 
   float clamp(float x, float high) const { return std::fmin(std::fmax(x, 0.0f), high); }
+  template <class Values>
+  Values multiply_add(Values a, float b, float c) const {
+    for (std::size_t i = 0; i < sizeof(Values) / sizeof(float); ++i) a[i] = std::fma(a[i], b, c);
+    return a;
+  }
   float exp2(float x) const { return std::exp2(x); }
   float log2(float x) const { return std::log2(x); }
 

@@ -11,7 +11,7 @@ ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited st
 panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
-rising = "hip attention: scores that rise*"
+rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 
 mutants = [
@@ -34,7 +34,7 @@ mutants = [
 
     ("paper mode: verdicts of another wave", "(panel + first_row) / 32] = bits", "panel / 32] = bits", paper),
     ("paper mode: rows beyond the last representative", "column < count ? former - panel - first_row : 0", "32", work),
-    ("paper mode: an addition mistaken for a former one", "args.old_rep(candidate) == candidate)", "true)", paper),
+    ("paper mode: an addition mistaken for a former one", "call.old_rep(candidate) == candidate)", "true)", paper),
 
     ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", work),
     ("advance: the first new representative skipped", "? known_before : 0,", "? known_before + 1 : 0,",
@@ -49,15 +49,16 @@ mutants = [
      "hip cascade: ties*"),
     ("advance: positions one too high", "known.representatives + voters_below(gpu, joined);",
      "known.representatives + voters_below(gpu, joined) + (joined >> gpu.lane() & 1);", inherited),
-    ("finish: a scan one too short", ".representatives + 1,", ".representatives,", inherited),
-    ("finish: an addition is not counted", "gpu.atomic_add(&total.additions, sums.additions);", "", inherited),
-    ("finish: a failed step keeps no counts", ", args.now.counts[k] = before.counts[k];", ";", faults),
+    ("count: a scan one too short", ".representatives + 1,", ".representatives,", inherited),
+    ("count: an addition is not counted", "gpu.atomic_add(&total.additions, sums.additions);", "", inherited),
+    ("count: a failed step keeps no counts", ", call.now.counts[k] = before.counts[k];", ";", faults),
 
     ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;\n      }\n      if",
      "if (gpu.lane() >= step && step < 32) sum += lower;\n      }\n      if", shapes),
     ("clusters: the last lane's members lost", "next < end; base += gfx942::wave",
      "next < end; base += gfx942::wave + 1", shapes),
-    ("leaves: one token too many is old", "if (list[middle] < least)", "if (list[middle] <= least)", of_leaves),
+    ("leaves: one token too many is old", "detail::first_from(members, begin, end, token);", "detail::first_from(members, begin, end, token + 1);",
+     of_leaves),
     ("leaves: sinks in leaves", "clusters.place_from(first, end, sinks);", "first;", of_leaves),
     ("leaves: a boundary one too late", "(place - begin) % size == 0;", "(place - begin) % (size + 1) == 0;", of_leaves),
     ("leaves: a leaf takes the next one's members", ": end - place < size ? end : place + size}", ": end}", of_leaves),
@@ -100,8 +101,12 @@ mutants = [
     ("attention: no mask", "row_32(gpu.lane(), v) < seen ?", "true ?", modes),
     ("attention: a query does not see itself", "(own.listed ? 0 : ahead()) + 1;",
      "(own.listed ? 0 : ahead());", modes),
-    ("attention: sums not rescaled", "const float shrink = gpu.exp2(before - reference());", "const float shrink = 1;",
-     rising),
+    ("attention: sums not rescaled", "const float shrink = gpu.exp2((before - reference()) * scale);",
+     "const float shrink = 1;", rising),
+    ("attention: what rounding takes from large logits", "is_large(rounded) ? __builtin_fmaf(logit, scale, -rounded) : 0.0f",
+     "0.0f", sizes),
+    ("attention: large logits are forgotten", "gpu.ballot(!(part <= highest_sum)) | large", "gpu.ballot(!(part <= highest_sum))",
+     sizes),
     ("attention: halves of a query not alike", "(high | high >> 32) >> gpu.lane() % 32 & 1", "high >> gpu.lane() & 1",
      rising),
     ("attention: other queries of a wave matter", "if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top", "top",

@@ -287,10 +287,10 @@ struct attend {
                                            index_t half) const {
     constexpr float    lowest = -std::numeric_limits<float>::infinity();
     const index_t      token = place / queries.out.heads, head = place % queries.out.heads;
-    const std::int64_t row    = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
-    const float        theirs = other.out ? other.log_sums[row] : lowest, top = __builtin_fmaxf(state.top, theirs);
-    const float        reference = top == lowest ? 0.0f : top;
-    const float        share = gpu.exp2(state.top - reference), others = gpu.exp2(theirs - reference);
+    const std::int64_t row = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
+    const float        own = state.top_logit(scale), theirs = other.out ? other.log_sums[row] : lowest;
+    const float        top = __builtin_fmaxf(own, theirs), reference = top == lowest ? 0.0f : top;
+    const float        share = gpu.exp2(own - reference), others = gpu.exp2(theirs - reference);
     const float        total = sum * share + others, inverse = total == 0 ? 0.0f : 1.0f / total;
     Out* const         to = queries.out.row(token, head);
 #pragma GCC unroll 8

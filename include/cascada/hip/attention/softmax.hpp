@@ -16,38 +16,53 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// One query's softmax so far: O^T, and of this half's keys the sum of weights.
 template <matrix_scalar Scalar, index_t Dim>
 struct softmax {
-  sums_16 out[Dim / 32] = {};
-  float   top           = -std::numeric_limits<float>::infinity();  // what exponents are relative to
-  float   sum           = 0;
+  sums_16       out[Dim / 32] = {};
+  float         top           = -infinity;  // what exponents are relative to, over the scale
+  float         sum           = 0;
+  std::uint64_t large         = 0;  // lanes of the wave whose top is too large for plain exponents
 
   static constexpr float highest_sum = 1024;  // of 16 weights: far from the largest float16
 
   /// Takes in logits / scale. Weights come out as the operand of the second product.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void take_in(Gpu& gpu, const sums_16& logits, float scale, fragment (&weights)[4]) {
-    float part = weigh(gpu, logits, scale, top, weights);
+    float part = weigh(gpu, logits, scale, top * scale, 0.0f, weights);
     // Not before the first keys: relative to minus infinity the sum is infinite, or NaN.
-    if (const std::uint64_t high = gpu.ballot(!(part <= highest_sum)); high != 0) [[unlikely]] {
+    if (const std::uint64_t high = gpu.ballot(!(part <= highest_sum)) | large; high != 0) [[unlikely]] {
       raise(gpu, logits, scale, high);
-      part = weigh(gpu, logits, scale, reference(), weights);
+      part = weigh(gpu, logits, scale, reference() * scale, rest_of(reference(), scale), weights);
     }
     sum += part;
   }
 
+  /// What weights are relative to, as a logit. A plain product might be fused with what is subtracted from it.
+  CASCADA_DEVICE CASCADA_INLINE float top_logit(float scale) const { return __builtin_fmaf(top, scale, 0.0f); }
+
  private:
   using two = float __attribute__((vector_size(8)));  // to an instruction
 
+  static constexpr float infinity    = std::numeric_limits<float>::infinity();
+  static constexpr float least_large = 0x1p12f;
+
   /// Also while the query has seen no key yet.
-  CASCADA_DEVICE CASCADA_INLINE float reference() const {
-    return top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
+  CASCADA_DEVICE CASCADA_INLINE float reference() const { return top == -infinity ? 0.0f : top; }
+
+  /// Whether a logit's rounding, which products that are fused with a sum do not have, would show in weights.
+  CASCADA_DEVICE CASCADA_INLINE static bool is_large(float logit) {
+    return __builtin_fabsf(logit) >= least_large && __builtin_fabsf(logit) < infinity;
+  }
+  /// What rounding took from a large logit: without it, the largest logit would not weigh 1, but up to infinity.
+  CASCADA_DEVICE CASCADA_INLINE static float rest_of(float logit, float scale) {
+    const float rounded = logit * scale;
+    return is_large(rounded) ? __builtin_fmaf(logit, scale, -rounded) : 0.0f;
   }
 
-  /// Weights, exp2 of logits relative to `from`, and the sum of what they are as Scalar, by the matrix unit: so a key
-  /// that outweighs all others gives its very value, although it is not the reference.
+  /// Weights, exp2 of logits relative to `from` + `rest`, and the sum of what they are as Scalar, by the matrix unit:
+  /// so a key that outweighs all others gives its very value, although it is not the reference.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static float weigh(Gpu& gpu, const sums_16& logits, float scale, float from,
+  CASCADA_DEVICE CASCADA_INLINE static float weigh(Gpu& gpu, const sums_16& logits, float scale, float from, float rest,
                                                    fragment (&weights)[4]) {
-    const auto power = [&](index_t v) { return two{logits[v], logits[v + 1]} * scale - from; };
+    const auto power = [&](index_t v) { return gpu.multiply_add(two{logits[v], logits[v + 1]}, scale, -from) - rest; };
     const auto one   = from_float<Scalar>(1.0f).bits;
     sums_4     sums  = {};
 #pragma GCC unroll 4
@@ -61,17 +76,19 @@ struct softmax {
     return sums[0];  // as all rows: those of ones
   }
 
-  /// Where a half's sum is `high`, the query's largest logit so far becomes `top`; what was summed shrinks.
+  /// Where a half's sum is `high`, or its top large, the query's largest logit so far becomes `top`; what was summed
+  /// shrinks.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void raise(Gpu& gpu, const sums_16& logits, float scale, std::uint64_t high) {
     float largest = logits[0];
 #pragma GCC unroll 15
     for (index_t v = 1; v < 16; ++v) largest = __builtin_fmaxf(largest, logits[v]);
-    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, gpu.lane() ^ 32)) * scale;
+    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, gpu.lane() ^ 32));
     const float before = top;
     // Others stay as they are: what a query gets must not depend on who shares its wave.
     if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
-    const float shrink = gpu.exp2(before - reference());
+    large              = gpu.ballot(is_large(top * scale));
+    const float shrink = gpu.exp2((before - reference()) * scale);
     sum *= shrink;
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) out[t] *= shrink;
