@@ -1,7 +1,7 @@
 #pragma once
 // Attention on selected tokens: the compressed problem, near field + far field, and dense.
 //
-// The contract; cpu/attention/attention.hpp and hip/attention/attention.hpp keep it.
+// The contract; attention.hpp in cpu/attention and hip/attention keeps it, and cpu/attention/state.hpp.
 
 #include <concepts>
 #include <cstddef>

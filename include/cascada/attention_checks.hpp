@@ -130,4 +130,14 @@ template <backend B, class Selection>
   return status::ok;
 }
 
+/// The selections that options.keys asks for; of those that it does not ask for, none are left.
+template <backend B, class Selection>
+[[nodiscard]] status take_selections(const attention_options& options, std::span<const Selection>& selections,
+                                     const sequence_spans& spans, index_t kv_heads) noexcept {
+  if (kinds_of(options.keys).selections)
+    return check_selections<B>(std::span<const Selection>(selections), spans, kv_heads);
+  selections = {};
+  return status::ok;
+}
+
 }  // namespace cascada::inline CASCADA_ABI::detail

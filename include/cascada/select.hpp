@@ -1,7 +1,7 @@
 #pragma once
 // Selection: the representatives of one layer, from nothing (Activation Decorrelation Attention, arXiv:2605.03110).
 //
-// The contract; cpu/select/selector.hpp and hip/select/selector.hpp keep it.
+// The contract; selector.hpp in cpu/select and hip/select keeps it, and cpu/select/growing.hpp.
 
 #include <concepts>
 #include <cstddef>

@@ -25,7 +25,7 @@ class [[nodiscard]] status {
     non_finite_token,          // a row has NaN or Inf, or its squared norm overflows
     too_large,                 // sizes whose product overflows
     too_many_representatives,  // more than the caller's own max_representatives
-    unsupported,               // options that contradict each other
+    unsupported,               // options that contradict each other, or what an argument was made with
     unsupported_by_device,     // options, sizes or alignment that the accelerator's kernels do not take
     device_error,              // the accelerator's runtime failed; hipGetLastError() has its own code
   };

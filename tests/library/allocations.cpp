@@ -157,3 +157,23 @@ TEST_CASE("allocations: a sequence that grows, once there is room", "[allocation
         }) == 0);
   CHECK(ok);
 }
+
+TEST_CASE("allocations: room for a sequence that has some", "[allocations]") {
+  const attention_options options = {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8};
+  const problem<float>    p({layer_tokens, 4, 2, 16, 8}, 1);
+  head_rows<float>        out(layer_tokens, 4, 8);
+  const selection         kept  = random_selection(layer_tokens, 0.3, 1);
+  const representatives   one[] = {kept.view()};
+  attention<float>        attend(options);
+  attention_state<float>  state;
+  const auto extend = [&](index_t end) { return extend_to(end, attend, state, p.q, p.kv(), one, out) == status::ok; };
+  REQUIRE(extend(60));
+  REQUIRE(extend(61));  // with half as much room to spare
+  state.reserve(layer_tokens);
+  REQUIRE(extend(62));
+  bool ok = true;
+  CHECK(allocations_of([&] {
+          for (index_t end = 63; end <= layer_tokens; ++end) ok = ok && extend(end);
+        }) == 0);
+  CHECK(ok);
+}

@@ -144,6 +144,8 @@ mutants = [
 
     ("log-sum-exps: in base 2", "base_2 * std::numbers::ln2);", "base_2);", anything),
     ("merge: a side that saw nothing counts", "if (!saw(second)) return {true, false, 1, 0, first};", "", sides),
+    ("merge: in the arithmetic of the host", "const kernel::float_environment<B> usual;\n  for (index_t t = 0; t < first.tokens;",
+     "for (index_t t = 0; t < first.tokens;", "attention_host_modes: host modes: merge*"),
     ("merge: NaN of a small share is lost", "if (!share.second_saw)", "if (share.second == 0)", sides),
     ("sink logits: have no term", "*sum             = 1;", "*sum             = 0;", sinks),
     ("sink logits: of the first heads", "sequence.sink_logits[kv_head * tile.group + row % tile.group]",

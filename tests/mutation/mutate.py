@@ -43,7 +43,7 @@ class Cpu:
     # What some programs have beside their own source; what tests -ffast-math is compiled with it.
     companions = {"verdict": ["fast_math.cpp"], "attention_odd_values": ["attention_fast_math.cpp"],
                   "attention_merge": ["attention_fast_math.cpp"], "attention_terms": ["attention_fast_math.cpp"],
-                  "lifetimes": ["allocation_counter.cpp"]}
+                  "lifetimes": ["allocation_counter.cpp"], "allocations": ["allocation_counter.cpp"]}
     # What all programs include and no mutant changes: compiled once for each target.
     common = ["atomic", "map", "optional", "random", "set", "sstream", "thread", "vector", "catch.hpp", "Eigen/Core"]
 

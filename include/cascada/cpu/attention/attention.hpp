@@ -41,10 +41,9 @@ class attention<Scalar, B> {
         answer != status::ok)
       return answer;
     if (const status answer = detail::check_beginnings<B>(options_, spans); answer != status::ok) return answer;
-    if (!selects()) selections = {};
-    if (selects())
-      if (const status answer = detail::check_selections<B>(selections, spans, kv.kv_heads()); answer != status::ok)
-        return answer;
+    if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
+        answer != status::ok)
+      return answer;
     if (q.tokens == 0) {
       report_ = {};
       return status::ok;
@@ -127,8 +126,6 @@ class attention<Scalar, B> {
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     return detail::check_wishes(call, options_, q.tokens, q.heads);
   }
-
-  bool selects() const noexcept { return detail::kinds_of(options_.keys).selections; }
 
   template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,

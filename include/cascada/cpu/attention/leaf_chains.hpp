@@ -15,6 +15,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/canonical.hpp"
 #include "cascada/cpu/base/lanes.hpp"
+#include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -167,11 +168,10 @@ class leaf_chains {
         columns[p]      = anchors(panels[p]);
         if (more && (p + 1) * width < count) panel = next_[panel];
       }
-      vec<B> products[extent(Rows)][extent(Panels)];
-      multiply<Rows, Panels>(rows, columns, products);
+      const auto products = multiply<Rows, Panels>(rows, columns);
       for (index_t p = 0; p < Panels && p * width < count; ++p)
         for (index_t r = 0; r < Rows; ++r)
-          choose(tokens[r], panels[p], 0, std::min(count - p * width, +width), products[r][p], best[r]);
+          choose(tokens[r], panels[p], 0, std::min(count - p * width, +width), products.sum[r][p], best[r]);
     }
   }
 
@@ -183,33 +183,22 @@ class leaf_chains {
     const float* rows[] = {row(token)};
     for (index_t left = lane + sizes_[cluster] - before; left > 0; left -= width, lane = 0) {
       const float* columns[] = {anchors(panel)};
-      vec<B>       products[1][1];
-      multiply<1, 1>(rows, columns, products);
-      choose(token, panel, lane, std::min(left, +width), products[0][0], best);
+      const auto   products  = multiply<1, 1>(rows, columns);
+      choose(token, panel, lane, std::min(left, +width), products.sum[0][0], best);
       if (left > width) panel = next_[panel];
     }
   }
 
   template <index_t Rows, index_t Panels>
-  CASCADA_INLINE void multiply(const float* const* rows, const float* const* columns,
-                               vec<B> (&products)[extent(Rows)][extent(Panels)]) const noexcept {
-    vec<B> sum[extent(Rows)][extent(Panels)];
-#pragma GCC unroll 4
-    for (index_t r = 0; r < Rows; ++r)
+  CASCADA_INLINE product_tile<B, Rows, Panels> multiply(const float* const* rows,
+                                                        const float* const* columns) const noexcept {
+    product_tile<B, Rows, Panels> products;
+    products.begin([](index_t, index_t) { return vec<B>::zero(); });
+    products.template add<float>(0, key_dim_, rows, [&](index_t k, vec<B>(&column)[extent(Panels)]) {
 #pragma GCC unroll 8
-      for (index_t p = 0; p < Panels; ++p) sum[r][p] = vec<B>::zero();
-    for (index_t k = 0; k < key_dim_; ++k) {
-#pragma GCC unroll 8
-      for (index_t p = 0; p < Panels; ++p) {
-        const auto column = vec<B>::load(columns[p] + k * width);
-#pragma GCC unroll 4
-        for (index_t r = 0; r < Rows; ++r) sum[r][p] = multiply_add(vec<B>::broadcast(rows[r][k]), column, sum[r][p]);
-      }
-    }
-#pragma GCC unroll 4
-    for (index_t r = 0; r < Rows; ++r)
-#pragma GCC unroll 8
-      for (index_t p = 0; p < Panels; ++p) products[r][p] = sum[r][p];
+      for (index_t p = 0; p < Panels; ++p) column[p] = vec<B>::load(columns[p] + k * width);
+    });
+    return products;
   }
 
   /// The nearest of `best` and the anchors in lanes [begin, end) of a panel.

@@ -6,7 +6,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
-#include "cascada/cpu/attention/pair_tile.hpp"
+#include "cascada/cpu/attention/pair_packing.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/attention/scratch.hpp"
 #include "cascada/cpu/attention/value_columns.hpp"

@@ -31,9 +31,11 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
 /// Room for a KV head's leaves, and none yet.
 template <cpu_backend B, class E, class Sequence>
 void prepare_leaves(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>& head) {
+  const bool far_field = detail::kinds_of(options.keys).far_field;
+  if (far_field && !detail::has_leaves(options)) return;
   const index_t    tokens = sequence.tokens;
   const leaf_shape shape  = shape_of_leaves(sequence, options);
-  if (detail::kinds_of(options.keys).far_field && options.leaves == leaf_formation::by_keys) {
+  if (far_field && options.leaves == leaf_formation::by_keys) {
     head.chains.reserve(tokens, shape.key_dim);
     head.chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
     head.chains.add_clusters(head.lists.count());
@@ -57,7 +59,7 @@ void prepare_workers(const Sequence& sequence, const attention_options& options,
     worker.reserve(together, group, key_dim, value_dim);
     if (options.weighted) worker.bias.reserve(std::int64_t{together} * block_keys<B, E>);
   }
-  if (!detail::kinds_of(options.keys).far_field) return;
+  if (!detail::has_leaves(options)) return;
   grow(space.far_fields, static_cast<index_t>(space.workers.size()));
   const index_t moments = shape_of_leaves(sequence, options).moments;
   for (auto& worker : space.far_fields) reserve<B>(worker, options, room, group, moments);

@@ -21,7 +21,8 @@ namespace cascada::inline CASCADA_ABI {
 /// A sequence of one layer that attention's `extend` goes on with. It belongs to the options of its first call; with
 /// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence
 /// that branches, or a prompt that several share. After reserve(n) the next call makes room for n tokens; those that
-/// follow allocate nothing up to there. If memory runs out, the state stays as it was.
+/// follow allocate nothing up to there, once one has brought selections for a far field. If memory runs out, the state
+/// stays as it was.
 template <row_scalar Scalar, cpu_backend B>
 class attention_state<Scalar, B> {
  public:
@@ -43,12 +44,12 @@ class attention_state<Scalar, B> {
     for (auto& of_selection : clusters_) of_selection.tokens = of_selection.count = 0;
   }
 
-  /// The next growth is to `tokens` tokens at once.
+  /// The next call makes room for `tokens` tokens at least.
   void reserve(index_t tokens) noexcept { wanted_ = std::max(wanted_, tokens); }
 
   /// Forgets the tokens from `tokens` on. By mass, that is a multiple of options.tile, or lies in one of the two tiles
-  /// that were attended to last (`unsupported`): what earlier ones opened is no longer known. Leaves beyond its edge
-  /// are made again by the next call.
+  /// that were attended to last, or before any far field (`unsupported`): what earlier ones opened is no longer known.
+  /// Where leaves have tokens beyond its chunk's edge, the next call makes them again, all of their KV head.
   [[nodiscard]] status truncate(index_t tokens) noexcept {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
@@ -137,14 +138,13 @@ class attention_state<Scalar, B> {
                Workspace& space, const B& where) {
     const index_t T = sequence.tokens, edge = last_edge(options, T);
     const bool    far  = detail::has_leaves(options);
-    const index_t room = T <= room_ ? room_ : std::max({T, wanted_, kernel::half_more(room_)});
+    const index_t room = std::max(wanted_, T <= room_ ? room_ : std::max(T, kernel::half_more(room_)));
     kernel::attention::prepare_workers(sequence, options, room, space, where);
     const auto shape = kernel::attention::shape_of_leaves(sequence, options);
     if (far) make_room(options, shape, sequence.kv.kv_heads(), room);
-    if (far && edge > selected()) {
-      clusters_.resize(selections.size());
+    if (far && edge > selected()) clusters_.resize(selections.size());
+    if (far)
       for (auto& of_selection : clusters_) of_selection.slots.grow(room, of_selection.tokens);
-    }
     // From here on, nothing fails.
     room_ = room;
     if (!begun_) begin(options, sequence, shape);

@@ -17,6 +17,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/base/lanes.hpp"
+#include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -25,29 +26,19 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B, class E, class Stored, index_t Rows, index_t Vectors>
 CASCADA_INLINE void score_vectors(const float* queries, index_t key_lanes, const float* panels, index_t first,
                                   const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
-  const float* keys = panels + panel_offset<B>(first, stored_lanes<E, Stored>(key_lanes));
-  vec<B>       sum[extent(Rows)][extent(Vectors)];
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v)
-      sum[i][v] = bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
-  for (index_t k = 0; k < key_lanes; ++k) {
-    vec<B> key[extent(Vectors)];
+  const float*                   keys = panels + panel_offset<B>(first, stored_lanes<E, Stored>(key_lanes));
+  product_tile<B, Rows, Vectors> tile;
+  tile.begin([&](index_t i, index_t v) {
+    return bias[i] ? vec<B>::load(bias[i] + first + v * vec<B>::width) : vec<B>::zero();
+  });
+  const float* rows[extent(Rows)];
+  for (index_t i = 0; i < Rows; ++i) rows[i] = queries + std::int64_t{i} * key_lanes;
+  tile.template add<E>(0, key_lanes, rows, [&](index_t k, vec<B>(&key)[extent(Vectors)]) {
 #pragma GCC unroll 4
     for (index_t v = 0; v < Vectors; ++v)
       key[v] = load_factors<B, E, Stored>(keys + v * vec<B>::width, k, panel_keys<B>);
-#pragma GCC unroll 8
-    for (index_t i = 0; i < Rows; ++i) {
-      const auto element = vec<B>::broadcast(queries[std::int64_t{i} * key_lanes + k]);
-#pragma GCC unroll 4
-      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = add_products<E>(element, key[v], sum[i][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v) sum[i][v].store(scores + i * score_stride + first + v * vec<B>::width);
+  });
+  tile.store(scores + first, score_stride);
 }
 
 /// scores [Rows, count] = bias + queries x keys; scores are written up to whole vectors.
@@ -94,26 +85,14 @@ template <cpu_backend B, class E, index_t Rows, index_t Vectors, class Load>
 CASCADA_INLINE void value_tile(const float* weights, std::int64_t weight_stride, index_t begin, index_t end,
                                const float* factors, float* values, std::int64_t value_stride,
                                const Load& load) noexcept {
-  vec<B> sum[extent(Rows)][extent(Vectors)];
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v)
-      sum[i][v] = vec<B>::load(values + i * value_stride + v * vec<B>::width) * vec<B>::broadcast(factors[i]);
-  for (index_t j = begin; j < end; ++j) {
-    vec<B> value[extent(Vectors)];
-    load(j, value);
-#pragma GCC unroll 8
-    for (index_t i = 0; i < Rows; ++i) {
-      const auto weight = vec<B>::broadcast(weights[i * weight_stride + j]);
-#pragma GCC unroll 4
-      for (index_t v = 0; v < Vectors; ++v) sum[i][v] = add_products<E>(weight, value[v], sum[i][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Vectors; ++v) sum[i][v].store(values + i * value_stride + v * vec<B>::width);
+  product_tile<B, Rows, Vectors> tile;
+  tile.begin([&](index_t i, index_t v) {
+    return vec<B>::load(values + i * value_stride + v * vec<B>::width) * vec<B>::broadcast(factors[i]);
+  });
+  const float* rows[extent(Rows)];
+  for (index_t i = 0; i < Rows; ++i) rows[i] = weights + i * weight_stride;
+  tile.template add<E>(begin, end, rows, load);
+  tile.store(values, value_stride);
 }
 
 /// The whole width of `rows` rows from `row`, 1 to attention_tuning.rows, over keys [begin, end) of a block, in lanes
@@ -130,13 +109,12 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
   float*            values = tile.values_of(row);
   index_t           c      = 0;
   const auto        add    = [&]<index_t Vectors>() {
-    value_tile<B, E, Rows, Vectors>(weights, weight_stride, begin, end, factors, values + c, tile.value_stride,
-                                              [&](index_t j, vec<B>(&value)[extent(Vectors)]) {
+    const auto load = [&](index_t j, vec<B>(&value)[extent(Vectors)]) {
 #pragma GCC unroll 4
-                                      for (index_t v = 0; v < Vectors; ++v)
-                                        value[v] = load_factors<B, E, Stored>(rows_of_v + c + v * vec<B>::width, j,
-                                                                              tile.value_stride);
-                                    });
+      for (index_t v = 0; v < Vectors; ++v)
+        value[v] = load_factors<B, E, Stored>(rows_of_v + c + v * vec<B>::width, j, tile.value_stride);
+    };
+    value_tile<B, E, Rows, Vectors>(weights, weight_stride, begin, end, factors, values + c, tile.value_stride, load);
   };
   for (; c + columns <= tile.value_stride; c += columns) add.template operator()<vectors>();
   for (; c < tile.value_stride; c += vec<B>::width) add.template operator()<1>();

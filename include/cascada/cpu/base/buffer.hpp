@@ -20,7 +20,7 @@ CASCADA_INLINE constexpr index_t half_more(index_t count) noexcept {
 }
 
 /// Growable array of plain values on a cache-line boundary; contents are undefined until written. Empty once moved
-/// from, and after memory ran out. Its parameter B keeps differently compiled instances apart.
+/// from, and where memory ran out for reserve(). Its parameter B keeps differently compiled instances apart.
 template <class Value, cpu_backend B>
 class buffer {
   static_assert(std::is_trivially_copyable_v<Value>, "a workspace holds plain values");

@@ -2,7 +2,7 @@
 // The canonical product of two rows (verdict.hpp), which every path, block shape and thread count gives, and norms.
 //
 // A vector lane that holds one accumulator per pair and walks k in order is that sum bit for bit, so tiles of any shape
-// agree (gram/panels.hpp).
+// agree (product_tile.hpp).
 
 #include <bit>
 #include <cmath>

@@ -180,40 +180,6 @@ CASCADA_INLINE void transpose(vec<B> (&rows)[vec<B>::width]) noexcept {
 #endif
 }
 
-/// Lane i is the sum of rows[i], by halves of the row: an order that depends on the width alone.
-template <cpu_backend B>
-CASCADA_INLINE vec<B> sum_rows(vec<B> (&rows)[vec<B>::width]) noexcept {
-#ifdef __AVX512F__
-  // Halves of two rows at a time side by side: less than half the shuffles of a transposition. Which rows meet when
-  // is chosen so that the lanes come out in order.
-#pragma GCC unroll 8
-  for (index_t i = 0; i < 8; ++i) {
-    const __m512 a = rows[i + i / 4 * 4].value, b = rows[i + i / 4 * 4 + 4].value;
-    rows[i + i / 4 * 4].value = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-  }
-#pragma GCC unroll 4
-  for (index_t i = 0; i < 4; ++i) {
-    const __m512 a = rows[i].value, b = rows[i + 8].value;
-    rows[i].value = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-  }
-#pragma GCC unroll 2
-  for (index_t i = 0; i < 4; i += 2) {
-    const __m512 a = rows[i].value, b = rows[i + 1].value;
-    rows[i].value = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
-  }
-  const __m512 a = rows[0].value, b = rows[2].value;
-  rows[0].value = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
-  return rows[0];
-#else
-  transpose(rows);
-#pragma GCC unroll 4
-  for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (index_t i = 0; i < half; ++i) rows[i] = rows[i] + rows[i + half];
-  return rows[0];
-#endif
-}
-
 /// Without the signs; NaN stays NaN.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> abs(vec<B> a) noexcept {

@@ -11,6 +11,7 @@
 
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/lanes.hpp"
+#include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::gram {
@@ -184,34 +185,16 @@ class packed_rows {
 template <cpu_backend B, class E, index_t Rows, index_t Strips>
 void gram_tile(const float* const* rows, const float* panel, index_t depth, index_t first, index_t last,
                float* sums) noexcept {
-  constexpr index_t  width = strip_width<B>, stride = panel_width<B>;
-  const std::int64_t strip = std::int64_t{depth} * width;
-  const float*       row[extent(Rows)];
-  vec<B>             sum[extent(Rows)][extent(Strips)];
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i) {
-    row[i] = rows[i];
+  constexpr index_t             width = strip_width<B>, stride = panel_width<B>;
+  const std::int64_t            strip = std::int64_t{depth} * width;
+  product_tile<B, Rows, Strips> tile;
+  tile.begin(
+      [&](index_t i, index_t v) { return first == 0 ? vec<B>::zero() : vec<B>::load(sums + i * stride + v * width); });
+  tile.template add<E>(first, last, rows, [&](index_t k, vec<B>(&column)[extent(Strips)]) {
 #pragma GCC unroll 4
-    for (index_t v = 0; v < Strips; ++v)
-      sum[i][v] = first == 0 ? vec<B>::zero() : vec<B>::load(sums + i * stride + v * width);
-  }
-  panel += std::int64_t{first} * width;
-#pragma GCC unroll 2
-  for (index_t k = first; k < last; ++k, panel += width) {
-    vec<B> column[extent(Strips)];
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Strips; ++v) column[v] = vec<B>::load(panel + v * strip);
-#pragma GCC unroll 8
-    for (index_t i = 0; i < Rows; ++i) {
-      const auto element = vec<B>::broadcast(row[i][k]);
-#pragma GCC unroll 4
-      for (index_t v = 0; v < Strips; ++v) sum[i][v] = add_products<E>(element, column[v], sum[i][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (index_t v = 0; v < Strips; ++v) sum[i][v].store(sums + i * stride + v * width);
+    for (index_t v = 0; v < Strips; ++v) column[v] = vec<B>::load(panel + std::int64_t{k} * width + v * strip);
+  });
+  tile.store(sums, stride);
 }
 
 /// gram_tile for `count` rows and `strips` strips, from 1 to what gram_tuning has.

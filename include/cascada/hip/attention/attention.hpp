@@ -16,10 +16,10 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves by order, none or all of them open, and corrected by 1, 2 or 4 moments or not at
 /// all; key_dim = value_dim = 64, 128 or 256; as many queries as keys; rows 16-byte aligned, strides
-/// multiples of 8 and between tokens less than 2^26; no cap, no sliding window, and of a call's options only
-/// query_offsets. Means are rounded to Scalar, and so are the softmax's weights before they meet the values. A NaN in v
-/// can reach rows up to 31 tokens before it. There is no report. One call at a time; threads as hip/select/selector.hpp
-/// says.
+/// multiples of 8 and between tokens less than 2^26, KV heads apart; no summaries in bfloat16 of their own, no cap, no
+/// sliding window, and of a call's options only query_offsets. Means are rounded to Scalar, and so are the softmax's
+/// weights before they meet the values. A NaN in v can reach rows up to 31 tokens before it. There is no report. One
+/// call at a time; threads as hip/select/selector.hpp says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -46,12 +46,11 @@ class attention<Scalar, B> {
         answer != status::ok)
       return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
-    if (!selects()) selections = {};
-    if (selects())
-      if (const status answer = detail::check_selections<B>(selections, spans, kv.kv_heads()); answer != status::ok)
-        return answer;
+    if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
+        answer != status::ok)
+      return answer;
 
-    const index_t parts = selects() && selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
+    const index_t parts   = selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
     index_t       longest = 0;
     for (std::size_t s = 1; s < offsets.size(); ++s) longest = std::max(longest, offsets[s] - offsets[s - 1]);
     if (const status answer =
@@ -62,8 +61,9 @@ class attention<Scalar, B> {
       const index_t begin = offsets[s], tokens = offsets[s + 1] - begin;
       for (index_t p = 0; p < parts && tokens > 0; ++p) {
         const auto   own    = [&](const auto& heads) { return part(heads, begin, tokens, p, heads.heads / parts); };
-        const auto   layer  = selects() ? selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)]
-                                        : hip::selection_layer{};
+        const auto   layer  = selections.empty()
+                                  ? hip::selection_layer{}
+                                  : selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)];
         const status answer = run(own(q), {own(kv.keys), own(kv.values)}, layer, own(out));
         if (answer != status::ok) return answer;
       }
@@ -99,8 +99,6 @@ class attention<Scalar, B> {
     all.tokens = tokens, all.heads = heads;
     return all;
   }
-
-  bool selects() const noexcept { return detail::kinds_of(options_.keys).selections; }
 
   /// What the kernels do to logits, and which they make.
   static status check_logits(const attention_options& options) noexcept {

@@ -33,14 +33,9 @@ CASCADA_DEVICE CASCADA_INLINE constexpr index_t row_32(index_t lane, index_t v) 
 }
 
 /// Eight elements on a 16-byte boundary.
-template <matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE vector8 load_8(const Scalar* from) noexcept {
-  vector8 value;
-  __builtin_memcpy(&value, __builtin_assume_aligned(from, 16), sizeof(value));
-  return value;
-}
-
-CASCADA_DEVICE CASCADA_INLINE vector8 load_8(const std::uint16_t* from) noexcept {
+template <class Element>
+CASCADA_DEVICE CASCADA_INLINE vector8 load_8(const Element* from) noexcept {
+  static_assert(sizeof(Element) == 2);
   vector8 value;
   __builtin_memcpy(&value, __builtin_assume_aligned(from, 16), sizeof(value));
   return value;

@@ -31,16 +31,23 @@ struct gram_rows {
   float*                    norms     = nullptr;
 };
 
-/// The canonical product. d is a multiple of 8.
+/// The sum of the products of eights from `first` on, `step` apart, in turn.
 template <matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE float canonical_product(const Scalar* a, const Scalar* b, index_t cols) {
+CASCADA_DEVICE CASCADA_INLINE float product_by_eights(const Scalar* a, const Scalar* b, index_t first, index_t step,
+                                                      index_t cols) {
   float sum = 0;
-  for (index_t k = 0; k < cols; k += 8) {
+  for (index_t k = first; k < cols; k += step) {
     const vector8 of_a = load_8(a + k), of_b = load_8(b + k);
 #pragma GCC unroll 8
     for (index_t e = 0; e < 8; ++e) sum = __builtin_fmaf(to_float(Scalar{of_a[e]}), to_float(Scalar{of_b[e]}), sum);
   }
   return sum;
+}
+
+/// The canonical product. d is a multiple of 8.
+template <matrix_scalar Scalar>
+CASCADA_DEVICE CASCADA_INLINE float canonical_product(const Scalar* a, const Scalar* b, index_t cols) {
+  return product_by_eights(a, b, 0, 8, cols);
 }
 
 /// The norm of a zero row.
@@ -92,15 +99,8 @@ class judged_token {
 template <class Gpu, matrix_scalar Scalar>
 CASCADA_DEVICE CASCADA_INLINE bool wave_covers(Gpu& gpu, const gram_rows<Scalar>& rows, index_t i, index_t j,
                                                index_t& rechecks) {
-  const Scalar* const of_i = rows.x.row(i);
-  const Scalar* const of_j = rows.x.row(j);
-  float               sum  = 0;
-  for (index_t k = gpu.lane() * 8; k < rows.x.cols; k += gfx942::wave * 8) {
-    const vector8 a = load_8(of_i + k), b = load_8(of_j + k);
-#pragma GCC unroll 8
-    for (index_t e = 0; e < 8; ++e) sum = __builtin_fmaf(to_float(Scalar{a[e]}), to_float(Scalar{b[e]}), sum);
-  }
-  const float        norm_j = rows.norms[j];
+  const float sum    = product_by_eights(rows.x.row(i), rows.x.row(j), gpu.lane() * 8, gfx942::wave * 8, rows.x.cols);
+  const float norm_j = rows.norms[j];
   const judged_token token(rows, i, rows.norms[i]);
   const auto         seen = token.judge(sum_of_wave(gpu, sum), norm_j);
   if (seen.covered | seen.apart) return seen.covered;
