@@ -61,7 +61,7 @@ mutants = [
     ("scan: pairs are not counted", "pairs.evaluated += std::int64_t{count} * (end - begin);", "", ties),
 
     ("block: all earlier tokens count as members", "block.open[line] & block.joined;", "block.open[line];", anything),
-    ("block: last strip not multiplied", "reach = (last + width - 2) / width;", "reach = (last - 1) / width;", anything),
+    ("block: last strip not multiplied", "[](index_t last) { return (last + width - 2) / width; }", "[](index_t last) { return (last - 1) / width; }", anything),
     ("block: members not packed", "way.append(way.known(), places, locals, block.count_joined);",
      "way.append(way.known(), places, locals, block.count_joined / 2);", long),
     ("block: new representatives not scanned by the stretch", "call.now().count > known)", "call.now().count > known + 1000)", ties),

@@ -243,22 +243,36 @@ void append_tokens(Products& way, packed_rows<B>& columns, const index_t* list, 
   }
 }
 
-/// Products of the rows at the first `count` places with columns, of which a group of rows that ends at place `last`
-/// needs reach(last): the row at `place` gets its own, up to `cols`, at line(place).
+/// Products of the rows at places [place, place + count) with columns, in groups of Products::height, of which one
+/// whose last row is `last` - 1 needs the strips before reach(last). use(i, strip, strips) sees those of row i, as they
+/// come.
+template <class Products, cpu_backend B, executor Executor, class Reach, class Use>
+void multiply_groups(Products& way, const Executor& where, const packed_rows<B>& columns, index_t place, index_t count,
+                     const Reach& reach, const Use& use) {
+  constexpr index_t height = Products::height;
+  parallel_for<B>(where, (count + height - 1) / height, [&](index_t group) {
+    [[maybe_unused]] const typename Products::scope on;
+    const index_t first = group * height, last = std::min(count, first + height), end = reach(last);
+    for (index_t strip = 0, strips; strip < end; strip += strips) {
+      strips = next_strips(Products::strips, end - strip);
+      way.multiply(place + first, last - first, columns, strip, strips);
+      for (index_t i = first; i < last; ++i) use(i, strip, strips);
+    }
+  });
+}
+
+/// The same at the first `count` places, of which a group needs reach(last) columns: the row at `place` gets its own,
+/// up to `cols`, at line(place).
 template <class Products, cpu_backend B, executor Executor, class Reach, class Line>
 void multiply_all(Products& way, const Executor& where, const packed_rows<B>& columns, index_t count, std::int64_t cols,
                   const Reach& reach, const Line& line) {
-  constexpr index_t width = strip_width<B>, height = gram_tuning<B>.rows;
-  parallel_for<B>(where, (count + height - 1) / height, [&](index_t group) {
-    const index_t first = group * height, last = std::min(count, first + height), needed = reach(last);
-    for (index_t s = 0, strips; s * width < needed; s += strips) {
-      strips = next_strips(Products::strips, columns.strips() - s);
-      way.multiply(first, last - first, columns, s, strips);
-      const std::int64_t column = std::int64_t{s} * width;
-      for (index_t i = first; i < last; ++i)
+  constexpr index_t width = strip_width<B>;
+  multiply_groups(
+      way, where, columns, 0, count, [&](index_t last) { return (reach(last) + width - 1) / width; },
+      [&](index_t i, index_t strip, index_t strips) {
+        const std::int64_t column = std::int64_t{strip} * width;
         std::copy_n(way.sums(i), std::min<std::int64_t>(strips * width, cols - column), line(i) + column);
-    }
-  });
+      });
 }
 
 template <row_scalar Scalar, cpu_backend B>

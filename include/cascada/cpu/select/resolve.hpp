@@ -22,30 +22,23 @@ struct unsettled_tokens {
 /// Products among the tokens of a block: each with those before it. Their rows are at the block's places, by line.
 template <class Products, cpu_backend B, executor Executor>
 void gram_of_block(selection_block<B>& block, Products& way, const Executor& where, compared_pairs<B>& pairs) {
-  constexpr index_t width = strip_width<B>, height = Products::height;
+  constexpr index_t width                = strip_width<B>;
   const index_t     count                = block.count;
   packed_rows<B>&   columns              = way.block();
   index_t           places[block_tokens] = {};  // g++ 12 does not see that they are written
   for (index_t s = 0; s < count; ++s) places[s] = stretch_tokens + s;
   columns.clear(way.depth());
   way.append(columns, places, block.local, count);
-  const auto tile = [&](index_t n) {
-    [[maybe_unused]] const typename Products::scope on;
-    const index_t first = n * height, last = std::min(first + height, count), reach = (last + width - 2) / width;
-    for (index_t strip = 0, strips; strip < reach; strip += strips) {
-      strips               = next_strips(Products::strips, reach - strip);
-      const index_t column = strip * width;
-      way.multiply(stretch_tokens + first, last - first, columns, strip, strips);
-      for (index_t s = first; s < last; ++s) {
+  multiply_groups(
+      way, where, columns, stretch_tokens, count, [](index_t last) { return (last + width - 2) / width; },
+      [&](index_t s, index_t strip, index_t strips) {
+        const index_t     column = strip * width;
         const tile_row<B> row{way.sums(stretch_tokens + s), strips};
         if constexpr (Products::canonical) std::copy_n(row.products, strips * width, block.row(s) + column);
         block.open[s] |= way.open(block.local[s], row, columns.bounds(strip)) << column;
         if constexpr (!Products::canonical)
           block.sure[s] |= way.sure(block.local[s], row, columns.bounds(strip)) << column;
-      }
-    }
-  };
-  parallel_for<B>(where, (count + height - 1) / height, tile);
+      });
   pairs.evaluated += full_gram_operations(count);
 }
 
