@@ -134,8 +134,7 @@ template <backend B, class Selection>
 template <backend B, class Selection>
 [[nodiscard]] status take_selections(const attention_options& options, std::span<const Selection>& selections,
                                      const sequence_spans& spans, index_t kv_heads) noexcept {
-  if (kinds_of(options.keys).selections)
-    return check_selections<B>(std::span<const Selection>(selections), spans, kv_heads);
+  if (kinds_of(options.keys).selections) return check_selections<B>(selections, spans, kv_heads);
   selections = {};
   return status::ok;
 }

@@ -1,6 +1,8 @@
 #pragma once
 // Counts the allocations of a whole program, and lets one of them fail: allocation_counter.cpp replaces operator new.
 
+#include <new>
+
 namespace tests {
 
 /// Allocations since the start, by all threads.
@@ -19,5 +21,19 @@ long allocations_of(Function&& function) {
 
 /// From now on the n-th allocation throws std::bad_alloc, once; 0: none does.
 void fail_allocation(long n) noexcept;
+
+/// Whether `call()` throws std::bad_alloc where its n-th allocation fails.
+template <class Call>
+bool runs_out_at(long n, const Call& call) {
+  bool failed = false;
+  fail_allocation(n);
+  try {
+    call();
+  } catch (const std::bad_alloc&) {
+    failed = true;
+  }
+  fail_allocation(0);
+  return failed;
+}
 
 }  // namespace tests

@@ -127,12 +127,7 @@ TEST_CASE("allocations: sizes beyond the sequence take no memory", "[allocations
 }
 
 TEST_CASE("allocations: a sequence that grows, once there is room", "[allocations]") {
-  const auto m = GENERATE(filter(
-      [](const mode& some) {
-        return some.options.causal && some.options.keys != key_set::representatives &&
-               some.options.queries == query_set::all;
-      },
-      from_range(modes)));
+  const auto m = GENERATE(from_range(modes_that_grow()));
   CAPTURE(m);
   const problem<float>   p({layer_tokens, 4, 2, 16, 8}, 1);
   head_rows<float>       out(layer_tokens, 4, 8);

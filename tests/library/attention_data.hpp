@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <ostream>
 #include <random>
@@ -313,12 +314,13 @@ inline const std::vector<mode> modes = {
      {.keys = key_set::representatives, .causal = false, .weighted = true, .softcap = 1.5f}},
 };
 
-/// Those in which a sequence can grow.
+/// Whether a sequence can grow.
+inline bool grows(const mode& m) {
+  return m.options.causal && m.options.keys != key_set::representatives && m.options.queries == query_set::all;
+}
 inline std::vector<mode> modes_that_grow() {
   std::vector<mode> some;
-  for (const mode& m : modes)
-    if (m.options.causal && m.options.keys != key_set::representatives && m.options.queries == query_set::all)
-      some.push_back(m);
+  std::copy_if(modes.begin(), modes.end(), std::back_inserter(some), grows);
   return some;
 }
 

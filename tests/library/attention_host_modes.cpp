@@ -50,10 +50,6 @@ struct every_call {
     }
     pieces = out.packed<float>();
   }
-
-  static bool grows(const mode& m) {
-    return m.options.causal && m.options.keys != key_set::representatives && m.options.queries == query_set::all;
-  }
 };
 
 }  // namespace
@@ -65,7 +61,7 @@ TEMPLATE_TEST_CASE("host modes: attention is the same in any arithmetic of the h
   const std::vector<selection> s = {random_selection(130, 0.3, 5)};
   const every_call             expected(m, p, s, nullptr);
   REQUIRE(!expected.whole.out.empty());
-  REQUIRE(expected.pieces.empty() != every_call<TestType>::grows(m));
+  REQUIRE(expected.pieces.empty() != grows(m));
   for (const auto& [name, word] : sample(host_modes))
     for (const bool on_caller : {true, false}) {
       CAPTURE(name, on_caller);

@@ -104,15 +104,8 @@ TEST_CASE("growing selection: memory runs out", "[errors][lifetimes]") {
     while (failed) {
       growing_selection<float> grow({.threshold = 0.6f});
       if (before > 0) REQUIRE(grow.extend(rows_of(tokens, 0, before)) == status::ok);
-      failed        = false;
       status answer = status::unsupported;
-      fail_allocation(++n);
-      try {
-        answer = grow.extend(rows_of(tokens, before, grown_tokens));
-      } catch (const std::bad_alloc&) {
-        failed = true;
-      }
-      fail_allocation(0);
+      failed        = runs_out_at(++n, [&] { answer = grow.extend(rows_of(tokens, before, grown_tokens)); });
       CAPTURE(before, n);
       if (failed) {
         CHECK(grow.kept().tokens() == before);
@@ -140,15 +133,8 @@ TEST_CASE("growing selection: memory runs out while a saved one is loaded", "[er
     growing_selection<float> to({.threshold = 0.6f});
     REQUIRE(to.extend(rows_of(other, 0, 50)) == status::ok);
     const growing_selection<float> before = to;
-    failed                                = false;
-    status answer                         = status::unsupported;
-    fail_allocation(++n);
-    try {
-      answer = to.load(bytes);
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
-    fail_allocation(0);
+    status                         answer = status::unsupported;
+    failed                                = runs_out_at(++n, [&] { answer = to.load(bytes); });
     CAPTURE(n);
     if (failed) {
       CHECK(same_sets(to.kept(), before.kept()));

@@ -61,16 +61,9 @@ void fail_each(const Make& make, const Call& call) {
   while (failed) {
     auto                  object = make();
     const shown           before(object);
-    const representatives view = object.kept();
-    failed                     = false;
-    status answer              = status::unsupported;
-    fail_allocation(++n);
-    try {
-      answer = call(object);
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
-    fail_allocation(0);
+    const representatives view   = object.kept();
+    status                answer = status::unsupported;
+    failed                       = runs_out_at(++n, [&] { answer = call(object); });
     CAPTURE(n);
     if (failed) {
       CHECK(shown(object) == before);
@@ -285,15 +278,8 @@ TEST_CASE("lifetimes: memory runs out in attention", "[lifetimes][errors][attent
     while (failed) {
       attention<float> attend(m.options);
       if (used) REQUIRE(attend(smaller.q.view(), smaller.kv(), other, rest.view()) == status::ok);
-      failed        = false;
       status answer = status::unsupported;
-      fail_allocation(++n);
-      try {
-        answer = run(attend, out);
-      } catch (const std::bad_alloc&) {
-        failed = true;
-      }
-      fail_allocation(0);
+      failed        = runs_out_at(++n, [&] { answer = run(attend, out); });
       CAPTURE(used, n);
       if (failed) answer = run(attend, out);
       CHECK(answer == status::ok);
@@ -345,15 +331,8 @@ TEST_CASE("lifetimes: memory runs out in a sequence that grows", "[lifetimes][er
       const auto             extend = [&](index_t end) { return sequence.extend(attend, state, end); };
       if (spare > 0) state.reserve(cut + spare);
       if (cut > 0) REQUIRE(extend(cut) == status::ok);
-      failed        = false;
       status answer = status::unsupported;
-      fail_allocation(++n);
-      try {
-        answer = extend(held_tokens);
-      } catch (const std::bad_alloc&) {
-        failed = true;
-      }
-      fail_allocation(0);
+      failed        = runs_out_at(++n, [&] { answer = extend(held_tokens); });
       CAPTURE(spare, cut, n);
       if (failed) {
         CHECK(state.tokens() == cut);
@@ -384,17 +363,12 @@ TEST_CASE("lifetimes: memory runs out while a sequence that grows is copied", "[
     };
     if (target > 0) REQUIRE(sequence.extend(attend, other, target) == status::ok);
     REQUIRE(sequence.extend(attend, state, 101) == status::ok);
-    failed = false;
-    fail_allocation(++n);
-    try {
+    failed = runs_out_at(++n, [&] {
       if (assigned)
         other = state;
       else
         attention_state<float>(state).clear();
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
-    fail_allocation(0);
+    });
     CAPTURE(assigned, target, n);
     CHECK(state.tokens() == 101);
     CHECK(other.tokens() == (assigned && !failed ? 101 : target));
@@ -420,15 +394,8 @@ TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifet
       attention<float>       attend(sequence.options);
       attention_state<float> state;
       if (cut > 0) REQUIRE(sequence.extend(attend, state, cut) == status::ok);
-      failed        = false;
       status answer = status::unsupported;
-      fail_allocation(++n);
-      try {
-        answer = attend.load(state, p.kv(), bytes);
-      } catch (const std::bad_alloc&) {
-        failed = true;
-      }
-      fail_allocation(0);
+      failed        = runs_out_at(++n, [&] { answer = attend.load(state, p.kv(), bytes); });
       CAPTURE(cut, n);
       if (failed) {
         CHECK(state.tokens() == cut);

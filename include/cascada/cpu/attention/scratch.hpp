@@ -14,7 +14,7 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 /// Rows of all KV heads that share the keys' way through memory, where nothing is packed (in_place.hpp).
 inline constexpr index_t rows_of_heads = 32;
 
-/// A worker's.
+/// Memory for the query rows of a tile, a block of packed keys and values, and scores.
 template <cpu_backend B, class E>
 struct attention_scratch {
   query_tile<B, E> tile;

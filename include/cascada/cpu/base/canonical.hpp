@@ -45,7 +45,8 @@ template <cpu_backend B, row_scalar Scalar>
       products[lane] = std::fma(to_float(rows[lane][rest]), to_float(rows[lane][rest]), products[lane]);
 }
 
-/// use(i, square) for the rows [begin, end): row(i), and how far behind it the row lies that is read next.
+/// Calls use(i, square) for the rows row(i), i in [begin, end), a vector of them at a time. ahead(i): how far behind
+/// row(i) the row lies that is read next; 0 where nobody knows.
 template <cpu_backend B, class Row, class Ahead, class Use>
 CASCADA_INLINE void squares_of_rows(index_t begin, index_t end, index_t cols, const Row& row, const Ahead& ahead,
                                     const Use& use) noexcept {

@@ -42,7 +42,7 @@ struct softmax {
   using two = float __attribute__((vector_size(8)));  // to an instruction
 
   static constexpr float infinity    = std::numeric_limits<float>::infinity();
-  static constexpr float least_large = 0x1p12f;
+  static constexpr float least_large = 0x1p12f;  // below, rounding takes 2^-12 at most: less than weights lose
 
   /// Also while the query has seen no key yet.
   CASCADA_DEVICE CASCADA_INLINE float reference() const { return top == -infinity ? 0.0f : top; }
