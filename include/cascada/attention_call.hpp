@@ -1,13 +1,9 @@
 #pragma once
 // What a call of attention may bring along, or ask for, beside its rows.
 
-#include <cstddef>
-#include <cstdint>
 #include <span>
 
-#include "cascada/attention_options.hpp"
 #include "cascada/config.hpp"
-#include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI {
@@ -46,61 +42,5 @@ struct attention_extension {
   std::span<const float> slopes      = {};
   matrix_view<float>     log_sum_exp = {};
 };
-
-namespace detail {
-
-/// What is said of numbers for each (token, head) that do not fit.
-struct sums_sentences {
-  const char* rows;
-  const char* cols;
-  const char* null;
-  const char* stride;
-  const char* overflow;
-};
-
-[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_log_sum_exp() noexcept {
-  return {"log_sum_exp.rows differs from q.tokens", "log_sum_exp.cols differs from q.heads", "log_sum_exp.data is null",
-          "log_sum_exp.stride is less than log_sum_exp.cols", "log_sum_exp.rows times log_sum_exp.stride overflows"};
-}
-
-/// A number for each (token, head). O(1).
-template <class Number>
-[[nodiscard]] CASCADA_INLINE constexpr status check_sums(const matrix_view<Number>& sums, index_t tokens, index_t heads,
-                                                         const sums_sentences& say) noexcept {
-  if (sums.rows != tokens) return {status::invalid_shape, say.rows};
-  if (sums.cols != heads) return {status::invalid_shape, say.cols};
-  if (sums.rows == 0) return status::ok;
-  if (!sums.data) return {status::invalid_shape, say.null};
-  if (sums.stride < sums.cols) return {status::invalid_shape, say.stride};
-  return overflows(sums) ? status{status::too_large, say.overflow} : status::ok;
-}
-
-/// A view that nobody filled in.
-[[nodiscard]] CASCADA_INLINE constexpr bool is_nothing(const matrix_view<float>& view) noexcept {
-  return !view.data && view.rows == 0 && view.cols == 0;
-}
-
-/// What a call, or an extension, of q [tokens, heads] asks for and brings along. O(1).
-template <class Call>
-[[nodiscard]] CASCADA_INLINE constexpr status check_wishes(const Call& call, const attention_options& options,
-                                                           index_t tokens, index_t heads) noexcept {
-  const auto count = static_cast<std::size_t>(heads);
-  if (!call.sink_logits.empty() && call.sink_logits.size() != count)
-    return {status::invalid_shape, "sink_logits has not one entry for each of q.heads"};
-  if (!call.sink_logits.empty() && !call.sink_logits.data()) return {status::invalid_shape, "sink_logits is null"};
-  if (!call.slopes.empty() && call.slopes.size() != count)
-    return {status::invalid_shape, "slopes has not one entry for each of q.heads"};
-  if (!call.slopes.empty() && !call.slopes.data()) return {status::invalid_shape, "slopes is null"};
-  if (!call.slopes.empty() && options.keys == key_set::representatives)
-    return {status::unsupported, "slopes is not empty with options.keys == representatives: clusters have no position"};
-  if (!call.slopes.empty() && has_leaves(options))
-    return {
-        status::unsupported,
-        "slopes is not empty with options.keys == near_and_far: leaves have no position unless options.open == all"};
-  if (is_nothing(call.log_sum_exp)) return status::ok;
-  return check_sums(call.log_sum_exp, tokens, heads, sentences_of_log_sum_exp());
-}
-
-}  // namespace detail
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -5,15 +5,37 @@
 #include <cstddef>
 #include <span>
 
+#include "cascada/attention_call.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/representatives.hpp"
+#include "cascada/row_checks.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::detail {
+
+// Functions, not constants: objects compiled for different instructions share no symbol.
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_q() noexcept {
+  return {"q.tokens is negative",
+          "q.heads is less than 1",
+          "q.dim is less than 1",
+          {"q.data is null", "q.token_stride is less than q.dim", "q.head_stride is less than q.dim",
+           "q.tokens times q.token_stride plus q.heads times q.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_out() noexcept {
+  return {"out.tokens is negative",
+          "out.heads is less than 1",
+          "out.dim is less than 1",
+          {"out.data is null", "out.token_stride is less than out.dim", "out.head_stride is less than out.dim",
+           "out.tokens times out.token_stride plus out.heads times out.head_stride overflows"}};
+}
+[[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_log_sum_exp() noexcept {
+  return {"log_sum_exp.rows differs from q.tokens", "log_sum_exp.cols differs from q.heads", "log_sum_exp.data is null",
+          "log_sum_exp.stride is less than log_sum_exp.cols", "log_sum_exp.rows times log_sum_exp.stride overflows"};
+}
 
 /// Where the sequences of a call lie in q and out, and where in kv: n + 1 offsets each.
 struct sequence_spans {
@@ -65,6 +87,27 @@ template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
   if (q.tokens > 0 && kv.key_dim() != q.dim) return {status::invalid_shape, "kv.key_dim() differs from q.dim"};
   if (q.tokens > 0 && out.dim != kv.value_dim()) return {status::invalid_shape, "out.dim differs from kv.value_dim()"};
   return status::ok;
+}
+
+/// What a call, or an extension, of q [tokens, heads] asks for and brings along. O(1).
+template <class Call>
+[[nodiscard]] CASCADA_INLINE constexpr status check_wishes(const Call& call, const attention_options& options,
+                                                           index_t tokens, index_t heads) noexcept {
+  const auto count = static_cast<std::size_t>(heads);
+  if (!call.sink_logits.empty() && call.sink_logits.size() != count)
+    return {status::invalid_shape, "sink_logits has not one entry for each of q.heads"};
+  if (!call.sink_logits.empty() && !call.sink_logits.data()) return {status::invalid_shape, "sink_logits is null"};
+  if (!call.slopes.empty() && call.slopes.size() != count)
+    return {status::invalid_shape, "slopes has not one entry for each of q.heads"};
+  if (!call.slopes.empty() && !call.slopes.data()) return {status::invalid_shape, "slopes is null"};
+  if (!call.slopes.empty() && options.keys == key_set::representatives)
+    return {status::unsupported, "slopes is not empty with options.keys == representatives: clusters have no position"};
+  if (!call.slopes.empty() && has_leaves(options))
+    return {
+        status::unsupported,
+        "slopes is not empty with options.keys == near_and_far: leaves have no position unless options.open == all"};
+  if (is_nothing(call.log_sum_exp)) return status::ok;
+  return check_sums(call.log_sum_exp, tokens, heads, sentences_of_log_sum_exp());
 }
 
 /// Queries that begin where a call that knows nothing of earlier ones can begin.

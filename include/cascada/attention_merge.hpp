@@ -4,9 +4,8 @@
 
 #include <type_traits>
 
-#include "cascada/attention_call.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/kv_view.hpp"
+#include "cascada/row_checks.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"

@@ -167,6 +167,10 @@ struct key_kinds {
   return kinds_of(options.keys).far_field && options.open == opening::by_mass;
 }
 
+[[nodiscard]] CASCADA_INLINE constexpr bool forms_by_keys(const attention_options& options) noexcept {
+  return has_leaves(options) && options.leaves == leaf_formation::by_keys;
+}
+
 }  // namespace detail
 
 /// Leaves that do not open stay as far from their tokens as this many nats of correction say, at most.

@@ -14,6 +14,7 @@
 
 #include "cascada/computed_rows.hpp"
 #include "cascada/config.hpp"
+#include "cascada/row_checks.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
@@ -70,37 +71,7 @@ concept row_storage = row_scalar<Stored> || row_block<Stored>;
 
 namespace detail {
 
-/// What is said of rows that cannot be read, in the name of the argument.
-struct rows_sentences {
-  const char* null;
-  const char* token_stride;
-  const char* head_stride;
-  const char* overflow;
-};
-
-/// The same of a view with its sizes.
-struct heads_sentences {
-  const char*    tokens;
-  const char*    heads;
-  const char*    dim;
-  rows_sentences rows;
-};
-
 // Functions, not constants: objects compiled for different instructions share no symbol.
-[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_q() noexcept {
-  return {"q.tokens is negative",
-          "q.heads is less than 1",
-          "q.dim is less than 1",
-          {"q.data is null", "q.token_stride is less than q.dim", "q.head_stride is less than q.dim",
-           "q.tokens times q.token_stride plus q.heads times q.head_stride overflows"}};
-}
-[[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_out() noexcept {
-  return {"out.tokens is negative",
-          "out.heads is less than 1",
-          "out.dim is less than 1",
-          {"out.data is null", "out.token_stride is less than out.dim", "out.head_stride is less than out.dim",
-           "out.tokens times out.token_stride plus out.heads times out.head_stride overflows"}};
-}
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_keys() noexcept {
   return {"kv.keys.tokens is negative",
           "kv.keys.heads is less than 1",
@@ -121,34 +92,6 @@ struct heads_sentences {
   return {"kv.values is null", "kv.dim_stride is less than kv.keys.tokens",
           "kv.head_stride is less than kv.keys.tokens",
           "kv.dim times kv.dim_stride plus kv.keys.heads times kv.head_stride overflows"};
-}
-
-/// Rows of sizes from 1. Heads of rows that are only read may all be one: head_stride 0. O(1).
-template <class Scalar>
-[[nodiscard]] CASCADA_INLINE constexpr status check_rows(const heads_view<Scalar>& view,
-                                                         const rows_sentences&     say) noexcept {
-  if (!view.data) return {status::invalid_shape, say.null};
-  if (view.tokens > 1 && view.token_stride < view.dim) return {status::invalid_shape, say.token_stride};
-  const bool shared = std::is_const_v<Scalar> && view.head_stride == 0;
-  if (view.heads > 1 && view.head_stride < view.dim && !shared) return {status::invalid_shape, say.head_stride};
-  std::int64_t token_extent = 0, head_extent = 0, extent = 0;
-  if (__builtin_mul_overflow(std::int64_t{view.tokens}, view.token_stride, &token_extent) ||
-      __builtin_mul_overflow(std::int64_t{view.heads}, view.head_stride, &head_extent) ||
-      __builtin_add_overflow(token_extent, head_extent, &extent) ||
-      __builtin_mul_overflow(extent, static_cast<std::int64_t>(sizeof(Scalar)), &extent))
-    return {status::too_large, say.overflow};
-  return status::ok;
-}
-
-/// No tokens are fine, whatever their columns and data. O(1).
-template <class Scalar>
-[[nodiscard]] CASCADA_INLINE constexpr status check_heads(const heads_view<Scalar>& view,
-                                                          const heads_sentences&    say) noexcept {
-  if (view.tokens < 0) return {status::invalid_shape, say.tokens};
-  if (view.heads < 1) return {status::invalid_shape, say.heads};
-  if (view.tokens == 0) return status::ok;
-  if (view.dim < 1) return {status::invalid_shape, say.dim};
-  return check_rows(view, say.rows);
 }
 
 /// How what is stored is read: as which rows, and how many elements `dim` of it are.

@@ -15,7 +15,6 @@ mutants = [
     ("asked: of another tile", "return tokens >= first && tile == which;", "return tokens >= first;", back),
     ("asked: earlier tokens of the tile are lost", "if (earlier > 0) std::copy_n(start_.seen.data(), earlier, one.seen.data());",
      "if (earlier > 0) std::fill_n(one.seen.data(), earlier, 0);", back),
-    ("state: leaves beyond the edge stay", "if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());", "", back),
     ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
     ("state: clusters are not added", "heads_[h].chains.add_clusters(own.count);", "heads_[h].chains.add_clusters(1);", cuts),
     ("state: any number of query heads", "if (begun_ && heads != heads_of_q_)", "if (false)", refused),

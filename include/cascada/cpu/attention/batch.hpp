@@ -68,9 +68,13 @@ void attend_few_each(const Sequence& call, const attention_options& options, con
   for_each_task(where, space, asking * parts, [&](index_t worker, std::int64_t task) {
     const auto       s        = static_cast<std::size_t>(space.order[task / parts].number);
     const Sequence   sequence = sequence_of_call(call, spans, s);
-    const tile_tasks tasks(sequence, 1, of_one);
+    const tile_tasks tasks    = {.from     = sequence.first,
+                                 .to       = sequence.tokens,
+                                 .step     = sequence.queries(),
+                                 .kv_heads = sequence.kv.kv_heads(),
+                                 .together = heads_at_once(sequence, of_one)};
     for (std::int64_t part = task % parts; part < tasks.count(); part += parts)
-      attend_dense_tile(sequence, options.causal, tasks, part, sequence.queries(), space.workers.data()[worker]);
+      attend_dense_tile(sequence, options.causal, tasks, part, space.workers.data()[worker]);
   });
   for (index_t i = 0; i < asking; ++i)
     count_dense<B>(sequence_of_call(call, spans, static_cast<std::size_t>(space.order[i].number)), options.causal,

@@ -1,6 +1,7 @@
 #pragma once
 // Attention on the compressed problem: representatives, or the means of their clusters, instead of all tokens.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -9,7 +10,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/extend_leaves.hpp"
 #include "cascada/cpu/attention/packing.hpp"
-#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
@@ -86,13 +87,11 @@ query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t
 /// Every token that is no representative gets the output of its own.
 template <cpu_backend B, class E, class Sequence>
 void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, const B& where) {
-  constexpr index_t step  = 64;
-  const auto        tiles = (std::int64_t{sequence.tokens} + step - 1) / step;
-  for_each_task(where, space, tiles * sequence.kv.kv_heads(), [&](index_t, std::int64_t task) {
-    const auto      kv_head = static_cast<index_t>(task / tiles);
-    const auto      first   = static_cast<index_t>(task % tiles) * step;
-    const clusters& lists   = space.head(kv_head).lists;
-    for (index_t t = first; t < sequence.tokens && t - first < step; ++t) {
+  const tile_tasks tasks = {.from = 0, .to = sequence.tokens, .step = 64, .kv_heads = sequence.kv.kv_heads()};
+  for_each_task(where, space, tasks.count(), [&](index_t, std::int64_t task) {
+    const index_t   kv_head = tasks.kv_head(task), end = tasks.end(task);
+    const clusters& lists = space.head(kv_head).lists;
+    for (index_t t = tasks.begin(task); t < end; ++t) {
       const index_t rep = lists.representative(lists.slots.data()[t]);
       for (index_t member = 0; rep != t && member < sequence.group; ++member) {
         const auto* from = sequence.result(rep, kv_head, member);
@@ -109,23 +108,24 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
 template <cpu_backend B, class E, class Sequence>
 void attend_representatives(const Sequence& sequence, const attention_options& options,
                             attention_workspace<B, E>& space, const B& where, attention_report& report) {
-  const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const index_t step     = task_tokens(sequence, sequence.tokens, space);
-  const bool    everyone = options.queries == query_set::all, means = options.weighted && !options.causal;
+  const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
+  const bool everyone = options.queries == query_set::all, means = options.weighted && !options.causal;
   if (means)
     for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);
       extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.head(kv_head));
     });
-  const auto tiles = (std::int64_t{sequence.tokens} + step - 1) / step;
-  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
+  // r differs from head to head, and is T at most.
+  const tile_tasks tasks = {.from     = 0,
+                            .to       = sequence.tokens,
+                            .step     = task_tokens(sequence, sequence.tokens, space),
+                            .kv_heads = sequence.kv.kv_heads()};
+  for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
     auto&         scratch = space.workers.data()[worker];
-    const auto    kv_head = static_cast<index_t>(task % kv_heads);
-    const auto&   head    = space.head(kv_head);
-    const index_t first   = static_cast<index_t>(tiles - 1 - task / kv_heads) * step;
-    const index_t left    = (everyone ? sequence.tokens : head.lists.count()) - first;
-    if (left <= 0) return;
-    const index_t count = left < step ? left : step;
+    const index_t kv_head = tasks.kv_head(task), first = tasks.begin(task);
+    const auto&   head  = space.head(kv_head);
+    const index_t count = std::min(tasks.end(task), everyone ? sequence.tokens : head.lists.count()) - first;
+    if (count <= 0) return;
     if (everyone) {
       const auto token = [&](index_t i) { return first + i; };
       const auto tile  = load_queries(sequence, kv_head, 1, count, token, scratch.tile);

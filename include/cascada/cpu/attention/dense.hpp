@@ -5,25 +5,24 @@
 
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// A task of dense attention, tiles of `step` tokens.
+/// A task of dense attention.
 template <cpu_backend B, class E, class Sequence>
-void attend_dense_tile(const Sequence& sequence, bool causal, const tile_tasks& tasks, std::int64_t task, index_t step,
+void attend_dense_tile(const Sequence& sequence, bool causal, const tile_tasks& tasks, std::int64_t task,
                        attention_scratch<B, E>& scratch) noexcept {
   const index_t T = sequence.tokens, kv_head = tasks.kv_head(task), heads = tasks.heads(task);
-  const index_t first = sequence.first + tasks.tile(task) * step;
-  const index_t count = T - first < step ? T - first : step;
+  const index_t first = tasks.begin(task), end = tasks.end(task), count = end - first;
   const auto    token = [&](index_t i) { return first + i; };
   const auto    tile  = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
   attend_tokens(
-      sequence, kv_head, heads, tile, first, causal ? first + count : T, causal ? first + 1 : T,
-      [](index_t i) { return i; }, scratch);
+      sequence, kv_head, heads, tile, first, causal ? end : T, causal ? first + 1 : T, [](index_t i) { return i; },
+      scratch);
   for (index_t h = 0; h < heads; ++h) write_results(sequence, kv_head + h, tile.part(h * count, count), token);
 }
 
@@ -45,11 +44,13 @@ template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const index_t    queries = sequence.queries();
-  const index_t    step    = asks_few(sequence) ? queries : task_tokens(sequence, queries, space);
-  const tile_tasks tasks(sequence, (std::int64_t{queries} + step - 1) / step,
-                         static_cast<index_t>(space.workers.size()));
+  const tile_tasks tasks   = {.from     = sequence.first,
+                              .to       = sequence.tokens,
+                              .step     = asks_few(sequence) ? queries : task_tokens(sequence, queries, space),
+                              .kv_heads = sequence.kv.kv_heads(),
+                              .together = heads_at_once(sequence, static_cast<index_t>(space.workers.size()))};
   for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
-    attend_dense_tile(sequence, causal, tasks, task, step, space.workers.data()[worker]);
+    attend_dense_tile(sequence, causal, tasks, task, space.workers.data()[worker]);
   });
   count_dense<B>(sequence, causal, report);
 }

@@ -38,7 +38,7 @@ CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
 /// Tokens whose far field is computed together: those that share open leaves, else enough rows for the products.
 CASCADA_INLINE constexpr index_t far_tile_tokens(const attention_options& options, index_t group) noexcept {
   constexpr index_t rows = 48;
-  if (options.open == opening::by_mass) return options.tile;
+  if (detail::opens_by_mass(options)) return options.tile;
   return group < rows ? rows / group : 1;
 }
 
@@ -52,7 +52,7 @@ void reserve(far_field_scratch<B>& scratch, const attention_options& options, in
   scratch.shares.reserve(rows);
   scratch.maxima.reserve(rows);
   scratch.closed.reserve(rows * vec<B>::width);
-  if (options.open != opening::by_mass) return;
+  if (!detail::opens_by_mass(options)) return;
   scratch.bounds.reserve(rows);
   scratch.near_maxima.reserve(rows);
   scratch.near_sums.reserve(rows * vec<B>::width);
@@ -247,7 +247,7 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
                      const query_rows<B, E>& tile, kv_head_state<B, E>& head, far_field_scratch<B>& far,
                      attention_scratch<B, E>& scratch, float* closed) noexcept {
   const auto&        leaves  = head.leaves;
-  const bool         by_mass = options.open == opening::by_mass;
+  const bool         by_mass = detail::opens_by_mass(options);
   const std::int64_t stride  = whole_blocks<B>(leaves.count());
   index_t            opened  = 0;
   with_products<B, E>([&](auto&& products) {
@@ -281,7 +281,7 @@ void attend_leaves(const Sequence& sequence, const attention_options& options, i
                    attention_scratch<B, E>& scratch, float* closed = nullptr) noexcept {
   if (head.leaves.count() == 0) return;
   const index_t tokens = tile.rows / tile.group, step = far_tile_tokens(options, tile.group);
-  const bool    by_mass = options.open == opening::by_mass;
+  const bool    by_mass = detail::opens_by_mass(options);
   for (index_t first = 0, count = 0; first < tokens; first += count) {
     const index_t room = by_mass ? step - (position + first) % step : step;  // up to the tile's end
     count              = tokens - first < room ? tokens - first : room;

@@ -1,37 +1,16 @@
 #pragma once
-// A block of keys and values as the kernels read it, and what happens to its scores before the softmax.
+// A block of keys and values as the kernels read it, and who sees how much of it.
 
 #include <cstdint>
-#include <limits>
-#include <numbers>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/query_rows.hpp"
+#include "cascada/cpu/attention/score_terms.hpp"
 #include "cascada/cpu/attention/shapes.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
-
-/// What happens to a sequence's scores between the products and the softmax. In base 2, but for the slopes.
-struct score_terms {
-  float        cap    = 0;        // logits come to lie in (-cap, cap); 0: they stay
-  index_t      window = 0;        // tokens that a token sees, itself the last; 0: all before it
-  const float* slopes = nullptr;  // [heads]
-
-  CASCADA_INLINE bool any() const noexcept { return cap > 0 || window > 0 || slopes; }
-};
-
-/// The same for one block of keys of one KV head.
-struct score_adjustment {
-  float          cap       = 0;
-  const float*   slopes    = nullptr;  // [group]
-  const index_t* positions = nullptr;  // with slopes: of the keys
-  index_t        token     = 0;        // with slopes: the position of the tile's first token
-  std::int64_t   hidden    = std::numeric_limits<std::int64_t>::min() / 2;  // keys that it no longer sees
-
-  CASCADA_INLINE bool changes_logits() const noexcept { return cap > 0 || slopes; }
-};
 
 /// Keys and values as the kernel reads them. Of a token's keys only the first ones are visible: `seen` to the tile's
 /// first token, one more to each later token (causality), or seen_by[i] more to token i; it may be negative, or beyond
@@ -85,32 +64,6 @@ CASCADA_INLINE key_block without_first(index_t keys, const query_rows<B, E>& til
   rest.seen -= keys;
   rest.begin += keys;
   return rest;
-}
-
-/// Turns `count` scores of a row into logits, in place: times scale, capped, less the slope, and with the bias.
-template <cpu_backend B, class E>
-void adjust_scores(const query_rows<B, E>& tile, index_t row, const key_block& block, index_t count,
-                   float* scores) noexcept {
-  using ints                     = integers<B>;
-  using floats                   = typename integers<B, float>::lanes;
-  const score_adjustment& adjust = *block.adjust;
-  const index_t           token = row / tile.group, position = adjust.token + token;
-  const float*            bias  = block.bias_of(token);
-  const auto              scale = vec<B>::broadcast(tile.scale), cap = vec<B>::broadcast(adjust.cap);
-  const float slope = adjust.slopes ? -adjust.slopes[row % tile.group] * std::numbers::log2e_v<float> : 0.0f;
-  for (index_t j = 0; j < count; j += vec<B>::width) {
-    auto logit = vec<B>::load(scores + j) * scale;
-    if (adjust.cap > 0) logit = cap * tanh(logit / cap);
-    if (adjust.slopes) {
-      const auto between  = ints::load(adjust.positions + block.begin + j) - position;
-      const auto distance = __builtin_convertvector(between < 0 ? -between : between, floats);
-      vec<B>     far;
-      __builtin_memcpy(&far.value, &distance, sizeof distance);
-      logit = multiply_add(far, vec<B>::broadcast(slope), logit);
-    }
-    if (bias) logit = logit + vec<B>::load(bias + j);
-    logit.store(scores + j);
-  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -97,60 +97,65 @@ CASCADA_INLINE void by_rows(index_t count, const Use& use) noexcept {
   for (; row < count; ++row) use.template operator()<1>(row);
 }
 
+/// score(block, first, row, rows, spreads, logits) for a few rows of the tile at a time, and every block of leaves,
+/// from leaf `first` on: `logits` [rows, stride] and, of queries that are measured here, `spreads` [rows, moments] are
+/// theirs.
+template <index_t Rows, cpu_backend B, class E, class Score>
+CASCADA_INLINE void walk_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, std::int64_t stride,
+                                far_field_scratch<B>& scratch, const Score& score) noexcept {
+  measure_queries(tile, leaves.shape(), scratch.spreads.data());
+  for (index_t first = 0; first < leaves.count(); first += block_keys<B, E>) {
+    const key_block block = leaves.block(first);
+    for (index_t row = 0; row < tile.rows; row += Rows)
+      score(block, first, row, tile.rows - row < Rows ? tile.rows - row : Rows,
+            scratch.spreads.data() + std::int64_t{row} * leaves.shape().moments,
+            scratch.weights.data() + row * stride + first);
+  }
+}
+
 /// weights [rows, stride] = logits of all rows against all leaves.
 template <cpu_backend B, class E, class Products>
 void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
                   std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
   constexpr index_t step = Products::rows, width = vec<B>::width, together = attention_tuning<B>.rows;
-  measure_queries(tile, leaves.shape(), scratch.spreads.data());
-  for (index_t first = 0; first < leaves.count(); first += block_keys<B, E>) {
-    const key_block block = leaves.block(first);
-    for (index_t row = 0; row < tile.rows; row += step) {
-      const index_t rows    = tile.rows - row < step ? tile.rows - row : step;
-      float*        logits  = scratch.weights.data() + row * stride + first;
-      const float*  spreads = scratch.spreads.data() + std::int64_t{row} * leaves.shape().moments;
-      if constexpr (!std::same_as<E, float>) products.score(tile, row, rows, block, block.count, logits, stride);
-      by_rows<together>(rows, [&]<index_t Rows>(index_t i) {
-        for (index_t j = 0; j < block.count; j += width) {
-          vec<B> biases[extent(Rows)];
-          leaf_biases<B, E, Rows>(leaves, spreads + i * leaves.shape().moments, first + j, biases);
-          for (index_t r = 0; r < Rows; ++r) {
-            float* at = logits + (i + r) * stride + j;
-            if constexpr (!std::same_as<E, float>)  // products carry no scale so far
-              biases[r] = multiply_add(vec<B>::load(at), vec<B>::broadcast(tile.scale), biases[r]);
-            biases[r].store(at);
-          }
+  const auto        score = [&](const key_block& block, index_t first, index_t row, index_t rows, const float* spreads,
+                         float* logits) {
+    if constexpr (!std::same_as<E, float>) products.score(tile, row, rows, block, block.count, logits, stride);
+    by_rows<together>(rows, [&]<index_t Rows>(index_t i) {
+      for (index_t j = 0; j < block.count; j += width) {
+        vec<B> biases[extent(Rows)];
+        leaf_biases<B, E, Rows>(leaves, spreads + i * leaves.shape().moments, first + j, biases);
+        for (index_t r = 0; r < Rows; ++r) {
+          float* at = logits + (i + r) * stride + j;
+          if constexpr (!std::same_as<E, float>)  // products carry no scale so far
+            biases[r] = multiply_add(vec<B>::load(at), vec<B>::broadcast(tile.scale), biases[r]);
+          biases[r].store(at);
         }
-      });
-      if constexpr (std::same_as<E, float>) {  // products add up on what is there
-        const float* in_place[extent(step)];
-        for (index_t i = 0; i < rows; ++i) in_place[i] = logits + i * stride;
-        score_biased_rows(tile, row, rows, block, block.count, in_place, logits, stride);
       }
+    });
+    if constexpr (std::same_as<E, float>) {  // products add up on what is there
+      const float* in_place[extent(step)];
+      for (index_t i = 0; i < rows; ++i) in_place[i] = logits + i * stride;
+      score_biased_rows(tile, row, rows, block, block.count, in_place, logits, stride);
     }
-  }
+  };
+  walk_leaves<step>(tile, leaves, stride, scratch, score);
 }
 
 /// The same with a cap.
 template <cpu_backend B, class E, class Products>
 void score_capped_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
                          float cap, std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
-  constexpr index_t step    = Products::rows;
-  const index_t     moments = leaves.shape().moments;
-  measure_queries(tile, leaves.shape(), scratch.spreads.data());
-  for (index_t first = 0; first < leaves.count(); first += block_keys<B, E>) {
-    key_block block = leaves.block(first);
-    block.bias      = nullptr;
-    for (index_t row = 0; row < tile.rows; row += step) {
-      const index_t rows   = tile.rows - row < step ? tile.rows - row : step;
-      float*        logits = scratch.weights.data() + row * stride + first;
-      products.score(tile, row, rows, block, block.count, logits, stride);
-      for (index_t i = 0; i < rows; ++i)
-        for (index_t j = 0; j < block.count; j += vec<B>::width)
-          cap_leaf_logits(leaves, scratch.spreads.data() + std::int64_t{row + i} * moments, first + j, tile.scale, cap,
-                          logits + i * stride + j);
-    }
-  }
+  const index_t moments = leaves.shape().moments;
+  const auto    score   = [&](key_block block, index_t first, index_t row, index_t rows, const float* spreads,
+                         float* logits) {
+    block.bias = nullptr;
+    products.score(tile, row, rows, block, block.count, logits, stride);
+    for (index_t i = 0; i < rows; ++i)
+      for (index_t j = 0; j < block.count; j += vec<B>::width)
+        cap_leaf_logits(leaves, spreads + i * moments, first + j, tile.scale, cap, logits + i * stride + j);
+  };
+  walk_leaves<Products::rows>(tile, leaves, stride, scratch, score);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

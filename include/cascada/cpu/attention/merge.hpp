@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "cascada/attention_checks.hpp"
 #include "cascada/attention_merge.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/float_environment.hpp"

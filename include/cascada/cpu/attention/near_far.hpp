@@ -1,6 +1,7 @@
 #pragma once
 // Attention of every token to its near field token by token and, if there is a far field, to older tokens by leaf.
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cascada/attention_options.hpp"
@@ -9,7 +10,7 @@
 #include "cascada/cpu/attention/extend_leaves.hpp"
 #include "cascada/cpu/attention/far_field.hpp"
 #include "cascada/cpu/attention/packing.hpp"
-#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
@@ -116,12 +117,13 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
     if (grouped) list_groups(space.head(kv_head), now);
   });
   if (!grouped) return;
-  const index_t step  = task_tokens(sequence, now.end - now.begin, space);
-  const auto    tiles = (std::int64_t{now.end} - now.begin + step - 1) / step;
-  for_each_task(where, space, tiles * kv_heads, [&](index_t worker, std::int64_t task) {
-    const auto    kv_head = static_cast<index_t>(task % kv_heads);
-    const index_t first = static_cast<index_t>(task / kv_heads) * step, left = space.head(kv_head).groups - first;
-    if (left > 0) attend_groups(sequence, options, kv_head, now, first, left < step ? left : step, space, worker);
+  const index_t    most  = now.end - now.begin;  // groups
+  const tile_tasks tasks = {
+      .from = 0, .to = most, .step = task_tokens(sequence, most, space), .kv_heads = sequence.kv.kv_heads()};
+  for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
+    const index_t kv_head = tasks.kv_head(task), groups = space.head(kv_head).groups;
+    const index_t first = tasks.begin(task), end = std::min(groups, tasks.end(task));
+    if (first < end) attend_groups(sequence, options, kv_head, now, first, end - first, space, worker);
   });
 }
 
@@ -158,14 +160,16 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   const bool    far      = detail::has_leaves(options);
   const index_t multiple = detail::opens_by_mass(options) ? options.tile : 1;
   const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
-  const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
+  tile_tasks    tasks    = {.from     = 0,
+                            .to       = 0,
+                            .step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple),
+                            .kv_heads = sequence.kv.kv_heads(),
+                            .together = heads_at_once(sequence, static_cast<index_t>(space.workers.size()))};
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = edge_of(now.begin, options.window);
     if (far) prepare_far_field(sequence, options, now, space, where);
-    const index_t    from = now.first - (now.first - now.begin) % multiple;
-    const tile_tasks tasks(sequence, (std::int64_t{now.end} - from + step - 1) / step,
-                           static_cast<index_t>(space.workers.size()));
+    tasks.from = now.first - (now.first - now.begin) % multiple, tasks.to = now.end;
     // The chains of the next chunk are found meanwhile: the longest tasks first.
     const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options.window);
     const std::int64_t others = far && next > 0 ? kv_heads : 0;
@@ -173,11 +177,8 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
       const auto other = static_cast<index_t>(task);
       if (task < others) return extend_chains(sequence, options.leaves, other, next, space.head(other));
       task -= others;
-      const index_t begin = from + tasks.tile(task) * step;
-      const index_t first = begin < now.first ? now.first : begin,
-                    end   = now.end - begin < step ? now.end : begin + step;
-      attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, end - first, space,
-                        worker);
+      const index_t first = std::max(now.first, tasks.begin(task)), count = tasks.end(task) - first;
+      attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, count, space, worker);
     });
     count_chunk(sequence, options, now, space, report);
   }

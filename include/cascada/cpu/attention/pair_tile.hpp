@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/adjust_scores.hpp"
 #include "cascada/cpu/attention/pair_packing.hpp"
 #include "cascada/cpu/attention/pair_weights.hpp"
 #include "cascada/cpu/attention/products.hpp"

@@ -65,23 +65,19 @@ template <cpu_backend B, class E, kv_row Row, index_t Rows = rows_at_a_time>
   if constexpr (Rows > 1)
     if (count < Rows)
       return add_portion<B, E, Row, Rows - 1>(tile, row, count, weights, stride, rows, first, lanes, factors, watch);
-  constexpr index_t elements = elements_per_lane<E>, width = vec<B>::width, most = attention_tuning<B>.vectors;
-  constexpr index_t line   = portion_rows<Row>::elements_of_line;
+  constexpr index_t elements = elements_per_lane<E>, line = portion_rows<Row>::elements_of_line;
   value_watch<B, E> seen   = watch;
   float*            values = tile.values_of(row);
-  index_t           c      = 0;
-  const auto        add    = [&]<index_t Vectors>() {
+  by_columns<B, attention_tuning<B>.vectors, elements>(tile.value_stride, [&]<index_t Vectors>(index_t c) {
     const auto load = [&](index_t j, vec<B>(&value)[extent(Vectors)]) {
       const index_t at = first + j * elements;
       load_values<B, Vectors>(rows.now + at, c, value, seen);
 #pragma GCC unroll 2
       for (index_t e = 0; e < elements; ++e)
-        for (index_t x = 0; x < Vectors * width; x += line) rows.ask(at + e, c + x);
+        for (index_t x = 0; x < Vectors * vec<B>::width; x += line) rows.ask(at + e, c + x);
     };
     value_tile<B, E, Rows, Vectors>(weights, stride, 0, lanes, factors, values + c, tile.value_stride, load);
-  };
-  for (; c + most * width <= tile.value_stride; c += most * width) add.template operator()<most>();
-  for (; c < tile.value_stride; c += elements * width) add.template operator()<elements>();
+  });
   watch = seen;
 }
 

@@ -8,7 +8,7 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/far_field.hpp"
-#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/representatives.hpp"
@@ -31,17 +31,11 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
 /// Room for a KV head's leaves, and none yet.
 template <cpu_backend B, class E, class Sequence>
 void prepare_leaves(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>& head) {
-  const bool far_field = detail::kinds_of(options.keys).far_field;
-  if (far_field && !detail::has_leaves(options)) return;
-  const index_t    tokens = sequence.tokens;
-  const leaf_shape shape  = shape_of_leaves(sequence, options);
-  if (far_field && options.leaves == leaf_formation::by_keys) {
-    head.chains.reserve(tokens, shape.key_dim);
-    head.chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
-    head.chains.add_clusters(head.lists.count());
-  }
-  head.leaves.reserve(tokens, shape);
-  head.leaves.clear(shape, tokens);
+  if (detail::kinds_of(options.keys).far_field && !detail::has_leaves(options)) return;
+  const leaf_shape shape = shape_of_leaves(sequence, options);
+  head.reserve_leaves(options, shape, sequence.tokens);
+  head.begin_leaves(options, shape, sequence.tokens);
+  if (detail::forms_by_keys(options)) head.chains.add_clusters(head.lists.count());
 }
 
 /// Memory for every worker; `room`: tokens that leaves may stand for.
@@ -52,7 +46,7 @@ void prepare_workers(const Sequence& sequence, const attention_options& options,
   const index_t key_dim = sequence.q.dim, value_dim = sequence.kv.value_dim();
   grow(space.workers, detail::workers_of(where.executor));
   const index_t of_tile  = tile_tokens<B, E>(group, key_dim, value_dim);
-  const index_t most     = options.open == opening::by_mass && of_tile < options.tile ? options.tile : of_tile;
+  const index_t most     = detail::opens_by_mass(options) && of_tile < options.tile ? options.tile : of_tile;
   const index_t few      = queries * group <= few_rows ? queries * sequence.kv.kv_heads() : queries;  // of all heads
   const index_t together = few < most ? few : most;
   for (auto& worker : space.workers) {

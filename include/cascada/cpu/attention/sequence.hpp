@@ -1,7 +1,7 @@
 #pragma once
 // One sequence of a call, as every mode reads it.
 
-#include "cascada/cpu/attention/key_block.hpp"
+#include "cascada/cpu/attention/score_terms.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/views.hpp"

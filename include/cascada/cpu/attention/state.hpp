@@ -61,11 +61,11 @@ class attention_state<Scalar, B> {
     }
     const index_t edge = edge_of(tokens - tokens % options_.chunk, options_.window);
     for (auto& head : heads_)
-      if (edge > options_.sink_tokens && options_.open == opening::by_mass && !head.asked.knows(tokens))
+      if (edge > options_.sink_tokens && detail::opens_by_mass(options_) && !head.asked.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
     for (auto& head : heads_)
-      if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());
+      if (head.leaves.tokens() > edge) head.begin_leaves(options_, head.leaves.shape(), room_);
     tokens_ = tokens;
     return status::ok;
   }
@@ -85,7 +85,7 @@ class attention_state<Scalar, B> {
     if (!begun_) return all;
     for (const auto& of_selection : clusters_) all += static_cast<std::size_t>(of_selection.tokens) * sizeof(index_t);
     if (detail::has_leaves(options_))
-      for (const auto& head : heads_) all += head.leaves.bytes() + (by_keys(options_) ? head.chains.bytes() : 0);
+      for (const auto& head : heads_) all += head.bytes_of_leaves(options_);
     return all;
   }
 
@@ -94,8 +94,6 @@ class attention_state<Scalar, B> {
   friend class kernel::state_writer<B>;
   using element    = kernel::operand_of<Scalar, B>;
   using head_state = kernel::attention::kv_head_state<B, element>;
-
-  static bool by_keys(const attention_options& options) noexcept { return options.leaves == leaf_formation::by_keys; }
 
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
@@ -154,7 +152,7 @@ class attention_state<Scalar, B> {
     for (std::size_t h = 0; h < heads_.size() && selected() > 0; ++h) {
       const auto& own = clusters_[clusters_.size() == 1 ? 0 : h];
       heads_[h].lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
-      if (by_keys(options)) heads_[h].chains.add_clusters(own.count);
+      if (detail::forms_by_keys(options)) heads_[h].chains.add_clusters(own.count);
     }
     for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
     space.in_use = heads_.data();
@@ -166,14 +164,12 @@ class attention_state<Scalar, B> {
     if (!begun_) heads_.resize(static_cast<std::size_t>(kv_heads));
     for (auto& head : heads_) {
       if (!begun_) {
-        if (by_keys(options)) head.chains.reserve(room, shape.key_dim);
-        head.leaves.reserve(room, shape);
+        head.reserve_leaves(options, shape, room);
         head.asked.clear();
       } else if (room > room_) {
-        if (by_keys(options)) head.chains.grow(room);
-        head.leaves.grow(room);
+        head.grow_leaves(options, room);
       }
-      head.asked.grow(room, options.open == opening::by_mass ? options.tile : 0);
+      head.asked.grow(room, detail::opens_by_mass(options) ? options.tile : 0);
     }
   }
 
@@ -185,13 +181,7 @@ class attention_state<Scalar, B> {
     heads_of_q_ = sequence.q.heads;
     begun_      = true;
     if (detail::has_leaves(options))
-      for (auto& head : heads_) begin_leaves(head, shape);
-  }
-
-  /// No leaves yet.
-  void begin_leaves(head_state& head, const kernel::attention::leaf_shape& shape) noexcept {
-    if (by_keys(options_)) head.chains.clear(shape.key_dim, options_.leaf_threshold, shape.sinks);
-    head.leaves.clear(shape, room_);
+      for (auto& head : heads_) head.begin_leaves(options, shape, room_);
   }
 
   void finish(index_t tokens) noexcept { tokens_ = tokens; }

@@ -6,7 +6,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/packing.hpp"
-#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 
@@ -22,29 +22,35 @@ CASCADA_INLINE bool asks_few(const Sequence& sequence) noexcept {
   return sequence.queries() * sequence.group <= few_rows && !sequence.terms.any();
 }
 
-/// The tasks of a call: tiles of tokens, the last first, times KV heads. Of few queries, heads, whose rows lie side by
-/// side, are read together, but shared out to all workers.
+/// KV heads that one task takes: of few queries as many as are read together, since their rows lie side by side, but
+/// all workers get some.
+template <class Sequence>
+CASCADA_INLINE index_t heads_at_once(const Sequence& sequence, index_t workers) noexcept {
+  if (!asks_few(sequence)) return 1;
+  const index_t most = rows_of_heads / (sequence.queries() * sequence.group);
+  const index_t each = (sequence.kv.kv_heads() + workers - 1) / workers;
+  return each < most ? each : most;
+}
+
+/// Tasks: tiles of `step` of the tokens [from, to), or of what else is numbered, the last first, times KV heads, of
+/// which a task takes `together`.
 struct tile_tasks {
-  std::int64_t tiles, parts;
-  index_t      kv_heads, together;
+  index_t from, to, step, kv_heads, together = 1;
 
-  template <class Sequence>
-  CASCADA_INLINE tile_tasks(const Sequence& sequence, std::int64_t of_head, index_t workers) noexcept
-      : tiles(of_head), kv_heads(sequence.kv.kv_heads()), together(1) {
-    if (asks_few(sequence)) {
-      const index_t at_once = rows_of_heads / (sequence.queries() * sequence.group);
-      together              = (kv_heads + workers - 1) / workers;
-      together              = together < at_once ? together : at_once;
-    }
-    parts = (kv_heads + together - 1) / together;
+  CASCADA_INLINE std::int64_t tiles() const noexcept { return (std::int64_t{to} - from + step - 1) / step; }
+  CASCADA_INLINE std::int64_t parts() const noexcept { return (kv_heads + together - 1) / together; }
+  CASCADA_INLINE std::int64_t count() const noexcept { return tiles() * parts(); }
+
+  /// A task's tile is [begin, end).
+  CASCADA_INLINE index_t begin(std::int64_t task) const noexcept {
+    return static_cast<index_t>(from + (tiles() - 1 - task / parts()) * step);
   }
-
-  CASCADA_INLINE std::int64_t count() const noexcept { return tiles * parts; }
-  CASCADA_INLINE index_t      tile(std::int64_t task) const noexcept {
-    return static_cast<index_t>(tiles - 1 - task / parts);
+  CASCADA_INLINE index_t end(std::int64_t task) const noexcept {
+    const index_t first = begin(task);
+    return to - first < step ? to : first + step;
   }
   CASCADA_INLINE index_t kv_head(std::int64_t task) const noexcept {
-    return static_cast<index_t>(task % parts) * together;
+    return static_cast<index_t>(task % parts()) * together;
   }
   CASCADA_INLINE index_t heads(std::int64_t task) const noexcept {
     const index_t left = kv_heads - kv_head(task);

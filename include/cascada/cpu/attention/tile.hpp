@@ -15,12 +15,22 @@
 #include <limits>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/adjust_scores.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
+
+/// use.template operator()<Vectors>(column) for columns [0, count): `Most` vectors at a time, the last by `Least`.
+template <cpu_backend B, index_t Most, index_t Least, class Use>
+CASCADA_INLINE void by_columns(index_t count, const Use& use) noexcept {
+  constexpr index_t width  = vec<B>::width;
+  index_t           column = 0;
+  for (; column + Most * width <= count; column += Most * width) use.template operator()<Most>(column);
+  for (; column < count; column += Least * width) use.template operator()<Least>(column);
+}
 
 /// scores [Rows, Vectors] = bias + queries x keys, for the keys from `first`.
 template <cpu_backend B, class E, class Stored, index_t Rows, index_t Vectors>
@@ -45,12 +55,9 @@ CASCADA_INLINE void score_vectors(const float* queries, index_t key_lanes, const
 template <cpu_backend B, class E, class Stored, index_t Rows>
 void score_tile(const float* queries, index_t key_lanes, const key_block& block, index_t count,
                 const float* const* bias, float* scores, std::int64_t score_stride) noexcept {
-  constexpr index_t vectors = attention_tuning<B>.vectors, columns = vectors * vec<B>::width;
-  index_t           first = 0;
-  for (; first + columns <= count; first += columns)
-    score_vectors<B, E, Stored, Rows, vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
-  for (; first < count; first += vec<B>::width)
-    score_vectors<B, E, Stored, Rows, 1>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+  by_columns<B, attention_tuning<B>.vectors, 1>(count, [&]<index_t Vectors>(index_t first) {
+    score_vectors<B, E, Stored, Rows, Vectors>(queries, key_lanes, block.keys, first, bias, scores, score_stride);
+  });
 }
 
 /// score_tile for `rows` rows of a tile from `row`, 1 to attention_tuning.rows, and a block's first `count` keys. A
@@ -74,7 +81,7 @@ void score_biased_rows(const query_rows<B, E>& tile, index_t row, index_t rows, 
 template <cpu_backend B, class E>
 void score_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const key_block& block, index_t count,
                 float* scores, std::int64_t score_stride) noexcept {
-  const float* bias[attention_tuning<B>.rows];
+  const float* bias[attention_tuning<B>.rows] = {};
   for (index_t i = 0; i < rows; ++i) bias[i] = std::same_as<E, float> ? block.bias_of((row + i) / tile.group) : nullptr;
   score_biased_rows(tile, row, rows, block, count, bias, scores, score_stride);
 }
@@ -105,19 +112,15 @@ void value_rows(const query_rows<B, E>& tile, index_t row, index_t rows, const f
     if (rows < Rows)
       return value_rows<B, E, Rows - 1, Stored>(tile, row, rows, weights, weight_stride, rows_of_v, begin, end,
                                                 factors);
-  constexpr index_t vectors = attention_tuning<B>.vectors, columns = vectors * vec<B>::width;
-  float*            values = tile.values_of(row);
-  index_t           c      = 0;
-  const auto        add    = [&]<index_t Vectors>() {
+  float* values = tile.values_of(row);
+  by_columns<B, attention_tuning<B>.vectors, 1>(tile.value_stride, [&]<index_t Vectors>(index_t c) {
     const auto load = [&](index_t j, vec<B>(&value)[extent(Vectors)]) {
 #pragma GCC unroll 4
       for (index_t v = 0; v < Vectors; ++v)
         value[v] = load_factors<B, E, Stored>(rows_of_v + c + v * vec<B>::width, j, tile.value_stride);
     };
     value_tile<B, E, Rows, Vectors>(weights, weight_stride, begin, end, factors, values + c, tile.value_stride, load);
-  };
-  for (; c + columns <= tile.value_stride; c += columns) add.template operator()<vectors>();
-  for (; c < tile.value_stride; c += vec<B>::width) add.template operator()<1>();
+  });
 }
 
 /// The largest of `count` logits and `at_least`. Lanes behind them, to a whole vector, become -infinity.

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cluster.hpp"
 #include "cascada/cpu/attention/asked_leaves.hpp"
@@ -13,7 +14,7 @@
 #include "cascada/cpu/attention/leaf_chains.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
 #include "cascada/cpu/attention/packing.hpp"
-#include "cascada/cpu/attention/queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -57,6 +58,26 @@ struct kv_head_state {
   buffer<index_t, B>   asks;        // [groups]: the cluster of a group
   buffer<float, B>     closed;      // [rows of groups]: weights of closed leaves of several tokens
   index_t              groups = 0;
+
+  /// Room for leaves of `tokens` tokens. What there is is lost.
+  void reserve_leaves(const attention_options& options, const leaf_shape& shape, index_t tokens) {
+    if (detail::forms_by_keys(options)) chains.reserve(tokens, shape.key_dim);
+    leaves.reserve(tokens, shape);
+  }
+  /// The same; what there is stays.
+  void grow_leaves(const attention_options& options, index_t tokens) {
+    if (detail::forms_by_keys(options)) chains.grow(tokens);
+    leaves.grow(tokens);
+  }
+  /// No leaves yet, in that room.
+  void begin_leaves(const attention_options& options, const leaf_shape& shape, index_t tokens) noexcept {
+    if (detail::forms_by_keys(options)) chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
+    leaves.clear(shape, tokens);
+  }
+  /// Memory of the leaves in use.
+  std::size_t bytes_of_leaves(const attention_options& options) const noexcept {
+    return leaves.bytes() + (detail::forms_by_keys(options) ? chains.bytes() : 0);
+  }
 };
 
 template <cpu_backend B, class E>

@@ -123,25 +123,23 @@ CASCADA_INLINE vec<B> min(vec<B> a, vec<B> b) noexcept {
 
 /// The largest element, and the sum of the elements, by halves: an order that depends on the width alone. Written out,
 /// because Eigen's reductions of wide packets call those of narrow ones, which differently compiled objects share.
-template <cpu_backend B>
-CASCADA_INLINE float reduce_max(vec<B> a) noexcept {
+template <cpu_backend B, class Combine>
+CASCADA_INLINE float reduce(vec<B> a, const Combine& combine) noexcept {
   float lanes[vec<B>::width];
   a.store(lanes);
 #pragma GCC unroll 4
   for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
-    for (index_t i = 0; i < half; ++i) lanes[i] = lanes[i + half] > lanes[i] ? lanes[i + half] : lanes[i];
+    for (index_t i = 0; i < half; ++i) lanes[i] = combine(lanes[i], lanes[i + half]);
   return lanes[0];
 }
 template <cpu_backend B>
+CASCADA_INLINE float reduce_max(vec<B> a) noexcept {
+  return reduce(a, [](float x, float y) { return y > x ? y : x; });
+}
+template <cpu_backend B>
 CASCADA_INLINE float reduce_sum(vec<B> a) noexcept {
-  float lanes[vec<B>::width];
-  a.store(lanes);
-#pragma GCC unroll 4
-  for (index_t half = vec<B>::width / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (index_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+  return reduce(a, [](float x, float y) { return x + y; });
 }
 
 /// `rows` as the columns of a square tile: element (i, k) moves to (k, i).

@@ -13,6 +13,7 @@
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/cpu/gram/bounds.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::gram {
 
@@ -45,58 +46,6 @@ CASCADA_INLINE constexpr index_t slab_depth(index_t count, index_t depth) noexce
 CASCADA_INLINE constexpr index_t next_strips(index_t most, index_t left) noexcept {
   return left == most + 1 && most > 2 ? most - 1 : std::min(most, left);
 }
-
-/// What estimates of a token's products decide. The product with a column of norm n_j and residual w_j is below the
-/// threshold where its estimate is below low n_j - residual w_j, and above it where it exceeds high n_j + residual w_j.
-template <cpu_backend B>
-struct product_bounds {
-  float low = 0, high = 0, residual = 0;
-};
-
-/// Norms and residuals of a panel's columns.
-struct column_bounds {
-  const float* norms;
-  const float* residuals;
-};
-
-/// One row's products with the columns of a panel of `strips` strips.
-template <cpu_backend B>
-struct tile_row {
-  const float* products;
-  index_t      strips;
-
-  /// Columns whose product is at least `scale` times their norm, as bits: the verdict of canonical products (but that a
-  /// product of zero is not told apart from a threshold that underflowed to zero).
-  CASCADA_INLINE std::uint64_t reached(float scale, const float* norms) const noexcept {
-    return bits([&](index_t c, vec<B> product) {
-      return bits_less_equal(vec<B>::broadcast(scale) * vec<B>::load(norms + c), product);
-    });
-  }
-
-  /// Columns that may cover the row, and those that surely do.
-  CASCADA_INLINE std::uint64_t open(const product_bounds<B>& row, column_bounds columns) const noexcept {
-    return bits(
-        [&](index_t c, vec<B> product) { return bits_less_equal(edge(row.low, -row.residual, columns, c), product); });
-  }
-  CASCADA_INLINE std::uint64_t sure(const product_bounds<B>& row, column_bounds columns) const noexcept {
-    return bits(
-        [&](index_t c, vec<B> product) { return bits_less(edge(row.high, row.residual, columns, c), product); });
-  }
-
- private:
-  template <class Compare>
-  CASCADA_INLINE std::uint64_t bits(const Compare& compare) const noexcept {
-    std::uint64_t all = 0;
-    for (index_t c = 0; c < strips * strip_width<B>; c += strip_width<B>)
-      all |= std::uint64_t{compare(c, vec<B>::load(products + c))} << c;
-    return all;
-  }
-
-  CASCADA_INLINE static vec<B> edge(float scale, float residual, column_bounds columns, index_t c) noexcept {
-    return multiply_add(vec<B>::broadcast(residual), vec<B>::load(columns.residuals + c),
-                        vec<B>::broadcast(scale) * vec<B>::load(columns.norms + c));
-  }
-};
 
 /// Rows as columns, in the order they were appended, in strips [depth, strip_width], depth-major: of 32-bit elements,
 /// floats or the bits of something else. Unused columns of the last strip are zero.

@@ -12,7 +12,7 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct selection_advance {
-  using shared                     = search_shared;
+  using shared                     = scan_shared;
   static constexpr index_t threads = gram_tile::threads;
   static constexpr index_t waves   = 2;
 
@@ -42,7 +42,7 @@ struct selection_advance {
       const bool part = round == 0   ? was == token_stage::searching
                         : round == 1 ? was == token_stage::awaiting && is_searching(gpu, memory)
                                      : at_risk(gpu, memory, begin);
-      token_search<Scalar, Assign>{call}(gpu, memory, begin, part, round == 0 ? known_before : 0, known, pairs);
+      token_scan<Scalar, Assign>{call}(gpu, memory, begin, part, round == 0 ? known_before : 0, known, pairs);
     }
     if (gpu.block() == 0 && gpu.wave() == 0) resolution()(gpu, memory, begin, pairs);
     if (mine)

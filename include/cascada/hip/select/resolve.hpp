@@ -8,7 +8,7 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct block_resolution {
-  using shared = search_shared;
+  using shared = scan_shared;
 
   const selection_call<Scalar>& call;
   index_t                       step;  // b

@@ -1,5 +1,5 @@
 #pragma once
-// The advance's search: tokens of a block meet representatives, 128 at a time, and leave as they are settled.
+// The advance's scan: tokens of a block meet representatives, 128 at a time, and leave as they are settled.
 
 #include "cascada/hip/gram/tile.hpp"
 #include "cascada/hip/select/call.hpp"
@@ -10,7 +10,7 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 using namespace gram;
 
 /// Tokens of a block that meet representatives, and what they have found. Tokens leave as they are settled.
-struct search_shared {
+struct scan_shared {
   static constexpr index_t slices = 2 * gram_tile::waves;  // of 128 representatives: rows that one lane sees
 
   gram_tile::shared tile;
@@ -23,8 +23,8 @@ struct search_shared {
 };
 
 template <matrix_scalar Scalar, assignment Assign>
-struct token_search {
-  using shared = search_shared;
+struct token_scan {
+  using shared = scan_shared;
 
   const selection_call<Scalar>& call;
 
@@ -134,7 +134,7 @@ struct token_search {
     if (gpu.thread() < memory.columns.count) {
       local             = memory.active[gpu.thread()];
       device_match best = memory.match[local];
-      for (index_t s = 0; s < search_shared::slices; ++s)
+      for (index_t s = 0; s < scan_shared::slices; ++s)
         if (replaces(memory.partial[s][gpu.thread()], best, Assign)) best = memory.partial[s][gpu.thread()];
       memory.match[local] = best;
       stays               = best.position < 0 || Assign == assignment::nearest;
