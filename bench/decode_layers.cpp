@@ -28,7 +28,8 @@ FILE is what cascada-dump-layers wrote; bench/run.sh leaves one, build/bench/lay
 tokens (4096) the last 256 are decoded, one at a time, on one thread: dense, and by the preset balanced in the clusters
 of the cascade, with means of leaves as they are multiplied and in bfloat16. All go on from the same tokens, in turn,
 N steps each (300), and read 64 MB of other memory between steps, as an engine reads its weights. Prints the median of a
-layer's step, what dense takes of it and of the mean, and the bytes that a step reads, of dense's. --head-dim: columns of a head (64).
+layer's step, what dense takes of it and of the mean, the bytes that a step reads, of dense's, and those that a state
+takes, of the keys and values. --head-dim: columns of a head (64).
 )";
 
 using serial                = cpu<compiled_isa, serial_executor>;
@@ -146,11 +147,20 @@ void measure(const char* rows, const engine::safetensors& file, index_t tokens, 
   const auto mean = [](const std::vector<double>& all) {
     return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
   };
+  const auto share_of_cache = [&](const way<Scalar>& one) {
+    double states = 0, cache = 0;
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      states += static_cast<double>(one.states[l].bytes());
+      cache += 2.0 * static_cast<double>(one.states[l].tokens()) * layers[l].kv_heads * dim * sizeof(Scalar);
+    }
+    return states / cache;
+  };
   const std::vector<double>& dense = ways[0].seconds;
   for (const way<Scalar>& one : ways)
-    std::printf("%-9s %-20s %8.1f us   dense takes %5.2f of it (of the mean: %5.2f)   bytes %.2f of dense's\n", rows,
-                one.name, 1e6 * median(one.seconds) / static_cast<double>(layers.size()),
-                median(dense) / median(one.seconds), mean(dense) / mean(one.seconds), one.bytes);
+    std::printf(
+        "%-9s %-20s %8.1f us   dense takes %5.2f of it (of the mean: %5.2f)   bytes %.2f of dense's   state %.2f\n",
+        rows, one.name, 1e6 * median(one.seconds) / static_cast<double>(layers.size()),
+        median(dense) / median(one.seconds), mean(dense) / mean(one.seconds), one.bytes, share_of_cache(one));
 }
 
 int run(int count, char** values) {

@@ -5,6 +5,7 @@
 
 #include "bench/counters.hpp"
 #include "bench/data.hpp"
+#include "cascada/cpu/gram/norms.hpp"
 #include "cascada/cpu/gram/panels.hpp"
 #include "cascada/cpu/gram/products.hpp"
 #include "cascada/cpu/gram/verdict.hpp"

@@ -35,6 +35,11 @@ namespace cascada::inline CASCADA_ABI {
 ///   mode that does not refuse them. Results for parts of the keys become one by merge() (attention_merge.hpp).
 /// - Workspace is kept: a second call of the same shape allocates nothing, whatever its selections. For each KV head it
 ///   reserves O(T d), never T x T, and uses O(T + leaves d) of it.
+/// - Time, for each query head: dense O(T^2 d); near O(T (window + chunk) d); near + far O(T (window + chunk + leaves +
+///   opened tokens) d); r x r O(r^2 d).
+/// - A call is refused before anything is written: `invalid_shape` and `too_large` for what is no array or does not
+///   fit, `invalid_representatives` for selections, `unsupported` for options that contradict each other or the call.
+///   message(answer) names the argument.
 ///
 /// The literal r x r problem is the paper's (arXiv:2605.03110). Logits + log of the cluster's size are ToMe's
 /// proportional attention (arXiv:2210.09461). Near field and far field are FMMformer's terms (arXiv:2108.02347). Chunks

@@ -70,11 +70,11 @@ template <class First, class Other>
 /// log_sum_exp             [tokens, heads], may be first_lse or second_lse; an empty view: not wanted
 ///
 /// Processes that hold a part of the tokens each get dense attention and windows that way: a part's keys go round, or
-/// as many of them as a window reaches back (tests/library/ranks.cpp). Near + far would need more: the representatives'
-/// rows from process to process, in token order; each process's leaves apart from the others' (other leaves than one
-/// process has where a chain crosses from part to part); and, before a leaf opens, the log-sum-exp of near keys and
-/// leaves over all processes, which is one more exchange of [tokens, heads] numbers amid a call. No call stops there.
-/// Processes that hold whole KV heads with their query heads exchange nothing, in any mode.
+/// as many of them as a window reaches back (the project's test `ranks` does it under MPI). Near + far would need more:
+/// the representatives' rows from process to process, in token order; each process's leaves apart from the others'
+/// (other leaves than one process has where a chain crosses from part to part); and, before a leaf opens, the
+/// log-sum-exp of near keys and leaves over all processes, which is one more exchange of [tokens, heads] numbers amid a
+/// call. No call stops there. Processes that hold whole KV heads with their query heads exchange nothing, in any mode.
 ///
 /// A sink logit (attention_call) belongs to one of the sets only. `invalid_shape`, `too_large`: an argument, in a
 /// sentence of its own; nothing is written. O(tokens heads dim), no allocation. The formula is that of FlashAttention's

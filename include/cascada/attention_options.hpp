@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "cascada/config.hpp"
-#include "cascada/scalar.hpp"
+#include "cascada/finite.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI {
@@ -173,7 +173,8 @@ struct key_kinds {
 
 }  // namespace detail
 
-/// Leaves that do not open stay as far from their tokens as this many nats of correction say, at most.
+/// The most that the spread of its keys adds to a leaf's logit, in nats: the correction is the second term of a series,
+/// which means little where it is large.
 inline constexpr float largest_correction = 4;
 
 namespace detail {

@@ -40,7 +40,7 @@ struct gfx942;
 template <class B>
 concept gfx942_backend = std::same_as<typename B::architecture, gfx942>;
 
-/// What every stage takes as its last template parameter.
+/// What every stage takes as a template parameter: its classes as the last, functions as the first.
 template <class B>
 concept backend = cpu_backend<B> || gfx942_backend<B>;
 

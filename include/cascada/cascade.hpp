@@ -25,6 +25,10 @@ namespace cascada::inline CASCADA_ABI {
 /// rep(i) is the inherited representative (or the one that took its place) where it covers i, else as
 /// `selection_options::assign` says. Time O(T d + (r + orphans) r d) against O(T r d), memory O(T + r d).
 ///
+/// step(x)         the next layer, x [T, d]: T stays, d may change. Errors are those of select.hpp, and
+///                 `invalid_representatives` where T is not that of the layer before
+/// kept()          the set of the last layer, as a view that the next call ends; empty before the first
+/// report()        counts of the last step
 /// inherit(state)  adopts the representatives that `state` (representatives.hpp) shows, as those of the layer before.
 ///                 The report then has their numbers alone
 /// reset()         forgets the state: the next step selects in full

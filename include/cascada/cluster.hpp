@@ -9,7 +9,7 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-/// The clusters of T tokens, numbered by the place of their representative in R; memory belongs to someone else.
+/// The clusters of T tokens, numbered by the position of their representative in R; memory belongs to someone else.
 ///
 /// slots   [T]      cluster of each token
 /// offsets [r + 1]  members of cluster j are members[offsets[j]] .. members[offsets[j + 1] - 1]
@@ -33,17 +33,28 @@ struct clusters {
   }
 };
 
+namespace detail {
+
+/// slots of tokens [begin, end) behind `count` clusters, numbered by their first tokens. Returns the clusters now.
+CASCADA_INLINE constexpr index_t number_clusters(const representatives& state, index_t begin, index_t end,
+                                                 index_t count, index_t* slots) noexcept {
+  for (index_t i = begin; i < end; ++i) {
+    const index_t rep = state.rep.data()[i];
+    slots[i]          = rep == i ? count++ : slots[rep];
+  }
+  return count;
+}
+
+}  // namespace detail
+
 /// Lists the members of each cluster of a legal state. Room: slots [T], offsets [r + 1], members [T]. O(T).
 CASCADA_INLINE constexpr clusters list_clusters(const representatives& state, index_t* slots, index_t* offsets,
                                                 index_t* members) noexcept {
   const index_t tokens = state.tokens(), count = state.count();
   for (index_t j = 0; j <= count; ++j) offsets[j] = 0;
-  // A representative comes before the tokens it stands for, so clusters open in the order of R.
-  for (index_t i = 0, opened = 0; i < tokens; ++i) {
-    const index_t rep = state.rep.data()[i];
-    slots[i]          = rep == i ? opened++ : slots[rep];
-    ++offsets[slots[i] + 1];
-  }
+  // A representative comes before the tokens it stands for, so this is the order of R.
+  detail::number_clusters(state, 0, tokens, 0, slots);
+  for (index_t i = 0; i < tokens; ++i) ++offsets[slots[i] + 1];
   for (index_t j = 0; j < count; ++j) offsets[j + 1] += offsets[j];
   // While members are filled in, offsets[j] is the place of the cluster's next one; afterwards that is its end.
   for (index_t i = 0; i < tokens; ++i) members[offsets[slots[i]]++] = i;

@@ -32,9 +32,9 @@ namespace detail {
 #define CASCADA_TEXT_OF_VALUES(...) #__VA_ARGS__
 #define CASCADA_TEXT_OF(...) CASCADA_TEXT_OF_VALUES(__VA_ARGS__)
 
-/// The macros by which compilers tell instruction sets, from their own lists of options (tests/package/odr/targets.py
-/// --write), and those of floating-point arithmetic, exceptions, and the width of Eigen's packets on SVE. For x86-64
-/// and AArch64; elsewhere all objects of a program have to be compiled for the same target.
+/// The macros by which compilers tell instruction sets, from their own lists of options (a script of the project's
+/// tests writes them), and those of floating-point arithmetic, exceptions, and the width of Eigen's packets on SVE. For
+/// x86-64 and AArch64; elsewhere all objects of a program have to be compiled for the same target.
 ///
 /// Left out are what leaves no macro, or only that of a processor's name (tuning, -ffp-contract): such objects may
 /// share code, because each runs wherever the other does. And unoptimised objects (-O0) share Eigen's functions on

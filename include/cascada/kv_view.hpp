@@ -94,6 +94,12 @@ namespace detail {
           "kv.dim times kv.dim_stride plus kv.keys.heads times kv.head_stride overflows"};
 }
 
+/// Where a position's row lies in a pool of blocks.
+CASCADA_INLINE constexpr index_t place_in_pool(const index_t* block_table, index_t block_tokens,
+                                               index_t token) noexcept {
+  return block_table[token / block_tokens] * block_tokens + token % block_tokens;
+}
+
 /// How what is stored is read: as which rows, and how many elements `dim` of it are.
 template <row_storage Stored>
 struct rows_of {
@@ -154,7 +160,7 @@ struct strided_kv {
   }
 };
 
-/// As strided_kv, with values transposed: element (t, h, c) of v lies at
+/// As strided_kv, with values [kv_heads, dim, tokens] transposed, dim = value_dim: element (t, h, c) of v lies at
 /// values + h * head_stride + c * dim_stride + t (dim_stride >= tokens).
 template <row_scalar Scalar>
 struct transposed_value_kv {
@@ -186,8 +192,9 @@ struct transposed_value_kv {
   }
 };
 
-/// Keys and values in blocks of `block_tokens` positions: position t lies in block `block_table[t / block_tokens]` at
-/// row t % block_tokens. `keys` and `values` view the whole pool as [blocks * block_tokens, kv_heads, dim].
+/// Keys and values of `length` tokens in blocks of `block_tokens` positions: position t lies in block
+/// `block_table[t / block_tokens]` at row t % block_tokens. `keys` and `values` view the whole pool as
+/// [blocks * block_tokens, kv_heads, dim]. Every call checks the blocks of the table, O(length / block_tokens).
 template <row_storage Stored>
 struct paged_kv {
   using scalar = Stored;
@@ -228,7 +235,7 @@ struct paged_kv {
  private:
   /// Of a token's row in the pool.
   CASCADA_INLINE constexpr index_t place_of(index_t token) const noexcept {
-    return block_table.data()[token / block_tokens] * block_tokens + token % block_tokens;
+    return detail::place_in_pool(block_table.data(), block_tokens, token);
   }
 };
 

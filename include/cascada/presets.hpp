@@ -13,8 +13,8 @@ struct preset {
 };
 
 /// Coarse clusters of the residual stream, carried from layer to layer by the cascade; leaves by keys inside them;
-/// opening by mass. Chosen on SmolLM2-135M and prose; examples/frontier.sh --presets measures them on other texts.
-/// The README says what they lose and gain, from which length on each pays, and when to stay dense.
+/// opening by mass. Chosen on SmolLM2-135M and prose; the project's examples measure them on other texts, and its
+/// README says what they lose and gain, from which length on each pays, and when to stay dense.
 namespace presets {
 
 /// Aims at 0.3 % of perplexity at most, at 8192 tokens.

@@ -82,15 +82,6 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr float16 to_float16(float value) noe
 
 }  // namespace detail
 
-namespace detail {
-
-/// 0 < value <= most, by bits: -ffast-math takes NaN for any number.
-CASCADA_INLINE constexpr bool positive_up_to(float value, float most) noexcept {
-  return std::bit_cast<std::uint32_t>(value) - 1 < std::bit_cast<std::uint32_t>(most);
-}
-
-}  // namespace detail
-
 /// Rounds to nearest, ties to even. A NaN keeps its sign and becomes quiet.
 template <row_scalar Scalar>
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr Scalar from_float(float value) noexcept {

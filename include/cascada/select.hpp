@@ -19,6 +19,13 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Picks representatives with a Gram threshold.
 ///
+/// selector<float> select({.threshold = 0.8f});
+/// select(x)       x [T, d]: the set of its tokens; no tokens are fine. O(T r d). `non_finite_token`: a row has NaN or
+///                 Inf, or its square overflows; `too_many_representatives`: more than options.max_representatives;
+///                 `invalid_shape` and `too_large`: x is no array; `invalid_threshold`
+/// kept()          the set, as a view that the next call ends; empty before the first
+/// report()        counts of the last call
+///
 /// Scans tokens in order; token i becomes a representative unless an earlier one j has cosine G_ij >= tau. The set is
 /// unique: the lexicographically first maximal independent set of the threshold graph. Every token has a
 /// representative at or before it with cosine >= tau; representatives are pairwise below tau; the set of the first n
@@ -30,8 +37,10 @@ namespace cascada::inline CASCADA_ABI {
 /// stands for itself alone.
 ///
 /// Workspace is kept: a second call of the same shape allocates nothing. If memory runs out, or the call is refused,
-/// the selection stays as it was. A selector that was moved from is as new, with its options. One call at a time, which
-/// works on all threads of its executor; const use from several threads is safe, and so are calls of different objects.
+/// the selection stays as it was. In every class of this library, the host's memory runs out by std::bad_alloc, as
+/// operator new throws it (without exceptions, the program ends), a device's by `device_error`. A selector that was
+/// moved from is as new, with its options. One call at a time, which works on all threads of its executor; const use
+/// from several threads is safe, and so are calls of different objects.
 template <row_scalar Scalar, backend B = default_backend>
 class selector;
 
@@ -42,8 +51,8 @@ class selector;
 ///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives that these
 ///                     tokens have in the layer before, or empty. O(n r d), and O(r d) even for one token: a piece of
 ///                     some dozens costs little more. `invalid_representatives` if below names a token after its own
-///   truncate(tokens)  forgets the tokens from there on
-///   clear()           forgets the sequence
+///   truncate(tokens)  forgets the tokens from there on. O(T)
+///   clear()           forgets the sequence; memory is kept. O(1)
 ///   save(bytes)       writes the selection to bytes [saved_bytes()], to go on with it later: a number a token and the
 ///                     rows of representatives, the same on every instruction set
 ///   load(bytes)       turns to a selection that was saved with the same Scalar, threshold and assign. O(T + r d). The

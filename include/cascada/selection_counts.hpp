@@ -8,6 +8,7 @@
 
 #include "cascada/config.hpp"
 #include "cascada/report.hpp"
+#include "cascada/selection_options.hpp"
 
 namespace cascada::inline CASCADA_ABI::detail {
 
@@ -17,13 +18,23 @@ struct scan_length {
   index_t additions;        // those of them that are additions
 };
 
-/// A token of a cascade step. `step` is its result: rep(i), old_rep(i), the representative that token i had, and
-/// position(j), the place of representative j in R. `cross`: in paper mode every pair with a former representative is
+/// Of token i: to the representative that covers it, or, where there is none or the nearest one is wanted, through all
+/// before it. `result` knows rep(i), before(i), what lies before token i, and up_to(j), what lies up to and including
+/// representative j.
+template <class Result>
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr scan_length scan_of(const Result& result, index_t i, assignment assign) {
+  const index_t rep = result.rep(i);
+  return rep == i || assign == assignment::nearest ? result.before(i) : result.up_to(rep);
+}
+
+/// A token of a cascade step. `step` is its result, which knows besides old_rep(i), the representative that token i
+/// had, and position(j) of representative j in R. `cross`: in paper mode every pair with a former representative is
 /// known.
 template <class Step, class Report>
-CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_token(const Step& step, index_t i, const scan_length& scan,
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_token(const Step& step, index_t i, assignment assign,
                                                               bool cross, Report& report) {
-  const index_t old = step.old_rep(i), rep = step.rep(i);
+  const scan_length scan = scan_of(step, i, assign);
+  const index_t     old = step.old_rep(i), rep = step.rep(i);
   if (old == i) {  // it was one, and is compared with those before it
     report.gram.validation += scan.representatives;
     report.removals += rep != i;

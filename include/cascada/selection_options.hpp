@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "cascada/config.hpp"
-#include "cascada/scalar.hpp"
+#include "cascada/finite.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 

@@ -1,5 +1,6 @@
 #pragma once
-// What a stage answers. Anything but `ok` leaves outputs and state as they were.
+// What a stage answers. Anything but `ok` leaves outputs and state as they were; what fails on a device while it runs,
+// its classes say.
 
 #include "cascada/config.hpp"
 

@@ -8,13 +8,9 @@
 #include <cstdint>
 
 #include "cascada/config.hpp"
+#include "cascada/finite.hpp"
 
 namespace cascada::inline CASCADA_ABI::detail {
-
-/// False for NaN and infinity, by bits: -ffast-math deletes std::isfinite.
-[[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr bool is_finite(float value) noexcept {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
-}
 
 /// Exact: in double, the product of two floats is not rounded.
 [[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr double exact_product(float a, float b) noexcept {
@@ -37,6 +33,11 @@ namespace cascada::inline CASCADA_ABI::detail {
        next       = std::bit_cast<float>(std::bit_cast<std::uint32_t>(norm) + 1))
     norm = next;
   return norm;
+}
+
+/// The same for any row; `of_none` for a zero row, or one whose square is not finite.
+[[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE float norm_or(float square, float of_none) noexcept {
+  return is_finite(square) && !is_zero_row(square) ? norm_of(square) : of_none;
 }
 
 /// The verdict: token j covers a later token i iff their canonical product is positive and at least (tau n_i) n_j.

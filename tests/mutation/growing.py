@@ -39,7 +39,7 @@ mutants = [
      "", anything),
     ("selection: rows of new representatives stay where they were", "if (place != m) std::copy_n(row(place), cols, row(m));", "",
      anything),
-    ("selection: old representatives are found again", "for (index_t i = 0; i < known; ++i) scans.add(i, false);", "", anything),
+    ("selection: old representatives are found again", "if (i >= known) detail::count_token", "detail::count_token", anything),
     ("in place: of the first head", "use(i, item(now.h, now.first + i < count ? now.first + i : count - 1),",
      "use(i, item(0, now.first + i < count ? now.first + i : count - 1),", steps),
     ("in place: old values shrink again and again", "for (index_t i = 0; i < rows; ++i) factors[i] = 1;", "",

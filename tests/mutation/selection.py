@@ -85,9 +85,8 @@ mutants = [
      "k < 1 && !call.settled(best); ++k)\n    if (call.now().indices[k] != candidate", anything),
     ("literal: the upper triangle", "gram[std::int64_t{i} * T + j], value)", "gram[std::int64_t{j} * T + i], value)", anything),
 
-    ("counts: nearest stops early", "if (rep == i || assign == assignment::nearest) return {known, added};",
-     "if (rep == i) return {known, added};", anything),
-    ("counts: the one that covers is not counted", "return {position[rep] + 1,", "return {position[rep],", anything),
+    ("counts: nearest stops early", "return rep == i || assign == assignment::nearest ?", "return rep == i ?", anything),
+    ("counts: the one that covers is not counted", "return {positions[j] + 1,", "return {positions[j],", anything),
     ("counts: removals", "report.removals += rep != i;", "report.removals += rep == i;", right),
     ("counts: additions", "report.additions += rep == i;", "report.additions += 1;", right),
     ("counts: inherited checks in paper mode", "report.gram.inherited += !cross || new_candidate;", "++report.gram.inherited;", anything),

@@ -101,9 +101,8 @@ struct typed_kv {
 
  private:
   CASCADA_INLINE strided_row<Scalar> row(const any_rows& rows, index_t token, index_t kv_head) const noexcept {
-    const index_t at = !all.block_table
-                           ? token
-                           : all.block_table[token / all.block_tokens] * all.block_tokens + token % all.block_tokens;
+    const index_t at =
+        !all.block_table ? token : cascada::detail::place_in_pool(all.block_table, all.block_tokens, token);
     return {static_cast<const Scalar*>(rows.data) + at * rows.token_stride + kv_head * rows.head_stride, rows.step};
   }
 };

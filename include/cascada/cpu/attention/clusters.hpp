@@ -37,10 +37,9 @@ struct growing_clusters {
 
   /// Takes in tokens up to `end`. O(end - tokens).
   void extend(const representatives& selection, index_t end) noexcept {
-    for (; tokens < end; ++tokens) {
-      const index_t rep = selection.rep.data()[tokens];
-      slots[tokens]     = rep == tokens ? count++ : slots[rep];
-    }
+    if (end <= tokens) return;
+    count  = detail::number_clusters(selection, tokens, end, count, slots.data());
+    tokens = end;
   }
 
   /// Forgets the tokens from `end` on.

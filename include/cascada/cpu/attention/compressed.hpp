@@ -9,12 +9,13 @@
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/extend_leaves.hpp"
+#include "cascada/cpu/attention/load_queries.hpp"
 #include "cascada/cpu/attention/packing.hpp"
-#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
+#include "cascada/cpu/attention/write_results.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 

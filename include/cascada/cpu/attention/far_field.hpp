@@ -27,13 +27,9 @@
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/finite.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
-
-template <cpu_backend B>
-CASCADA_INLINE std::int64_t whole_blocks(index_t count) noexcept {
-  return (std::int64_t{count} + panel_keys<B> - 1) / panel_keys<B> * panel_keys<B>;
-}
 
 /// Tokens whose far field is computed together: those that share open leaves, else enough rows for the products.
 CASCADA_INLINE constexpr index_t far_tile_tokens(const attention_options& options, index_t group) noexcept {
@@ -46,9 +42,9 @@ template <cpu_backend B>
 void reserve(far_field_scratch<B>& scratch, const attention_options& options, index_t tokens, index_t group,
              index_t moments) {
   const std::int64_t tile = far_tile_tokens(options, group) < tokens ? far_tile_tokens(options, group) : tokens;
-  const std::int64_t rows = tile * group, leaves = whole_blocks<B>(tokens);
+  const std::int64_t rows = tile * group, leaves = whole_panels<B>(tokens);
   scratch.weights.reserve(rows * leaves);
-  scratch.spreads.reserve(rows * moments);
+  scratch.query_squares.reserve(rows * moments);
   scratch.shares.reserve(rows);
   scratch.maxima.reserve(rows);
   scratch.closed.reserve(rows * vec<B>::width);
@@ -63,8 +59,8 @@ void reserve(far_field_scratch<B>& scratch, const attention_options& options, in
   scratch.seen.reserve(tile);
 }
 
-/// A leaf's logit exceeds those of its tokens by log n + 4 at most, but for its rounding. Beyond this, that may be
-/// more.
+/// A leaf's logit exceeds the largest of its tokens' by log n + 4 at most, but for its rounding. Beyond this, that may
+/// be more.
 inline constexpr float largest_sure_logit = 0x1p22f;
 
 /// Turns logits into weights, relative to the maximum over near field and leaves, which enter the sums. The values seen
@@ -155,7 +151,7 @@ void forget_leaves(const query_rows<B, E>& tile, index_t row, index_t leaves, st
   vec<B>::load(scratch.near_sums.data() + row * vec<B>::width).store(tile.sums + row * vec<B>::width);
   vec<B>::zero().store(scratch.closed.data() + row * vec<B>::width);
   float* weights = scratch.weights.data() + row * stride;
-  for (index_t j = 0; j < whole_blocks<B>(leaves) / elements_per_lane<E>; j += vec<B>::width)
+  for (index_t j = 0; j < whole_panels<B>(leaves) / elements_per_lane<E>; j += vec<B>::width)
     vec<B>::zero().store(weights + j);
 }
 
@@ -180,7 +176,7 @@ void take_out_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& l
     scratch.closed[row * vec<B>::width] -= taken;
     const float left = tile.sum(row);
     if (!detail::is_finite(left) || left >= taken) continue;
-    // What is left is small beside what was taken, and its digits with it.
+    // What is left is small beside what was taken, and its digits with it: below 2^-20, less than 4 bits of 24.
     if (std::fabs(tile.maxima[row]) > largest_sure_logit && left < 0x1p-20f * taken)
       forget_leaves(tile, row, leaves.count(), stride, scratch);
     else
@@ -224,10 +220,9 @@ void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B
 /// of shares do not depend on how tiles are shared out. A NaN row, or one that sees nothing, has none.
 template <cpu_backend B>
 CASCADA_INLINE std::int64_t closed_share(float closed, float drop, float sum) noexcept {
-  const double share = static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(sum);
-  // By bits: -ffast-math takes NaN for any number. Those of numbers below 0, infinite or NaN are larger.
-  const bool within = std::bit_cast<std::uint64_t>(share) <= std::bit_cast<std::uint64_t>(1.001);
-  return within ? static_cast<std::int64_t>(share * 0x1p32) : 0;
+  const double share    = static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(sum);
+  constexpr double most = 1.001;  // sums are rounded
+  return detail::from_zero_to(share, most) ? static_cast<std::int64_t>(share * 0x1p32) : 0;
 }
 
 /// Counts what a tile read.
@@ -248,7 +243,7 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
                      attention_scratch<B, E>& scratch, float* closed) noexcept {
   const auto&        leaves  = head.leaves;
   const bool         by_mass = detail::opens_by_mass(options);
-  const std::int64_t stride  = whole_blocks<B>(leaves.count());
+  const std::int64_t stride  = whole_panels<B>(leaves.count());
   index_t            opened  = 0;
   with_products<B, E>([&](auto&& products) {
     if (sequence.terms.cap > 0)

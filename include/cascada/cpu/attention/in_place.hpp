@@ -161,7 +161,7 @@ void add_columns_in_place(block_in_place<B, E>& of, const Value& value) noexcept
 
 /// Takes a block of keys key(h, i) and values value(h, i), i < block.count, into the rows of the KV heads h of a tile,
 /// which lie one head after the other. `left` rows may be asked for. False, and nothing is done, if values are so large
-/// that weights depend on them (pair_tile.hpp).
+/// that weights depend on them (packing.hpp).
 template <cpu_backend B, class E, class Key, class Value>
 bool attend_in_place(const query_rows<B, E>& tile, index_t heads, const Key& key, const Value& value, index_t left,
                      index_t value_dim, const key_block& block, attention_scratch<B, E>& scratch) noexcept {

@@ -3,7 +3,7 @@
 //
 // A chain has an anchor, the key of its first member. A member of the cluster joins the chain whose anchor is nearest
 // to its own key, of those that cover it at leaf_threshold; a tie goes to the older chain. If none does, it begins a
-// chain. The verdict is the one of a selection (verdict.hpp), on the keys as they are. A key that is zero, or
+// chain. The verdict is the one of a selection (cascada/verdict.hpp), on the keys as they are. A key that is zero, or
 // whose square is not finite, has a chain of its own.
 
 #include <algorithm>
@@ -20,14 +20,14 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// The chains of one KV head. A cluster's anchors lie in panels [key_dim, vec width] of its own, so that a token meets
+/// The chains of one KV head. A cluster's anchors lie in strips [key_dim, vec width] of its own, so that a token meets
 /// as many anchors at a time as a vector has lanes, each by the canonical chain of sums.
 template <cpu_backend B>
 class leaf_chains {
  public:
   /// For `tokens` tokens, in as many clusters at most. Chains there are may go.
   void reserve(index_t tokens, index_t key_dim) {
-    panels_ = tokens_ = clusters_ = 0;
+    strips_ = tokens_ = clusters_ = 0;
     make_room(tokens, key_dim);
   }
 
@@ -38,7 +38,7 @@ class leaf_chains {
   void clear(index_t key_dim, float threshold, index_t begin) noexcept {
     key_dim_   = key_dim;
     threshold_ = threshold;
-    count_ = panels_ = clusters_ = 0;
+    count_ = strips_ = clusters_ = 0;
     tokens_ = begin_ = begin;
   }
 
@@ -76,8 +76,8 @@ class leaf_chains {
 
   /// Memory that the chains use.
   std::size_t bytes() const noexcept {
-    const std::int64_t of_panels = std::int64_t{panels_} * ((key_dim_ + 2) * width + 1);
-    return static_cast<std::size_t>(of_panels + 4 * std::int64_t{clusters_} + tokens_ - begin_) * sizeof(float);
+    const std::int64_t of_strips = std::int64_t{strips_} * ((key_dim_ + 2) * width + 1);
+    return static_cast<std::size_t>(of_strips + 4 * std::int64_t{clusters_} + tokens_ - begin_) * sizeof(float);
   }
 
   /// [T]: the chain of each token so far.
@@ -88,12 +88,12 @@ class leaf_chains {
   static constexpr index_t batch = 128;  // tokens whose anchors are looked for together
 
   void make_room(index_t tokens, index_t key_dim) {
-    const std::int64_t panels  = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
+    const std::int64_t strips  = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
     const std::int64_t anchors = std::int64_t{width} * key_dim;
-    anchors_.grow(panels * anchors, panels_ * anchors);
-    norms_.grow(panels * width, std::int64_t{panels_} * width);
-    chains_.grow(panels * width, std::int64_t{panels_} * width);
-    next_.grow(panels, panels_);
+    anchors_.grow(strips * anchors, strips_ * anchors);
+    norms_.grow(strips * width, std::int64_t{strips_} * width);
+    chains_.grow(strips * width, std::int64_t{strips_} * width);
+    next_.grow(strips, strips_);
     for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &heads_}) of_clusters->grow(tokens, clusters_);
     chain_of_.grow(tokens, tokens_);
     rows_.reserve(std::int64_t{batch} * key_dim);
@@ -105,8 +105,8 @@ class leaf_chains {
   };
 
   CASCADA_INLINE const float* row(index_t i) const noexcept { return rows_.data() + std::int64_t{i} * key_dim_; }
-  CASCADA_INLINE const float* anchors(index_t panel) const noexcept {
-    return anchors_.data() + std::int64_t{panel} * key_dim_ * width;
+  CASCADA_INLINE const float* anchors(index_t strip) const noexcept {
+    return anchors_.data() + std::int64_t{strip} * key_dim_ * width;
   }
 
   /// Brings the keys of tokens and their norms, 0 for those that have a chain of their own.
@@ -121,9 +121,7 @@ class leaf_chains {
     }
     squares_of_rows<B>(
         0, count, key_dim_, [&](index_t i) { return row(i); }, [](index_t) { return std::int64_t{0}; },
-        [&](index_t i, float square) {
-          row_norms_[i] = detail::is_finite(square) && !detail::is_zero_row(square) ? detail::norm_of(square) : 0.0f;
-        });
+        [&](index_t i, float square) { row_norms_[i] = detail::norm_or(square, 0); });
   }
 
   /// The tokens of a cluster among those loaded, from `i` on.
@@ -155,83 +153,74 @@ class leaf_chains {
   }
 
   /// The nearest of a cluster's first `count` anchors, for each of a few tokens.
-  template <index_t Rows, index_t Panels>
+  template <index_t Rows, index_t Strips>
   void search(index_t cluster, index_t count, const index_t* tokens, nearest* best) const noexcept {
     const float* rows[extent(Rows)];
     for (index_t r = 0; r < Rows; ++r) rows[r] = row(tokens[r]);
-    for (index_t panel = first_[cluster]; count > 0; count -= Panels * width) {
-      const float* columns[extent(Panels)];
-      index_t      panels[extent(Panels)] = {};
-      for (index_t p = 0; p < Panels; ++p) {
+    for (index_t strip = first_[cluster]; count > 0; count -= Strips * width) {
+      const float* columns[extent(Strips)];
+      index_t      strips[extent(Strips)] = {};
+      for (index_t p = 0; p < Strips; ++p) {
         const bool more = p * width < count;
-        panels[p]       = more ? panel : panels[0];
-        columns[p]      = anchors(panels[p]);
-        if (more && (p + 1) * width < count) panel = next_[panel];
+        strips[p]       = more ? strip : strips[0];
+        columns[p]      = anchors(strips[p]);
+        if (more && (p + 1) * width < count) strip = next_[strip];
       }
-      const auto products = multiply<Rows, Panels>(rows, columns);
-      for (index_t p = 0; p < Panels && p * width < count; ++p)
+      const auto products = multiply<Rows, Strips>(rows, columns);
+      for (index_t p = 0; p < Strips && p * width < count; ++p)
         for (index_t r = 0; r < Rows; ++r)
-          choose(tokens[r], panels[p], 0, std::min(count - p * width, +width), products.sum[r][p], best[r]);
+          choose(tokens[r], strips[p], 0, std::min(count - p * width, +width), products.sum[r][p], best[r]);
     }
   }
 
-  /// The same for the anchors after the first `before`, which panel `old_end` holds in part.
+  /// The same for the anchors after the first `before`, which strip `old_end` holds in part.
   void search_new(index_t cluster, index_t before, index_t old_end, index_t token, nearest& best) const noexcept {
     const bool   ragged = before % width != 0;
-    index_t      panel  = ragged ? old_end : before == 0 ? first_[cluster] : next_[old_end];
+    index_t      strip  = ragged ? old_end : before == 0 ? first_[cluster] : next_[old_end];
     index_t      lane   = before % width;
     const float* rows[] = {row(token)};
     for (index_t left = lane + sizes_[cluster] - before; left > 0; left -= width, lane = 0) {
-      const float* columns[] = {anchors(panel)};
+      const float* columns[] = {anchors(strip)};
       const auto   products  = multiply<1, 1>(rows, columns);
-      choose(token, panel, lane, std::min(left, +width), products.sum[0][0], best);
-      if (left > width) panel = next_[panel];
+      choose(token, strip, lane, std::min(left, +width), products.sum[0][0], best);
+      if (left > width) strip = next_[strip];
     }
   }
 
-  template <index_t Rows, index_t Panels>
-  CASCADA_INLINE product_tile<B, Rows, Panels> multiply(const float* const* rows,
+  template <index_t Rows, index_t Strips>
+  CASCADA_INLINE product_tile<B, Rows, Strips> multiply(const float* const* rows,
                                                         const float* const* columns) const noexcept {
-    product_tile<B, Rows, Panels> products;
+    product_tile<B, Rows, Strips> products;
     products.begin([](index_t, index_t) { return vec<B>::zero(); });
-    products.template add<float>(0, key_dim_, rows, [&](index_t k, vec<B>(&column)[extent(Panels)]) {
+    products.template add<float>(0, key_dim_, rows, [&](index_t k, vec<B>(&column)[extent(Strips)]) {
 #pragma GCC unroll 8
-      for (index_t p = 0; p < Panels; ++p) column[p] = vec<B>::load(columns[p] + k * width);
+      for (index_t p = 0; p < Strips; ++p) column[p] = vec<B>::load(columns[p] + k * width);
     });
     return products;
   }
 
-  /// The nearest of `best` and the anchors in lanes [begin, end) of a panel.
-  CASCADA_INLINE void choose(index_t token, index_t panel, index_t begin, index_t end, vec<B> products,
+  /// The nearest of `best` and the anchors in lanes [begin, end) of a strip.
+  CASCADA_INLINE void choose(index_t token, index_t strip, index_t begin, index_t end, vec<B> products,
                              nearest& best) const noexcept {
-    const float  norm = row_norms_[token], scaled = opaque<B>(threshold_ * norm);
-    const float* norms = norms_.data() + std::int64_t{panel} * width;
-    auto         low   = vec<B>::broadcast(scaled) * vec<B>::load(norms);
-    if constexpr (!B::has_fma)  // products are estimates, of sums that may overflow
-      low = low - vec<B>::broadcast(sum_margin<B>(key_dim_) * norm) * vec<B>::load(norms);
-    std::uint32_t lanes = bits_less_equal(low, products);
-    if constexpr (B::has_fma)
-      lanes &= bits_less(vec<B>::zero(), products);
-    else if (norm > largest_estimated_norm)
-      lanes = ~std::uint32_t{0};
-    else
-      lanes |= bits_less(vec<B>::broadcast(largest_estimated_norm), vec<B>::load(norms));
+    const float   norm = row_norms_[token], scaled = opaque<B>(threshold_ * norm);
+    const float*  norms = norms_.data() + std::int64_t{strip} * width;
+    std::uint32_t lanes = rows_that_may_cover<B>(scaled, norm, key_dim_, vec<B>::load(norms), products);
     lanes &= (std::uint32_t{1} << (end - 1)) * 2 - (std::uint32_t{1} << begin);
     if (lanes == 0) return;
     float values[extent(width)];
     products.store(values);
     for (; lanes != 0; lanes &= lanes - 1) {
       const index_t lane    = __builtin_ctz(lanes);
-      const float   product = B::has_fma ? values[lane] : canonical(token, panel, lane);
+      const float   product = B::has_fma ? values[lane] : canonical(token, strip, lane);
       if (!B::has_fma && !detail::covers(product, scaled, norms[lane])) continue;
       if (best.chain == none || detail::nearer(product, norms[lane], best.product, best.norm))
-        best = {chains_[std::int64_t{panel} * width + lane], product, norms[lane]};
+        best = {chains_[std::int64_t{strip} * width + lane], product, norms[lane]};
     }
   }
 
-  float canonical(index_t token, index_t panel, index_t lane) const noexcept {
+  float canonical(index_t token, index_t strip, index_t lane) const noexcept {
     float sum = 0;
-    for (index_t k = 0; k < key_dim_; ++k) sum = std::fma(row(token)[k], anchors(panel)[k * width + lane], sum);
+    for (index_t k = 0; k < key_dim_; ++k) sum = std::fma(row(token)[k], anchors(strip)[k * width + lane], sum);
     return sum;
   }
 
@@ -239,24 +228,24 @@ class leaf_chains {
   index_t append(index_t cluster, index_t token) noexcept {
     const index_t lane = sizes_[cluster]++ % width;
     if (lane == 0) {
-      const index_t fresh                                                 = panels_++;
+      const index_t fresh                                                 = strips_++;
       (first_[cluster] == none ? first_[cluster] : next_[last_[cluster]]) = fresh;
       last_[cluster]                                                      = fresh;
       std::fill_n(anchors_.data() + std::int64_t{fresh} * key_dim_ * width, key_dim_ * width, 0.0f);
       std::fill_n(norms_.data() + std::int64_t{fresh} * width, width, 0.0f);
     }
-    const std::int64_t panel = last_[cluster];
-    for (index_t k = 0; k < key_dim_; ++k) anchors_[(panel * key_dim_ + k) * width + lane] = row(token)[k];
-    norms_[panel * width + lane]         = row_norms_[token];
-    return chains_[panel * width + lane] = count_++;
+    const std::int64_t strip = last_[cluster];
+    for (index_t k = 0; k < key_dim_; ++k) anchors_[(strip * key_dim_ + k) * width + lane] = row(token)[k];
+    norms_[strip * width + lane]         = row_norms_[token];
+    return chains_[strip * width + lane] = count_++;
   }
 
-  index_t            key_dim_ = 0, count_ = 0, panels_ = 0, begin_ = 0, tokens_ = 0, clusters_ = 0;
+  index_t            key_dim_ = 0, count_ = 0, strips_ = 0, begin_ = 0, tokens_ = 0, clusters_ = 0;
   buffer<index_t, B> chain_of_;  // [T]
   float              threshold_ = 0;
-  buffer<float, B>   anchors_, norms_;       // [panels, key_dim, width], [panels, width]
-  buffer<index_t, B> chains_, next_;         // [panels, width], [panels]: the next panel of a cluster
-  buffer<index_t, B> first_, last_, sizes_;  // [clusters]: panels, anchors
+  buffer<float, B>   anchors_, norms_;       // [strips, key_dim, width], [strips, width]
+  buffer<index_t, B> chains_, next_;         // [strips, width], [strips]: the next strip of a cluster
+  buffer<index_t, B> first_, last_, sizes_;  // [clusters]: strips, anchors
   buffer<float, B>   rows_;                  // [batch, key_dim]: the keys at hand
   float              row_norms_[batch];
   buffer<index_t, B> heads_;  // [clusters]: the first of a cluster's tokens at hand, or none

@@ -1,7 +1,6 @@
 #pragma once
 // Logits of leaves: products with mean keys, log2 of the counts, and what the spread of the keys adds to both.
 
-#include <bit>
 #include <cstdint>
 #include <limits>
 #include <numbers>
@@ -10,16 +9,17 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
+#include "cascada/cpu/attention/scratch.hpp"
 #include "cascada/cpu/attention/tile.hpp"
-#include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/finite.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// spreads [rows, moments]: 1/2 scale^2 |q_g|^2, times log2 e.
+/// query_squares [rows, moments]: 1/2 scale^2 |q_g|^2, times log2 e.
 template <cpu_backend B, class E>
-void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, float* spreads) noexcept {
+void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, float* query_squares) noexcept {
   constexpr float largest = std::numeric_limits<float>::max();
   for (index_t row = 0; row < tile.rows; ++row) {
     const float* query = tile.queries + std::int64_t{row} * tile.key_lanes;
@@ -31,9 +31,7 @@ void measure_queries(const query_rows<B, E>& tile, const leaf_shape& shape, floa
       }
       if constexpr (!std::same_as<E, float>) square = square * tile.scale * tile.scale;
       square *= static_cast<float>(0.5 / std::numbers::log2e);
-      // By bits: -ffast-math takes no number for infinite, and each for less than the largest.
-      const bool finite = std::bit_cast<std::uint32_t>(square) < std::bit_cast<std::uint32_t>(largest);
-      *spreads++        = finite ? square : largest;
+      *query_squares++ = detail::from_zero_to(square, largest) ? square : largest;
     }
   }
 }
@@ -44,7 +42,7 @@ inline constexpr auto largest_in_base_2 =
 
 /// Corrections, whatever their size, of a vector of leaves for a few rows.
 template <cpu_backend B, class E, index_t Rows>
-CASCADA_INLINE void leaf_corrections(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
+CASCADA_INLINE void leaf_corrections(const leaf_summaries<B, E>& leaves, const float* query_squares, index_t first,
                                      vec<B> (&biases)[extent(Rows)]) noexcept {
   const index_t moments = leaves.shape().moments;
   for (index_t i = 0; i < Rows; ++i) biases[i] = vec<B>::zero();
@@ -52,17 +50,17 @@ CASCADA_INLINE void leaf_corrections(const leaf_summaries<B, E>& leaves, const f
     const auto variance = leaves.variances(g, first);
 #pragma GCC unroll 8
     for (index_t i = 0; i < Rows; ++i)
-      biases[i] = multiply_add(vec<B>::broadcast(spreads[i * moments + g]), variance, biases[i]);
+      biases[i] = multiply_add(vec<B>::broadcast(query_squares[i * moments + g]), variance, biases[i]);
   }
 }
 
 /// log2 of the counts + min(4, correction).
 template <cpu_backend B, class E, index_t Rows>
-CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
+CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float* query_squares, index_t first,
                                 vec<B> (&biases)[extent(Rows)]) noexcept {
   const auto log_count = vec<B>::load(leaves.log_counts() + first);
   const auto most      = vec<B>::broadcast(largest_in_base_2);
-  leaf_corrections<B, E, Rows>(leaves, spreads, first, biases);
+  leaf_corrections<B, E, Rows>(leaves, query_squares, first, biases);
 #pragma GCC unroll 8
   for (index_t i = 0; i < Rows; ++i) biases[i] = min(biases[i], most) + log_count;
 }
@@ -70,13 +68,13 @@ CASCADA_INLINE void leaf_biases(const leaf_summaries<B, E>& leaves, const float*
 /// Products of a vector of leaves, in place, become capped logits + log2 of the counts + min(4, correction), which
 /// shrinks as the capped logit's variance does.
 template <cpu_backend B, class E>
-CASCADA_INLINE void cap_leaf_logits(const leaf_summaries<B, E>& leaves, const float* spreads, index_t first,
+CASCADA_INLINE void cap_leaf_logits(const leaf_summaries<B, E>& leaves, const float* query_squares, index_t first,
                                     float scale, float cap, float* logits) noexcept {
   using words      = integers<B, std::uint32_t>;
   const auto limit = vec<B>::broadcast(cap);
   const auto most  = vec<B>::broadcast(largest_in_base_2);
   vec<B>     corrections[1];
-  leaf_corrections<B, E, 1>(leaves, spreads, first, corrections);
+  leaf_corrections<B, E, 1>(leaves, query_squares, first, corrections);
   // The derivative as 4 e^(-2 |x|) / (1 + e^(-2 |x|))^2, which has all its digits: 1 - tanh^2 loses them near 0.
   const auto ratio = vec<B>::load(logits) * vec<B>::broadcast(scale) / limit, part = tanh(ratio);
   const auto power = exp2(abs(ratio) * vec<B>::broadcast(-2.88539008f)), both = vec<B>::broadcast(1) + power;
@@ -97,18 +95,18 @@ CASCADA_INLINE void by_rows(index_t count, const Use& use) noexcept {
   for (; row < count; ++row) use.template operator()<1>(row);
 }
 
-/// score(block, first, row, rows, spreads, logits) for a few rows of the tile at a time, and every block of leaves,
-/// from leaf `first` on: `logits` [rows, stride] and, of queries that are measured here, `spreads` [rows, moments] are
-/// theirs.
+/// score(block, first, row, rows, query_squares, logits) for a few rows of the tile at a time, and every block of
+/// leaves, from leaf `first` on: `logits` [rows, stride] and, of queries that are measured here, `query_squares` [rows,
+/// moments] are theirs.
 template <index_t Rows, cpu_backend B, class E, class Score>
 CASCADA_INLINE void walk_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves, std::int64_t stride,
                                 far_field_scratch<B>& scratch, const Score& score) noexcept {
-  measure_queries(tile, leaves.shape(), scratch.spreads.data());
+  measure_queries(tile, leaves.shape(), scratch.query_squares.data());
   for (index_t first = 0; first < leaves.count(); first += block_keys<B, E>) {
     const key_block block = leaves.block(first);
     for (index_t row = 0; row < tile.rows; row += Rows)
       score(block, first, row, tile.rows - row < Rows ? tile.rows - row : Rows,
-            scratch.spreads.data() + std::int64_t{row} * leaves.shape().moments,
+            scratch.query_squares.data() + std::int64_t{row} * leaves.shape().moments,
             scratch.weights.data() + row * stride + first);
   }
 }
@@ -118,13 +116,13 @@ template <cpu_backend B, class E, class Products>
 void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
                   std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
   constexpr index_t step = Products::rows, width = vec<B>::width, together = attention_tuning<B>.rows;
-  const auto        score = [&](const key_block& block, index_t first, index_t row, index_t rows, const float* spreads,
+  const auto score = [&](const key_block& block, index_t first, index_t row, index_t rows, const float* query_squares,
                          float* logits) {
     if constexpr (!std::same_as<E, float>) products.score(tile, row, rows, block, block.count, logits, stride);
     by_rows<together>(rows, [&]<index_t Rows>(index_t i) {
       for (index_t j = 0; j < block.count; j += width) {
         vec<B> biases[extent(Rows)];
-        leaf_biases<B, E, Rows>(leaves, spreads + i * leaves.shape().moments, first + j, biases);
+        leaf_biases<B, E, Rows>(leaves, query_squares + i * leaves.shape().moments, first + j, biases);
         for (index_t r = 0; r < Rows; ++r) {
           float* at = logits + (i + r) * stride + j;
           if constexpr (!std::same_as<E, float>)  // products carry no scale so far
@@ -147,13 +145,13 @@ template <cpu_backend B, class E, class Products>
 void score_capped_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
                          float cap, std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
   const index_t moments = leaves.shape().moments;
-  const auto    score   = [&](key_block block, index_t first, index_t row, index_t rows, const float* spreads,
+  const auto    score   = [&](key_block block, index_t first, index_t row, index_t rows, const float* query_squares,
                          float* logits) {
     block.bias = nullptr;
     products.score(tile, row, rows, block, block.count, logits, stride);
     for (index_t i = 0; i < rows; ++i)
       for (index_t j = 0; j < block.count; j += vec<B>::width)
-        cap_leaf_logits(leaves, spreads + i * moments, first + j, tile.scale, cap, logits + i * stride + j);
+        cap_leaf_logits(leaves, query_squares + i * moments, first + j, tile.scale, cap, logits + i * stride + j);
   };
   walk_leaves<Products::rows>(tile, leaves, stride, scratch, score);
 }

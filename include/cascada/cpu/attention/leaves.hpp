@@ -10,10 +10,11 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
+#include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/base/buffer.hpp"
-#include "cascada/cpu/base/canonical.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/finite.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
@@ -33,8 +34,9 @@ struct leaf_shape {
   }
 };
 
-/// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. Sums run in token
-/// order and no token is summed twice, so a leaf depends on its members alone, not on how the prefix grew.
+/// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. A leaf that gets
+/// members is summed anew, in token order, from the rows of all of them: it depends on its members alone, not on how
+/// the prefix grew, and no sums are kept, which would be more than half of the memory.
 ///
 /// Means are in lanes of E, or, rounded, in pairs. Sums are float. Where that of a leaf's keys, values or squares
 /// overflows, its means and variances are made again from the members, in double: means of finite rows are finite.
@@ -62,16 +64,14 @@ class leaf_summaries {
     for (chains_ = 0; chains_ < chains; ++chains_) growing_[chains_] = none;
   }
 
-  /// Adds tokens [tokens(), end): token t, a member of chain chains[t], has the rows key(t) and value(t).
+  /// Adds tokens [tokens(), end): token t, a member of chain chains[t], has the rows key(t) and value(t). O((end -
+  /// tokens() + members of the leaves that they join) d).
   template <class Key, class Value>
   void extend(const index_t* chains, index_t end, const Key& key, const Value& value) noexcept {
     index_t touched = 0;
     for (; tokens_ < end; ++tokens_) {
       const index_t t = tokens_, j = leaf_of(chains[t]);
       append(j, t);
-      add(value(t), shape_.value_dim, sums(value_sums_, j, shape_.value_dim));
-      add(key(t), shape_.key_dim, sums(key_sums_, j, shape_.key_dim));
-      if (shape_.moments > 0 && counts_[j] > 1) add_squares(key(t), key(first_[j]), j);
       if (updated_[j] != end) touched_[touched++] = j;
       updated_[j] = end;
     }
@@ -80,9 +80,7 @@ class leaf_summaries {
 
   /// Memory that the leaves use.
   std::size_t bytes() const noexcept {
-    const std::int64_t keys   = whole_vectors<B>(shape_.key_dim) * (shape_.moments > 0 ? 2 : 1) + key_lanes_;
-    const std::int64_t values = whole_vectors<B>(shape_.value_dim) + value_stride_ / elements();
-    const std::int64_t a_leaf = keys + values + shape_.moments + 2 + 4;
+    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 4;
     return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_ - shape_.sinks}) * sizeof(float);
   }
 
@@ -157,15 +155,10 @@ class leaf_summaries {
   }
 
   void make_room(index_t tokens, const leaf_shape& shape) {
-    constexpr std::int64_t block = panel_keys<B>;
-    const auto             whole = [](std::int64_t leaves) { return (leaves + block - 1) / block * block; };
-    const std::int64_t     room = whole(tokens), used = whole(count_);
-    const auto             lanes  = std::int64_t{key_lanes(shape)};
-    const auto             keys   = std::int64_t{whole_vectors<B>(shape.key_dim)};
-    const auto             values = std::int64_t{whole_vectors<B>(shape.value_dim)};
-    key_sums_.grow(room * keys, used * keys);
-    if (shape.moments > 0) square_sums_.grow(room * keys, used * keys);
-    value_sums_.grow(room * values, used * values);
+    const std::int64_t room = whole_panels<B>(tokens), used = whole_panels<B>(count_);
+    const auto         lanes  = std::int64_t{key_lanes(shape)};
+    const auto         keys   = std::int64_t{whole_vectors<B>(shape.key_dim)};
+    const auto         values = std::int64_t{whole_vectors<B>(shape.value_dim)};
     keys_.grow(room * lanes, used * lanes);
     values_.grow(room / elements_of(shape) * values, used / elements_of(shape) * values);
     variances_.grow(room * shape.moments, used * shape.moments);
@@ -174,11 +167,7 @@ class leaf_summaries {
     next_.grow(tokens, tokens_);
     growing_.grow(tokens, chains_);
     touched_.grow(tokens, 0);
-    means_.reserve(keys > values ? keys : values);
-  }
-
-  CASCADA_INLINE static float* sums(buffer<float, B>& all, index_t leaf, index_t dim) noexcept {
-    return all.data() + std::int64_t{leaf} * whole_vectors<B>(dim);
+    for (buffer<float, B>* of_one : {&sums_, &squares_, &means_}) of_one->reserve(keys > values ? keys : values);
   }
 
   /// The leaf that the next token of a chain goes to.
@@ -200,9 +189,6 @@ class leaf_summaries {
       clear(many_.data() + j / elements_per_lane<E>, block / elements_per_lane<E>);
       std::memset(counts_.data() + j, 0, panel_keys<B> * sizeof(index_t));
     }
-    clear(sums(key_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
-    if (shape_.moments > 0) clear(sums(square_sums_, j, shape_.key_dim), whole_vectors<B>(shape_.key_dim));
-    clear(sums(value_sums_, j, shape_.value_dim), whole_vectors<B>(shape_.value_dim));
     updated_[j] = none;
     return j;
   }
@@ -217,18 +203,36 @@ class leaf_summaries {
     ++counts_[j];
   }
 
+  /// sums_ [dim, on whole vectors] of the rows row(t) of a leaf's members, in token order.
   template <class Row>
-  static void add(const Row& row, index_t dim, float* sums) noexcept {
-    index_t c = 0;
-    for (; c + width <= dim; c += width) (vec<B>::load(sums + c) + load_lanes<B, float>(row, c, dim)).store(sums + c);
-    for (; c < dim; ++c) sums[c] += rounded_element<B>(row, c);
+  void sum_members(index_t j, index_t dim, const Row& row) noexcept {
+    float* const sums = sums_.data();
+    index_t      t    = first_[j];
+    clear(sums, whole_vectors<B>(dim));
+    for (index_t left = counts_[j]; left > 0; --left, t = next_[t]) {
+      if (left > 1) prefetch_row(row(next_[t]), dim);
+      const auto own = row(t);
+      index_t    c   = 0;
+      for (; c + width <= dim; c += width) (vec<B>::load(sums + c) + load_lanes<B, float>(own, c, dim)).store(sums + c);
+      for (; c < dim; ++c) sums[c] += rounded_element<B>(own, c);
+    }
   }
 
-  /// Squares of the distances to the leaf's first key: near to it, unlike squares of the keys, they lose no digits.
+  /// squares_ [key_dim, on whole vectors]: sums of the squares of the members' distances to the first key. Near to it,
+  /// unlike squares of the keys, they lose no digits.
+  template <class Key>
+  void sum_squares(index_t j, const Key& key) noexcept {
+    clear(squares_.data(), whole_vectors<B>(shape_.key_dim));
+    const auto first = key(first_[j]);
+    for_each_member(j, [&](index_t t) {
+      if (t != first_[j]) add_squares(key(t), first);
+    });
+  }
+
   template <class Row>
-  void add_squares(const Row& row, const Row& first, index_t j) noexcept {
-    float*  squares = sums(square_sums_, j, shape_.key_dim);
-    index_t c       = 0;
+  void add_squares(const Row& row, const Row& first) noexcept {
+    float* const squares = squares_.data();
+    index_t      c       = 0;
     for (; c + width <= shape_.key_dim; c += width) {
       const auto distance =
           load_lanes<B, float>(row, c, shape_.key_dim) - load_lanes<B, float>(first, c, shape_.key_dim);
@@ -240,20 +244,21 @@ class leaf_summaries {
     }
   }
 
-  /// What stands for a leaf, anew from its sums.
+  /// What stands for a leaf, anew from its members.
   template <class Key, class Value>
   void update(index_t j, const Key& key, const Value& value) noexcept {
     const auto size = static_cast<float>(counts_[j]);
-    mean(j, sums(key_sums_, j, shape_.key_dim), shape_.key_dim, key);
+    mean(j, shape_.key_dim, key);
     float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
     if (elements() == 1)
       for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * panel_keys<B>] = means_[k];
     else
       for (index_t k = 0; k < shape_.key_dim; ++k)
         set_element(column, 2 * (std::int64_t{k / 2} * panel_keys<B>)+k % 2, rounded(means_[k]));
+    if (shape_.moments > 0) sum_squares(j, key);
     for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key);
 
-    mean(j, sums(value_sums_, j, shape_.value_dim), shape_.value_dim, value);
+    mean(j, shape_.value_dim, value);
     float* row = values_.data() + std::int64_t{j / elements()} * value_stride_;
     if (elements() == 1)
       for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means_.data() + c).store(row + c);
@@ -275,9 +280,11 @@ class leaf_summaries {
     return nearest;
   }
 
-  /// means_ = sums / count of rows row(t), zero from dim to a whole vector.
+  /// means_ of the members' rows row(t), zero from dim to a whole vector.
   template <class Row>
-  void mean(index_t j, const float* sums, index_t dim, const Row& row) noexcept {
+  void mean(index_t j, index_t dim, const Row& row) noexcept {
+    sum_members(j, dim, row);
+    const float* sums          = sums_.data();
     using words                = integers<B, std::uint32_t>;
     typename words::lanes top  = {};  // without signs, bits order as sizes do
     const auto            size = vec<B>::broadcast(static_cast<float>(counts_[j]));
@@ -313,9 +320,7 @@ class leaf_summaries {
     }
     constexpr auto largest  = static_cast<double>(std::numeric_limits<float>::max());
     const double   variance = sum / (end - begin);
-    // By bits: -ffast-math takes NaN for any number. Its bits are larger than those of numbers from 0.
-    const bool within = std::bit_cast<std::uint64_t>(variance) < std::bit_cast<std::uint64_t>(largest);
-    return static_cast<float>(within ? variance : largest);
+    return static_cast<float>(detail::from_zero_to(variance, largest) ? variance : largest);
   }
 
   template <class Use>
@@ -328,7 +333,7 @@ class leaf_summaries {
   template <class Row>
   void set_variance(index_t j, index_t g, const Row& row) noexcept {
     const auto    size    = static_cast<float>(counts_[j]);
-    const float*  squares = sums(square_sums_, j, shape_.key_dim);
+    const float*  squares = squares_.data();
     const index_t begin = shape_.group_edge(g), end = shape_.group_edge(g + 1);
     const auto    first = row(first_[j]);
     float         sum   = 0;
@@ -344,17 +349,15 @@ class leaf_summaries {
   leaf_shape         shape_     = {};
   index_t            key_lanes_ = 0, value_stride_ = 0;
   index_t            count_ = 0, tokens_ = 0, chains_ = 0;
-  buffer<float, B>   key_sums_, value_sums_;  // [leaves, key_dim], [leaves, value_dim], on whole vectors
-  buffer<float, B>   square_sums_;            // [leaves, key_dim]
-  buffer<float, B>   keys_;                   // means, panels [key_lanes, panel_keys] of panel_keys leaves
-  buffer<float, B>   values_;                 // means, [lanes of leaves, value_stride]
-  buffer<float, B>   variances_;              // panels [moments, panel_keys]
-  buffer<float, B>   log_counts_, many_;      // [leaves]
-  buffer<float, B>   means_;                  // of the leaf at hand
-  buffer<index_t, B> counts_, updated_;       // [leaves]; the prefix at which a leaf was last touched
-  buffer<index_t, B> first_, last_, next_;    // a leaf's tokens as a list: [leaves], [leaves], [T]
-  buffer<index_t, B> growing_;                // [chains]: the leaf that a chain's next token goes to
-  buffer<index_t, B> touched_;                // [leaves]: of an extension
+  buffer<float, B>   keys_;                    // means, panels [key_lanes, panel_keys] of panel_keys leaves
+  buffer<float, B>   values_;                  // means, [lanes of leaves, value_stride]
+  buffer<float, B>   variances_;               // panels [moments, panel_keys]
+  buffer<float, B>   log_counts_, many_;       // [leaves]
+  buffer<float, B>   sums_, squares_, means_;  // of the leaf at hand, on whole vectors
+  buffer<index_t, B> counts_, updated_;        // [leaves]; the prefix at which a leaf was last touched
+  buffer<index_t, B> first_, last_, next_;     // a leaf's tokens as a list: [leaves], [leaves], [T]
+  buffer<index_t, B> growing_;                 // [chains]: the leaf that a chain's next token goes to
+  buffer<index_t, B> touched_;                 // [leaves]: of an extension
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

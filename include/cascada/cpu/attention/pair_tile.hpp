@@ -16,6 +16,7 @@
 #include "cascada/cpu/attention/pair_packing.hpp"
 #include "cascada/cpu/attention/pair_weights.hpp"
 #include "cascada/cpu/attention/products.hpp"
+#include "cascada/cpu/attention/row_lengths.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"

@@ -21,10 +21,6 @@ CASCADA_INLINE constexpr index_t whole_weights(index_t count) noexcept {
   return (count + weight_keys - 1) / weight_keys * weight_keys;
 }
 
-/// Logits up to which a row needs no maximum: its weights are 2^logit, in float's range by far, and so are their sums
-/// and products with values below 2^40.
-inline constexpr float small_logit = 60;
-
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 
 #pragma GCC diagnostic push

@@ -8,7 +8,7 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/far_field.hpp"
-#include "cascada/cpu/attention/query_tile.hpp"
+#include "cascada/cpu/attention/load_queries.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/representatives.hpp"

@@ -23,7 +23,7 @@ struct score_adjustment {
   const float*   slopes    = nullptr;  // [group]
   const index_t* positions = nullptr;  // with slopes: of the keys
   index_t        token     = 0;        // with slopes: the position of the tile's first token
-  std::int64_t   hidden    = std::numeric_limits<std::int64_t>::min() / 2;  // keys that it no longer sees
+  std::int64_t   hidden    = std::numeric_limits<std::int64_t>::min() / 2;  // keys that this token no longer sees
 
   CASCADA_INLINE bool changes_logits() const noexcept { return cap > 0 || slopes; }
 };

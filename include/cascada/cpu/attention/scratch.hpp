@@ -1,13 +1,14 @@
 #pragma once
-// What one worker needs to attend to rows.
+// What one worker needs: to attend to rows, and to a far field.
 
 #include <cstdint>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/query_tile.hpp"
+#include "cascada/cpu/attention/load_queries.hpp"
 #include "cascada/cpu/attention/shapes.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/lanes.hpp"
+#include "cascada/cpu/base/simd.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
@@ -36,6 +37,32 @@ struct attention_scratch {
     positions.reserve(step);
     constexpr index_t beside = std::same_as<E, float> ? 0 : weight_stride<B, E>;
     scores.reserve(std::int64_t{rows_of_heads} * (score_stride<B, E> + beside));
+  }
+};
+
+/// What one worker needs for the far field of a tile, and what it counted.
+template <cpu_backend B>
+struct far_field_scratch {
+  buffer<float, B>         weights;        // [rows, leaves]
+  buffer<float, B>         query_squares;  // [rows, moments]
+  buffer<float, B>         shares;         // [rows]: factor of what a row attended to before
+  buffer<float, B>         maxima;         // [rows]: what weights are relative to
+  buffer<float, B>         closed;         // [rows, vec width]: weights of closed leaves of several tokens
+  buffer<float, B>         bounds;         // [rows]: the weight above which leaves open
+  buffer<float, B>         near_maxima;    // [rows]: what the near field left, where leaves open
+  buffer<float, B>         near_sums;      // [rows, vec width]
+  buffer<std::uint32_t, B> open;           // [leaves]: bits of those that the tile asked for so far
+  buffer<index_t, B>       leaves;         // open ones in the order in which they were asked for
+  buffer<index_t, B>       leaves_seen;    // [tokens]: how many of them are open for a token
+  buffer<index_t, B>       opened;         // their tokens
+  buffer<index_t, B>       seen;           // [tokens]: how many of those a token sees
+
+  struct {
+    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32, over heads
+  } counts;
+
+  CASCADA_INLINE float closed_of(index_t row) const noexcept {
+    return reduce_sum(vec<B>::load(closed.data() + row * vec<B>::width));
   }
 };
 

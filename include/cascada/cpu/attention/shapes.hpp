@@ -1,9 +1,6 @@
 #pragma once
-// Sizes that attention's kernels agree on: of tiles, panels, blocks of keys, rows of scores and weights; lengths of
-// rows.
+// Sizes that attention's kernels agree on: of tiles, panels, blocks of keys, rows of scores and weights.
 
-#include <bit>
-#include <cmath>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
@@ -49,19 +46,13 @@ CASCADA_INLINE std::int64_t panel_offset(index_t first, index_t lanes) noexcept 
 }
 
 template <cpu_backend B>
-CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
-  return (count + vec<B>::width - 1) / vec<B>::width * vec<B>::width;
+CASCADA_INLINE std::int64_t whole_panels(index_t count) noexcept {
+  return (std::int64_t{count} + panel_keys<B> - 1) / panel_keys<B> * panel_keys<B>;
 }
 
-/// Of a row that has what is not finite, or whose length nobody looked at.
-inline constexpr float unknown_length = 0x1p60f;
-
-/// Times scale, the length of a row with that square, or a little more: squares of elements below 2^-63 are lost. Bits
-/// tell what is not finite, whatever -ffast-math assumes.
 template <cpu_backend B>
-CASCADA_INLINE float length_of(float square, float scale = 1) noexcept {
-  if (std::bit_cast<std::uint32_t>(square) >= 0x7f80'0000u) return unknown_length;
-  return (1.01f * std::sqrt(square) + 0x1p-56f) * scale;
+CASCADA_INLINE index_t whole_vectors(index_t count) noexcept {
+  return (count + vec<B>::width - 1) / vec<B>::width * vec<B>::width;
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

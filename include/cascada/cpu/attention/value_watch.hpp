@@ -2,7 +2,7 @@
 // Values that are multiplied unseen: whether what was read of them so far allows it.
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/pair_tile.hpp"
+#include "cascada/cpu/attention/pair_packing.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 

@@ -1,5 +1,6 @@
 #pragma once
-// The canonical product of two rows (verdict.hpp), which every path, block shape and thread count gives, and norms.
+// The canonical product of two rows (cascada/verdict.hpp), which every path, block shape and thread count gives, and
+// norms.
 //
 // A vector lane that holds one accumulator per pair and walks k in order is that sum bit for bit, so tiles of any shape
 // agree (product_tile.hpp).
@@ -22,7 +23,7 @@ CASCADA_INLINE float opaque(float value) noexcept {
   return value;
 }
 
-/// The canonical products of as many rows as a vector has lanes, each with itself. Squares of elements are transposed,
+/// The canonical products of as many rows as a vector has lanes, each with itself. Patches of them are transposed,
 /// so that a lane walks along its row; one alone would wait for every sum. `ahead`: where the rows read next lie.
 /// Flat, as transpositions are elsewhere: g++ would pass Eigen's registers through memory.
 template <cpu_backend B, row_scalar Scalar>
@@ -74,10 +75,10 @@ CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols
 /// and so neither these products overflow, nor those of zero rows with each other.
 inline constexpr float zero_row_norm = 0x1p64f, zero_row_scaled_norm = 0x1p63f;
 
-/// Norm of a row whose product with itself is `square`, which is finite.
+/// Norm of a row whose product with itself is `square`.
 template <cpu_backend B>
 CASCADA_INLINE float norm_of(float square) noexcept {
-  return detail::is_zero_row(square) ? zero_row_norm : detail::norm_of(square);
+  return detail::norm_or(square, zero_row_norm);
 }
 
 /// How far a product that was summed in any order, with FMA or without, may lie from the canonical one, in units of
@@ -98,5 +99,21 @@ CASCADA_INLINE float sum_margin(index_t cols) noexcept {
 /// Beyond this norm, sums of a product's terms might overflow before they cancel: only the canonical one decides. Nor
 /// are zero rows estimated.
 inline constexpr float largest_estimated_norm = 0x1p62f;
+
+/// Rows, as bits, that may cover a row of `cols` elements and norm `norm`, given their `products` with it, summed with
+/// k ascending. With FMA those are canonical, and this is the verdict; else what it lets through needs the canonical
+/// one.
+template <cpu_backend B>
+CASCADA_INLINE std::uint32_t rows_that_may_cover(float scaled_norm, float norm, index_t cols, vec<B> norms,
+                                                 vec<B> products) noexcept {
+  const auto low = vec<B>::broadcast(scaled_norm) * norms;
+  if constexpr (B::has_fma) {
+    return bits_less_equal(low, products) & bits_less(vec<B>::zero(), products);
+  } else {  // sums may overflow
+    if (norm > largest_estimated_norm) return ~std::uint32_t{0};
+    return bits_less_equal(low - vec<B>::broadcast(sum_margin<B>(cols) * norm) * norms, products) |
+           bits_less(vec<B>::broadcast(largest_estimated_norm), norms);
+  }
+}
 
 }  // namespace cascada::inline CASCADA_ABI::kernel

@@ -142,7 +142,7 @@ CASCADA_INLINE float reduce_sum(vec<B> a) noexcept {
   return reduce(a, [](float x, float y) { return x + y; });
 }
 
-/// `rows` as the columns of a square tile: element (i, k) moves to (k, i).
+/// `rows` as the columns of a square patch: element (i, k) moves to (k, i).
 template <cpu_backend B>
 CASCADA_INLINE void transpose(vec<B> (&rows)[vec<B>::width]) noexcept {
 #ifdef __AVX512F__

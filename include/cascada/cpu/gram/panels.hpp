@@ -2,8 +2,7 @@
 // Tiles: rows against panels of packed columns, the products of many pairs at once.
 //
 // A panel is a few strips of columns side by side, starting at any strip. A tile walks along k in slabs, so that a
-// panel's slab stays in the nearest cache while all rows pass; between two slabs its sums are in memory, as they
-// were.
+// panel's slab stays in the nearest cache while all rows pass; between two slabs its sums lie in memory, unrounded.
 
 #include <algorithm>
 #include <cstdint>
@@ -64,7 +63,7 @@ class packed_rows {
     depth_ = depth;
   }
 
-  /// Packs rows. Squares of elements are transposed in registers.
+  /// Packs rows. Patches of them are transposed in registers.
   void append(const float* const* rows, const float* norms, const float* residuals, index_t count) noexcept {
     for (index_t i = 0; i < count;) {
       const index_t column = count_ % lanes, taken = std::min(count - i, lanes - column);

@@ -21,7 +21,7 @@ class sketch_coordinates {
 
   template <row_scalar Scalar>
   void rank(matrix_view<const Scalar> x) noexcept {
-    constexpr index_t samples = 32;
+    constexpr index_t samples = 32;  // a poor order costs rechecks, never the set
     for (index_t c = 0; c < x.cols; ++c) ranked_[c] = {0, c};
     const index_t step = std::max(1, x.rows / samples);
     for (index_t i = 0; i < x.rows; i += step) {
@@ -41,7 +41,8 @@ class sketch_coordinates {
   }
 
  private:
-  /// Whether the sum of a row's squares is far from overflow and underflow. By bits, which order NaN as the largest.
+  /// Whether the sum of a row's squares is far from overflow, (2^50)^2 times 2^20 elements, and from underflow. By
+  /// bits, which order NaN as the largest.
   template <row_scalar Scalar>
   static bool ordinary(const Scalar* row, index_t cols) noexcept {
     std::uint32_t largest = 0;

@@ -1,14 +1,12 @@
 #pragma once
 // Verdicts on pairs of tokens: estimates decide what lies outside a margin, the canonical product decides the rest.
 
-#include <algorithm>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/canonical.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
-#include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::gram {
@@ -88,36 +86,6 @@ bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& 
     if (!of_b.canonical) of_b = {pair_product<B>(rows.x.row(i), rows.x.row(b), rows.x.cols), true};
   }
   return detail::nearer(of_a.product, norm_a, of_b.product, norm_b);
-}
-
-/// Why some row has no norm. O(T d), after the fact.
-template <cpu_backend B, row_scalar Scalar>
-status why_no_norm(matrix_view<const Scalar> x) noexcept {
-  for (index_t i = 0; i < x.rows; ++i)
-    for (index_t k = 0; k < x.cols; ++k)
-      if (!detail::is_finite(to_float(x.row(i)[k]))) return {status::non_finite_token, "x has NaN or Inf"};
-  return {status::non_finite_token, "x has a row whose squared norm overflows"};
-}
-
-/// Norms of rows [begin, end). False if one has NaN or Inf, or its square overflows: each of them shows in the square.
-template <cpu_backend B, row_scalar Scalar>
-bool compute_norms(matrix_view<const Scalar> x, float tau, index_t begin, index_t end, float* norms,
-                   float* scaled_norms) noexcept {
-  // Only rows that are there are read ahead: the stride may say anything where there are no more.
-  const auto ahead = [&](index_t i) {
-    return i + 2 * vec<B>::width <= x.rows ? std::int64_t{vec<B>::width} * x.stride : 0;
-  };
-  bool       finite = true;
-  const auto take   = [&](index_t i, float square) {
-    if (!detail::is_finite(square)) {
-      finite = false;
-      return;
-    }
-    norms[i]        = norm_of<B>(square);
-    scaled_norms[i] = norms[i] == zero_row_norm ? zero_row_scaled_norm : opaque<B>(tau * norms[i]);
-  };
-  squares_of_rows<B>(begin, end, x.cols, [&](index_t i) { return x.row(i); }, ahead, take);
-  return finite;
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::gram

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "cascada/cpu/base/float_environment.hpp"
+#include "cascada/cpu/gram/norms.hpp"
 #include "cascada/cpu/select/count.hpp"
 #include "cascada/cpu/select/memory.hpp"
 #include "cascada/report.hpp"

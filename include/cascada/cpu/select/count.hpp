@@ -12,50 +12,41 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::select {
 
-/// Walks the result of a selection in token order and knows how far each token's scan went.
+/// The result of a selection, or of a cascade's step, walked in token order, as scan_of and count_token ask for it.
 template <cpu_backend B>
-struct scan_lengths {
+struct selection_result {
   const representatives& now;
-  assignment             assign;
-  index_t*               position;   // [T] position in R of each representative
+  const index_t*         old_reps;   // [T], or null: a selection
+  index_t*               positions;  // [T] position in R of each representative
   index_t*               additions;  // [T] by position in R: additions up to and including it
   index_t                known = 0, added = 0;
 
-  CASCADA_INLINE detail::scan_length of(index_t i) const noexcept {
-    const index_t rep = now.rep.data()[i];
-    if (rep == i || assign == assignment::nearest) return {known, added};
-    return {position[rep] + 1, additions[position[rep]]};
+  CASCADA_INLINE index_t rep(index_t i) const noexcept { return now.rep.data()[i]; }
+  CASCADA_INLINE index_t old_rep(index_t i) const noexcept { return old_reps[i]; }
+  CASCADA_INLINE index_t position(index_t j) const noexcept { return positions[j]; }
+  CASCADA_INLINE detail::scan_length before(index_t) const noexcept { return {known, added}; }
+  CASCADA_INLINE detail::scan_length up_to(index_t j) const noexcept {
+    return {positions[j] + 1, additions[positions[j]]};
   }
 
-  CASCADA_INLINE void add(index_t i, bool addition) noexcept {
+  /// The walk goes on behind token i.
+  CASCADA_INLINE void pass(index_t i, bool addition) noexcept {
+    if (rep(i) != i) return;
     added += addition;
-    position[i]        = known;
+    positions[i]       = known;
     additions[known++] = added;
   }
-};
-
-/// A cascade step's, as count_token asks for it.
-template <cpu_backend B>
-struct step_result {
-  const index_t* reps;
-  const index_t* old_reps;
-  const index_t* positions;
-
-  CASCADA_INLINE index_t rep(index_t i) const noexcept { return reps[i]; }
-  CASCADA_INLINE index_t old_rep(index_t i) const noexcept { return old_reps[i]; }
-  CASCADA_INLINE index_t position(index_t i) const noexcept { return positions[i]; }
 };
 
 /// Counts of a full selection, of the tokens behind the first `known`: those are representatives of earlier calls.
 template <cpu_backend B>
 selection_report count_selection(const representatives& now, assignment assign, index_t* position, index_t* additions,
                                  index_t known = 0) noexcept {
-  selection_report report{.tokens = now.tokens(), .representatives = now.count()};
-  scan_lengths<B>  scans{now, assign, position, additions};
-  for (index_t i = 0; i < known; ++i) scans.add(i, true);
-  for (index_t i = known; i < now.tokens(); ++i) {
-    report.gram.selection += scans.of(i).representatives;
-    if (now.rep.data()[i] == i) scans.add(i, true);
+  selection_report    report{.tokens = now.tokens(), .representatives = now.count()};
+  selection_result<B> result{now, nullptr, position, additions};
+  for (index_t i = 0; i < now.tokens(); ++i) {
+    if (i >= known) report.gram.selection += detail::scan_of(result, i, assign).representatives;
+    result.pass(i, true);
   }
   return report;
 }
@@ -65,13 +56,11 @@ selection_report count_selection(const representatives& now, assignment assign, 
 template <cpu_backend B>
 selection_report count_cascade(const index_t* old_rep, bool cross, const representatives& now, assignment assign,
                                index_t* position, index_t* additions, index_t known = 0) noexcept {
-  selection_report report{.tokens = now.tokens(), .representatives = now.count()};
-  scan_lengths<B>  scans{now, assign, position, additions};
-  step_result<B>   step{now.rep.data(), old_rep, position};
-  for (index_t i = 0; i < known; ++i) scans.add(i, false);
-  for (index_t i = known; i < now.tokens(); ++i) {
-    detail::count_token(step, i, scans.of(i), cross, report);
-    if (step.rep(i) == i) scans.add(i, step.old_rep(i) != i);
+  selection_report    report{.tokens = now.tokens(), .representatives = now.count()};
+  selection_result<B> result{now, old_rep, position, additions};
+  for (index_t i = 0; i < now.tokens(); ++i) {
+    if (i >= known) detail::count_token(result, i, assign, cross, report);
+    result.pass(i, old_rep[i] != i);
   }
   return report;
 }

@@ -2,7 +2,7 @@
 // growing_selection on the CPU: the class of select.hpp.
 //
 // New tokens are selected behind the representatives so far, as if those were the whole sequence: other tokens cover
-// nothing. A token's place among these rows is that of its row.
+// nothing. Inside a call, tokens are numbered by these rows: representatives first, then the new ones.
 
 #include <algorithm>
 #include <cstddef>

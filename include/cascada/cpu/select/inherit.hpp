@@ -16,7 +16,7 @@ namespace cascada::inline CASCADA_ABI::kernel::select {
 /// lies in the stretch itself is checked against that one, as if it stayed; whether it does is seen later.
 template <row_scalar Scalar, cpu_backend B>
 void check_inherited(selection_call<Scalar, B>& call, selection_stretch<B>& stretch) {
-  constexpr index_t group = 16;
+  constexpr index_t group = 16;  // tokens of a task, so that handing it out costs little beside it
   index_t           asked[stretch_tokens];
   index_t           count = 0;
   for (index_t i = stretch.begin; i < stretch.end; ++i)

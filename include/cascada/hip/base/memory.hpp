@@ -49,7 +49,8 @@ class device_memory {
     return *this;
   }
 
-  /// Room for the arrays that `cut` cuts off a carver, which then lie in it. If memory runs out, they lie nowhere.
+  /// Room for the arrays that `cut` cuts off a carver, which then lie in it. If memory runs out, they stay where they
+  /// were.
   template <class Cut>
   [[nodiscard]] status carve(const Cut& cut) {
     const std::size_t bytes = bytes_of(cut);

@@ -24,9 +24,8 @@ struct selection_begin {
     if (i >= call.tokens()) return;
 
     const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
-    const bool  finite = detail::is_finite(square);
-    if (!finite) memory.counters->answer = status::non_finite_token;
-    call.rows.norms[i] = finite && !detail::is_zero_row(square) ? detail::norm_of(square) : zero_row;
+    if (!detail::is_finite(square)) memory.counters->answer = status::non_finite_token;
+    call.rows.norms[i] = detail::norm_or(square, zero_row);
     memory.progress[i] = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
   }
 };

@@ -31,9 +31,9 @@ struct selection_count {
     for (index_t i = gpu.thread(); i < call.tokens(); i += threads) {
       gpu.atomic_add(call.now.counts + call.memory.before[call.now.rep[i]].representatives, index_t{1});
       if (inherits)
-        detail::count_token(result{call}, i, scan_of(i), call.memory.cross != nullptr, sums);
+        detail::count_token(result{call}, i, call.assign, call.memory.cross != nullptr, sums);
       else
-        sums.gram.selection += scan_of(i).representatives;
+        sums.gram.selection += detail::scan_of(result{call}, i, call.assign).representatives;
     }
     add(gpu, sums);
     if (gpu.thread() != 0) return;
@@ -43,22 +43,21 @@ struct selection_count {
   }
 
  private:
-  /// The step's, as count_token asks for it.
+  /// The step's, as scan_of and count_token ask for it.
   struct result {
     const selection_call<Scalar>& call;
 
     CASCADA_DEVICE CASCADA_INLINE index_t rep(index_t i) const { return call.now.rep[i]; }
     CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return call.old_rep(i); }
-    CASCADA_DEVICE CASCADA_INLINE index_t position(index_t i) const { return call.memory.before[i].representatives; }
+    CASCADA_DEVICE CASCADA_INLINE index_t position(index_t j) const { return call.memory.before[j].representatives; }
+    CASCADA_DEVICE CASCADA_INLINE detail::scan_length before(index_t i) const {
+      return {call.memory.before[i].representatives, call.memory.before[i].added};
+    }
+    CASCADA_DEVICE CASCADA_INLINE detail::scan_length up_to(index_t j) const {
+      const detail::scan_length earlier = before(j);
+      return {earlier.representatives + 1, earlier.additions + (old_rep(j) != j)};
+    }
   };
-
-  CASCADA_DEVICE CASCADA_INLINE detail::scan_length scan_of(index_t i) const {
-    const selection_memory& memory = call.memory;
-    const index_t           rep    = call.now.rep[i];
-    if (rep == i || call.assign == assignment::nearest)
-      return {memory.before[i].representatives, memory.before[i].added};
-    return {memory.before[rep].representatives + 1, memory.before[rep].added + (call.old_rep(rep) != rep)};
-  }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void add(Gpu& gpu, const selection_counters& sums) const {

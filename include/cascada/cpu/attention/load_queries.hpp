@@ -1,5 +1,5 @@
 #pragma once
-// Query rows: loaded or averaged, with the softmax that they have seen so far, and written as results.
+// Query rows on their way in: their memory, loaded or averaged, with the sink logits that they see first.
 
 #include <bit>
 #include <cmath>
@@ -8,14 +8,14 @@
 #include <numbers>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/key_block.hpp"
-#include "cascada/cpu/attention/pair_tile.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
+#include "cascada/cpu/attention/query_rows.hpp"
+#include "cascada/cpu/attention/row_lengths.hpp"
 #include "cascada/cpu/attention/sequence.hpp"
 #include "cascada/cpu/base/buffer.hpp"
-#include "cascada/cpu/base/canonical.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/finite.hpp"
 #include "cascada/scalar.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -173,21 +173,6 @@ query_rows<B, E> load_queries(const Sequence& sequence, index_t kv_head, index_t
   const auto tile = begin_queries(sequence, heads * count, memory);
   for (index_t h = 0; h < heads; ++h) load_queries(sequence, kv_head + h, token, tile.part(h * count, count));
   return tile;
-}
-
-/// The results of tokens token(0) .. of a tile of one KV head.
-template <cpu_backend B, class E, class Sequence, class Token>
-void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile,
-                   const Token& token) noexcept {
-  const index_t value_dim = sequence.kv.value_dim();
-  for (index_t i = 0; i < tile.rows / tile.group; ++i)
-    for (index_t member = 0; member < tile.group; ++member) {
-      if (i + rows_ahead < tile.rows / tile.group)
-        prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, member), value_dim);
-      write_row(tile, i * tile.group + member, value_dim, sequence.result(token(i), kv_head, member));
-      if (float* to = sequence.log_sum_exp_of(token(i), kv_head, member))
-        *to = log_sum_exp(tile, i * tile.group + member);
-    }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention
