@@ -60,6 +60,8 @@ mutants = [
     ("leaves: groups of as many dimensions each", "std::int64_t{g} * key_dim / moments", "std::int64_t{g} * (key_dim / moments)", members),
     ("leaves: means whose sums overflow", "if (!detail::is_finite(sums[c])) means_[c]", "if (false) means_[c]", overflow),
     ("leaves: variances whose sums overflow", "!detail::is_finite(sum)) variance =", "false) variance =", overflow),
+    ("leaves: sums go on from the leaf before", "clear(sums, whole_vectors<B>(dim));", "", members),
+    ("leaves: squares go on from the leaf before", "clear(squares_.data(), whole_vectors<B>(shape_.key_dim));", "", members),
     ("leaves: infinite variances", "static_cast<float>(detail::from_zero_to(variance, largest) ? variance : largest);",
      "static_cast<float>(variance);", overflow),
     ("leaves: one token counts as several", "several = counts_[j] > 1 ?", "several = counts_[j] > 0 ?", members),
