@@ -3,11 +3,7 @@
 #include <set>
 #include <string>
 
-#include "cascada/cascada.hpp"
-#include "cascada/hip.hpp"
-#include "catch.hpp"
-#include "hip/chip.hpp"
-#include "library/attention_data.hpp"
+#include "hip/plain_attention.hpp"
 #include "sample.hpp"
 
 #ifndef ROW_TYPES  // mutants are compiled often, and for one
@@ -15,308 +11,9 @@
 #endif
 
 using namespace cascada;
-using tests::problem;
-using tests::selection;
-
-/// Slices of 32 tokens, so that short sequences have several.
-template <>
-inline constexpr std::int64_t hip::attention::table_words<simulator::stream> = 1;
+using namespace tests;
 
 namespace {
-
-/// Packed heads on a 16-byte boundary, with NaN between tokens.
-template <class Scalar>
-class device_heads {
- public:
-  device_heads(index_t tokens, index_t heads, index_t dim) : tokens_(tokens), heads_(heads), dim_(dim) {
-    storage_.resize(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(stride()) / 8 + 1);
-    std::fill_n(data(), tokens * stride(), from_float<Scalar>(std::nanf("")));
-  }
-  device_heads(const heads_view<const Scalar>& from) : device_heads(from.tokens, from.heads, from.dim) {
-    for (index_t t = 0; t < tokens_; ++t)
-      for (index_t h = 0; h < heads_; ++h) std::copy_n(from.row(t, h), dim_, view().row(t, h));
-  }
-  heads_view<Scalar> view() { return {data(), tokens_, heads_, dim_, stride(), dim_}; }
-
-  std::vector<float> packed() {
-    std::vector<float> all;
-    for (index_t t = 0; t < tokens_; ++t)
-      for (index_t i = 0; i < heads_ * dim_; ++i) all.push_back(to_float(view().row(t, 0)[i]));
-    return all;
-  }
-
- private:
-  struct alignas(32) eight {
-    Scalar element[8];
-  };
-  Scalar*      data() { return reinterpret_cast<Scalar*>(storage_.data()); }
-  std::int64_t stride() const { return heads_ * dim_ + 8; }
-
-  index_t            tokens_, heads_, dim_;
-  std::vector<eight> storage_;
-};
-
-/// A selection as the device keeps it.
-struct device_selection {
-  explicit device_selection(const selection& of) : host(of), count(static_cast<index_t>(of.indices.size())) {}
-  hip::selection_layer layer() const {
-    return {host.indices.data(), host.rep.data(), host.counts.data(), &count, static_cast<index_t>(host.rep.size())};
-  }
-
-  selection host;
-  index_t   count;
-};
-
-template <class Out, class Scalar>
-std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
-                                    const std::vector<selection>& selections, unsigned seed,
-                                    const std::vector<index_t>& offsets = {}) {
-  device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
-  device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
-  std::vector<device_selection>     kept(selections.begin(), selections.end());
-  std::vector<hip::selection_layer> layers;
-  for (auto& one : kept) layers.push_back(one.layer());
-  attention<Scalar, simulator::stream> attention(options, simulator::seeded(seed));
-  const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view(), {.query_offsets = offsets}) == status::ok);
-  return out.packed();
-}
-
-/// Loops with the roundings that the device's contract allows: of means; and of weights, relative to the
-/// largest of the first 32 logits, before they meet the values and are summed.
-template <class Scalar>
-class plain_attention {
- public:
-  plain_attention(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections)
-      : options_(options), in_(p.template input<float>()), selections_(selections) {}
-
-  std::vector<float> operator()() {
-    std::vector<float> out;
-    for (index_t t = 0; t < in_.tokens; ++t)
-      for (index_t h = 0; h < in_.heads; ++h) attend(t, h, out);
-    return out;
-  }
-
- private:
-  using row = std::vector<float>;
-
-  struct source {
-    row   key, value;
-    float count    = 1;
-    row   variance = {};  // of each group of dimensions
-  };
-  using sources = std::vector<source>;
-
-  /// A softmax: average of values, log of the sum.
-  struct answer {
-    row   out;
-    float log_sum;
-  };
-
-  static float rounded(float x) { return to_float(from_float<Scalar>(x)); }
-
-  index_t rep(index_t t) const { return (*rep_)[static_cast<std::size_t>(t)]; }
-  row     query(index_t t, index_t h) const { return {in_.query(t, h), in_.query(t, h) + in_.key_dim}; }
-
-  template <class Row>
-  row mean(const std::vector<index_t>& tokens, Row of) const {
-    row sum(static_cast<std::size_t>(in_.key_dim));
-    for (const index_t i : tokens)
-      for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += of(i)[c];
-    for (float& x : sum) x = rounded(x / static_cast<float>(tokens.size()));
-    return sum;
-  }
-
-  std::vector<index_t> members(index_t j, index_t begin, index_t end) const {
-    std::vector<index_t> all;
-    for (index_t i = begin; i < end; ++i)
-      if (rep(i) == j) all.push_back(i);
-    return all;
-  }
-
-  source token(index_t i, index_t g) const {
-    return {{in_.key(i, g), in_.key(i, g) + in_.key_dim}, {in_.value(i, g), in_.value(i, g) + in_.key_dim}};
-  }
-
-  /// What stands for tokens.
-  source group(const std::vector<index_t>& of, index_t g, index_t moments = 0) const {
-    return {mean(of, [&](index_t i) { return in_.key(i, g); }), mean(of, [&](index_t i) { return in_.value(i, g); }),
-            static_cast<float>(of.size()), variances(of, g, moments)};
-  }
-
-  row variances(const std::vector<index_t>& of, index_t g, index_t moments) const {
-    row all;
-    for (index_t m = 0; m < moments; ++m) {
-      const index_t begin = m * in_.key_dim / moments, end = (m + 1) * in_.key_dim / moments;
-      float         sum = 0;
-      for (index_t c = begin; c < end; ++c) {
-        float mean = 0;
-        for (const index_t i : of) mean += in_.key(i, g)[c] / static_cast<float>(of.size());
-        for (const index_t i : of) sum += (in_.key(i, g)[c] - mean) * (in_.key(i, g)[c] - mean);
-      }
-      all.push_back(sum / static_cast<float>(of.size()) / static_cast<float>(end - begin));
-    }
-    return all;
-  }
-
-  sources clusters(index_t end, index_t g) const {
-    sources all;
-    for (index_t j = 0; j < end; ++j)
-      if (rep(j) == j) all.push_back(group(members(j, j, end), g));
-    return all;
-  }
-
-  /// Of all tokens before the edge but the sinks.
-  sources leaves(index_t edge, index_t g) const {
-    sources all;
-    for (index_t j = 0; j < edge; ++j) {
-      if (rep(j) != j) continue;
-      std::vector<index_t> leaf;
-      for (const index_t i : members(j, std::min(options_.sink_tokens, edge), edge)) {
-        leaf.push_back(i);
-        if (static_cast<index_t>(leaf.size()) < options_.leaf) continue;
-        all.push_back(group(leaf, g, options_.moments.value_or(0)));
-        leaf.clear();
-      }
-      if (!leaf.empty()) all.push_back(group(leaf, g, options_.moments.value_or(0)));
-    }
-    return all;
-  }
-
-  sources near_field(index_t t, index_t g, index_t edge) const {
-    sources       all  = tokens(0, std::min(options_.sink_tokens, edge), g);
-    const sources near = tokens(edge, t + 1, g);
-    all.insert(all.end(), near.begin(), near.end());
-    return all;
-  }
-
-  sources tokens(index_t begin, index_t end, index_t g) const {
-    sources all;
-    for (index_t i = begin; i < end; ++i) all.push_back(token(i, g));
-    return all;
-  }
-
-  float logit(const row& query, const source& from) const {
-    float dot = 0;
-    for (std::size_t c = 0; c < query.size(); ++c) dot += query[c] * from.key[c];
-    const float scale      = options_.scale ? *options_.scale : 1 / std::sqrt(static_cast<float>(in_.key_dim));
-    const auto  groups     = static_cast<index_t>(from.variance.size());
-    float       correction = 0;
-    for (index_t m = 0; m < groups; ++m) {
-      float square = 0;
-      for (index_t c = m * in_.key_dim / groups; c < (m + 1) * in_.key_dim / groups; ++c)
-        square += query[static_cast<std::size_t>(c)] * query[static_cast<std::size_t>(c)];
-      correction += scale * scale * square * from.variance[static_cast<std::size_t>(m)] / 2;
-    }
-    return dot * scale + std::log(from.count) + std::min(largest_correction, correction);
-  }
-
-  answer ask(const row& query, const sources& from) const {
-    answer found = {row(static_cast<std::size_t>(in_.key_dim)), 0};
-    row    logits;
-    float  top = -std::numeric_limits<float>::infinity(), total = 0;
-    for (const source& s : from) logits.push_back(logit(query, s));
-    for (std::size_t i = 0; i < std::min<std::size_t>(32, logits.size()); ++i) top = std::max(top, logits[i]);
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      const float weight = rounded(std::exp(logits[i] - top));
-      total += weight;
-      for (std::size_t c = 0; c < found.out.size(); ++c) found.out[c] += weight * from[i].value[c];
-    }
-    for (float& x : found.out) x /= total;
-    found.log_sum = top + std::log(total);
-    return found;
-  }
-
-  answer merged(const answer& a, const answer& b) const {
-    const float total = std::log(1 + std::exp(b.log_sum - a.log_sum));
-    answer      both  = a;
-    for (std::size_t c = 0; c < both.out.size(); ++c)
-      both.out[c] = std::exp(-total) * a.out[c] + std::exp(b.log_sum - a.log_sum - total) * b.out[c];
-    return both;
-  }
-
-  answer near_and_far(index_t t, index_t h, index_t g, index_t edge) const {
-    if (options_.open == opening::all) return ask(query(t, h), tokens(0, t + 1, g));
-    sources       near = near_field(t, g, edge);
-    const sources far  = leaves(edge, g);
-    if (options_.queries == query_set::grouped && !far.empty()) {
-      index_t asking = t / options_.chunk * options_.chunk;
-      while (rep(asking) != rep(t)) ++asking;
-      return merged(ask(query(t, h), near), ask(query(asking, h), far));
-    }
-    near.insert(near.end(), far.begin(), far.end());
-    return ask(query(t, h), near);
-  }
-
-  answer representatives(index_t t, index_t h, index_t g) const {
-    const bool    lifted = options_.queries == query_set::representatives;
-    const index_t asking = lifted ? rep(t) : t;
-    if (options_.weighted && !options_.causal)
-      return ask(lifted ? mean(members(asking, asking, in_.tokens), [&](index_t i) { return in_.query(i, h); })
-                        : query(asking, h),
-                 clusters(in_.tokens, g));
-    sources from;
-    for (index_t j = 0; j < (options_.causal ? asking + 1 : in_.tokens); ++j) {
-      if (rep(j) != j) continue;
-      from.push_back(token(j, g));
-      if (options_.weighted) from.back().count = static_cast<float>(members(j, j, asking + 1).size());
-    }
-    return ask(query(asking, h), from);
-  }
-
-  void attend(index_t t, index_t h, std::vector<float>& out) {
-    const index_t g = h / in_.group(), edge = std::max(0, t / options_.chunk * options_.chunk - options_.window);
-    answer        found;
-    rep_ = &selections_[selections_.size() > 1 ? static_cast<std::size_t>(g) : 0].rep;
-    switch (options_.keys) {
-      case key_set::all: found = ask(query(t, h), tokens(0, options_.causal ? t + 1 : in_.tokens, g)); break;
-      case key_set::near: found = ask(query(t, h), near_field(t, g, edge)); break;
-      case key_set::near_and_far: found = near_and_far(t, h, g, edge); break;
-      case key_set::representatives: found = representatives(t, h, g); break;
-    }
-    out.insert(out.end(), found.out.begin(), found.out.end());
-  }
-
-  attention_options                 options_;
-  reference::attention_input<float> in_;
-  std::vector<selection>            selections_;
-  const std::vector<index_t>*       rep_ = nullptr;  // of the KV head
-};
-
-/// FlashAttention's rule: at most twice the error of the plain implementation in the same precision.
-template <class Scalar, class Out = float>
-void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
-                 unsigned seed) {
-  CAPTURE(p.size, seed);
-  std::vector<reference::assignment_of_tokens> reps;
-  for (const selection& one : selections) reps.push_back(one.rep);
-  const auto exact = reference::attention(p.template input<double>(), reps, options).out;
-  const auto plain = plain_attention<Scalar>(options, p, selections)();
-  const auto ours  = attend_on_device<Out>(options, p, selections, seed);
-  double     worst = 0, allowed = 0, largest = 0;
-  REQUIRE(ours.size() == exact.size());
-  REQUIRE(plain.size() == exact.size());
-  for (std::size_t i = 0; i < ours.size(); ++i) {
-    const double error = std::fabs(ours[i] - exact[i]);
-    worst              = tests::larger(worst, error);
-    allowed            = std::max(allowed, std::fabs(to_float(from_float<Out>(plain[i])) - exact[i]));
-    largest            = std::max(largest, std::fabs(exact[i]));
-  }
-  CAPTURE(worst, allowed);
-  // The floor: rows of one key are exact in the plain loops.
-  CHECK(worst <= 2 * allowed + 4 * std::numeric_limits<float>::epsilon() * largest);
-}
-
-template <class Scalar, class Out = float>
-void check_close(const attention_options& options, const tests::shape& size, const selection& chosen, unsigned seed) {
-  check_close<Scalar, Out>(options, problem<Scalar>(size, seed), {chosen}, seed);
-}
-
-/// Near + far, closed: leaves by order.
-attention_options closed(attention_options with = {}) {
-  with.leaves = leaf_formation::by_order, with.open = opening::none;
-  return with;
-}
 
 /// The modes that the device has.
 std::vector<tests::mode> device_modes() {
@@ -333,9 +30,8 @@ std::vector<tests::mode> device_modes() {
   };
   for (const auto& mode : tests::modes) {
     const bool leaves = mode.options.keys == key_set::near_and_far && mode.options.open != opening::all;
-    const bool closed = mode.options.open == opening::none && mode.options.leaves == leaf_formation::by_order;
     if (mode.options.softcap || mode.options.sliding_window) continue;
-    if (!leaves || closed) all.push_back(mode);
+    if (!leaves || mode.options.leaves == leaf_formation::by_order) all.push_back(mode);
   }
   return all;
 }
@@ -779,7 +475,6 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
     answers.push_back(attention(given.first, given.second, layer, to));
   };
   with({.leaves = leaf_formation::by_keys, .open = opening::none});
-  with({.leaves = leaf_formation::by_order, .open = opening::by_mass});
   with(closed({.moments = 3}));
   with(closed({.summaries = summary_type::bfloat16}));
   without([](operands& given, auto& to) {
@@ -822,8 +517,7 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   }
   CHECK(sentences.size() == answers.size());
   CHECK(std::string(message(answers[0])).starts_with("options.leaves is by_keys"));
-  CHECK(std::string(message(answers[1])).starts_with("options.open is by_mass"));
-  CHECK(std::string(message(answers[2])).starts_with("options.moments"));
+  CHECK(std::string(message(answers[1])).starts_with("options.moments"));
 
   attention<bfloat16, simulator::stream> attention(closed());
   const status                           none = attention(q.view(), kv, out.view());

@@ -1,9 +1,11 @@
 // Every kernel of the gfx942 backend, for the compiler alone: code_gates.py reads what it makes of them.
 
+#include "cascada/hip/attention/ask_leaves.hpp"
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/block_graph.hpp"
@@ -61,7 +63,26 @@ ENTRY(hip::attention::attend<float16, float16, 256, hip::attention::counts_of_pa
 ENTRY(hip::attention::attend<float16, float, 64, hip::attention::counts_of_pairs>);
 ENTRY(hip::attention::attend<float16, float, 128, hip::attention::counts_of_pairs>);
 ENTRY(hip::attention::attend<float16, float, 256, hip::attention::counts_of_pairs>);
+ENTRY(hip::attention::attend<bfloat16, bfloat16, 64, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<bfloat16, bfloat16, 128, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<bfloat16, bfloat16, 256, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<bfloat16, float, 64, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<bfloat16, float, 128, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<bfloat16, float, 256, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<float16, float16, 64, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<float16, float16, 128, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<float16, float16, 256, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<float16, float, 64, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<float16, float, 128, hip::attention::closed_leaves_of_bands>);
+ENTRY(hip::attention::attend<float16, float, 256, hip::attention::closed_leaves_of_bands>);
 
+ENTRY(hip::attention::ask_leaves<bfloat16, 64>);
+ENTRY(hip::attention::ask_leaves<bfloat16, 128>);
+ENTRY(hip::attention::ask_leaves<bfloat16, 256>);
+ENTRY(hip::attention::ask_leaves<float16, 64>);
+ENTRY(hip::attention::ask_leaves<float16, 128>);
+ENTRY(hip::attention::ask_leaves<float16, 256>);
+ENTRY(hip::attention::open_leaves);
 ENTRY(hip::attention::count_older);
 ENTRY(hip::attention::chunk_groups);
 ENTRY(hip::attention::list_askers);

@@ -112,8 +112,6 @@ class attention<Scalar, B> {
   /// Which leaves the kernels make. Where all of them open, none are made.
   static status check_leaves(const attention_options& options) noexcept {
     if (!detail::has_leaves(options)) return status::ok;
-    if (options.open == opening::by_mass)
-      return {status::unsupported_by_device, "options.open is by_mass: on gfx942 none or all of the leaves open"};
     if (options.leaves == leaf_formation::by_keys)
       return {status::unsupported_by_device, "options.leaves is by_keys: on gfx942 leaves form by order"};
     if (options.summaries != summary_type::as_multiplied)

@@ -1,5 +1,5 @@
 #pragma once
-// What the attention kernel is asked: which tokens ask, which keys answer, and where the softmax goes.
+// What the attention kernel is asked: which keys answer, and which other softmax is part of the answer.
 
 #include <cstdint>
 
@@ -58,18 +58,28 @@ struct near_keys {
   bool                 exists;
 };
 
-/// Which tokens ask, and where their answers go.
-template <class Scalar, class Out>
-struct query_tokens {
-  heads_view<const Scalar> q;
-  heads_view<Out>          out;
-  const index_t*           list    = nullptr;  // all tokens, or those of chunk c from list[c chunk] on
-  const index_t*           answers = nullptr;  // the same, or the tokens whose output it is
-  const index_t*           count   = nullptr;  // [chunks] with list
-  const index_t*           valid   = nullptr;  // or [1]: negative, the selection has failed and nothing is written
-  index_t                  kv_heads, chunk;
-  index_t                  first    = 0, last;  // of the places of tokens that ask, those in [first, last)
-  float*                   log_sums = nullptr;  // or [T, heads]: log2 of the sum of exponentials, too
+/// A leaf that some row of a band asks for.
+struct asked_leaf {
+  index_t asker;        // the first token that does
+  index_t place, size;  // in the far field of the band's chunk; members before its edge
+};
+
+/// Leaves that open for some queries, which then see their tokens instead. Queries come in bands: whole tiles that
+/// share a list of opened tokens; whole bands make up a chunk.
+struct opened_leaves {
+  std::uint32_t* rows;    // [blocks of queries, kv_heads, waves, stride]: of each leaf, a bit for each of a wave's rows
+  index_t*       tokens;  // [bands, kv_heads, stride], `count` in use: members of leaves that are open for some row
+  index_t*       places;  // the same: of their leaves
+  index_t*       count;   // [bands, kv_heads]
+  asked_leaf*    asked;   // [bands, kv_heads, stride]
+  std::int64_t   stride;  // at least the number of leaves, and of their members
+  index_t        chunk;   // tokens that have a far field in common
+
+  static constexpr index_t waves = 4;  // of a block of queries
+
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t* rows_of(index_t block, index_t wave) const {
+    return rows + (std::int64_t{block} * waves + wave) * stride;
+  }
 };
 
 /// A softmax over other keys that has its part in the answer: merged by log-sum-exp.

@@ -13,13 +13,13 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// One query's softmax so far: O^T, and of this half's keys the sum of weights.
+/// One query's softmax so far: O^T, unless Dim is 0, and of this half's keys the sum of weights.
 template <matrix_scalar Scalar, index_t Dim>
 struct softmax {
-  sums_16       out[Dim / 32] = {};
-  float         top           = -infinity;  // what exponents are relative to, over the scale
-  float         sum           = 0;
-  std::uint64_t large         = 0;  // lanes of the wave whose top is too large for plain exponents
+  sums_16       out[Dim == 0 ? 1 : Dim / 32] = {};
+  float         top                          = -infinity;  // what exponents are relative to, over the scale
+  float         sum                          = 0;
+  std::uint64_t large                        = 0;  // lanes of the wave whose top is too large for plain exponents
 
   static constexpr float highest_sum = 1024;  // of 16 weights: far from the largest float16
 

@@ -2,14 +2,17 @@
 // Attention of one sequence on gfx942: which kernels the options ask for, in which order.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <numbers>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/ask_leaves.hpp"
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
+#include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/workspace.hpp"
 #include "cascada/hip/base/launches.hpp"
 #include "cascada/kv_view.hpp"
@@ -42,6 +45,7 @@ class attention_steps {
   using kernel        = attend<Scalar, Out, Dim>;
   using kernel_pairs  = attend<Scalar, Out, Dim, counts_of_pairs>;
   using kernel_groups = attend<Scalar, float, Dim>;
+  using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
 
   // Parts of the kernel's question.
 
@@ -189,7 +193,48 @@ class attention_steps {
     if (options_.open == opening::all) return ask_near(all());
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
+    if (options_.open == opening::by_mass) return attend_opened();
     launch_(kernel{.queries = everyone(), .far = leaves(), .near = window(), .scale = scale_});
+  }
+
+  /// Leaves open slice by slice: queries ask, what they asked for is listed, and they attend.
+  void attend_opened() {
+    const index_t group = q_.heads / kv_.kv_heads(), tile = std::min(options_.tile, q_.tokens);
+    const index_t band   = std::min(band_of(options_, group), q_.tokens);
+    const auto    slice  = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, q_.tokens));
+    opened_leaves opened = memory_.opened;
+    opened.chunk         = chunk_;
+    for (index_t first = 0; first < q_.tokens; first += slice) {
+      const index_t                     last   = q_.tokens - first < slice ? q_.tokens : first + slice;
+      const query_tokens<Scalar, float> askers = {.q        = q_,
+                                                  .out      = {},
+                                                  .valid    = layer_.count,
+                                                  .kv_heads = kv_.kv_heads(),
+                                                  .chunk    = band,
+                                                  .first    = first,
+                                                  .last     = last};
+      launch_(ask_leaves<Scalar, Dim>{.queries        = askers,
+                                      .far            = leaves(),
+                                      .near           = window(),
+                                      .scale          = scale_,
+                                      .log_open_above = std::log2(options_.open_above),
+                                      .opened         = opened});
+      launch_(open_leaves{.layer          = layer_,
+                          .clusters       = memory_.clusters,
+                          .leaves         = memory_.leaves,
+                          .opened         = opened,
+                          .tokens         = q_.tokens,
+                          .first          = first,
+                          .last           = last,
+                          .band           = band,
+                          .tile           = tile,
+                          .blocks_of_band = askers.blocks_of_chunk(),
+                          .kv_heads       = kv_.kv_heads(),
+                          .group          = group});
+      kernel_opened ask = {.queries = everyone(), .far = leaves(), .near = window(), .scale = scale_, .opened = opened};
+      ask.queries.chunk = band, ask.queries.first = first, ask.queries.last = last;
+      launch_(ask);
+    }
   }
 
   /// Groups ask the far field, then every token its near field, and merges its group's answer.

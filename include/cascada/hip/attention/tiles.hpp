@@ -16,8 +16,10 @@ struct key_tiles {
   static constexpr index_t key_pitch   = Dim + 8;   // rows 4 banks apart, modulo all: 8 lanes meet no bank twice
   static constexpr index_t value_pitch = keys + 8;  // rows 20 banks apart: the same
 
-  struct shared {
-    alignas(16) std::uint16_t key[keys * key_pitch];     // [key, dim]
+  struct shared_keys {
+    alignas(16) std::uint16_t key[keys * key_pitch];  // [key, dim]
+  };
+  struct shared : shared_keys {
     alignas(16) std::uint16_t value[Dim * value_pitch];  // [dim, place_of(key)]
   };
 
@@ -81,7 +83,7 @@ struct key_tiles {
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static void stage_keys(Gpu& gpu, shared& memory, const carried& next) {
+  CASCADA_DEVICE CASCADA_INLINE static void stage_keys(Gpu& gpu, shared_keys& memory, const carried& next) {
     const part           own = part_of(gpu);
     std::uint16_t* const key = memory.key + own.key * key_pitch + own.key_column;
 #pragma GCC unroll 4

@@ -1,8 +1,9 @@
 #pragma once
 // Which keys a tile of queries reads, 32 at a time: those that all of them see, near and of the list, then the others:
-// the rest of the list, sinks, and the rest of the near keys.
+// the rest of the list, sinks, and the rest of the near keys. Opened tokens are apart.
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/operands.hpp"
@@ -12,18 +13,32 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// 32 keys of one kind.
 struct key_tile {
   bool    listed;
-  index_t first, count;  // places of its keys: from `first` on, below `count`
+  index_t first, count;    // places of its keys: from `first` on, below `count`
+  bool    opened = false;  // tokens of leaves that are open
 };
 
-/// What a leaf's logits need besides its mean key: log2 of its size, over the scale of the logits, and its variances.
+/// What a leaf's logits need besides its mean key: log2 of its size, over the scale of the logits, and its variances;
+/// and where leaves open, the rows of one wave that see it.
 struct leaf_terms {
-  float   bias;
-  vector8 variances;
+  float         bias;
+  vector8       variances;
+  std::uint32_t rows;
 };
 
-template <matrix_scalar Scalar>
+/// Of one band and KV head: the tokens of open leaves. And of the block, which rows see what.
+struct opened_for_block {
+  const index_t*       tokens;
+  const index_t*       places;
+  index_t              count;
+  const std::uint32_t* rows;    // of the block's first wave; the others' follow
+  std::int64_t         stride;  // from wave to wave
+};
+
+template <matrix_scalar Scalar, bool Opens = false>
 struct key_walk {
   static constexpr index_t keys = 32;
+
+  struct none {};
 
   const listed_keys<Scalar>& far;
   const near_keys<Scalar>&   near;
@@ -31,6 +46,8 @@ struct key_walk {
   index_t                    from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
   index_t                    sinks      = 0;
   index_t                    near_whole = 0, far_whole = 0;  // tiles without masks
+
+  std::conditional_t<Opens, opened_for_block, none> opened = {};
 
   /// For queries at places `earliest` to `latest` of a chunk that opens at `opens`.
   template <class Gpu>
@@ -55,6 +72,18 @@ struct key_walk {
                       : key_tile{false, keys * (i - listed), near_masked()};
   }
 
+  /// Tiles of opened tokens.
+  CASCADA_DEVICE CASCADA_INLINE index_t opened_tiles() const
+    requires Opens
+  {
+    return (opened.count + keys - 1) / keys;
+  }
+  CASCADA_DEVICE CASCADA_INLINE key_tile opened_tile_at(index_t i) const
+    requires Opens
+  {
+    return {false, keys * i, opened.count, true};
+  }
+
   /// How many keys of a tile the query at `position` sees.
   CASCADA_DEVICE CASCADA_INLINE index_t seen(const key_tile& own, index_t position) const {
     const bool    causal = own.listed ? far.causal : near.causal;
@@ -72,9 +101,11 @@ struct key_walk {
       const index_t place = own.first + k + step * i;
       row[i]              = place < own.count ? place : own.count - 1;
     }
-    if (own.listed) {
+    if (own.listed || own.opened) {
+      const index_t* from_list = list();
+      if constexpr (Opens) from_list = own.opened ? opened.tokens : from_list;
 #pragma GCC unroll 8
-      for (index_t i = 0; i < Count; ++i) row[i] = list()[row[i]];
+      for (index_t i = 0; i < Count; ++i) row[i] = from_list[row[i]];
     } else {
 #pragma GCC unroll 8
       for (index_t i = 0; i < Count; ++i) row[i] += row[i] < sinks ? 0 : ahead();
@@ -91,6 +122,16 @@ struct key_walk {
     if (far.variances.rows)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
     return terms;
+  }
+
+  /// Of a tile's leaf or opened token `k`: the rows of a wave that see it. Beyond the last one, none.
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_see(const key_tile& own, index_t wave, index_t k) const
+    requires Opens
+  {
+    const index_t place = own.first + k;
+    if ((!own.listed && !own.opened) || place >= own.count) return 0;
+    const std::uint32_t* const rows = opened.rows + wave * opened.stride;
+    return own.opened ? rows[opened.places[place]] : ~rows[place];
   }
 
  private:

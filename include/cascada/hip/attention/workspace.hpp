@@ -7,12 +7,13 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/operands.hpp"
+#include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/base/memory.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// Words that a slice of representatives may have in a table with a column for each of them. The longer the sequence,
-/// the fewer in a slice: nothing is T x T. A backend may say otherwise.
+/// Words that a slice of queries may have in tables with columns for representatives, leaves or tokens. The longer the
+/// sequence, the fewer in a slice: nothing is T x T. A backend may say otherwise.
 template <class B>
 inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
 
@@ -25,6 +26,15 @@ struct sequence_sizes {
 constexpr bool averages(const attention_options& options) noexcept {
   return detail::has_leaves(options) ||
          (options.keys == key_set::representatives && options.weighted && !options.causal);
+}
+
+/// Tokens of a band of queries, that read one list of opened tokens: as many whole tiles of a chunk, and whole bands to
+/// a chunk, as a block of threads has rows for; one tile where that alone has more.
+constexpr index_t band_of(const attention_options& options, index_t group) noexcept {
+  const index_t tiles = options.chunk / options.tile, room = query_rows / group / options.tile;
+  for (index_t count = std::min(tiles, room); count > 1; --count)
+    if (tiles % count == 0) return count * options.tile;
+  return options.tile;
 }
 
 template <class Scalar, class B>
@@ -40,6 +50,8 @@ struct attention_memory {
   float*         other_sums   = nullptr;  // [T, heads]
   pair_counts    counts       = {};       // of a slice of representatives
   index_t        slice        = 0;        // representatives in it
+  opened_leaves  opened       = {};       // of a slice of bands
+  index_t        bands        = 0;        // in it
 
   /// Cuts the arrays that the options need off `from`.
   void cut(carver& from, const attention_options& options, const sequence_sizes& sizes) {
@@ -60,6 +72,7 @@ struct attention_memory {
       }
     }
     if (counted) cut_counts(from, tokens);
+    if (detail::opens_by_mass(options)) cut_opened(from, options, sizes);
   }
 
  private:
@@ -68,6 +81,19 @@ struct attention_memory {
     const auto room = std::max<std::int64_t>(tokens, 32);
     slice           = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / counts.stride, 32, room));
     from.cut(counts.logs, slice * counts.stride);
+  }
+
+  void cut_opened(carver& from, const attention_options& options, const sequence_sizes& sizes) {
+    const index_t      group = sizes.heads / sizes.kv_heads, band = std::min(band_of(options, group), sizes.tokens);
+    const std::int64_t blocks = (std::int64_t{band} * group + query_rows - 1) / query_rows;
+    const std::int64_t bits = blocks * opened_leaves::waves, words = bits + 2 + sizeof(asked_leaf) / sizeof(index_t);
+    const std::int64_t fields = (std::int64_t{sizes.tokens} + band - 1) / band;
+    opened.stride             = (std::int64_t{sizes.tokens} + 31) / 32 * 32;
+    bands                     = static_cast<index_t>(
+        std::clamp<std::int64_t>(table_words<B> / (opened.stride * words * sizes.kv_heads), 1, fields));
+    const std::int64_t lists = std::int64_t{bands} * sizes.kv_heads, places = lists * opened.stride;
+    from.cut(opened.rows, places * bits), from.cut(opened.tokens, places), from.cut(opened.places, places);
+    from.cut(opened.asked, places), from.cut(opened.count, lists);
   }
 };
 

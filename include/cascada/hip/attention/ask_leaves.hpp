@@ -1,0 +1,112 @@
+#pragma once
+// Opening by mass: which rows of queries ask for which leaves.
+//
+// A block meets its keys without values for the log-sum-exps of its rows, then its leaves once more, and compares.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/logits.hpp"
+#include "cascada/hip/attention/softmax.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+template <matrix_scalar Scalar, index_t Dim>
+struct ask_leaves {
+  using tiles                      = key_tiles<Scalar, Dim>;
+  using logits_of                  = key_logits<Scalar, Dim, leaves_of_bands>;
+  static constexpr index_t threads = tiles::threads;
+  static constexpr index_t waves   = 2;
+  static constexpr index_t keys    = tiles::keys;  // at a time
+
+  struct shared {
+    typename tiles::shared_keys tile;
+    typename logits_of::shared  logits;
+  };
+
+  query_tokens<Scalar, float> queries;  // all; nothing is written to its `out`
+  listed_keys<Scalar>         far;
+  near_keys<Scalar>           near;
+  float                       scale;           // times log2(e)
+  float                       log_open_above;  // log2
+  opened_leaves               opened;
+
+  index_t grid() const { return queries.grid(); }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (*queries.valid < 0) return;
+    auto&             memory = gpu.template shared<shared>();
+    const query_block block  = queries.block_of(gpu);
+    if (block.first >= block.rows) return;
+    const query_row own = queries.row_of(gpu, block);
+    walk            now = scores().keys_of(gpu, queries, block);
+    if (now.far_count == 0) return;
+    now.near_whole = now.far_whole = 0;  // one loop for all tiles: leaves, then near keys
+
+    memory.logits.position[gpu.thread()] = own.place;
+    vector8 query[Dim / 16];
+    logits_of::load_query(gpu, queries.q.row(own.place, own.head), query);
+    scores().measure_query(gpu, memory.logits, now, query);
+
+    softmax<Scalar, 0> all;
+    meet(gpu, memory, now, now.masked(), query, [&](const key_tile&, const sums_16& logits) {
+      fragment weights[keys / 8] = {};
+      all.take_in(gpu, logits, scale, weights);
+    });
+    // Relative to the top, where logits are near to each other: of large ones no digits are lost.
+    const float          bound = gpu.log2(all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)) + log_open_above;
+    std::uint32_t* const asking =
+        opened.rows_of(gpu.uniform(block.turn * queries.kv_heads + block.kv_head), gpu.wave());
+    meet(gpu, memory, now, (now.far_count + keys - 1) / keys, query, [&](const key_tile& of, const sums_16& logits) {
+      const std::uint32_t rows = rows_above(gpu, logits, all.top, own.exists ? bound : never);
+      if (gpu.lane() < keys && of.first + gpu.lane() < of.count) asking[of.first + gpu.lane()] = rows;
+    });
+  }
+
+ private:
+  using walk = typename logits_of::walk;
+
+  static constexpr float never = std::numeric_limits<float>::infinity();
+
+  CASCADA_DEVICE CASCADA_INLINE logits_of scores() const { return {far, near, opened, queries.first}; }
+
+  /// Calls `use` with each of the first `count` tiles and its logits.
+  template <class Gpu, class Use>
+  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, shared& memory, const walk& now, index_t count,
+                                          const vector8 (&query)[Dim / 16], const Use& use) const {
+    typename tiles::carried next;
+    leaf_terms              terms = {};
+    scores().fetch_keys(gpu, now, now.tile_at(0), next, terms);
+#pragma GCC unroll 1
+    for (index_t i = 0; i < count; ++i) {
+      tiles::stage_keys(gpu, memory.tile, next);
+      scores().stage_terms(gpu, memory.logits, terms);
+      gpu.barrier();
+      scores().fetch_keys(gpu, now, now.tile_at(i + 1 < count ? i + 1 : i), next, terms);
+      const key_tile own    = now.tile_at(i);
+      sums_16        logits = scores().count_keys(gpu, memory.logits, own);
+      logits_of::multiply_keys(gpu, memory.tile, query, logits);
+      scores().mask(gpu, memory.logits, now, own, logits);
+      use(own, logits);
+      gpu.barrier();
+    }
+  }
+
+  /// Of key `lane`, the rows of the wave whose logit exceeds their bound over their top; a NaN exceeds nothing.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_above(Gpu& gpu, const sums_16& logits, float top,
+                                                         float bound) const {
+    auto          key  = static_cast<std::uint32_t>(gpu.lane() % keys);
+    std::uint32_t rows = 0;
+    gpu.keep(key);  // what is compared with it would take all scalar registers
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      const std::uint64_t above = gpu.ballot((logits[v] - top) * scale > bound);  // half by half: keys 4 apart
+      if (key == static_cast<std::uint32_t>(row_32(0, v))) rows = static_cast<std::uint32_t>(above);
+      if (key == static_cast<std::uint32_t>(row_32(32, v))) rows = static_cast<std::uint32_t>(above >> 32);
+    }
+    return rows;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -1,0 +1,181 @@
+#pragma once
+// Logits of 32 keys and the 32 queries of a wave, S^T [keys, queries] = K Q^T, with what keys count, and masked.
+
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "cascada/hip/attention/correction.hpp"
+#include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/tiles.hpp"
+#include "cascada/hip/attention/walk.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// How keys of the list count: each the same for all queries, or as pair_counts says. Or as leaves do for bands of
+/// queries: all of them, or only those that are closed for a query, which sees the tokens of the others.
+struct counts_of_keys {};
+struct counts_of_pairs {};
+struct leaves_of_bands {};
+struct closed_leaves_of_bands {};
+
+template <matrix_scalar Scalar, index_t Dim, class Counts>
+struct key_logits {
+  using tiles                   = key_tiles<Scalar, Dim>;
+  using carried                 = typename tiles::carried;
+  using correction              = leaf_correction<Scalar, Dim>;
+  static constexpr index_t keys = tiles::keys;  // at a time
+
+  static constexpr bool same_for_all = !std::same_as<Counts, counts_of_pairs>;
+  static constexpr bool opens        = std::same_as<Counts, closed_leaves_of_bands>;
+  static constexpr bool bands        = opens || std::same_as<Counts, leaves_of_bands>;
+
+  using walk    = key_walk<Scalar, opens>;
+  using opening = std::conditional_t<bands, opened_leaves, no_shared>;
+
+  struct none {};
+  struct rows_of_waves {
+    std::uint32_t see[opened_leaves::waves * keys];  // of each wave, the rows that see a key
+  };
+  struct shared {
+    float   bias[keys];
+    index_t position[tiles::threads];  // of each lane, for want of registers: its query's place among those that ask
+    [[no_unique_address]] std::conditional_t<same_for_all, typename correction::shared, no_shared> corrections;
+    [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>                           rows;
+  };
+
+  const listed_keys<Scalar>& far;
+  const near_keys<Scalar>&   near;
+  const opening&             opened;
+  index_t                    first;  // place of the first that asks
+
+  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return far.variances.rows; }
+
+  /// The keys that a block of queries meets.
+  template <class Gpu, class Queries>
+  CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
+    walk    now   = {far, near, block.kv_head, block.chunk};
+    index_t begin = block.opens;
+    if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
+    now.begin(gpu, begin, block.begin + block.first / queries.group(), queries.latest(block), queries.q.tokens);
+    if (!tiles::ahead) now.near_whole = now.far_whole = 0;  // no registers for loops of their own
+    if constexpr (opens) {
+      const index_t      band = block.chunk - queries.first / queries.chunk;
+      const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
+      const std::int64_t from = list * opened.stride;
+      const index_t      rows = gpu.uniform(block.turn * queries.kv_heads + block.kv_head);
+      now.opened              = {.tokens = opened.tokens + from,
+                                 .places = opened.places + from,
+                                 .count  = gpu.uniform(opened.count[list]),
+                                 .rows   = opened.rows_of(rows, 0),
+                                 .stride = opened.stride};
+    }
+    return now;
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void load_query(Gpu& gpu, const Scalar* row, vector8 (&query)[Dim / 16]) {
+#pragma GCC unroll 16
+    for (index_t s = 0; s < Dim / 16; ++s) query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8);
+  }
+
+  /// Keeps what leaves ask of a lane's query.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void measure_query(Gpu& gpu, shared& memory, const walk& now,
+                                                   const vector8 (&query)[Dim / 16]) const {
+    if constexpr (same_for_all)
+      if (corrects() && now.far_count > 0)
+        memory.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void fetch_keys(Gpu& gpu, const walk& now, const key_tile& from, carried& next,
+                                                leaf_terms& terms) const {
+    typename tiles::key_rows at;
+    now.rows_of(from, tiles::part_of(gpu).key, tiles::key_step, at.row);
+    tiles::fetch_keys(gpu, from.listed ? far.rows : near.rows, now.kv_head, at, next);
+    terms = terms_of(gpu, now, from);
+  }
+
+  /// Of key `thread`, and of a wave and a key which rows see it.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
+    leaf_terms terms = same_for_all && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
+    if constexpr (opens) {
+      const index_t thread = tiles::thread_of(gpu);
+      if (thread < opened_leaves::waves * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
+    }
+    return terms;
+  }
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& memory, const leaf_terms& terms) const {
+    if constexpr (same_for_all) {
+      const index_t thread = tiles::thread_of(gpu);
+      if constexpr (opens)
+        if (thread < opened_leaves::waves * keys) memory.rows.see[thread] = terms.rows;
+      if (thread >= keys) return;
+      memory.bias[thread] = terms.bias;
+      if (corrects()) store_8(memory.corrections.variances + thread * variance_parts, terms.variances);
+    }
+  }
+
+  /// What the products are added to.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& memory, const key_tile& own) const {
+    sums_16      logs = {};
+    const float* from = memory.bias;
+    if constexpr (!same_for_all) {
+      if (!own.listed) return logs;
+      from = far.counts.row(memory.position[gpu.thread()] - first) + own.first;
+    } else {
+      if (corrects() && own.listed)
+        logs = correction{far.variances}.correct(gpu, memory.corrections, tiles::thread_of(gpu));
+    }
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) logs[v] += from[row_32(gpu.lane(), v)];
+    return logs;
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void multiply_keys(Gpu& gpu, const typename tiles::shared_keys& memory,
+                                                          const vector8 (&query)[Dim / 16], sums_16&   logits) {
+    const std::uint16_t* const row = memory.key + gpu.lane() % 32 * tiles::key_pitch + gpu.lane() / 32 * 8;
+#pragma GCC unroll 16
+    for (index_t s = 0; s < Dim / 16; ++s) {
+      const vector8 key = load_8(row + 16 * s);
+      logits            = gpu.template mfma_32x32x8<Scalar>(low(key), low(query[s]), logits);
+      logits            = gpu.template mfma_32x32x8<Scalar>(high(key), high(query[s]), logits);
+      if (!tiles::ahead && s % 2 == 1) gpu.schedule_barrier();  // few fragments at a time, for want of registers
+    }
+  }
+
+  /// Keys that a query does not see weigh nothing.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void mask(Gpu& gpu, const shared& memory, const walk& now, const key_tile& own,
+                                          sums_16& logits) const {
+    if constexpr (opens)
+      if (own.listed || own.opened) return mask_rows(gpu, memory, logits);
+    const index_t seen = now.seen(own, memory.position[gpu.thread()]);
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
+  }
+
+  /// The same where it depends on the row: of open leaves, and of their tokens.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void mask_rows(Gpu& gpu, const shared& memory, sums_16& logits) const {
+    const index_t              thread = tiles::thread_of(gpu), lane = thread % gfx942::wave;
+    const std::uint32_t* const see = memory.rows.see + thread / gfx942::wave * keys;
+    if (gpu.ballot(see[lane % keys] != ~std::uint32_t{0}) == 0) return;
+    const std::uint32_t own = std::uint32_t{1} << lane % 32;
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      logits[v] = (see[row_32(lane, v)] & own) != 0 ? logits[v] : nothing;
+      if (!tiles::ahead && v % 4 == 3) gpu.schedule_barrier();  // few words at a time, for want of registers
+    }
+  }
+
+ private:
+  static constexpr float nothing = -std::numeric_limits<float>::infinity();
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -1,0 +1,86 @@
+#pragma once
+// Problems for attention on the simulated gfx942, or a real one.
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "cascada/cascada.hpp"
+#include "cascada/hip.hpp"
+#include "catch.hpp"
+#include "hip/chip.hpp"
+#include "library/attention_data.hpp"
+
+/// Slices of 32 tokens, or of one band, so that short sequences have several.
+template <>
+inline constexpr std::int64_t cascada::hip::attention::table_words<simulator::stream> = 1;
+
+namespace tests {
+
+using namespace cascada;
+
+/// Packed heads on a 16-byte boundary, with NaN between tokens.
+template <class Scalar>
+class device_heads {
+ public:
+  device_heads(index_t tokens, index_t heads, index_t dim) : tokens_(tokens), heads_(heads), dim_(dim) {
+    storage_.resize(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(stride()) / 8 + 1);
+    std::fill_n(data(), tokens * stride(), from_float<Scalar>(std::nanf("")));
+  }
+  device_heads(const heads_view<const Scalar>& from) : device_heads(from.tokens, from.heads, from.dim) {
+    for (index_t t = 0; t < tokens_; ++t)
+      for (index_t h = 0; h < heads_; ++h) std::copy_n(from.row(t, h), dim_, view().row(t, h));
+  }
+  heads_view<Scalar> view() { return {data(), tokens_, heads_, dim_, stride(), dim_}; }
+
+  std::vector<float> packed() {
+    std::vector<float> all;
+    for (index_t t = 0; t < tokens_; ++t)
+      for (index_t i = 0; i < heads_ * dim_; ++i) all.push_back(to_float(view().row(t, 0)[i]));
+    return all;
+  }
+
+ private:
+  struct alignas(32) eight {
+    Scalar element[8];
+  };
+  Scalar*      data() { return reinterpret_cast<Scalar*>(storage_.data()); }
+  std::int64_t stride() const { return heads_ * dim_ + 8; }
+
+  index_t            tokens_, heads_, dim_;
+  std::vector<eight> storage_;
+};
+
+/// A selection as the device keeps it.
+struct device_selection {
+  explicit device_selection(const selection& of) : host(of), count(static_cast<index_t>(of.indices.size())) {}
+  hip::selection_layer layer() const {
+    return {host.indices.data(), host.rep.data(), host.counts.data(), &count, static_cast<index_t>(host.rep.size())};
+  }
+
+  selection host;
+  index_t   count;
+};
+
+template <class Out, class Scalar>
+std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
+                                    const std::vector<selection>& selections, unsigned seed,
+                                    const std::vector<index_t>& offsets = {}) {
+  device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
+  device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
+  std::vector<device_selection>     kept(selections.begin(), selections.end());
+  std::vector<hip::selection_layer> layers;
+  for (auto& one : kept) layers.push_back(one.layer());
+  attention<Scalar, simulator::stream> attention(options, simulator::seeded(seed));
+  const strided_kv<Scalar>             kv = {k.view(), v.view()};
+  REQUIRE(attention(q.view(), kv, layers, out.view(), {.query_offsets = offsets}) == status::ok);
+  return out.packed();
+}
+
+/// Near + far, closed: leaves by order.
+inline attention_options closed(attention_options with = {}) {
+  with.leaves = leaf_formation::by_order, with.open = opening::none;
+  return with;
+}
+
+}  // namespace tests
