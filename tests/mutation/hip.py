@@ -12,6 +12,7 @@ panels, work = "hip cascade: more representatives than a panel*", "hip cascade: 
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
+opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 
 mutants = [
@@ -117,6 +118,42 @@ mutants = [
     ("attention: rows that nobody writes", "if (target >= 0) write(", "if (target >= 0 && target % 16 < 14) write(", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
 
+    ("opening: log-sum-exps without near keys", "meet_near(gpu, memory, now, query, take_in);", "", opens),
+    ("opening: half of the sum", "all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)", "all.sum", opens),
+    ("opening: another threshold", "std::log2(options_.open_above)", "std::log(options_.open_above)", opens),
+    ("opening: keys of the other half", "rows = static_cast<std::uint32_t>(above >> 32);", "rows = static_cast<std::uint32_t>(above);",
+     opens),
+    ("opening: one row of a wave is not looked at", "if (gpu.ballot((largest - top)", "if (gpu.ballot(gpu.lane() != 5 && (largest - top)",
+     opens),
+    ("opening: a key of a tile is not looked at", "for (index_t v = 1; v < 16; ++v) largest = __builtin_fmaxf(largest, logits[v]);\n    if (gpu",
+     "for (index_t v = 1; v < 15; ++v) largest = __builtin_fmaxf(largest, logits[v]);\n    if (gpu", opens),
+    ("opening: NaN asks", "gpu.ballot((logits[v] - top) * scale > bound);", "gpu.ballot(!((logits[v] - top) * scale <= bound));",
+     "hip opening: NaN in one head*"),
+    ("opening: another chunk's leaves", "now.field = gpu.uniform(begin / opened.chunk)", "now.field = block.chunk", outputs),
+    ("opening: a band's list counted from the first token on", "const index_t      band = block.chunk - queries.first / queries.chunk;",
+     "const index_t      band = block.chunk;", outputs),
+    ("opening: leaves of one open", "leaf.size > 1 ? open(own, place) : close(own, place);", "open(own, place);", opens),
+    ("opening: a head of the token that asks sees the leaf", "bits_from(token * group - 32 * n)", "bits_from(token * group + 1 - 32 * n)",
+     opens),
+    ("opening: the next tile sees it, too", "(token / tile + 1) * tile * group;", "(token / tile + 2) * tile * group;", opens),
+    ("opening: the last asker", "if (asker == nobody) asker = ", "asker = ", opens),
+    ("opening: tokens not by asker", "if (other.asker < own.asker || (other.asker == own.asker && k < i))", "if (k < i)",
+     "hip opening: later tokens*"),
+    ("opening: members not counted", ", members += leaf.size;", ", members += 1;", opens),
+    ("opening: another leaf's members", "leaves.ranges[own.place].begin;", "leaves.ranges[i].begin;", opens),
+    ("opening: a token too few of a leaf", "m < own.size; ++m", "m + 1 < own.size; ++m", opens),
+    ("opening: keys beyond the last one", "|| place >= own.count) return 0;", ") return 0;", outputs),
+    ("opening: closed leaves hide", ": ~rows[place];", ": rows[place];", outputs),
+    ("opening: rows that see another leaf's tokens", "rows[opened.places[place]]", "rows[place]", outputs),
+    ("opening: rows of another wave", "now.rows_that_see(from, thread / keys, thread % keys);", "now.rows_that_see(from, 0, thread % keys);",
+     outputs),
+    ("opening: open leaves weigh where all are leaves", "if constexpr (Listed && logits_of::opens) scores().mask_rows(gpu, memory.logits, logits);",
+     "", outputs),
+    ("opening: masks left out", "if (gpu.ballot(see[lane % keys] != ~std::uint32_t{0}) == 0) return;",
+     "if (gpu.ballot(see[lane % keys] == 0) == 0) return;", outputs),
+    ("opening: no opened tokens", "if (now.opened_tiles() > 0)", "if (now.opened_tiles() > 1)", outputs),
+    ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened.tokens : from_list;", "", outputs),
+
     ("groups: the first of a group asks elsewhere", "openers & ((std::uint64_t{2} <<", "openers & ((std::uint64_t{1} <<",
      modes),
     ("groups: another token's near field", ".rows = groups.asker}", ".rows = groups.asks}", modes),
@@ -126,9 +163,11 @@ mutants = [
 
 # The test case that notices when a header's first, second, .. barrier is dropped.
 barriers = {
+    "attention/ask_leaves.hpp": [opens, opens, opens, opens],
     "attention/attend.hpp": [modes, modes, modes, modes],
     "attention/clusters.hpp": [of_leaves, of_leaves],
     "attention/leaves.hpp": [of_leaves],
+    "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],
     "select/advance.hpp": [ragged, "hip cascade: orphans after a block that adds nothing"],
     "select/block_graph.hpp": [ragged, ragged],

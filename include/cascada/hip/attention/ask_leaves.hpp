@@ -39,9 +39,8 @@ struct ask_leaves {
     const query_block block  = queries.block_of(gpu);
     if (block.first >= block.rows) return;
     const query_row own = queries.row_of(gpu, block);
-    walk            now = scores().keys_of(gpu, queries, block);
+    const walk      now = scores().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
-    now.near_whole = now.far_whole = 0;  // one loop for all tiles: leaves, then near keys
 
     memory.logits.position[gpu.thread()] = own.place;
     vector8 query[Dim / 16];
@@ -49,15 +48,17 @@ struct ask_leaves {
     scores().measure_query(gpu, memory.logits, now, query);
 
     softmax<Scalar, 0> all;
-    meet(gpu, memory, now, now.masked(), query, [&](const key_tile&, const sums_16& logits) {
+    const auto         take_in = [&](const key_tile&, const sums_16& logits) {
       fragment weights[keys / 8] = {};
       all.take_in(gpu, logits, scale, weights);
-    });
+    };
+    meet_near(gpu, memory, now, query, take_in);
+    meet_leaves(gpu, memory, now, query, take_in);
     // Relative to the top, where logits are near to each other: of large ones no digits are lost.
     const float          bound = gpu.log2(all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)) + log_open_above;
     std::uint32_t* const asking =
         opened.rows_of(gpu.uniform(block.turn * queries.kv_heads + block.kv_head), gpu.wave());
-    meet(gpu, memory, now, (now.far_count + keys - 1) / keys, query, [&](const key_tile& of, const sums_16& logits) {
+    meet_leaves(gpu, memory, now, query, [&](const key_tile& of, const sums_16& logits) {
       const std::uint32_t rows = rows_above(gpu, logits, all.top, own.exists ? bound : never);
       if (gpu.lane() < keys && of.first + gpu.lane() < of.count) asking[of.first + gpu.lane()] = rows;
     });
@@ -70,20 +71,67 @@ struct ask_leaves {
 
   CASCADA_DEVICE CASCADA_INLINE logits_of scores() const { return {far, near, opened, queries.first}; }
 
-  /// Calls `use` with each of the first `count` tiles and its logits.
+  // Each calls `use` with tiles and their logits.
+
   template <class Gpu, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, shared& memory, const walk& now, index_t count,
-                                          const vector8 (&query)[Dim / 16], const Use& use) const {
+  CASCADA_DEVICE CASCADA_INLINE void meet_near(Gpu& gpu, shared& memory, const walk& now,
+                                               const vector8 (&query)[Dim / 16], const Use& use) const {
+    if constexpr (tiles::ahead)
+      if (now.near_whole > 0)
+        meet_whole<false>(gpu, memory, now, now.near_whole,
+                          typename tiles::template adjacent<false>(gpu, near.rows, now.kv_head, now.from), query, use);
+    meet_masked(gpu, memory, now, now.near_masked(), [&](index_t i) { return now.near_tile_at(i); }, query, use);
+  }
+
+  template <class Gpu, class Use>
+  CASCADA_DEVICE CASCADA_INLINE void meet_leaves(Gpu& gpu, shared& memory, const walk& now,
+                                                 const vector8 (&query)[Dim / 16], const Use& use) const {
+    if constexpr (tiles::ahead)
+      if (now.far_whole > 0)
+        meet_whole<true>(gpu, memory, now, now.far_whole,
+                         typename tiles::template listed<false>(gpu, far.rows, now.kv_head, now.list()), query, use);
+    meet_masked(gpu, memory, now, now.far_masked(), [&](index_t i) { return now.far_tile_at(i); }, query, use);
+  }
+
+  template <bool Listed, class Gpu, class Reader, class Use>
+  CASCADA_DEVICE CASCADA_INLINE void meet_whole(Gpu& gpu, shared& memory, const walk& now, index_t count, Reader reader,
+                                                const vector8 (&query)[Dim / 16], const Use& use) const {
     typename tiles::carried next;
     leaf_terms              terms = {};
-    scores().fetch_keys(gpu, now, now.tile_at(0), next, terms);
+    reader.fetch(gpu, next, count > 1);
+    if constexpr (Listed) terms = scores().terms_of(gpu, now, {true, 0, now.far_count});
+#pragma GCC unroll 1
+    for (index_t i = 0; i < count; ++i) {
+      const key_tile own = {Listed, keys * i, now.far_count};
+      tiles::stage_keys(gpu, memory.tile, next);
+      if constexpr (Listed) scores().stage_terms(gpu, memory.logits, terms);
+      gpu.barrier();
+      reader.fetch(gpu, next, i + 2 < count);
+      sums_16 logits = {};
+      if constexpr (Listed) {
+        terms  = scores().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
+        logits = scores().count_keys(gpu, memory.logits, own);
+      }
+      logits_of::multiply_keys(gpu, memory.tile, query, logits);
+      use(own, logits);
+      gpu.barrier();
+    }
+  }
+
+  template <class Gpu, class Tiles, class Use>
+  CASCADA_DEVICE CASCADA_INLINE void meet_masked(Gpu& gpu, shared& memory, const walk& now, index_t count,
+                                                 const Tiles& tile_at, const vector8 (&query)[Dim / 16],
+                                                 const Use&   use) const {
+    typename tiles::carried next;
+    leaf_terms              terms = {};
+    if (count > 0) scores().fetch_keys(gpu, now, tile_at(0), next, terms);
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
       tiles::stage_keys(gpu, memory.tile, next);
       scores().stage_terms(gpu, memory.logits, terms);
       gpu.barrier();
-      scores().fetch_keys(gpu, now, now.tile_at(i + 1 < count ? i + 1 : i), next, terms);
-      const key_tile own    = now.tile_at(i);
+      scores().fetch_keys(gpu, now, tile_at(i + 1 < count ? i + 1 : i), next, terms);
+      const key_tile own    = tile_at(i);
       sums_16        logits = scores().count_keys(gpu, memory.logits, own);
       logits_of::multiply_keys(gpu, memory.tile, query, logits);
       scores().mask(gpu, memory.logits, now, own, logits);
@@ -96,12 +144,16 @@ struct ask_leaves {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_above(Gpu& gpu, const sums_16& logits, float top,
                                                          float bound) const {
+    float largest = logits[0];
+#pragma GCC unroll 15
+    for (index_t v = 1; v < 16; ++v) largest = __builtin_fmaxf(largest, logits[v]);
+    if (gpu.ballot((largest - top) * scale > bound) == 0) return 0;  // most tiles
     auto          key  = static_cast<std::uint32_t>(gpu.lane() % keys);
     std::uint32_t rows = 0;
     gpu.keep(key);  // what is compared with it would take all scalar registers
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
-      const std::uint64_t above = gpu.ballot((logits[v] - top) * scale > bound);  // half by half: keys 4 apart
+      const std::uint64_t above = gpu.ballot((logits[v] - top) * scale > bound);  // of keys 4 apart, one for each half
       if (key == static_cast<std::uint32_t>(row_32(0, v))) rows = static_cast<std::uint32_t>(above);
       if (key == static_cast<std::uint32_t>(row_32(32, v))) rows = static_cast<std::uint32_t>(above >> 32);
     }

@@ -76,10 +76,10 @@ struct attend {
     if constexpr (tiles::ahead) {
       if (now.near_whole > 0)
         attend_whole<false>(gpu, memory, now, now.near_whole,
-                            typename tiles::adjacent(gpu, near.rows, now.kv_head, now.from), query, state);
+                            typename tiles::template adjacent<>(gpu, near.rows, now.kv_head, now.from), query, state);
       if (now.far_whole > 0)
         attend_whole<true>(gpu, memory, now, now.far_whole,
-                           typename tiles::listed(gpu, far.rows, now.kv_head, now.list()), query, state);
+                           typename tiles::template listed<>(gpu, far.rows, now.kv_head, now.list()), query, state);
     }
     if constexpr (logits_of::opens)
       if (now.opened_tiles() > 0)

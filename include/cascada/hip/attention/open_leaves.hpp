@@ -36,7 +36,7 @@ struct open_leaves {
     const std::int64_t list  = std::int64_t{gpu.block()} * opened.stride;
     const band_of_rows own   = {begin, (end - begin) * group, number * blocks_of_band, gpu.block() % kv_heads};
     asked_leaf* const  asked = opened.asked + list;
-    const index_t      count = gpu.uniform(list_asked(gpu, own, asked));
+    const index_t      count = list_asked(gpu, own, asked);
     gpu.barrier();
     list_tokens(gpu, asked, count, list);
   }
@@ -53,19 +53,21 @@ struct open_leaves {
     return leaves.far_rows[std::int64_t{field} * tokens + place] - leaves.ranges[place].begin + 1;
   }
 
-  /// Opens leaves, and lists those that somebody asked for, by place. Returns how many they are.
+  /// Opens leaves, lists those that somebody asked for, by place, and counts their members. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, asked_leaf* asked) const {
     const index_t field = own.begin / opened.chunk, count = gpu.uniform(leaves.far_count[field]);
-    index_t       listed = 0;
+    index_t       listed = 0, members = 0;
     for (index_t base = 0; base < count; base += gfx942::wave) {
       const index_t place = base + gpu.lane();
       asked_leaf    leaf  = {nobody, place, place < count ? size_of(field, place) : 1};
       if (place < count) leaf.asker = leaf.size > 1 ? open(own, place) : close(own, place);
       const std::uint64_t votes = gpu.ballot(leaf.asker != nobody);
-      if (leaf.asker != nobody) asked[listed + voters_below(gpu, votes)] = leaf;
+      if (leaf.asker != nobody) asked[listed + voters_below(gpu, votes)] = leaf, members += leaf.size;
       listed += __builtin_popcountll(votes);
     }
+    members = static_cast<index_t>(sum_of_wave(gpu, static_cast<std::uint32_t>(members)));
+    if (gpu.lane() == 0) opened.count[gpu.block()] = members;
     return listed;
   }
 
@@ -106,16 +108,13 @@ struct open_leaves {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, const asked_leaf* asked, index_t count,
                                                  std::int64_t list) const {
-    if (gpu.lane() == 0 && count == 0) opened.count[gpu.block()] = 0;
     for (index_t i = gpu.lane(); i < count; i += gfx942::wave) {
       const asked_leaf own    = asked[i];
-      index_t          before = 0, all = 0;
+      index_t          before = 0;  // members of leaves before it
       for (index_t k = 0; k < count; ++k) {
         const asked_leaf other = asked[k];
-        all += other.size;
         if (other.asker < own.asker || (other.asker == own.asker && k < i)) before += other.size;
       }
-      if (i == 0) opened.count[gpu.block()] = all;
       const index_t* const member = clusters.members + leaves.ranges[own.place].begin;
       for (index_t m = 0; m < own.size; ++m) {
         opened.tokens[list + before + m] = member[m];

@@ -111,6 +111,8 @@ struct key_tiles {
   }
 
   /// Tiles that follow each other. Addresses in bytes: a tile's, the same for all threads, and a thread's within it.
+  /// Without values, keys alone are fetched; so of the next class.
+  template <bool Values = true>
   class adjacent {
    public:
     template <class Gpu>
@@ -138,7 +140,7 @@ struct key_tiles {
         next.key[l] = load_8(reinterpret_cast<const Scalar*>(key_ + key_at_[l]));
       }
 #pragma GCC unroll 2
-      for (index_t l = 0; l < value_rounds; ++l)
+      for (index_t l = 0; l < value_rounds && Values; ++l)
 #pragma GCC unroll 4
         for (index_t e = 0; e < 4; ++e) {
           gpu.keep(value_at_[l][e]);
@@ -160,6 +162,7 @@ struct key_tiles {
   };
 
   /// Tiles of rows that a list names. Names are a tile ahead of the rows.
+  template <bool Values = true>
   class listed {
    public:
     template <class Gpu>
@@ -172,7 +175,7 @@ struct key_tiles {
     template <class Gpu>
     CASCADA_DEVICE CASCADA_INLINE void fetch(Gpu& gpu, carried& next, bool more) {
       fetch_keys(gpu, from_, head_, keys_, next);
-      fetch_values(gpu, from_, head_, values_, next);
+      if constexpr (Values) fetch_values(gpu, from_, head_, values_, next);
       list_ += more ? keys : 0;
       look_up(gpu);
     }
@@ -184,7 +187,7 @@ struct key_tiles {
 #pragma GCC unroll 4
       for (index_t l = 0; l < key_loads; ++l) keys_.row[l] = list_[own.key + key_step * l];
 #pragma GCC unroll 2
-      for (index_t l = 0; l < value_rounds; ++l)
+      for (index_t l = 0; l < value_rounds && Values; ++l)
         __builtin_memcpy(values_.row[l], list_ + own.value + value_step * l, sizeof(values_.row[l]));
     }
 

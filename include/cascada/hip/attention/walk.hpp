@@ -65,12 +65,16 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * field; }
 
   /// Tiles with masks: first those of the list.
-  CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + (near_masked() + keys - 1) / keys; }
+  CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + near_masked(); }
   CASCADA_DEVICE CASCADA_INLINE key_tile tile_at(index_t i) const {
-    const index_t listed = far_masked();
-    return i < listed ? key_tile{true, keys * (i + far_whole), far_count}
-                      : key_tile{false, keys * (i - listed), near_masked()};
+    return i < far_masked() ? far_tile_at(i) : near_tile_at(i - far_masked());
   }
+  CASCADA_DEVICE CASCADA_INLINE index_t  far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
+  CASCADA_DEVICE CASCADA_INLINE index_t  near_masked() const { return (near_places() + keys - 1) / keys; }
+  CASCADA_DEVICE CASCADA_INLINE key_tile far_tile_at(index_t i) const {
+    return {true, keys * (i + far_whole), far_count};
+  }
+  CASCADA_DEVICE CASCADA_INLINE key_tile near_tile_at(index_t i) const { return {false, keys * i, near_places()}; }
 
   /// Tiles of opened tokens.
   CASCADA_DEVICE CASCADA_INLINE index_t opened_tiles() const
@@ -135,10 +139,8 @@ struct key_walk {
   }
 
  private:
-  CASCADA_DEVICE CASCADA_INLINE index_t far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
-
   /// Places of near keys in tiles with masks: sinks, then tokens from ahead() + sinks on.
-  CASCADA_DEVICE CASCADA_INLINE index_t near_masked() const { return sinks + near_count - keys * near_whole; }
+  CASCADA_DEVICE CASCADA_INLINE index_t near_places() const { return sinks + near_count - keys * near_whole; }
   CASCADA_DEVICE CASCADA_INLINE index_t ahead() const { return from + keys * near_whole - sinks; }
 };
 
