@@ -148,6 +148,9 @@ def roofline(model, tokens):
         "dense attention": microseconds(2 * tokens * rows, io),
         "near + far: attend": microseconds(4 * rows * (192 + leaves / 2) + correction * leaves / 2,
                                            io + 2 * rows * 2 + tokens * heads * 8 * 2),
+        # Without values: near keys, and leaves twice.
+        "opening: ask": microseconds(2 * rows * (192 + leaves) + correction * leaves,
+                                     rows * 2 * 2 + rows * 2 + tokens * heads * 8 * 2),
         "near + far: tables": microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2),
         "graph": microseconds(2 * d * tokens * 64, x),  # whole tiles, both triangles
         "advance, all launches": microseconds(2 * d * advanced * tokens * tokens / 2, x),

@@ -182,6 +182,7 @@ TEMPLATE_TEST_CASE("hip opening: leaves open as in the reference", "[hip]", ROW_
     for (index_t begin = 0; begin < size.tokens; begin += run.band())
       for (index_t g = 0; g < size.kv_heads; ++g) CHECK(run.list(begin, g) == expected_list(run, size, begin, g));
   }
+  if (CASCADA_TEST_EVERY > 1) return;  // of one mode all may be open, or none
   CHECK(50 * sum.undecided <= sum.all);
   CHECK(20 * sum.open >= sum.all);
   CHECK(2 * sum.open <= sum.all);
@@ -266,7 +267,7 @@ TEST_CASE("hip opening: all leaves open is dense", "[hip]") {
 
 TEST_CASE("hip opening: NaN in one head's query leaves other rows alone", "[hip]") {
   const shape       size    = {80, 6, 2, 64, 64};
-  const auto        options = opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.05f, .tile = 4});
+  const auto        options = opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.25f, .tile = 4});
   const auto        chosen  = random_selection(80, 0.2, 4);
   problem<bfloat16> p(size, 14);
   const index_t     token = 41, head = 4;
@@ -338,5 +339,11 @@ TEST_CASE("hip opening: launches are known from the shape, and a failed selectio
     CHECK(written == (layer != 1));
   }
   CHECK(where.calls->waits == 0);
+  device_heads<bfloat16> nothing(0, 1, 64);
+  device_heads<float>    nowhere(0, 1, 64);
+  const int              before = where.calls->launches;
+  CHECK(attention(nothing.view(), strided_kv<bfloat16>{nothing.view(), nothing.view()}, hip::selection_layer{},
+                  nowhere.view()) == status::ok);
+  CHECK(where.calls->launches == before);
   CHECK(launches == 8 - 1 + 3 * 5);  // tables; and for each band of 16 tokens three
 }

@@ -38,6 +38,11 @@ template <>
 constexpr const char* name_of<hip::attention::leaf_means<row>> = "leaf_means";
 template <>
 constexpr const char* name_of<hip::attention::attend<row, row, dim>> = "attend";
+template <>
+constexpr const char* name_of<hip::attention::ask_leaves<row, dim>> = "ask_leaves";
+template <>
+constexpr const char* name_of<hip::attention::attend<row, row, dim, hip::attention::closed_leaves_of_bands>> =
+    "attend, opened";
 
 /// A kernel that says which block runs.
 template <class Kernel>
@@ -166,19 +171,33 @@ void count_selection(validation mode) {
   traffic::forget();
 }
 
-/// Rows of the tables that some chunk's far field has: the last member before its edge, for each leaf.
+/// Rows of the tables that the far field of the chunk from `begin` on has: of each leaf, the last member before the
+/// edge.
+std::set<index_t> far_field(const std::vector<index_t>& rep, const attention_options& options, index_t begin) {
+  std::map<index_t, index_t>                     size;  // of each cluster so far
+  std::map<std::pair<index_t, index_t>, index_t> last;
+  for (index_t i = options.sink_tokens; i < begin - options.window; ++i) {
+    const index_t cluster                           = rep[static_cast<std::size_t>(i)];
+    last[{cluster, size[cluster]++ / options.leaf}] = i;
+  }
+  std::set<index_t> rows;
+  for (const auto& [leaf, member] : last) rows.insert(member);
+  return rows;
+}
+
+/// Those that some chunk's has.
 std::int64_t far_rows(const std::vector<index_t>& rep, const attention_options& options) {
   std::set<index_t> rows;
-  for (index_t begin = 0; begin < T; begin += options.chunk) {
-    std::map<index_t, index_t>                     size;  // of each cluster so far
-    std::map<std::pair<index_t, index_t>, index_t> last;
-    for (index_t i = options.sink_tokens; i < begin - options.window; ++i) {
-      const index_t cluster                           = rep[static_cast<std::size_t>(i)];
-      last[{cluster, size[cluster]++ / options.leaf}] = i;
-    }
-    for (const auto& [leaf, member] : last) rows.insert(member);
-  }
+  for (index_t begin = 0; begin < T; begin += options.chunk) rows.merge(far_field(rep, options, begin));
   return static_cast<std::int64_t>(rows.size());
+}
+
+/// Bytes that tell for which rows of queries leaves are open: a bit for each row and leaf of its chunk.
+std::int64_t bits_of_rows(const std::vector<index_t>& rep, const attention_options& options) {
+  std::size_t bits = 0;
+  for (index_t begin = 0; begin < T; begin += options.chunk)
+    bits += far_field(rep, options, begin).size() * static_cast<std::size_t>(options.chunk * heads);
+  return static_cast<std::int64_t>(bits / 8);
 }
 
 void count_attention() {
@@ -198,24 +217,37 @@ void count_attention() {
     for (auto& l : rows->storage)
       for (row& element : l.element) element = from_float<row>(normal(random));
   }
-  for (const bool dense : {true, false}) {
-    const attention_options options =
-        dense
-            ? attention_options{.keys = key_set::all}
-            : attention_options{.window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .open = opening::none};
+  const auto by_order = [](opening open) {
+    return attention_options{.window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .open = open};
+  };
+  for (const attention_options& options :
+       {attention_options{.keys = key_set::all}, by_order(opening::none), by_order(opening::by_mass)}) {
     attention<row, counting_stream> attend(options);
     begin_step();
     require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v}, layer,
                    packed_heads(out.data(), T, heads, dim)),
             "attention");
     const auto all = traffic::moved();
-    if (dense) {
+    if (options.keys == key_set::all) {
       print_kernel("`attend`, dense causal", "attend", 2 * of_q + 2 * of_kv);
       continue;
     }
     const std::int64_t rows = far_rows(chosen.rep, options) * kv_heads, variances = hip::attention::variance_parts * 2;
+    const std::int64_t summaries = rows * (2 * dim * 2 + variances);
+    if (options.open == opening::by_mass) {
+      const std::int64_t bits = bits_of_rows(chosen.rep, options);
+      // The first chunk has no leaves and does not ask; of its keys, the next one has those from its edge on, and
+      // sinks.
+      const std::int64_t asking = T - options.chunk, keys = asking + options.window + options.sink_tokens;
+      print_kernel("`ask_leaves`", "ask_leaves",
+                   (of_q * asking + of_kv * keys) / T + summaries - rows * dim * 2 + bits);
+      print_kernel("`attend`, near + far, opened", "attend, opened", 2 * of_q + 2 * of_kv + summaries + bits);
+      print("near + far, opened, with its tables, q, k, v and outputs once", 2 * of_q + 2 * of_kv, all.step, all.block,
+            false);
+      continue;
+    }
     print_kernel("`leaf_means`, keys and values", "leaf_means", 4 * of_kv + T * kv_heads * variances + 2 * 4 * T);
-    print_kernel("`attend`, near + far", "attend", 2 * of_q + 2 * of_kv + rows * (2 * dim * 2 + variances));
+    print_kernel("`attend`, near + far", "attend", 2 * of_q + 2 * of_kv + summaries);
     print("near + far with its tables, q, k, v and outputs once", 2 * of_q + 2 * of_kv, all.step, all.block, false);
   }
   traffic::forget();

@@ -57,17 +57,19 @@ struct open_leaves {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, asked_leaf* asked) const {
     const index_t field = own.begin / opened.chunk, count = gpu.uniform(leaves.far_count[field]);
-    index_t       listed = 0, members = 0;
+    index_t       listed  = 0;
+    std::uint32_t members = 0;
     for (index_t base = 0; base < count; base += gfx942::wave) {
       const index_t place = base + gpu.lane();
       asked_leaf    leaf  = {nobody, place, place < count ? size_of(field, place) : 1};
       if (place < count) leaf.asker = leaf.size > 1 ? open(own, place) : close(own, place);
-      const std::uint64_t votes = gpu.ballot(leaf.asker != nobody);
-      if (leaf.asker != nobody) asked[listed + voters_below(gpu, votes)] = leaf, members += leaf.size;
+      const bool          asked_for = leaf.asker != nobody;
+      const std::uint64_t votes     = gpu.ballot(asked_for);
+      members += sum_of_wave(gpu, static_cast<std::uint32_t>(asked_for ? leaf.size : 0));
+      if (asked_for) asked[listed + voters_below(gpu, votes)] = leaf;
       listed += __builtin_popcountll(votes);
     }
-    members = static_cast<index_t>(sum_of_wave(gpu, static_cast<std::uint32_t>(members)));
-    if (gpu.lane() == 0) opened.count[gpu.block()] = members;
+    if (gpu.lane() == 0) opened.count[gpu.block()] = static_cast<index_t>(members);
     return listed;
   }
 

@@ -84,13 +84,15 @@ struct attention_memory {
   }
 
   void cut_opened(carver& from, const attention_options& options, const sequence_sizes& sizes) {
-    const index_t      group = sizes.heads / sizes.kv_heads, band = std::min(band_of(options, group), sizes.tokens);
-    const std::int64_t blocks = (std::int64_t{band} * group + query_rows - 1) / query_rows;
-    const std::int64_t bits = blocks * opened_leaves::waves, words = bits + 2 + sizeof(asked_leaf) / sizeof(index_t);
-    const std::int64_t fields = (std::int64_t{sizes.tokens} + band - 1) / band;
-    opened.stride             = (std::int64_t{sizes.tokens} + 31) / 32 * 32;
-    bands                     = static_cast<index_t>(
-        std::clamp<std::int64_t>(table_words<B> / (opened.stride * words * sizes.kv_heads), 1, fields));
+    constexpr std::int64_t words_of_lists = 2 + sizeof(asked_leaf) / sizeof(index_t);  // tokens, places, asked leaves
+    const index_t          tokens = sizes.tokens, group = sizes.heads / sizes.kv_heads;
+    const index_t          band   = std::min(band_of(options, group), tokens);
+    const std::int64_t     blocks = (std::int64_t{band} * group + query_rows - 1) / query_rows;
+    const std::int64_t     bits   = blocks * opened_leaves::waves;
+    opened.stride                 = (std::int64_t{tokens} + 31) / 32 * 32;
+    const std::int64_t words      = opened.stride * (bits + words_of_lists) * sizes.kv_heads;
+    const index_t      all        = (tokens - 1) / band + 1;
+    bands                         = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
     const std::int64_t lists = std::int64_t{bands} * sizes.kv_heads, places = lists * opened.stride;
     from.cut(opened.rows, places * bits), from.cut(opened.tokens, places), from.cut(opened.places, places);
     from.cut(opened.asked, places), from.cut(opened.count, lists);
