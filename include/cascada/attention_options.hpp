@@ -163,6 +163,11 @@ struct key_kinds {
   return kinds_of(options.keys).far_field && options.open != opening::all;
 }
 
+/// Whether keys are the means of whole clusters.
+[[nodiscard]] CASCADA_INLINE constexpr bool has_cluster_means(const attention_options& options) noexcept {
+  return options.keys == key_set::representatives && options.weighted && !options.causal;
+}
+
 [[nodiscard]] CASCADA_INLINE constexpr bool opens_by_mass(const attention_options& options) noexcept {
   return kinds_of(options.keys).far_field && options.open == opening::by_mass;
 }

@@ -110,7 +110,7 @@ template <cpu_backend B, class E, class Sequence>
 void attend_representatives(const Sequence& sequence, const attention_options& options,
                             attention_workspace<B, E>& space, const B& where, attention_report& report) {
   const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const bool everyone = options.queries == query_set::all, means = options.weighted && !options.causal;
+  const bool everyone = options.queries == query_set::all, means = detail::has_cluster_means(options);
   if (means)
     for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);

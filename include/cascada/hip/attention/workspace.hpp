@@ -24,8 +24,7 @@ struct sequence_sizes {
 
 /// Whether keys are means: of leaves, or of whole clusters.
 constexpr bool averages(const attention_options& options) noexcept {
-  return detail::has_leaves(options) ||
-         (options.keys == key_set::representatives && options.weighted && !options.causal);
+  return detail::has_leaves(options) || detail::has_cluster_means(options);
 }
 
 /// Tokens of a band of queries, that read one list of opened tokens: as many whole tiles of a chunk, and whole bands to
