@@ -26,7 +26,7 @@ void adjust_scores(const query_rows<B, E>& tile, index_t row, const key_block& b
   const float slope = adjust.slopes ? -adjust.slopes[row % tile.group] * std::numbers::log2e_v<float> : 0.0f;
   for (index_t j = 0; j < count; j += vec<B>::width) {
     auto logit = vec<B>::load(scores + j) * scale;
-    if (adjust.cap > 0) logit = cap * tanh(logit / cap);
+    if (adjust.cap > 0) logit = cap * tanh(quotient(logit, adjust.cap));
     if (adjust.slopes) {
       const auto between  = ints::load(adjust.positions + block.begin + j) - position;
       const auto distance = __builtin_convertvector(between < 0 ? -between : between, floats);

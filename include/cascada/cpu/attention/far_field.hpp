@@ -220,9 +220,9 @@ void attend_opened(const Sequence& sequence, index_t kv_head, const query_rows<B
 /// of shares do not depend on how tiles are shared out. A NaN row, or one that sees nothing, has none.
 template <cpu_backend B>
 CASCADA_INLINE std::int64_t closed_share(float closed, float drop, float sum) noexcept {
-  const double share    = static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(sum);
-  constexpr double most = 1.001;  // sums are rounded
-  return detail::from_zero_to(share, most) ? static_cast<std::int64_t>(share * 0x1p32) : 0;
+  const double share = static_cast<double>(closed) * std::exp2(static_cast<double>(drop)) / static_cast<double>(sum);
+  constexpr double limit = 1.001;  // sums are rounded
+  return detail::from_zero_to(share, limit) ? static_cast<std::int64_t>(share * 0x1p32) : 0;
 }
 
 /// Counts what a tile read.

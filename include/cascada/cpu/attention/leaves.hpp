@@ -216,6 +216,7 @@ class leaf_summaries {
       for (; c + width <= dim; c += width) (vec<B>::load(sums + c) + load_lanes<B, float>(own, c, dim)).store(sums + c);
       for (; c < dim; ++c) sums[c] += rounded_element<B>(own, c);
     }
+    hide();
   }
 
   /// squares_ [key_dim, on whole vectors]: sums of the squares of the members' distances to the first key. Near to it,
@@ -227,7 +228,11 @@ class leaf_summaries {
     for_each_member(j, [&](index_t t) {
       if (t != first_[j]) add_squares(key(t), first);
     });
+    hide();
   }
+
+  /// What is in memory may be anything from here on: see bits_of in finite.hpp.
+  static void hide() noexcept { asm volatile("" : : : "memory"); }
 
   template <class Row>
   void add_squares(const Row& row, const Row& first) noexcept {

@@ -170,7 +170,8 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = edge_of(now.begin, options.window);
     if (far) prepare_far_field(sequence, options, now, space, where);
-    tasks.from = now.first - (now.first - now.begin) % multiple, tasks.to = now.end;
+    tasks.from = now.first - (now.first - now.begin) % multiple;
+    tasks.to   = now.end;
     // The chains of the next chunk are found meanwhile: the longest tasks first.
     const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options.window);
     const std::int64_t others = far && next > 0 ? kv_heads : 0;

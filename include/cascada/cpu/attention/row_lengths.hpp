@@ -1,11 +1,11 @@
 #pragma once
 // Lengths of query and key rows of bfloat16, which bound their logits.
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/finite.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
@@ -20,7 +20,7 @@ inline constexpr float unknown_length = 0x1p60f;
 /// tell what is not finite, whatever -ffast-math assumes.
 template <cpu_backend B>
 CASCADA_INLINE float length_of(float square, float scale = 1) noexcept {
-  if (std::bit_cast<std::uint32_t>(square) >= 0x7f80'0000u) return unknown_length;
+  if (!detail::is_finite(square)) return unknown_length;
   return (1.01f * std::sqrt(square) + 0x1p-56f) * scale;
 }
 

@@ -258,6 +258,16 @@ CASCADA_INLINE vec<B> exp2(vec<B> x) noexcept {
 #endif
 }
 
+/// a / b, also of infinite elements: -ffast-math lets clang divide by an estimate that it mends, which makes them NaN.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> quotient(vec<B> a, float b) noexcept {
+#if __FINITE_MATH_ONLY__
+  return a * vec<B>::broadcast(1 / b);
+#else
+  return a / vec<B>::broadcast(b);
+#endif
+}
+
 /// tanh x within 4 ulp; NaN stays NaN.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> tanh(vec<B> x) noexcept {
