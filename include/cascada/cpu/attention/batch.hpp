@@ -68,11 +68,7 @@ void attend_few_each(const Sequence& call, const attention_options& options, con
   for_each_task(where, space, asking * parts, [&](index_t worker, std::int64_t task) {
     const auto       s        = static_cast<std::size_t>(space.order[task / parts].number);
     const Sequence   sequence = sequence_of_call(call, spans, s);
-    const tile_tasks tasks    = {.from     = sequence.first,
-                                 .to       = sequence.tokens,
-                                 .step     = sequence.queries(),
-                                 .kv_heads = sequence.kv.kv_heads(),
-                                 .together = heads_at_once(sequence, of_one)};
+    const tile_tasks tasks    = query_tasks(sequence, sequence.queries(), of_one);
     for (std::int64_t part = task % parts; part < tasks.count(); part += parts)
       attend_dense_tile(sequence, options.causal, tasks, part, space.workers.data()[worker]);
   });

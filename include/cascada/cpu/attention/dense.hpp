@@ -45,11 +45,8 @@ template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const index_t    queries = sequence.queries();
-  const tile_tasks tasks   = {.from     = sequence.first,
-                              .to       = sequence.tokens,
-                              .step     = asks_few(sequence) ? queries : task_tokens(sequence, queries, space),
-                              .kv_heads = sequence.kv.kv_heads(),
-                              .together = heads_at_once(sequence, static_cast<index_t>(space.workers.size()))};
+  const index_t    step    = asks_few(sequence) ? queries : task_tokens(sequence, queries, space);
+  const tile_tasks tasks   = query_tasks(sequence, step, static_cast<index_t>(space.workers.size()));
   for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
     attend_dense_tile(sequence, causal, tasks, task, space.workers.data()[worker]);
   });

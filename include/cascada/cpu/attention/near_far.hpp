@@ -161,16 +161,13 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   const bool    far      = detail::has_leaves(options);
   const index_t multiple = detail::opens_by_mass(options) ? options.tile : 1;
   const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
-  tile_tasks    tasks    = {.from     = 0,
-                            .to       = 0,
-                            .step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple),
-                            .kv_heads = sequence.kv.kv_heads(),
-                            .together = heads_at_once(sequence, static_cast<index_t>(space.workers.size()))};
+  const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
+  tile_tasks    tasks    = query_tasks(sequence, step, static_cast<index_t>(space.workers.size()));
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = edge_of(now.begin, options.window);
     if (far) prepare_far_field(sequence, options, now, space, where);
-    tasks.from = now.first - (now.first - now.begin) % multiple;
+    tasks.from = now.first - (now.first - now.begin) % multiple;  // of this chunk
     tasks.to   = now.end;
     // The chains of the next chunk are found meanwhile: the longest tasks first.
     const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options.window);

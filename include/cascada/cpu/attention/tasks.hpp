@@ -58,6 +58,16 @@ struct tile_tasks {
   }
 };
 
+/// Those of a sequence's queries.
+template <class Sequence>
+CASCADA_INLINE tile_tasks query_tasks(const Sequence& sequence, index_t step, index_t workers) noexcept {
+  return {.from     = sequence.first,
+          .to       = sequence.tokens,
+          .step     = step,
+          .kv_heads = sequence.kv.kv_heads(),
+          .together = heads_at_once(sequence, workers)};
+}
+
 /// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,
 /// or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least that.
 template <cpu_backend B, class E, class Sequence>

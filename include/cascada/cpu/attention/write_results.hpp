@@ -38,15 +38,15 @@ void write_row(const query_rows<B, E>& tile, index_t row, index_t value_dim, Out
   const float sum   = tile.sum(row);
   const bool  blind = saw_nothing<B>(sum);
   for (index_t c = 0; c < value_dim; c += vec<B>::width) {
-    auto quotient = blind ? vec<B>::zero() : vec<B>::load(tile.values_of(row) + c) / vec<B>::broadcast(sum);
+    auto average = blind ? vec<B>::zero() : quotient(vec<B>::load(tile.values_of(row) + c), sum);
     // Values that a row does not see, times 0, may have turned its -0 into 0: make it 0 always.
-    if constexpr (!std::same_as<E, float>) quotient = quotient + vec<B>::zero();
+    if constexpr (!std::same_as<E, float>) average = average + vec<B>::zero();
     if (c + vec<B>::width <= value_dim) {
-      store_elements(quotient, out + c);
+      store_elements(average, out + c);
       continue;
     }
     float elements[vec<B>::width];
-    quotient.store(elements);
+    average.store(elements);
     for (index_t lane = 0; lane < vec<B>::width && c + lane < value_dim; ++lane)
       out[c + lane] = from_float<Out>(elements[lane]);
   }
