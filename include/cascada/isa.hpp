@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cascada/config.hpp"
+#include "cascada/fnv1a.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
@@ -78,12 +79,6 @@ static constexpr char settings[] = CASCADA_TEXT_OF(
 
 #undef CASCADA_TEXT_OF
 #undef CASCADA_TEXT_OF_VALUES
-
-/// FNV-1a: of no bytes, and of one more.
-inline constexpr std::uint64_t         fnv1a_of_nothing = 0xcbf2'9ce4'8422'2325u;
-CASCADA_INLINE constexpr std::uint64_t fnv1a(std::uint64_t hash, unsigned char byte) noexcept {
-  return (hash ^ byte) * 0x100'0000'01b3u;
-}
 
 /// FNV-1a of a text, folded to the upper half of an isa.
 consteval isa upper_half(const char* text) noexcept {

@@ -20,6 +20,7 @@
 #include <span>
 
 #include "cascada/backend.hpp"
+#include "cascada/fnv1a.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 

@@ -20,7 +20,6 @@ class cascade<Scalar, B> {
     if (started_)
       if (const status answer = detail::check_step(x.rows, own_.tokens()); answer != status::ok) return answer;
     if (const status answer = own_.reserve(x.rows); answer != status::ok) return answer;
-    number_.renew();
     if (const status answer = own_.run(x, current_ ^ 1, started_); answer != status::ok) return answer;
     current_ ^= 1;
     started_ = true;
@@ -32,7 +31,6 @@ class cascade<Scalar, B> {
     if (const status answer = check(state, state.tokens()); answer != status::ok) return answer;
     const bool as_long = state.tokens() == own_.tokens();
     if (const status answer = own_.reserve(state.tokens()); answer != status::ok) return answer;
-    number_.renew();
     started_ = started_ && as_long;
     if (const status answer = own_.upload(state, current_ ^ 1); answer != status::ok) return answer;
     current_ ^= 1;
@@ -41,7 +39,7 @@ class cascade<Scalar, B> {
   }
 
   void reset() noexcept {
-    number_.renew();
+    own_.replace();
     started_ = false;
   }
 
@@ -59,13 +57,9 @@ class cascade<Scalar, B> {
   }
 
   cascade(cascade&& other) noexcept
-      : own_(std::move(other.own_)),
-        number_(std::move(other.number_)),
-        current_(other.current_),
-        started_(std::exchange(other.started_, false)) {}
+      : own_(std::move(other.own_)), current_(other.current_), started_(std::exchange(other.started_, false)) {}
   cascade& operator=(cascade&& other) noexcept {
     own_     = std::move(other.own_);
-    number_  = std::move(other.number_);
     current_ = other.current_;
     started_ = std::exchange(other.started_, false);
     return *this;
@@ -74,7 +68,7 @@ class cascade<Scalar, B> {
   /// Device memory of the last step's set, for what follows on the same stream; empty where there is none. Valid until
   /// the next call that changes it.
   [[nodiscard]] hip::selection_layer kept() const noexcept {
-    return started_ ? own_.view(current_, number_.stamp()) : hip::selection_layer{};
+    return started_ ? own_.view(current_) : hip::selection_layer{};
   }
 
   /// Waits for the stream. Of the last step, nothing if that failed; of what was adopted since, its numbers.
@@ -89,7 +83,6 @@ class cascade<Scalar, B> {
 
  private:
   hip::select::selection_owner<Scalar, B> own_;
-  detail::set_number<B>                   number_;
   int                                     current_ = 0;
   bool                                    started_ = false;
 };

@@ -18,6 +18,7 @@
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/set_stamp.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -31,12 +32,14 @@ class selection_owner {
       : options_(other.options_),
         where_(other.where_),
         memory_(std::move(other.memory_)),
-        arrays_(std::exchange(other.arrays_, {})) {}
+        arrays_(std::exchange(other.arrays_, {})),
+        number_(std::move(other.number_)) {}
   selection_owner& operator=(selection_owner&& other) noexcept {
     options_ = other.options_;
     where_   = other.where_;
     memory_  = std::move(other.memory_);
     arrays_  = std::exchange(other.arrays_, {});
+    number_  = std::move(other.number_);
     return *this;
   }
 
@@ -61,6 +64,7 @@ class selection_owner {
 
   /// Puts one step on the stream: layers[now] from x and, if `inherits`, from the other layer.
   [[nodiscard]] status run(matrix_view<const Scalar> x, int now, bool inherits) {
+    replace();
     const selection_call<Scalar> call   = {.rows   = {x, options_.threshold, arrays_.norms},
                                            .memory = arrays_.step,
                                            .now    = arrays_.layers[now],
@@ -117,6 +121,7 @@ class selection_owner {
   /// Puts a state of the host into layer `to`, after which the report has its numbers alone.
   [[nodiscard]] status upload(const representatives& state, int to) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
+    replace();
     const layer_memory& layer  = arrays_.layers[to];
     const index_t       count  = state.count();
     status              answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
@@ -135,11 +140,14 @@ class selection_owner {
 
   index_t tokens() const noexcept { return arrays_.tokens; }
 
-  /// View of a layer, for its owner to give away.
-  selection_layer view(int l, detail::set_stamp stamp) const noexcept {
+  /// View of a layer, for its owner to give away. Stale once the set is replaced.
+  selection_layer view(int l) const noexcept {
     const layer_memory& layer = arrays_.layers[l];
-    return {layer.indices, layer.rep, layer.counts, layer.count, arrays_.tokens, stamp};
+    return {layer.indices, layer.rep, layer.counts, layer.count, arrays_.tokens, number_.stamp()};
   }
+
+  /// Another set is on its way, or none: views given away are stale.
+  void replace() noexcept { number_.renew(); }
 
  private:
   /// What lies in the memory; nothing, at first.
@@ -179,6 +187,8 @@ class selection_owner {
   B                 where_;
   device_memory<B>  memory_;
   arrays            arrays_;
+
+  detail::set_number<B> number_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::select

@@ -20,12 +20,11 @@ class selector<Scalar, B> {
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
     if (const status answer = own_.check(x); answer != status::ok) return answer;
     if (const status answer = own_.reserve(x.rows); answer != status::ok) return answer;
-    number_.renew();
     return own_.run(x, 0, false);
   }
 
   /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.
-  [[nodiscard]] hip::selection_layer kept() const noexcept { return own_.view(0, number_.stamp()); }
+  [[nodiscard]] hip::selection_layer kept() const noexcept { return own_.view(0); }
 
   /// Waits for the stream. Nothing, if the last selection failed.
   [[nodiscard]] selection_report report() const { return own_.report(); }
@@ -35,7 +34,6 @@ class selector<Scalar, B> {
 
  private:
   hip::select::selection_owner<Scalar, B> own_;
-  detail::set_number<B>                   number_;
 };
 
 /// Not there yet.
