@@ -27,19 +27,25 @@ using reference::assignment_of_tokens;
 using operands =
     std::conditional_t<kernel::multiplies_pairs<test_backend>, std::tuple<float, kernel::bf16_pair>, std::tuple<float>>;
 
-/// The chain of every token from `sinks` on, named by its first token, as reference::chains; `piece` tokens at a time.
+/// The chain of every token from `sinks` on, named by its first token, as reference::chains; `piece` tokens at a time,
+/// each from nothing but the leaders of the chains so far.
 template <row_scalar Scalar>
 assignment_of_tokens chains_of(const problem<Scalar>& p, const selection& s, float threshold, index_t sinks = 0,
                                index_t piece = std::numeric_limits<index_t>::max()) {
-  const index_t                                T = p.size.tokens;
+  const index_t                                T   = p.size.tokens;
+  const auto                                   key = [&](index_t t) { return p.kv().key(t, 0); };
   kernel::attention::leaf_chains<test_backend> chains;
   chains.reserve(T, p.size.key_dim);
-  chains.clear(p.size.key_dim, threshold, sinks);
-  chains.add_clusters(T);
+  kernel::attention::chain_leaders<test_backend> leaders;
+  leaders.tokens.reserve(T);
   assignment_of_tokens all(static_cast<std::size_t>(T), -1), first = all;
   for (index_t begin = sinks, end = 0; begin < T; begin = end) {
     end = T - begin < piece ? T : begin + piece;
-    chains.extend(s.rep.data(), end, [&](index_t t) { return p.kv().key(t, 0); });
+    chains.clear(p.size.key_dim, threshold, begin);
+    chains.add_clusters(T);
+    chains.resume(leaders, s.rep.data(), key);
+    chains.extend(s.rep.data(), end, key);
+    chains.put_leaders(leaders);
   }
   for (index_t t = sinks; t < T; ++t) {
     const index_t name = chains.chain_of()[t];

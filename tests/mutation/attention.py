@@ -49,7 +49,9 @@ mutants = [
      "product = values[lane];", narrow, "baseline"),
 
     ("leaves: one member too many", "counts_[leaf] == shape_.size) leaf", "counts_[leaf] > shape_.size) leaf", members),
-    ("leaves: sinks are members", "tokens_ = shape.sinks;", "tokens_ = 0;", members),
+    ("leaves: members of old leaves do not count", "if (counts_[j] == 0 || last_[j] < begin) touched_",
+     "if (counts_[j] == 0) touched_", members),
+    ("leaves: sinks are members", "= shape.sinks;", "= 0;", members),
     ("leaves: means by a reciprocal", "(vec<B>::load(sums + c) / size).store(",
      "(vec<B>::load(sums + c) * (vec<B>::broadcast(1) / size)).store(", members),
     ("leaves: variances around the first key", "sum += squares[k] / size - shift * shift;", "sum += squares[k] / size;",
@@ -115,8 +117,8 @@ mutants = [
     ("report: sinks are not near", "tokens * (near.edge - near.sinks));", "tokens * near.edge);", report),
     ("report: every row is far", "leaves > 0 ? tokens : 0;", "tokens;", report),
 
-    ("grouped: asked by the representative", "const index_t asking = head.lists.first_from(head.asks[first + i], now.begin);",
-     "const index_t asking = head.lists.begin(head.asks[first + i]);", anything),
+    ("grouped: asked by the representative", "const index_t asking = head.lists.first_from(own.asks[first + i], now.begin);",
+     "const index_t asking = head.lists.begin(own.asks[first + i]);", anything),
     ("grouped: far fields replace near ones", "vec<B>::load(a) * my_share)", "vec<B>::zero())", anything),
     ("grouped: the far maximum", "now       = its > mine ? its : mine;", "now       = its;", far_apart),
     ("r x r: later members count", "std::log2(static_cast<float>(later - begin)) : 0.0f;", "std::log2(static_cast<float>(end - begin)) : 0.0f;",
@@ -171,7 +173,7 @@ mutants = [
     ("growing: tiles begin with the call", "tasks.from = now.first - (now.first - now.begin) % multiple", "tasks.from = now.first",
      growing),
     ("growing: a tile is remembered as far as its last call went", "one.tokens = earlier + count;", "one.tokens = count;", growing),
-    ("truncating: leaves stay", "if (head.leaves.tokens() > edge) head.begin", "if (false) head.begin", truncating),
+    ("truncating: leaves stay", "if (head.leaves.tokens() > edge) begin", "if (false) begin", truncating),
     ("truncating: clusters are numbered from 0 again", "count = std::max(count, slots[t] + 1);", ";", truncating),
 
     ("pairs: lengths of queries are halved", "to), sequence.scale);", "to), 0.5f * sequence.scale);", pairs_means, "bf16"),

@@ -89,7 +89,7 @@ class attention<Scalar, B> {
     sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
     state.prepare(options_, sequence, selections, workspace_, where_);
     kernel::attention::attend_sequence(sequence, options_, workspace_, where_, report);
-    state.finish(sequence.tokens);
+    state.finish(sequence.tokens, workspace_);
     report_ = report;
     return status::ok;
   }

@@ -114,7 +114,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
   if (means)
     for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);
-      extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.head(kv_head));
+      extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space);
     });
   // r differs from head to head, and is T at most.
   const tile_tasks tasks = {.from     = 0,

@@ -10,20 +10,22 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 /// Brings a KV head's chains up to tokens [0, end): leaves are not touched.
 template <cpu_backend B, class E, class Sequence>
 void extend_chains(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
-                   kv_head_state<B, E>& head) noexcept {
+                   attention_workspace<B, E>& space) noexcept {
   if (formation == leaf_formation::by_keys)
-    head.chains.extend(head.lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
+    space.scratch_of(kv_head).chains.extend(space.head(kv_head).lists.slots.data(), end,
+                                            [&](index_t t) { return sequence.key(t, kv_head); });
 }
 
 /// Brings a KV head's leaves up to tokens [0, end).
 template <cpu_backend B, class E, class Sequence>
 void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
-                   kv_head_state<B, E>& head) noexcept {
+                   attention_workspace<B, E>& space) noexcept {
+  auto&      head  = space.head(kv_head);
   const auto key   = [&](index_t t) { return sequence.key(t, kv_head); };
   const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
-  extend_chains(sequence, formation, kv_head, end, head);
+  extend_chains(sequence, formation, kv_head, end, space);
   const bool by_keys = formation == leaf_formation::by_keys;
-  head.leaves.extend(by_keys ? head.chains.chain_of() : head.lists.slots.data(), end, key, value);
+  head.leaves.extend(by_keys ? space.scratch_of(kv_head).chains.chain_of() : head.lists.slots.data(), end, key, value);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

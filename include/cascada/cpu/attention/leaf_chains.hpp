@@ -20,6 +20,13 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
+/// The first tokens of chains, by number: with the clusters of all tokens, what chains grow on from.
+template <cpu_backend B>
+struct chain_leaders {
+  buffer<index_t, B> tokens;  // [count]
+  index_t            count = 0;
+};
+
 /// The chains of one KV head. A cluster's anchors lie in strips [key_dim, vec width] of its own, so that a token meets
 /// as many anchors at a time as a vector has lanes, each by the canonical chain of sums.
 template <cpu_backend B>
@@ -27,19 +34,24 @@ class leaf_chains {
  public:
   /// For `tokens` tokens, in as many clusters at most. Chains there are may go.
   void reserve(index_t tokens, index_t key_dim) {
-    strips_ = tokens_ = clusters_ = 0;
-    make_room(tokens, key_dim);
+    const std::int64_t strips  = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
+    const std::int64_t anchors = std::int64_t{width} * key_dim;
+    anchors_.reserve(strips * anchors);
+    norms_.reserve(strips * width);
+    chains_.reserve(strips * width);
+    next_.reserve(strips);
+    for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &heads_}) of_clusters->reserve(tokens);
+    leaders_.reserve(tokens);
+    chain_of_.reserve(tokens);
+    rows_.reserve(std::int64_t{batch} * key_dim);
   }
-
-  /// The same; the chains stay, also if memory runs out.
-  void grow(index_t tokens) { make_room(tokens, key_dim_); }
 
   /// No chains, and no clusters. The first token to come is `begin`.
   void clear(index_t key_dim, float threshold, index_t begin) noexcept {
     key_dim_   = key_dim;
     threshold_ = threshold;
     count_ = strips_ = clusters_ = 0;
-    tokens_ = begin_ = begin;
+    tokens_                      = begin;
   }
 
   /// From now on there are `clusters` clusters, new ones without chains.
@@ -47,12 +59,30 @@ class leaf_chains {
     for (; clusters_ < clusters; ++clusters_) first_[clusters_] = heads_[clusters_] = none, sizes_[clusters_] = 0;
   }
 
+  /// Begins the chains that earlier tokens led, in clusters that are there. O(count d).
+  template <class Key>
+  void resume(const chain_leaders<B>& leaders, const index_t* clusters, const Key& key) noexcept {
+    for (index_t begin = 0; begin < leaders.count; begin += batch) {
+      const index_t* tokens = leaders.tokens.data() + begin;
+      const index_t  count  = std::min(leaders.count - begin, +batch);
+      load(count, [&](index_t i) { return key(tokens[i]); });
+      for (index_t i = 0; i < count; ++i) append(clusters[tokens[i]], i, tokens[i]);
+    }
+  }
+
+  /// Takes in the leaders of chains that are new.
+  void put_leaders(chain_leaders<B>& leaders) const noexcept {
+    if (leaders.count >= count_) return;
+    std::copy(leaders_.data() + leaders.count, leaders_.data() + count_, leaders.tokens.data() + leaders.count);
+    leaders.count = count_;
+  }
+
   /// Adds tokens up to `end`, the next members of their clusters. A chain's number is only a name.
   template <class Key>
   void extend(const index_t* clusters, index_t end, const Key& key) noexcept {
     for (; tokens_ < end; tokens_ += std::min(end - tokens_, +batch)) {
       const index_t begin = tokens_, count = std::min(end - begin, +batch);
-      load(begin, count, key);
+      load(count, [&](index_t i) { return key(begin + i); });
       index_t seen[batch], distinct = 0;  // clusters in the order of their first tokens
       index_t tails[batch];
       for (index_t i = 0; i < count; ++i) {
@@ -74,30 +104,12 @@ class leaf_chains {
     }
   }
 
-  /// Memory that the chains use.
-  std::size_t bytes() const noexcept {
-    const std::int64_t of_strips = std::int64_t{strips_} * ((key_dim_ + 2) * width + 1);
-    return static_cast<std::size_t>(of_strips + 4 * std::int64_t{clusters_} + tokens_ - begin_) * sizeof(float);
-  }
-
-  /// [T]: the chain of each token so far.
+  /// [T]: the chain of each token that extend() added.
   CASCADA_INLINE const index_t* chain_of() const noexcept { return chain_of_.data(); }
 
  private:
   static constexpr index_t width = vec<B>::width, none = -1;
   static constexpr index_t batch = 128;  // tokens whose anchors are looked for together
-
-  void make_room(index_t tokens, index_t key_dim) {
-    const std::int64_t strips  = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
-    const std::int64_t anchors = std::int64_t{width} * key_dim;
-    anchors_.grow(strips * anchors, strips_ * anchors);
-    norms_.grow(strips * width, std::int64_t{strips_} * width);
-    chains_.grow(strips * width, std::int64_t{strips_} * width);
-    next_.grow(strips, strips_);
-    for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &heads_}) of_clusters->grow(tokens, clusters_);
-    chain_of_.grow(tokens, tokens_);
-    rows_.reserve(std::int64_t{batch} * key_dim);
-  }
 
   struct nearest {
     index_t chain   = none;
@@ -109,11 +121,11 @@ class leaf_chains {
     return anchors_.data() + std::int64_t{strip} * key_dim_ * width;
   }
 
-  /// Brings the keys of tokens and their norms, 0 for those that have a chain of their own.
+  /// Brings keys and their norms, 0 for those that have a chain of their own.
   template <class Key>
-  void load(index_t begin, index_t count, const Key& key) noexcept {
+  void load(index_t count, const Key& key) noexcept {
     for (index_t i = 0; i < count; ++i) {
-      const auto from = key(begin + i);
+      const auto from = key(i);
       float*     to   = rows_.data() + std::int64_t{i} * key_dim_;
       index_t    k    = 0;
       for (; k + width <= key_dim_; k += width) load_lanes<B, float>(from, k, key_dim_).store(to + k);
@@ -136,7 +148,7 @@ class leaf_chains {
         if (row_norms_[i] > 0)
           tokens[count++] = i;
         else
-          chain[i] = count_++;
+          chain[i] = append(cluster, i, tokens_ + i);
       }
       switch (count) {
         case 1: search<1, 8>(cluster, before, tokens, best); break;
@@ -147,7 +159,7 @@ class leaf_chains {
       }
       for (index_t t = 0; t < count; ++t) {
         if (sizes_[cluster] > before) search_new(cluster, before, old_end, tokens[t], best[t]);
-        chain[tokens[t]] = best[t].chain == none ? append(cluster, tokens[t]) : best[t].chain;
+        chain[tokens[t]] = best[t].chain == none ? append(cluster, tokens[t], tokens_ + tokens[t]) : best[t].chain;
       }
     }
   }
@@ -224,8 +236,11 @@ class leaf_chains {
     return sum;
   }
 
-  /// A token's key becomes the anchor of a new chain, whose number it returns.
-  index_t append(index_t cluster, index_t token) noexcept {
+  /// Key i of those loaded begins a chain, which `leader` leads, and becomes an anchor unless it has a chain of its
+  /// own. Returns the chain's number.
+  index_t append(index_t cluster, index_t i, index_t leader) noexcept {
+    leaders_[count_] = leader;
+    if (row_norms_[i] == 0) return count_++;
     const index_t lane = sizes_[cluster]++ % width;
     if (lane == 0) {
       const index_t fresh                                                 = strips_++;
@@ -235,13 +250,13 @@ class leaf_chains {
       std::fill_n(norms_.data() + std::int64_t{fresh} * width, width, 0.0f);
     }
     const std::int64_t strip = last_[cluster];
-    for (index_t k = 0; k < key_dim_; ++k) anchors_[(strip * key_dim_ + k) * width + lane] = row(token)[k];
-    norms_[strip * width + lane]         = row_norms_[token];
+    for (index_t k = 0; k < key_dim_; ++k) anchors_[(strip * key_dim_ + k) * width + lane] = row(i)[k];
+    norms_[strip * width + lane]         = row_norms_[i];
     return chains_[strip * width + lane] = count_++;
   }
 
-  index_t            key_dim_ = 0, count_ = 0, strips_ = 0, begin_ = 0, tokens_ = 0, clusters_ = 0;
-  buffer<index_t, B> chain_of_;  // [T]
+  index_t            key_dim_ = 0, count_ = 0, strips_ = 0, tokens_ = 0, clusters_ = 0;
+  buffer<index_t, B> chain_of_, leaders_;  // [T], [chains]
   float              threshold_ = 0;
   buffer<float, B>   anchors_, norms_;       // [strips, key_dim, width], [strips, width]
   buffer<index_t, B> chains_, next_;         // [strips, width], [strips]: the next strip of a cluster

@@ -45,7 +45,7 @@ class leaf_summaries {
  public:
   /// For `tokens` tokens in as many leaves. Those there are may go.
   void reserve(index_t tokens, const leaf_shape& shape) {
-    count_ = tokens_ = chains_ = 0;
+    count_ = tokens_ = chains_ = begun_ = 0;
     make_room(tokens, shape);
   }
 
@@ -59,8 +59,8 @@ class leaf_summaries {
   void clear(const leaf_shape& shape, index_t chains) noexcept {
     shape_     = shape;
     key_lanes_ = key_lanes(shape), value_stride_ = whole_vectors<B>(shape.value_dim);
-    count_  = 0;
-    tokens_ = shape.sinks;
+    count_ = begun_ = 0;
+    tokens_         = shape.sinks;
     for (chains_ = 0; chains_ < chains; ++chains_) growing_[chains_] = none;
   }
 
@@ -68,20 +68,20 @@ class leaf_summaries {
   /// tokens() + members of the leaves that they join) d).
   template <class Key, class Value>
   void extend(const index_t* chains, index_t end, const Key& key, const Value& value) noexcept {
-    index_t touched = 0;
+    const index_t begin   = tokens_;
+    index_t       touched = 0;
     for (; tokens_ < end; ++tokens_) {
       const index_t t = tokens_, j = leaf_of(chains[t]);
+      if (counts_[j] == 0 || last_[j] < begin) touched_[touched++] = j;
       append(j, t);
-      if (updated_[j] != end) touched_[touched++] = j;
-      updated_[j] = end;
     }
     for (index_t i = 0; i < touched; ++i) update(touched_[i], key, value);
   }
 
   /// Memory that the leaves use.
   std::size_t bytes() const noexcept {
-    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 4;
-    return static_cast<std::size_t>(count_ * a_leaf + 2 * std::int64_t{tokens_ - shape_.sinks}) * sizeof(float);
+    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 3;
+    return static_cast<std::size_t>(count_ * a_leaf + std::int64_t{tokens_ - shape_.sinks} + begun_) * sizeof(float);
   }
 
   CASCADA_INLINE const leaf_shape& shape() const noexcept { return shape_; }
@@ -163,7 +163,7 @@ class leaf_summaries {
     values_.grow(room / elements_of(shape) * values, used / elements_of(shape) * values);
     variances_.grow(room * shape.moments, used * shape.moments);
     for (buffer<float, B>* of_leaves : {&log_counts_, &many_}) of_leaves->grow(room, used);
-    for (buffer<index_t, B>* of_leaves : {&counts_, &updated_, &first_, &last_}) of_leaves->grow(room, used);
+    for (buffer<index_t, B>* of_leaves : {&counts_, &first_, &last_}) of_leaves->grow(room, used);
     next_.grow(tokens, tokens_);
     growing_.grow(tokens, chains_);
     touched_.grow(tokens, 0);
@@ -172,6 +172,7 @@ class leaf_summaries {
 
   /// The leaf that the next token of a chain goes to.
   index_t leaf_of(index_t chain) noexcept {
+    begun_        = chain < begun_ ? begun_ : chain + 1;
     index_t& leaf = growing_[chain];
     if (leaf == none || counts_[leaf] == shape_.size) leaf = begin_leaf();
     return leaf;
@@ -189,7 +190,6 @@ class leaf_summaries {
       clear(many_.data() + j / elements_per_lane<E>, block / elements_per_lane<E>);
       std::memset(counts_.data() + j, 0, panel_keys<B> * sizeof(index_t));
     }
-    updated_[j] = none;
     return j;
   }
 
@@ -353,13 +353,13 @@ class leaf_summaries {
 
   leaf_shape         shape_     = {};
   index_t            key_lanes_ = 0, value_stride_ = 0;
-  index_t            count_ = 0, tokens_ = 0, chains_ = 0;
+  index_t            count_ = 0, tokens_ = 0, chains_ = 0, begun_ = 0;  // begun_: chains that have tokens
   buffer<float, B>   keys_;                    // means, panels [key_lanes, panel_keys] of panel_keys leaves
   buffer<float, B>   values_;                  // means, [lanes of leaves, value_stride]
   buffer<float, B>   variances_;               // panels [moments, panel_keys]
   buffer<float, B>   log_counts_, many_;       // [leaves]
   buffer<float, B>   sums_, squares_, means_;  // of the leaf at hand, on whole vectors
-  buffer<index_t, B> counts_, updated_;        // [leaves]; the prefix at which a leaf was last touched
+  buffer<index_t, B> counts_;                  // [leaves]
   buffer<index_t, B> first_, last_, next_;     // a leaf's tokens as a list: [leaves], [leaves], [T]
   buffer<index_t, B> growing_;                 // [chains]: the leaf that a chain's next token goes to
   buffer<index_t, B> touched_;                 // [leaves]: of an extension

@@ -30,13 +30,15 @@ struct chunk {
 
 /// The groups of a chunk: its tokens that share a representative. Listed by first token.
 template <cpu_backend B, class E>
-void list_groups(kv_head_state<B, E>& head, const chunk& now) noexcept {
-  head.groups = 0;
+void list_groups(attention_workspace<B, E>& space, index_t kv_head, const chunk& now) noexcept {
+  const clusters&        lists = space.head(kv_head).lists;
+  kv_head_scratch<B, E>& own   = space.scratch_of(kv_head);
+  own.groups                   = 0;
   for (index_t t = now.begin; t < now.end; ++t) {
-    const index_t cluster = head.lists.slots.data()[t];
-    if (head.lists.members.data()[head.lists.first_from(cluster, now.begin)] != t) continue;
-    head.asks[head.groups] = cluster;
-    head.group_of[cluster] = head.groups++;
+    const index_t cluster = lists.slots.data()[t];
+    if (lists.members.data()[lists.first_from(cluster, now.begin)] != t) continue;
+    own.asks[own.groups]  = cluster;
+    own.group_of[cluster] = own.groups++;
   }
 }
 
@@ -45,14 +47,15 @@ template <cpu_backend B, class E, class Sequence>
 void attend_groups(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
                    index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
   kv_head_state<B, E>&   head = space.head(kv_head);
-  const query_rows<B, E> tile = head.group_rows.part(first, count);
+  kv_head_scratch<B, E>& own  = space.scratch_of(kv_head);
+  const query_rows<B, E> tile = own.group_rows.part(first, count);
   clear(tile);
   for (index_t i = 0; i < count; ++i) {
-    const index_t asking = head.lists.first_from(head.asks[first + i], now.begin);
+    const index_t asking = head.lists.first_from(own.asks[first + i], now.begin);
     mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
   }
   attend_leaves(sequence, options, kv_head, now.begin, tile, head, space.far_fields.data()[worker],
-                space.workers.data()[worker], head.closed.data() + first * tile.group);
+                space.workers.data()[worker], own.closed.data() + first * tile.group);
 }
 
 /// The far field of tokens from `first`, whose near field is done.
@@ -60,16 +63,17 @@ template <cpu_backend B, class E, class Sequence>
 void attend_far_field(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t first,
                       const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
   kv_head_state<B, E>& head = space.head(kv_head);
+  auto&                own  = space.scratch_of(kv_head);
   if (options.queries != query_set::grouped)
     return attend_leaves(sequence, options, kv_head, first, tile, head, space.far_fields.data()[worker],
                          space.workers.data()[worker]);
   if (head.leaves.count() == 0) return;
   for (index_t row = 0; row < tile.rows; ++row) {
-    const index_t group = head.group_of[head.lists.slots.data()[first + row / tile.group]];
+    const index_t group = own.group_of[head.lists.slots.data()[first + row / tile.group]];
     const index_t asked = group * tile.group + row % tile.group;
-    merge_row(tile, row, head.group_rows, asked);
-    const float drop = head.group_rows.maxima[asked] - tile.maxima[row];
-    space.far_fields.data()[worker].counts.mass += closed_share<B>(head.closed[asked], drop, tile.sum(row));
+    merge_row(tile, row, own.group_rows, asked);
+    const float drop = own.group_rows.maxima[asked] - tile.maxima[row];
+    space.far_fields.data()[worker].counts.mass += closed_share<B>(own.closed[asked], drop, tile.sum(row));
   }
 }
 
@@ -114,15 +118,15 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
   const bool grouped  = options.queries == query_set::grouped;
   for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
     const auto kv_head = static_cast<index_t>(task);
-    extend_leaves(sequence, options.leaves, kv_head, now.edge, space.head(kv_head));
-    if (grouped) list_groups(space.head(kv_head), now);
+    extend_leaves(sequence, options.leaves, kv_head, now.edge, space);
+    if (grouped) list_groups(space, kv_head, now);
   });
   if (!grouped) return;
   const index_t    most  = now.end - now.begin;  // groups
   const tile_tasks tasks = {
       .from = 0, .to = most, .step = task_tokens(sequence, most, space), .kv_heads = sequence.kv.kv_heads()};
   for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
-    const index_t kv_head = tasks.kv_head(task), groups = space.head(kv_head).groups;
+    const index_t kv_head = tasks.kv_head(task), groups = space.scratch_of(kv_head).groups;
     const index_t first = tasks.begin(task), end = std::min(groups, tasks.end(task));
     if (first < end) attend_groups(sequence, options, kv_head, now, first, end - first, space, worker);
   });
@@ -174,7 +178,7 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     const std::int64_t others = far && next > 0 ? kv_heads : 0;
     for_each_task(where, space, others + tasks.count(), [&](index_t worker, std::int64_t task) {
       const auto other = static_cast<index_t>(task);
-      if (task < others) return extend_chains(sequence, options.leaves, other, next, space.head(other));
+      if (task < others) return extend_chains(sequence, options.leaves, other, next, space);
       task -= others;
       const index_t first = std::max(now.first, tasks.begin(task)), count = tasks.end(task) - first;
       attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, count, space, worker);

@@ -30,12 +30,18 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
 
 /// Room for a KV head's leaves, and none yet.
 template <cpu_backend B, class E, class Sequence>
-void prepare_leaves(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>& head) {
+void prepare_leaves(const Sequence& sequence, const attention_options& options, index_t kv_head,
+                    attention_workspace<B, E>& space) {
   if (detail::kinds_of(options.keys).far_field && !detail::has_leaves(options)) return;
   const leaf_shape shape = shape_of_leaves(sequence, options);
-  head.reserve_leaves(options, shape, sequence.tokens);
-  head.begin_leaves(options, shape, sequence.tokens);
-  if (detail::forms_by_keys(options)) head.chains.add_clusters(head.lists.count());
+  auto&            head  = space.head(kv_head);
+  head.leaves.reserve(sequence.tokens, shape);
+  head.leaves.clear(shape, sequence.tokens);
+  if (!detail::forms_by_keys(options)) return;
+  auto& chains = space.scratch_of(kv_head).chains;
+  chains.reserve(sequence.tokens, shape.key_dim);
+  chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
+  chains.add_clusters(head.lists.count());
 }
 
 /// Memory for every worker; `room`: tokens that leaves may stand for.
@@ -70,6 +76,7 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
 
   grow(space.lists, static_cast<index_t>(selections.size()));
   grow(space.heads, kv_heads);
+  grow(space.of_heads, kv_heads);
   space.in_use = space.heads.data();
   for (index_t h = 0; h < kv_heads; ++h) {
     const std::size_t own  = selections.size() == 1 ? 0 : static_cast<std::size_t>(h);
@@ -80,14 +87,15 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     } else {
       head.lists = space.head(0).lists;
     }
-    prepare_leaves(sequence, options, head);
+    prepare_leaves(sequence, options, h, space);
     if (options.queries != query_set::grouped) continue;
-    const index_t groups = tokens < options.chunk ? tokens : options.chunk;
-    head.group_of.reserve(tokens);
-    head.asks.reserve(groups);
-    head.closed.reserve(std::int64_t{groups} * group);
-    head.group_tile.reserve(std::int64_t{groups} * group, sequence.q.dim, sequence.kv.value_dim());
-    head.group_rows = begin_queries(sequence, groups, head.group_tile);
+    const index_t groups  = tokens < options.chunk ? tokens : options.chunk;
+    auto&         scratch = space.scratch_of(h);
+    scratch.group_of.reserve(tokens);
+    scratch.asks.reserve(groups);
+    scratch.closed.reserve(std::int64_t{groups} * group);
+    scratch.group_tile.reserve(std::int64_t{groups} * group, sequence.q.dim, sequence.kv.value_dim());
+    scratch.group_rows = begin_queries(sequence, groups, scratch.group_tile);
   }
 }
 

@@ -65,7 +65,7 @@ class attention_state<Scalar, B> {
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
     for (auto& head : heads_)
-      if (head.leaves.tokens() > edge) head.begin_leaves(options_, head.leaves.shape(), room_);
+      if (head.leaves.tokens() > edge) begin_leaves(head, head.leaves.shape());
     tokens_ = tokens;
     return status::ok;
   }
@@ -85,7 +85,8 @@ class attention_state<Scalar, B> {
     if (!begun_) return all;
     for (const auto& of_selection : clusters_) all += static_cast<std::size_t>(of_selection.tokens) * sizeof(index_t);
     if (detail::has_leaves(options_))
-      for (const auto& head : heads_) all += head.bytes_of_leaves(options_);
+      for (const auto& head : heads_)
+        all += head.leaves.bytes() + static_cast<std::size_t>(head.leaders.count) * sizeof(index_t);
     return all;
   }
 
@@ -139,7 +140,7 @@ class attention_state<Scalar, B> {
     const index_t room = std::max(wanted_, T <= room_ ? room_ : std::max(T, kernel::half_more(room_)));
     kernel::attention::prepare_workers(sequence, options, room, space, where);
     const auto shape = kernel::attention::shape_of_leaves(sequence, options);
-    if (far) make_room(options, shape, sequence.kv.kv_heads(), room);
+    if (far) make_room(options, shape, sequence.kv.kv_heads(), room, space);
     if (far && edge > selected()) clusters_.resize(selections.size());
     if (far)
       for (auto& of_selection : clusters_) of_selection.slots.grow(room, of_selection.tokens);
@@ -152,25 +153,51 @@ class attention_state<Scalar, B> {
     for (std::size_t h = 0; h < heads_.size() && selected() > 0; ++h) {
       const auto& own = clusters_[clusters_.size() == 1 ? 0 : h];
       heads_[h].lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
-      if (detail::forms_by_keys(options)) heads_[h].chains.add_clusters(own.count);
     }
     for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
     space.in_use = heads_.data();
+    if (detail::forms_by_keys(options)) resume_chains(options, sequence, space, where);
+  }
+
+  /// The chains go on from where the leaves end. Only where tokens follow are those there are begun again.
+  template <class Sequence, class Workspace>
+  void resume_chains(const attention_options& options, const Sequence& sequence, Workspace& space, const B& where) {
+    const index_t end = heads_.front().leaves.tokens();
+    for (index_t h = 0; h < kv_heads_; ++h) space.scratch_of(h).chains.clear(key_dim_, options.leaf_threshold, end);
+    if (selected() <= end) return;
+    kernel::attention::for_each_task(where, space, std::int64_t{kv_heads_}, [&](index_t, std::int64_t task) {
+      const auto  h      = static_cast<index_t>(task);
+      const auto& own    = clusters_[clusters_.size() == 1 ? 0 : static_cast<std::size_t>(h)];
+      auto&       chains = space.scratch_of(h).chains;
+      chains.add_clusters(own.count);
+      chains.resume(space.head(h).leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });
+    });
   }
 
   /// Memory for `room` tokens. What there is stays, unless the state has not begun.
+  template <class Workspace>
   void make_room(const attention_options& options, const kernel::attention::leaf_shape& shape, index_t kv_heads,
-                 index_t room) {
+                 index_t room, Workspace& space) {
+    const bool by_keys = detail::forms_by_keys(options);
     if (!begun_) heads_.resize(static_cast<std::size_t>(kv_heads));
     for (auto& head : heads_) {
       if (!begun_) {
-        head.reserve_leaves(options, shape, room);
+        head.leaves.reserve(room, shape);
+        head.leaders.count = 0;
         head.asked.clear();
       } else if (room > room_) {
-        head.grow_leaves(options, room);
+        head.leaves.grow(room);
       }
+      if (by_keys) head.leaders.tokens.grow(room, head.leaders.count);
       head.asked.grow(room, detail::opens_by_mass(options) ? options.tile : 0);
     }
+    kernel::attention::grow(space.of_heads, kv_heads);
+    for (index_t h = 0; by_keys && h < kv_heads; ++h) space.scratch_of(h).chains.reserve(room, shape.key_dim);
+  }
+
+  void begin_leaves(head_state& head, const kernel::attention::leaf_shape& shape) noexcept {
+    head.leaves.clear(shape, room_);
+    head.leaders.count = 0;
   }
 
   template <class Sequence>
@@ -181,10 +208,15 @@ class attention_state<Scalar, B> {
     heads_of_q_ = sequence.q.heads;
     begun_      = true;
     if (detail::has_leaves(options))
-      for (auto& head : heads_) head.begin_leaves(options, shape, room_);
+      for (auto& head : heads_) begin_leaves(head, shape);
   }
 
-  void finish(index_t tokens) noexcept { tokens_ = tokens; }
+  template <class Workspace>
+  void finish(index_t tokens, Workspace& space) noexcept {
+    tokens_ = tokens;
+    for (index_t h = 0; detail::forms_by_keys(options_) && selected() > 0 && h < kv_heads_; ++h)
+      space.scratch_of(h).chains.put_leaders(heads_[static_cast<std::size_t>(h)].leaders);
+  }
 
   /// T; if there are any: options, shapes, for each selection the clusters of the tokens that leaves may stand for, and
   /// for each KV head what the last tiles opened. Leaves are made again from K and V.
@@ -249,7 +281,7 @@ class attention_state<Scalar, B> {
     if (end > 0)
       kernel::attention::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
         const auto head = static_cast<index_t>(kv_head);
-        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.head(head));
+        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space);
       });
     for (auto& head : heads_)
       if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
@@ -257,7 +289,7 @@ class attention_state<Scalar, B> {
           }))
         return {status::invalid_shape, "bytes has open leaves that its last tiles cannot have"};
     if (!from.done()) return kernel::sizes_differ();
-    finish(tokens);
+    finish(tokens, space);
     return status::ok;
   }
 
