@@ -149,8 +149,9 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16, more keys than a row takes into it
 }
 
 TEMPLATE_LIST_TEST_CASE("attention: bfloat16, logits and values of every size", "[attention]", product_backends) {
-  const float large = GENERATE(4.0f, 20.0f, 100.0f);  // beside rows of small logits, in the same tiles
-  const shape size  = {kernel::attention::block_keys<TestType> + 80, 2, 1, 32, 16};
+  const float large =
+      GENERATE(from_range(sample(std::vector{4.0f, 20.0f, 100.0f})));  // beside rows of small logits, in the same tiles
+  const shape size = {kernel::attention::block_keys<TestType> + 80, 2, 1, 32, 16};
   CAPTURE(large);
   problem<bfloat16> p(size, 38);
   for (index_t t = 0; t < size.tokens; t += 3 + t % 50)
@@ -219,7 +220,7 @@ TEMPLATE_LIST_TEST_CASE("attention: bfloat16 with slopes and sink logits", "[att
 }
 
 TEST_CASE("attention: a sliding window, around the edges of blocks of keys", "[attention]") {
-  const index_t window = GENERATE(1, 63, 64, 65, 128, 511, 512, 513, 700);
+  const index_t window = GENERATE(from_range(sample(std::vector{1, 63, 64, 65, 128, 511, 512, 513, 700})));
   const index_t T      = kernel::attention::block_keys<test_backend> + 260;
   CAPTURE(window);
   const attention_options options = {.keys = key_set::all, .sliding_window = window};
@@ -228,7 +229,7 @@ TEST_CASE("attention: a sliding window, around the edges of blocks of keys", "[a
 }
 
 TEMPLATE_TEST_CASE("attention: the shapes of multi-head latent attention", "[attention]", float, bfloat16, float16) {
-  const auto [key_dim, value_dim] = GENERATE(std::pair{192, 128}, std::pair{576, 512});
+  const auto [key_dim, value_dim] = GENERATE(from_range(sample(std::vector{std::pair{192, 128}, std::pair{576, 512}})));
   const bool  absorbed            = key_dim == 576;  // one KV head for all, whose values are the keys' first columns
   const shape size                = {70, 2, absorbed ? 1 : 2, key_dim, value_dim};
   CAPTURE(size);
