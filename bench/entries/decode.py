@@ -7,6 +7,7 @@ from harness.data import random_rows, to_bf16, to_float
 from harness.library import Batch, DenseStep
 from harness.session import require
 from peers import ggml
+from peers.openvino_attention import PagedAttention
 from peers.torch_sdpa import DecodeSdpa
 
 FROM_MEMORY = 128 << 20  # bytes of keys and values that take turns: four times a last-level cache of 32 MiB
@@ -98,6 +99,20 @@ def against_torch(session):
         _one_query(session, name, sides, True, 1.2)
 
 
+def against_openvino(session):
+    """bfloat16 rows on both sides; ours has a query of float. OpenVINO's lie in pages, head by head, and a step puts its
+    token's own into them first."""
+    name = "decode_dense_vs_openvino"
+
+    def sides(layers):
+        pairs, q = layers.copies(to_bf16), to_bf16(layers.q)[None]
+        return ([DenseStep(session.library, layers.q, k, v) for k, v in pairs], [to_float(x) for x in pairs[0]],
+                {"OpenVINO paged attention": ([PagedAttention(q, k, v) for k, v in pairs], 2e-2)})
+
+    if session.wants(name):
+        _one_query(session, name, sides, True, None)
+
+
 def batch(session):
     """Sequences of 1024 to 8192 tokens, rows of a model, each a step further with every call."""
     name = "batch_decode"
@@ -120,4 +135,4 @@ def batch(session):
                       heads="9/3 x 64")
 
 
-ENTRIES = [against_torch, against_ggml, batch]
+ENTRIES = [against_torch, against_ggml, against_openvino, batch]

@@ -6,7 +6,7 @@ from harness.data import to_float
 from harness.library import CASCADE, FULL, Attention, Selection, one_cluster
 from harness.session import require
 from entries.dense import same_output
-from peers.openvino_xattention import XAttention
+from peers.openvino_attention import PagedAttention
 from peers.torch_flex import Flex
 from peers.torch_sdpa import Sdpa
 
@@ -190,10 +190,10 @@ class Comparison:
                   for i in range(len(self.layers))]
         qkv = [(layer.q, layer.k, layer.v) for layer in self.layers]
         flex, usual, careful = SPARSE
-        whole = {flex: lambda: Flex(*qkv[0], 1), usual: lambda: XAttention(*qkv[0], None)}
+        whole = {flex: lambda: Flex(*qkv[0], 1), usual: lambda: PagedAttention(*qkv[0])}
         makers = {flex: lambda: [Flex(*one, share) for one, share in zip(qkv, shares)],
-                  usual: lambda: [XAttention(*one, 0.8) for one in qkv],
-                  careful: lambda: [XAttention(*one, 0.95) for one in qkv]}
+                  usual: lambda: [PagedAttention(*one, 0.8) for one in qkv],
+                  careful: lambda: [PagedAttention(*one, 0.95) for one in qkv]}
         for side, make in makers.items():
             peers = self.session.wants(self.sparse[side]) and self.session.peer(self.sparse[side], make)
             if not peers:

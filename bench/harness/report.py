@@ -19,7 +19,7 @@ NAMES = [
 ]
 
 # Those that a report may have besides: other peers of the same kernels.
-MORE_NAMES = ["dense_f32_vs_ort_gqa", *(f"nearfar_{kind}_vs_{peer}_8192" for peer in ("flex", "xattention")
+MORE_NAMES = ["dense_f32_vs_ort_gqa", "decode_dense_vs_openvino", *(f"nearfar_{kind}_vs_{peer}_8192" for peer in ("flex", "xattention")
                                         for kind in KINDS)]
 
 LABELS = {  # what a person reads, in the order of pictures and tables
@@ -46,6 +46,7 @@ LABELS = {  # what a person reads, in the order of pictures and tables
     "leaf_assignment": "leaves by keys: assignment",
     "decode_dense_vs_sdpa": "decoding, dense, one query, against torch SDPA",
     "decode_dense_vs_ggml": "decoding, dense, one query, against ggml",
+    "decode_dense_vs_openvino": "decoding, dense, one query, against OpenVINO",
     "batch_decode": "decoding a batch, 2 threads against 1",
     "nearfar_threads": "near + far, 2 threads against 1",
     "threads_attention": "dense attention, 2 threads against 1",

@@ -1,8 +1,9 @@
-"""OpenVINO's paged attention on the CPU with XAttention (arXiv:2503.16428), its sparse prefill: blocks of keys are kept
-by the sums along antidiagonals of a sampled score matrix, until they hold a share of each row's mass.
+"""OpenVINO's paged attention on the CPU: dense, of a whole prompt or of a step of decoding, and with XAttention
+(arXiv:2503.16428), its sparse prefill: blocks of keys are kept by the sums along antidiagonals of a sampled score
+matrix, until they hold a share of each row's mass.
 
-openvino-genai sets it up for whole models; here the operator is called by itself, as that does it: keys and values go
-into a cache of pages first, which its time includes."""
+openvino-genai sets it up for whole models; here the operator is called by itself, as that does it: the keys and values of
+the tokens that ask go into a cache of pages first, which its time includes."""
 import numpy as np
 
 from harness.data import to_float
@@ -36,20 +37,21 @@ def _load():
     return openvino, _PagedAttentionExtension
 
 
-class XAttention:
-    """q [T, heads, dim], k and v [T, kv_heads, dim], T a multiple of the page. Threshold None: dense attention."""
+class PagedAttention:
+    """q [queries, heads, dim], k and v [T, kv_heads, dim], T a multiple of the page. Queries are the last of the T tokens; the
+    keys and values before theirs lie in the cache. Threshold None: dense attention."""
 
     share = None  # of dense attention's blocks: not told
 
-    def __init__(self, q, k, v, threshold, threads=1):
+    def __init__(self, q, k, v, threshold=None, threads=1):
         self._openvino, make_operator = _load()
         self._bf16 = q.dtype == np.uint16
         tokens, kv_heads, dim = k.shape
-        pages = tokens // PAGE
+        past, pages = tokens - len(q), tokens // PAGE
         ints = lambda *values: np.array(values, np.int32)  # noqa: E731
-        given = {"query": self._rows(q), "key": self._rows(k), "value": self._rows(v),
-                 "key_cache.0": self._cache(pages, kv_heads, dim), "value_cache.0": self._cache(pages, kv_heads, dim),
-                 "past_lens": ints(0), "subsequence_begins": ints(0, tokens),
+        given = {"query": self._rows(q), "key": self._rows(k[past:]), "value": self._rows(v[past:]),
+                 "key_cache.0": self._cache(k, past), "value_cache.0": self._cache(v, past),
+                 "past_lens": ints(past), "subsequence_begins": ints(0, len(q)),
                  "block_indices": np.arange(pages, dtype=np.int32), "block_indices_begins": ints(0, pages),
                  "max_context_len": np.array(tokens, np.int32),
                  "xattention_threshold": np.array([] if threshold is None else [threshold], np.float32),
@@ -74,7 +76,7 @@ class XAttention:
         self._request.infer()
 
     def result(self):
-        """[T, heads, dim] in float."""
+        """[queries, heads, dim] in float."""
         out = self._request.get_output_tensor(0).data.reshape(self._shape)
         return to_float(out.view(np.uint16)) if self._bf16 else out.copy()
 
@@ -100,8 +102,14 @@ class XAttention:
         tensor.data.view(np.uint16)[:] = rows
         return tensor
 
-    def _cache(self, pages, kv_heads, dim):
-        return self._openvino.Tensor(self._type(), [pages, kv_heads, PAGE, dim])
+    def _cache(self, rows, past):
+        """Pages [heads, PAGE, dim] with the first `past` rows."""
+        tokens, kv_heads, dim = rows.shape
+        cache = self._openvino.Tensor(self._type(), [tokens // PAGE, kv_heads, PAGE, dim])
+        if past > 0:
+            data = cache.data.view(rows.dtype) if self._bf16 else cache.data
+            data[:] = rows.reshape(-1, PAGE, kv_heads, dim).swapaxes(1, 2)
+        return cache
 
     def _type(self):
         return self._openvino.Type.bf16 if self._bf16 else self._openvino.Type.f32
