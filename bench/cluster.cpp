@@ -69,9 +69,11 @@ void summaries(benchmark::State& state) {
   cascada::list_clusters(kept, slots.data(), offsets.data(), members.data());
   const kernel::attention::leaf_shape shape = {.key_dim = dim, .value_dim = dim, .size = 16, .moments = moments};
   leaves.reserve(tokens, shape);
+  kernel::attention::leaf_scratch<backend> scratch;
+  scratch.reserve(tokens, shape);
   for (auto _ : state) {
     leaves.clear(shape, tokens);
-    for (index_t end = 128; end <= tokens; end += 128) leaves.extend(slots.data(), end, key, value);
+    for (index_t end = 128; end <= tokens; end += 128) leaves.extend(slots.data(), end, key, value, scratch);
     benchmark::ClobberMemory();
   }
   state.counters["leaves"] = leaves.count();

@@ -28,6 +28,7 @@ struct leaf_builder_of : leaf_builder {
       : tokens_(tokens), shape_{.key_dim = dim, .value_dim = dim, .size = leaf, .moments = moments} {
     chains_.reserve(tokens, dim);
     leaves_.reserve(tokens, shape_);
+    scratch_.reserve(tokens, shape_);
   }
 
   void assign(const void* k, index_t stride, const index_t* clusters, float threshold, index_t* chains) override {
@@ -41,7 +42,7 @@ struct leaf_builder_of : leaf_builder {
     leaves_.clear(shape_, tokens_);
     for (index_t end = 0; end < tokens_;) {
       end = tokens_ - end < chunk ? tokens_ : end + chunk;
-      leaves_.extend(chains, end, rows(k, stride), rows(v, stride));
+      leaves_.extend(chains, end, rows(k, stride), rows(v, stride), scratch_);
     }
     return leaves_.count();
   }
@@ -54,6 +55,7 @@ struct leaf_builder_of : leaf_builder {
   index_t                                                                         tokens_;
   kernel::attention::leaf_shape                                                   shape_;
   kernel::attention::leaf_chains<backend>                                         chains_;
+  kernel::attention::leaf_scratch<backend>                                        scratch_;
   kernel::attention::leaf_summaries<backend, kernel::operand_of<Scalar, backend>> leaves_;
 };
 

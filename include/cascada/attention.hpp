@@ -58,7 +58,8 @@ namespace cascada::inline CASCADA_ABI {
 ///
 /// selection    of all keys of the one sequence, which all KV heads share: attend(q, kv, cascade.kept(), out)
 /// selections   a span of them: one per sequence, which all its KV heads share, or one per (sequence, KV head),
-///              sequence-major, of all of its keys. key_set::all and key_set::near need none and look at none
+///              sequence-major, of all of its keys. Where keys are neither representatives nor leaves (all, near, and
+///              opening::all), none are needed, and none are looked at
 /// call         what is optional, by name: several sequences, log-sum-exps, and more (attention_call.hpp)
 ///
 /// Queries are the last positions of their sequence. Fewer queries than keys go on from earlier calls; by mass, they

@@ -100,7 +100,7 @@ template <class Call>
   if (!call.slopes.empty() && call.slopes.size() != count)
     return {status::invalid_shape, "slopes has not one entry for each of q.heads"};
   if (!call.slopes.empty() && !call.slopes.data()) return {status::invalid_shape, "slopes is null"};
-  if (!call.slopes.empty() && options.keys == key_set::representatives)
+  if (!call.slopes.empty() && kinds_of(options.keys).representatives)
     return {status::unsupported, "slopes is not empty with options.keys == representatives: clusters have no position"};
   if (!call.slopes.empty() && has_leaves(options))
     return {
@@ -116,7 +116,7 @@ template <backend B>
   for (std::size_t s = 0; s < spans.count(); ++s) {
     const index_t first = spans.tokens(s) - spans.asking(s);
     if (first == 0 || spans.asking(s) == 0) continue;
-    if (options.keys == key_set::representatives)
+    if (kinds_of(options.keys).representatives)
       return {status::unsupported, "options.keys == representatives needs as many queries as keys"};
     if (options.queries == query_set::grouped && first % options.chunk != 0)
       return {status::unsupported, "queries begin inside a chunk, whose groups ask with their first tokens"};
@@ -128,7 +128,7 @@ template <backend B>
 
 /// Modes in which a sequence can grow.
 [[nodiscard]] CASCADA_INLINE constexpr status check_growing(const attention_options& options) noexcept {
-  if (options.keys == key_set::representatives)
+  if (kinds_of(options.keys).representatives)
     return {status::unsupported, "options.keys == representatives cannot grow: it needs all queries at once"};
   if (options.queries == query_set::grouped)
     return {status::unsupported, "options.queries == grouped cannot grow: groups ask with queries of earlier calls"};
@@ -136,9 +136,9 @@ template <backend B>
   return status::ok;
 }
 
-/// What is said where options.keys asks for selections, and there are none.
+/// What is said where the options ask for selections, and there are none.
 [[nodiscard]] CASCADA_INLINE constexpr status no_selections() noexcept {
-  return illegal("selections is empty: options.keys == representatives and near_and_far need them");
+  return illegal("selections is empty: options.keys == representatives and leaves need them");
 }
 
 /// The same of a view that is no longer what its owner keeps.
@@ -173,11 +173,11 @@ template <backend B, class Selection>
   return status::ok;
 }
 
-/// The selections that options.keys asks for; of those that it does not ask for, none are left.
+/// The selections that the options ask for; of those that they do not ask for, none are left.
 template <backend B, class Selection>
 [[nodiscard]] status take_selections(const attention_options& options, std::span<const Selection>& selections,
                                      const sequence_spans& spans, index_t kv_heads) noexcept {
-  if (kinds_of(options.keys).selections) return check_selections<B>(selections, spans, kv_heads);
+  if (needs_selections(options)) return check_selections<B>(selections, spans, kv_heads);
   selections = {};
   return status::ok;
 }

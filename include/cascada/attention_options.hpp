@@ -43,7 +43,7 @@ enum class opening {
 /// What the mean keys and mean values of leaves are kept as.
 enum class summary_type {
   as_multiplied,  // float, or bfloat16 where rows of it are multiplied as such
-  bfloat16,       // beside floats half of the bytes of a step of decoding's far field, and less exact
+  bfloat16,       // where rows are float, half the bytes that a decoding step reads of the far field; less exact
 };
 
 namespace detail {
@@ -139,33 +139,49 @@ struct attention_options {
   return begin < window ? 0 : begin - window;
 }
 
+/// The edge of the chunk of `token`.
+[[nodiscard]] CASCADA_INLINE constexpr index_t edge_of(const attention_options& options, index_t token) noexcept {
+  return edge_of(token - token % options.chunk, options.window);
+}
+
 namespace detail {
 
-/// What queries meet: each set of keys is described here.
+/// What queries meet. Each set of keys is described here; by name, only what chooses a kernel asks for it.
 struct key_kinds {
-  bool selections = false;  // they say who stands for whom
-  bool near_field = false;  // tokens from a chunk's edge on
-  bool far_field  = false;  // all older tokens
+  bool every_token     = false;  // one by one
+  bool representatives = false;  // the members of R, or their clusters' means
+  bool near_field      = false;  // tokens from a chunk's edge on
+  bool far_field       = false;  // all older tokens
 };
 
 [[nodiscard]] CASCADA_INLINE constexpr key_kinds kinds_of(key_set keys) noexcept {
   switch (keys) {
-    case key_set::all: return {};
-    case key_set::representatives: return {.selections = true};
+    case key_set::all: return {.every_token = true};
+    case key_set::representatives: return {.representatives = true};
     case key_set::near: return {.near_field = true};
-    case key_set::near_and_far: return {.selections = true, .near_field = true, .far_field = true};
+    case key_set::near_and_far: return {.near_field = true, .far_field = true};
   }
   return {};
 }
 
-/// Whether older tokens answer through leaves: where all of these open, there are none.
+/// Whether older tokens are met one by one as well: every leaf opens.
+[[nodiscard]] CASCADA_INLINE constexpr bool opens_everything(const attention_options& options) noexcept {
+  return kinds_of(options.keys).far_field && options.open == opening::all;
+}
+
+/// Whether older tokens answer through leaves.
 [[nodiscard]] CASCADA_INLINE constexpr bool has_leaves(const attention_options& options) noexcept {
   return kinds_of(options.keys).far_field && options.open != opening::all;
 }
 
+/// Whether it matters who stands for whom.
+[[nodiscard]] CASCADA_INLINE constexpr bool needs_selections(const attention_options& options) noexcept {
+  return kinds_of(options.keys).representatives || has_leaves(options);
+}
+
 /// Whether keys are the means of whole clusters.
 [[nodiscard]] CASCADA_INLINE constexpr bool has_cluster_means(const attention_options& options) noexcept {
-  return options.keys == key_set::representatives && options.weighted && !options.causal;
+  return kinds_of(options.keys).representatives && options.weighted && !options.causal;
 }
 
 [[nodiscard]] CASCADA_INLINE constexpr bool opens_by_mass(const attention_options& options) noexcept {
@@ -220,8 +236,8 @@ namespace detail {
 
 /// Switches that contradict each other.
 [[nodiscard]] CASCADA_INLINE constexpr status check_switches(const attention_options& options) noexcept {
-  const key_kinds kinds = kinds_of(options.keys);
-  const bool compressed = options.keys == key_set::representatives, grouped = options.queries == query_set::grouped;
+  const key_kinds kinds      = kinds_of(options.keys);
+  const bool      compressed = kinds.representatives, grouped = options.queries == query_set::grouped;
   if (kinds.near_field && !options.causal)
     return {status::unsupported, "options.causal == false needs options.keys == all or representatives"};
   if (grouped && !kinds.far_field)
@@ -238,7 +254,7 @@ namespace detail {
     return {status::unsupported, "options.queries == all with options.keys == representatives needs options.weighted"};
   if (options.weighted && !compressed)
     return {status::unsupported, "options.weighted needs options.keys == representatives"};
-  if (options.sliding_window && options.keys != key_set::all)
+  if (options.sliding_window && !kinds.every_token)
     return {status::unsupported, "options.sliding_window needs options.keys == all"};
   if (options.sliding_window && !options.causal)
     return {status::unsupported, "options.sliding_window needs options.causal"};

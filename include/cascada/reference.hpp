@@ -12,6 +12,8 @@
 // leaves: a few tokens of a cluster with like keys, which answer with their mean, or, where they matter, open and
 // answer for themselves.
 //
+// What near field, edge, sinks, leaves and opening are, cascada/attention_options.hpp defines.
+//
 //   selection.hpp   the set, the cascade, and what both cost in Gram operations
 //   groups.hpp      tokens, and what stands for several of them
 //   far_field.hpp   clusters of tokens, and the leaves they are cut into

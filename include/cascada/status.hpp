@@ -20,11 +20,12 @@ class [[nodiscard]] status {
   /// What kind of refusal it is, for a program to act on: static_cast<status::code>(answer), or the number of it.
   enum code : int {
     ok,
-    invalid_shape,             // data, sizes or strides of an argument, or sizes of two that do not fit each other
-    invalid_threshold,         // not in (0, 1], or too small to compute with
+    invalid_shape,             // data, sizes or strides of an argument, or a size or factor among the options: out of
+                               // range, or not fitting another
+    invalid_threshold,         // out of its range, or too small to compute with
     invalid_representatives,   // a state that no selection of these tokens could have left
     non_finite_token,          // a row has NaN or Inf, or its squared norm overflows
-    too_large,                 // sizes whose product overflows
+    too_large,                 // sizes or factors beyond what is counted or computed with
     too_many_representatives,  // more than the caller's own max_representatives
     unsupported,               // options that contradict each other, or what an argument was made with
     unsupported_by_device,     // options, sizes or alignment that the accelerator's kernels do not take

@@ -346,7 +346,7 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
   changed.open_above        = 0.3f;
   CHECK(extend(changed, s) == "state belongs to attention with other options");
   CHECK(extend(options, s, 150) == "kv.tokens() is less than the state's tokens and those of q");
-  CHECK(extend(options, {}) == "selections is empty: options.keys == representatives and near_and_far need them");
+  CHECK(extend(options, {}) == "selections is empty: options.keys == representatives and leaves need them");
   CHECK(extend(options, {s[0], s[0], s[0]}) == "selections has neither one nor one for each KV head");
   CHECK(extend(options, {s[0], s[0]}) == "selections has another number than before");
   CHECK(extend(options, {first_of(s[0], 120)}) == "selections has one that ends before the last chunk's edge");

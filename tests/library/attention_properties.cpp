@@ -86,6 +86,8 @@ TEST_CASE("attention: all leaves opened, or a near field of everything, is dense
   CHECK(same_bits(expected, attend({.window = T, .chunk = 48}, p, s)));
   CHECK(same_bits(expected, attend({.window = 16, .chunk = 128, .open = opening::all}, p, s)));
   CHECK(same_bits(expected, attend({.window = 0, .chunk = 1, .sink_tokens = 0, .open = opening::all}, p, s)));
+  CHECK(
+      same_bits(expected, attend({.window = 16, .chunk = 128, .open = opening::all}, p, {})));  // nobody stands for one
   CHECK_FALSE(same_bits(expected, attend({.window = 16, .chunk = 128}, p, s)));
   thread_pool<compiled_isa> pool(3);
   CHECK(same_bits(expected, attend<float>(dense_options, p, p.kv(), {}, {}, test_backend{{&pool}})));

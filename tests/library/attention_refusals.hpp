@@ -232,7 +232,7 @@ inline const cause of_calls[] = {
 inline const cause of_selections[] = {
     {selection_of("selections has neither one for each sequence nor one for each of its KV heads"),
      [](call& c) { c.views_.resize(3, c.views_[0]); }},
-    {selection_of("selections is empty: options.keys == representatives and near_and_far need them"),
+    {selection_of("selections is empty: options.keys == representatives and leaves need them"),
      [](call& c) { c.views_.clear(); }},
     {selection_of("selections has one that is not as long as its sequence"),
      [](call& c) { c.views_[0].rep = c.views_[0].rep.first(T - 1); }},

@@ -79,18 +79,20 @@ struct growing_leaves {
   const problem<Scalar>&                             p;
   const assignment_of_tokens&                        chain;
   kernel::attention::leaf_summaries<test_backend, E> summaries;
+  kernel::attention::leaf_scratch<test_backend>      scratch;
 
   growing_leaves(const problem<Scalar>& of, const assignment_of_tokens& chains,
                  const kernel::attention::leaf_shape& shape)
       : p(of), chain(chains) {
     summaries.reserve(p.size.tokens, shape);
+    scratch.reserve(p.size.tokens, shape);
     summaries.clear(shape, p.size.tokens);
   }
 
   void extend(index_t end) {
     const auto kv = p.kv();
     summaries.extend(
-        chain.data(), end, [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); });
+        chain.data(), end, [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); }, scratch);
   }
 
   /// Means in a lane, and one of them.
@@ -259,7 +261,7 @@ TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") 
   const auto block = leaves.summaries.block(0);
   CHECK(block.count == 3);
   for (index_t j = 3; j < kernel::attention::panel_keys<test_backend>; ++j) {
-    CHECK(leaves.summaries.sizes()[j] == 0);
+    CHECK(leaves.summaries.size(j) == 0);
     CHECK(leaves.several(j) == 0);
     CHECK(leaves.bias(j) == 0);
     for (const float x : leaves.key(j)) CHECK(x == 0);

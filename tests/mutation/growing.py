@@ -27,7 +27,7 @@ mutants = [
     ("state: any number of query heads", "if (begun_ && heads != heads_of_q_)", "if (false)", refused),
     ("state: bytes of what was cleared", "if (!begun_) return all;", "", bytes_of),
     ("state: sinks count as tokens of leaves", "std::int64_t{tokens_ - shape_.sinks}", "std::int64_t{tokens_}", bytes_of),
-    ("state: memory that ran out is not asked for again", "touched_.grow(tokens, 0);", "touched_.reserve(tokens);", memory),
+    ("state: memory that ran out is not asked for again", "next_.grow(tokens, tokens_);", "next_.reserve(tokens);", memory),
     ("state: room that is asked for later is not made", "room = std::max(wanted_, T <= room_", "room = std::max(T, T <= room_",
      "allocations: allocations: room for a sequence that has some"),
     ("growth: contents are lost", "if (used > 0) std::memcpy(larger.data_", "if (false) std::memcpy(larger.data_", cuts),

@@ -12,7 +12,7 @@ mutants = [
     ("saved: rows of any type", "if (!matches(rows))", "if (!matches(rows) && false)", selection),
     ("saved: more than there is", "return count >= 0 && static_cast<std::uint64_t>(count) <= left_ / sizeof(Value);",
      "return count >= 0;", selection),
-    ("saved selection: rows that no norm has", "if (!detail::is_finite(kernel::pair_product<B>(own, own, cols)))",
+    ("saved selection: rows that no norm has", "if (!detail::is_finite(kernel::canonical_product<B>(own, own, cols)))",
      "if (false)", selection),
     ("saved selection: representatives that are none", "if (rep < 0 || rep > i || kept.rep[rep] != rep)",
      "if (rep < 0 || rep > i)", selection),

@@ -5,7 +5,8 @@
 // A group of tokens counts as often as it has members. Weights exist as logarithms until the last step, so that logits
 // may lie hundreds of nats apart.
 //
-// With Real = double this is the oracle of the kernels, with which it shares no code; with Real = float it is the plain
+// With Real = double this is the oracle of the kernels, with which it shares conversions of
+// element types and the cap of the correction, and no other code; with Real = float it is the plain
 // implementation that their error is measured against.
 
 #include <algorithm>
@@ -33,8 +34,8 @@ template <class Real>
 struct attention_output {
   std::vector<Real>              out;          // [tokens, heads, value_dim]
   std::vector<Real>              log_sum_exp;  // [tokens, heads]: -infinity for a row that attends to nothing
-  std::vector<std::vector<Real>> above;  // [tokens, kv_heads][leaves]: nats by which the most that a token of the tile,
-                                         // so far, gives the leaf exceeds open_above: above 0 it is open
+  std::vector<std::vector<Real>> above;  // [tokens, kv_heads][leaves]: the largest logit, less its bound, that the
+                                         // tile's tokens so far give the leaf: above 0 it is open
   std::vector<index_t> near_keys;        // [tokens, kv_heads]: sinks included
   std::vector<index_t> leaves;           // [tokens, kv_heads]: open and closed ones
   std::vector<index_t> opened;           // [tokens, kv_heads]: tokens of open leaves
@@ -249,8 +250,8 @@ class attention_head {
   std::optional<Real>                cap_;
   assignment_of_tokens               chain_;
   std::vector<group_of_tokens<Real>> far_;    // leaves before the edge of the present chunk, or all clusters
-  std::vector<Real>                  above_;  // nats by which a token of the present tile at most gives each more than
-                                              // open_above: those above 0 are open
+  std::vector<Real>                  above_;  // the largest logit, less its bound, that tokens of the present tile give
+                                              // each: those above 0 are open
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.

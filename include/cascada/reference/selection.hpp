@@ -34,8 +34,8 @@ float inner_product(matrix_view<const Scalar> x, index_t a, index_t b) {
   return s;
 }
 
-/// The largest float n with n * n <= |x_i|^2, or 0 for a row that counts as zero: a key may be NaN, or its square
-/// overflow.
+/// The largest float n with n * n <= |x_i|^2, or 0 for a row that counts as zero. So does one with NaN, or whose square
+/// overflows: keys may be such.
 template <row_scalar Scalar>
 float norm(matrix_view<const Scalar> x, index_t i) {
   const float c = inner_product(x, i, i);

@@ -83,7 +83,7 @@ void attend_batch(Sequence sequence, const attention_options& options, std::span
                   const detail::sequence_spans& spans, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const std::size_t sequences = spans.count(), per_sequence = selections.size() / sequences;
-  bool              few = options.keys == key_set::all && sequences > 1;
+  bool              few = detail::kinds_of(options.keys).every_token && sequences > 1;
   for (std::size_t s = 0; few && s < sequences; ++s) few = asks_few(sequence_of_call(sequence, spans, s));
   if (few) return attend_few_each(sequence, options, spans, space, where, report);
   for (std::size_t s = 0; s < sequences; ++s) {

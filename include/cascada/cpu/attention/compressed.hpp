@@ -2,15 +2,15 @@
 // Attention on the compressed problem: representatives, or the means of their clusters, instead of all tokens.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/copy_results.hpp"
+#include "cascada/cpu/attention/count_older.hpp"
 #include "cascada/cpu/attention/extend_leaves.hpp"
 #include "cascada/cpu/attention/load_queries.hpp"
-#include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
@@ -18,21 +18,6 @@
 #include "cascada/cpu/attention/write_results.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
-
-/// bias [tokens, stride]: log2 of the members of clusters `first` .. that are not later than each of the asking
-/// representatives `asking` .. . A cluster that begins later has none yet; causality hides it, whatever its bias.
-template <cpu_backend B>
-void weigh_by_count(const clusters& lists, index_t asking, index_t tokens, index_t first, index_t count, float* bias,
-                    std::int64_t stride) noexcept {
-  for (index_t j = 0; j < count; ++j) {
-    const index_t begin = lists.begin(first + j), end = lists.end(first + j);
-    index_t       later = lists.first_from(first + j, lists.representative(asking));
-    for (index_t i = 0; i < tokens; ++i) {
-      while (later < end && lists.members.data()[later] <= lists.representative(asking + i)) ++later;
-      bias[i * stride + j] = later > begin ? std::log2(static_cast<float>(later - begin)) : 0.0f;
-    }
-  }
-}
 
 /// Attends to all clusters, as leaves without a bound. O(rows r d).
 template <cpu_backend B, class E, class Sequence>
@@ -51,20 +36,19 @@ template <cpu_backend B, class E, class Sequence>
 query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_options& options, index_t kv_head,
                                  index_t first, index_t count, const kv_head_state<B, E>& head,
                                  attention_scratch<B, E>& scratch) noexcept {
-  const clusters& lists  = head.lists;
-  const auto      member = [&](index_t i) { return lists.representative(i); };
-  const auto      tile =
-      load_queries(sequence, kv_head, 1, count, [&](index_t i) { return member(first + i); }, scratch.tile);
+  const clusters& lists = head.lists;
+  const auto      rep   = [&](index_t i) { return lists.representative(i); };
+  const auto tile = load_queries(sequence, kv_head, 1, count, [&](index_t i) { return rep(first + i); }, scratch.tile);
   const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_rows(
       sequence, tile, options.causal ? first + count : lists.count(), options.causal ? first + 1 : lists.count(),
-      [&](index_t i) { return sequence.key(member(i), kv_head); },
-      [&](index_t i) { return sequence.value(member(i), kv_head); },
+      [&](index_t i) { return sequence.key(rep(i), kv_head); },
+      [&](index_t i) { return sequence.value(rep(i), kv_head); },
       [&](key_block& block, index_t from) {
         block.cap_by(capped);
         if (!options.weighted) return;
         block.bias_stride = block_keys<B, E>;
-        weigh_by_count<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);
+        count_older<B>(lists, first, count, from, block.count, scratch.bias.data(), block.bias_stride);
         block.bias = scratch.bias.data();
       },
       scratch);
@@ -83,26 +67,6 @@ query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t
   see_sinks(sequence, kv_head, tile);
   attend_clusters(sequence, tile, head.leaves, scratch);
   return tile;
-}
-
-/// Every token that is no representative gets the output of its own.
-template <cpu_backend B, class E, class Sequence>
-void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, const B& where) {
-  const tile_tasks tasks = {.from = 0, .to = sequence.tokens, .step = 64, .kv_heads = sequence.kv.kv_heads()};
-  for_each_task(where, space, tasks.count(), [&](index_t, std::int64_t task) {
-    const index_t   kv_head = tasks.kv_head(task), end = tasks.end(task);
-    const clusters& lists = space.head(kv_head).lists;
-    for (index_t t = tasks.begin(task); t < end; ++t) {
-      const index_t rep = lists.representative(lists.slots.data()[t]);
-      for (index_t member = 0; rep != t && member < sequence.group; ++member) {
-        const auto* from = sequence.result(rep, kv_head, member);
-        auto*       to   = sequence.result(t, kv_head, member);
-        for (index_t c = 0; c < sequence.kv.value_dim(); ++c) to[c] = from[c];
-        if (float* of_token = sequence.log_sum_exp_of(t, kv_head, member))
-          *of_token = *sequence.log_sum_exp_of(rep, kv_head, member);
-      }
-    }
-  });
 }
 
 /// The compressed problem: r x r, or all queries against the clusters.

@@ -25,7 +25,8 @@ void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t k
   const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
   extend_chains(sequence, formation, kv_head, end, space);
   const bool by_keys = formation == leaf_formation::by_keys;
-  head.leaves.extend(by_keys ? space.scratch_of(kv_head).chains.chain_of() : head.lists.slots.data(), end, key, value);
+  auto&      own     = space.scratch_of(kv_head);
+  head.leaves.extend(by_keys ? own.chains.chain_of() : head.lists.slots.data(), end, key, value, own.sums);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -8,8 +8,8 @@
 //   weights            in the scores' place, or beside them            softmax_in_place.hpp
 //   values [rows, d_v] of portions of rows, or along dimensions        portion_values.hpp, value_columns.hpp
 //
-// Every sum is the same chain as in tile.hpp and pair_tile.hpp: a row's result is, bit for bit, what a whole tile would
-// give it.
+// Every sum is in the same order as in tile.hpp and pair_tile.hpp: a row's result is, bit for bit, what a whole tile
+// would give it.
 
 #include <cstdint>
 

@@ -21,10 +21,11 @@ struct kv_head_state {
   chain_leaders<B>     leaders;  // there, by keys: all that is kept of chains between calls
 };
 
-/// What a call makes for one KV head: the chains of its leaves, and the groups of queries that ask them.
+/// What a call makes for one KV head: the chains of its leaves, their sums, and the groups of queries that ask them.
 template <cpu_backend B, class E>
 struct kv_head_scratch {
   leaf_chains<B>     chains;  // by keys only
+  leaf_scratch<B>    sums;
   query_tile<B, E>   group_tile;
   query_rows<B, E>   group_rows;  // one token per group
   buffer<index_t, B> group_of;    // [r]: the group of a cluster's tokens in this chunk

@@ -28,11 +28,11 @@ struct chain_leaders {
 };
 
 /// The chains of one KV head. A cluster's anchors lie in strips [key_dim, vec width] of its own, so that a token meets
-/// as many anchors at a time as a vector has lanes, each by the canonical chain of sums.
+/// as many anchors at a time as a vector has lanes, each by its canonical product.
 template <cpu_backend B>
 class leaf_chains {
  public:
-  /// For `tokens` tokens, in as many clusters at most. Chains there are may go.
+  /// Room for `tokens` tokens, in as many clusters at most. Forgets the chains there are.
   void reserve(index_t tokens, index_t key_dim) {
     const std::int64_t strips  = std::int64_t{tokens} + tokens / width + 1;  // of each cluster the last may be ragged
     const std::int64_t anchors = std::int64_t{width} * key_dim;
@@ -223,14 +223,14 @@ class leaf_chains {
     products.store(values);
     for (; lanes != 0; lanes &= lanes - 1) {
       const index_t lane    = __builtin_ctz(lanes);
-      const float   product = B::has_fma ? values[lane] : canonical(token, strip, lane);
+      const float   product = B::has_fma ? values[lane] : canonical_product(token, strip, lane);
       if (!B::has_fma && !detail::covers(product, scaled, norms[lane])) continue;
       if (best.chain == none || detail::nearer(product, norms[lane], best.product, best.norm))
         best = {chains_[std::int64_t{strip} * width + lane], product, norms[lane]};
     }
   }
 
-  float canonical(index_t token, index_t strip, index_t lane) const noexcept {
+  float canonical_product(index_t token, index_t strip, index_t lane) const noexcept {
     float sum = 0;
     for (index_t k = 0; k < key_dim_; ++k) sum = std::fma(row(token)[k], anchors(strip)[k * width + lane], sum);
     return sum;

@@ -77,7 +77,7 @@ CASCADA_INLINE void cap_leaf_logits(const leaf_summaries<B, E>& leaves, const fl
   leaf_corrections<B, E, 1>(leaves, query_squares, first, corrections);
   // The derivative as 4 e^(-2 |x|) / (1 + e^(-2 |x|))^2, which has all its digits: 1 - tanh^2 loses them near 0.
   const auto ratio = quotient(vec<B>::load(logits) * vec<B>::broadcast(scale), cap), part = tanh(ratio);
-  const auto power = exp2(abs(ratio) * vec<B>::broadcast(-2.88539008f)), both = vec<B>::broadcast(1) + power;
+  const auto power = exp2(abs(ratio) * vec<B>::broadcast(minus_two_log2e)), both = vec<B>::broadcast(1) + power;
   const auto steep = vec<B>::broadcast(4) * power / (both * both);
   vec<B>     left  = min(corrections[0] * steep * steep, most);
   // Of an infinite correction and 0 nothing is left. By bits, whatever -ffast-math assumes.

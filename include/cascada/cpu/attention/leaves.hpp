@@ -34,6 +34,20 @@ struct leaf_shape {
   }
 };
 
+/// What a call needs to sum up a leaf at a time.
+template <cpu_backend B>
+struct leaf_scratch {
+  buffer<float, B>   sums, squares, means;  // of the leaf at hand, on whole vectors
+  buffer<index_t, B> touched;               // [leaves]: those that an extension gave members
+
+  void reserve(index_t tokens, const leaf_shape& shape) {
+    const auto key   = std::int64_t{whole_vectors<B>(shape.key_dim)},
+               value = std::int64_t{whole_vectors<B>(shape.value_dim)};
+    for (buffer<float, B>* of_one : {&sums, &squares, &means}) of_one->reserve(key > value ? key : value);
+    touched.reserve(tokens);
+  }
+};
+
 /// The leaves of one KV head over a growing prefix of the tokens, numbered by their first tokens. A leaf that gets
 /// members is summed anew, in token order, from the rows of all of them: it depends on its members alone, not on how
 /// the prefix grew, and no sums are kept, which would be more than half of the memory.
@@ -43,7 +57,7 @@ struct leaf_shape {
 template <cpu_backend B, class E = float>
 class leaf_summaries {
  public:
-  /// For `tokens` tokens in as many leaves. Those there are may go.
+  /// Room for `tokens` tokens in as many leaves. Forgets those there are.
   void reserve(index_t tokens, const leaf_shape& shape) {
     count_ = tokens_ = chains_ = begun_ = 0;
     make_room(tokens, shape);
@@ -67,15 +81,16 @@ class leaf_summaries {
   /// Adds tokens [tokens(), end): token t, a member of chain chains[t], has the rows key(t) and value(t). O((end -
   /// tokens() + members of the leaves that they join) d).
   template <class Key, class Value>
-  void extend(const index_t* chains, index_t end, const Key& key, const Value& value) noexcept {
+  void extend(const index_t* chains, index_t end, const Key& key, const Value& value,
+              leaf_scratch<B>& scratch) noexcept {
     const index_t begin   = tokens_;
     index_t       touched = 0;
     for (; tokens_ < end; ++tokens_) {
       const index_t t = tokens_, j = leaf_of(chains[t]);
-      if (counts_[j] == 0 || last_[j] < begin) touched_[touched++] = j;
+      if (counts_[j] == 0 || last_[j] < begin) scratch.touched[touched++] = j;
       append(j, t);
     }
-    for (index_t i = 0; i < touched; ++i) update(touched_[i], key, value);
+    for (index_t i = 0; i < touched; ++i) update(scratch.touched[i], key, value, scratch);
   }
 
   /// Memory that the leaves use.
@@ -88,7 +103,6 @@ class leaf_summaries {
   CASCADA_INLINE index_t           count() const noexcept { return count_; }
   CASCADA_INLINE index_t           tokens() const noexcept { return tokens_; }
   CASCADA_INLINE index_t           size(index_t leaf) const noexcept { return counts_[leaf]; }
-  CASCADA_INLINE const index_t*    sizes() const noexcept { return counts_.data(); }  // zero up to a whole block
 
   /// How many leaves there were when their tokens ended before `end`.
   index_t count_before(index_t end) const noexcept {
@@ -157,7 +171,6 @@ class leaf_summaries {
   void make_room(index_t tokens, const leaf_shape& shape) {
     const std::int64_t room = whole_panels<B>(tokens), used = whole_panels<B>(count_);
     const auto         lanes  = std::int64_t{key_lanes(shape)};
-    const auto         keys   = std::int64_t{whole_vectors<B>(shape.key_dim)};
     const auto         values = std::int64_t{whole_vectors<B>(shape.value_dim)};
     keys_.grow(room * lanes, used * lanes);
     values_.grow(room / elements_of(shape) * values, used / elements_of(shape) * values);
@@ -166,8 +179,6 @@ class leaf_summaries {
     for (buffer<index_t, B>* of_leaves : {&counts_, &first_, &last_}) of_leaves->grow(room, used);
     next_.grow(tokens, tokens_);
     growing_.grow(tokens, chains_);
-    touched_.grow(tokens, 0);
-    for (buffer<float, B>* of_one : {&sums_, &squares_, &means_}) of_one->reserve(keys > values ? keys : values);
   }
 
   /// The leaf that the next token of a chain goes to.
@@ -203,11 +214,10 @@ class leaf_summaries {
     ++counts_[j];
   }
 
-  /// sums_ [dim, on whole vectors] of the rows row(t) of a leaf's members, in token order.
+  /// sums [dim, on whole vectors] of the rows row(t) of a leaf's members, in token order.
   template <class Row>
-  void sum_members(index_t j, index_t dim, const Row& row) noexcept {
-    float* const sums = sums_.data();
-    index_t      t    = first_[j];
+  void sum_members(index_t j, index_t dim, const Row& row, float* sums) const noexcept {
+    index_t t = first_[j];
     clear(sums, whole_vectors<B>(dim));
     for (index_t left = counts_[j]; left > 0; --left, t = next_[t]) {
       if (left > 1) prefetch_row(row(next_[t]), dim);
@@ -219,14 +229,14 @@ class leaf_summaries {
     hide();
   }
 
-  /// squares_ [key_dim, on whole vectors]: sums of the squares of the members' distances to the first key. Near to it,
+  /// squares [key_dim, on whole vectors]: sums of the squares of the members' distances to the first key. Near to it,
   /// unlike squares of the keys, they lose no digits.
   template <class Key>
-  void sum_squares(index_t j, const Key& key) noexcept {
-    clear(squares_.data(), whole_vectors<B>(shape_.key_dim));
+  void sum_squares(index_t j, const Key& key, float* squares) const noexcept {
+    clear(squares, whole_vectors<B>(shape_.key_dim));
     const auto first = key(first_[j]);
     for_each_member(j, [&](index_t t) {
-      if (t != first_[j]) add_squares(key(t), first);
+      if (t != first_[j]) add_squares(key(t), first, squares);
     });
     hide();
   }
@@ -235,9 +245,8 @@ class leaf_summaries {
   static void hide() noexcept { asm volatile("" : : : "memory"); }
 
   template <class Row>
-  void add_squares(const Row& row, const Row& first) noexcept {
-    float* const squares = squares_.data();
-    index_t      c       = 0;
+  void add_squares(const Row& row, const Row& first, float* squares) const noexcept {
+    index_t c = 0;
     for (; c + width <= shape_.key_dim; c += width) {
       const auto distance =
           load_lanes<B, float>(row, c, shape_.key_dim) - load_lanes<B, float>(first, c, shape_.key_dim);
@@ -251,25 +260,25 @@ class leaf_summaries {
 
   /// What stands for a leaf, anew from its members.
   template <class Key, class Value>
-  void update(index_t j, const Key& key, const Value& value) noexcept {
-    const auto size = static_cast<float>(counts_[j]);
-    mean(j, shape_.key_dim, key);
+  void update(index_t j, const Key& key, const Value& value, leaf_scratch<B>& scratch) noexcept {
+    const float* const means = scratch.means.data();
+    mean(j, shape_.key_dim, key, scratch);
     float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
     if (elements() == 1)
-      for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * panel_keys<B>] = means_[k];
+      for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * panel_keys<B>] = means[k];
     else
       for (index_t k = 0; k < shape_.key_dim; ++k)
-        set_element(column, 2 * (std::int64_t{k / 2} * panel_keys<B>)+k % 2, rounded(means_[k]));
-    if (shape_.moments > 0) sum_squares(j, key);
-    for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key);
+        set_element(column, 2 * (std::int64_t{k / 2} * panel_keys<B>)+k % 2, rounded(means[k]));
+    if (shape_.moments > 0) sum_squares(j, key, scratch.squares.data());
+    for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key, scratch);
 
-    mean(j, shape_.value_dim, value);
+    mean(j, shape_.value_dim, value, scratch);
     float* row = values_.data() + std::int64_t{j / elements()} * value_stride_;
     if (elements() == 1)
-      for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means_.data() + c).store(row + c);
+      for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means + c).store(row + c);
     else
-      for (index_t c = 0; c < shape_.value_dim; ++c) set_element(row, 2 * std::int64_t{c} + j % 2, rounded(means_[c]));
-    log_counts_[j]      = std::log2(size);
+      for (index_t c = 0; c < shape_.value_dim; ++c) set_element(row, 2 * std::int64_t{c} + j % 2, rounded(means[c]));
+    log_counts_[j]      = std::log2(static_cast<float>(counts_[j]));
     const float several = counts_[j] > 1 ? 1.0f : 0.0f;
     if constexpr (std::same_as<E, float>)
       many_[j] = several;
@@ -285,23 +294,24 @@ class leaf_summaries {
     return nearest;
   }
 
-  /// means_ of the members' rows row(t), zero from dim to a whole vector.
+  /// Means of the members' rows row(t), zero from dim to a whole vector.
   template <class Row>
-  void mean(index_t j, index_t dim, const Row& row) noexcept {
-    sum_members(j, dim, row);
-    const float* sums          = sums_.data();
+  void mean(index_t j, index_t dim, const Row& row, leaf_scratch<B>& scratch) const noexcept {
+    float* const sums  = scratch.sums.data();
+    float* const means = scratch.means.data();
+    sum_members(j, dim, row, sums);
     using words                = integers<B, std::uint32_t>;
     typename words::lanes top  = {};  // without signs, bits order as sizes do
     const auto            size = vec<B>::broadcast(static_cast<float>(counts_[j]));
     for (index_t c = 0; c < dim; c += width) {
       const auto bits = words::load(sums + c) & 0x7fff'ffffu;
       top             = bits > top ? bits : top;
-      (vec<B>::load(sums + c) / size).store(means_.data() + c);
+      (vec<B>::load(sums + c) / size).store(means + c);
     }
     bool finite = true;
     for (index_t lane = 0; lane < width; ++lane) finite &= top[lane] < 0x7f80'0000u;
     for (index_t c = 0; !finite && c < dim; ++c)
-      if (!detail::is_finite(sums[c])) means_[c] = static_cast<float>(mean_again(j, c, row));
+      if (!detail::is_finite(sums[c])) means[c] = static_cast<float>(mean_again(j, c, row));
   }
 
   /// The mean of element c of a leaf's rows, whose sum overflows or is not finite.
@@ -336,14 +346,15 @@ class leaf_summaries {
 
   /// Needs the mean key.
   template <class Row>
-  void set_variance(index_t j, index_t g, const Row& row) noexcept {
+  void set_variance(index_t j, index_t g, const Row& row, const leaf_scratch<B>& scratch) noexcept {
     const auto    size    = static_cast<float>(counts_[j]);
-    const float*  squares = squares_.data();
+    const float*  squares = scratch.squares.data();
+    const float*  means   = scratch.means.data();
     const index_t begin = shape_.group_edge(g), end = shape_.group_edge(g + 1);
     const auto    first = row(first_[j]);
     float         sum   = 0;
     for (index_t k = begin; k < end; ++k) {
-      const float shift = means_[k] - first[k];
+      const float shift = means[k] - first[k];
       sum += squares[k] / size - shift * shift;
     }
     float variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
@@ -354,15 +365,13 @@ class leaf_summaries {
   leaf_shape         shape_     = {};
   index_t            key_lanes_ = 0, value_stride_ = 0;
   index_t            count_ = 0, tokens_ = 0, chains_ = 0, begun_ = 0;  // begun_: chains that have tokens
-  buffer<float, B>   keys_;                    // means, panels [key_lanes, panel_keys] of panel_keys leaves
-  buffer<float, B>   values_;                  // means, [lanes of leaves, value_stride]
-  buffer<float, B>   variances_;               // panels [moments, panel_keys]
-  buffer<float, B>   log_counts_, many_;       // [leaves]
-  buffer<float, B>   sums_, squares_, means_;  // of the leaf at hand, on whole vectors
-  buffer<index_t, B> counts_;                  // [leaves]
-  buffer<index_t, B> first_, last_, next_;     // a leaf's tokens as a list: [leaves], [leaves], [T]
-  buffer<index_t, B> growing_;                 // [chains]: the leaf that a chain's next token goes to
-  buffer<index_t, B> touched_;                 // [leaves]: of an extension
+  buffer<float, B>   keys_;                 // means, panels [key_lanes, panel_keys] of panel_keys leaves
+  buffer<float, B>   values_;               // means, [lanes of leaves, value_stride]
+  buffer<float, B>   variances_;            // panels [moments, panel_keys]
+  buffer<float, B>   log_counts_, many_;    // [leaves]
+  buffer<index_t, B> counts_;               // [leaves]
+  buffer<index_t, B> first_, last_, next_;  // a leaf's tokens as a list: [leaves], [leaves], [T]
+  buffer<index_t, B> growing_;              // [chains]: the leaf that a chain's next token goes to
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

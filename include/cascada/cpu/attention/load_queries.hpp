@@ -94,11 +94,11 @@ CASCADA_INLINE void set_query(float* row, index_t k, float mean, float scale) no
 template <cpu_backend B, class E, class Sequence>
 void mean_queries(const Sequence& sequence, index_t kv_head, const index_t* tokens, index_t count,
                   const query_rows<B, E>& token) noexcept {
-  for (index_t member = 0; member < token.group; ++member) {
-    float* mean = token.queries + std::int64_t{member} * token.key_lanes;
+  for (index_t head_of_group = 0; head_of_group < token.group; ++head_of_group) {
+    float* mean = token.queries + std::int64_t{head_of_group} * token.key_lanes;
     for (index_t k = 0; k < token.key_lanes; ++k) mean[k] = 0;
     for (index_t k = 0; k < sequence.q.dim; ++k) {
-      const auto element = [&](index_t i) { return to_float(sequence.query(tokens[i], kv_head, member)[k]); };
+      const auto element = [&](index_t i) { return to_float(sequence.query(tokens[i], kv_head, head_of_group)[k]); };
       set_query<B, E>(mean, k, mean_of<B>(count, element), sequence.scale);
     }
   }
@@ -154,13 +154,14 @@ void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
   const index_t count = tile.rows / tile.group;
   float*        to    = tile.queries;
   for (index_t i = 0; i < count; ++i)
-    for (index_t member = 0; member < sequence.group; ++member, to += tile.key_lanes) {
-      const auto* row = sequence.query(token(i), kv_head, member);
-      if (i + rows_ahead < count) prefetch_row(sequence.query(token(i + rows_ahead), kv_head, member), sequence.q.dim);
+    for (index_t head_of_group = 0; head_of_group < sequence.group; ++head_of_group, to += tile.key_lanes) {
+      const auto* row = sequence.query(token(i), kv_head, head_of_group);
+      if (i + rows_ahead < count)
+        prefetch_row(sequence.query(token(i + rows_ahead), kv_head, head_of_group), sequence.q.dim);
       if constexpr (std::same_as<E, float>)
         for (index_t k = 0; k < tile.key_lanes; ++k) to[k] = to_float(row[k]) * sequence.scale;
       else
-        tile.lengths[i * sequence.group + member] =
+        tile.lengths[i * sequence.group + head_of_group] =
             length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
     }
   see_sinks(sequence, kv_head, tile);

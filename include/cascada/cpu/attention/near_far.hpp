@@ -7,10 +7,11 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/chunk.hpp"
 #include "cascada/cpu/attention/extend_leaves.hpp"
 #include "cascada/cpu/attention/far_field.hpp"
+#include "cascada/cpu/attention/groups.hpp"
 #include "cascada/cpu/attention/load_queries.hpp"
-#include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
@@ -19,74 +20,16 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// A chunk of the causal walk: tokens [begin, end) with one near field, which begins at `edge`, and one far field. The
-/// tokens from `first` on ask.
-struct chunk {
-  index_t begin;
-  index_t end;
-  index_t edge;
-  index_t first;
-};
-
-/// The groups of a chunk: its tokens that share a representative. Listed by first token.
-template <cpu_backend B, class E>
-void list_groups(attention_workspace<B, E>& space, index_t kv_head, const chunk& now) noexcept {
-  const clusters&        lists = space.head(kv_head).lists;
-  kv_head_scratch<B, E>& own   = space.scratch_of(kv_head);
-  own.groups                   = 0;
-  for (index_t t = now.begin; t < now.end; ++t) {
-    const index_t cluster = lists.slots.data()[t];
-    if (lists.members.data()[lists.first_from(cluster, now.begin)] != t) continue;
-    own.asks[own.groups]  = cluster;
-    own.group_of[cluster] = own.groups++;
-  }
-}
-
-/// Groups [first, first + count) ask the far field with the query of their first token.
-template <cpu_backend B, class E, class Sequence>
-void attend_groups(const Sequence& sequence, const attention_options& options, index_t kv_head, const chunk& now,
-                   index_t first, index_t count, attention_workspace<B, E>& space, index_t worker) noexcept {
-  kv_head_state<B, E>&   head = space.head(kv_head);
-  kv_head_scratch<B, E>& own  = space.scratch_of(kv_head);
-  const query_rows<B, E> tile = own.group_rows.part(first, count);
-  clear(tile);
-  for (index_t i = 0; i < count; ++i) {
-    const index_t asking = head.lists.first_from(own.asks[first + i], now.begin);
-    mean_queries(sequence, kv_head, head.lists.members.data() + asking, 1, tile.part(i, 1));
-  }
-  attend_leaves(sequence, options, kv_head, now.begin, tile, head, space.far_fields.data()[worker],
-                space.workers.data()[worker], own.closed.data() + first * tile.group);
-}
-
 /// The far field of tokens from `first`, whose near field is done.
 template <cpu_backend B, class E, class Sequence>
 void attend_far_field(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t first,
                       const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
-  kv_head_state<B, E>& head = space.head(kv_head);
-  auto&                own  = space.scratch_of(kv_head);
-  if (options.queries != query_set::grouped)
-    return attend_leaves(sequence, options, kv_head, first, tile, head, space.far_fields.data()[worker],
-                         space.workers.data()[worker]);
-  if (head.leaves.count() == 0) return;
-  for (index_t row = 0; row < tile.rows; ++row) {
-    const index_t group = own.group_of[head.lists.slots.data()[first + row / tile.group]];
-    const index_t asked = group * tile.group + row % tile.group;
-    merge_row(tile, row, own.group_rows, asked);
-    const float drop = own.group_rows.maxima[asked] - tile.maxima[row];
-    space.far_fields.data()[worker].counts.mass += closed_share<B>(own.closed[asked], drop, tile.sum(row));
-  }
-}
-
-/// The tokens that a chunk attends to one by one: all from `edge` on, and the sinks before it.
-struct near_field {
-  index_t edge, sinks;
-};
-
-/// Where all leaves open, that is every token.
-CASCADA_INLINE near_field near_field_of(const attention_options& options, const chunk& now) noexcept {
-  const bool    all  = detail::kinds_of(options.keys).far_field && !detail::has_leaves(options);
-  const index_t edge = all ? 0 : now.edge;
-  return {edge, options.sink_tokens < edge ? options.sink_tokens : edge};
+  kv_head_state<B, E>&  head = space.head(kv_head);
+  far_field_scratch<B>& far  = space.far_fields.data()[worker];
+  if (options.queries == query_set::grouped)
+    take_from_groups(head, space.scratch_of(kv_head), first, tile, far);
+  else
+    attend_leaves(sequence, options, kv_head, first, tile, head, far, space.workers.data()[worker]);
 }
 
 /// Tokens [first, first + count) of a chunk, and KV heads from `kv_head`. Opening everything makes the rows dense: the
@@ -148,12 +91,6 @@ void count_chunk(const Sequence& sequence, const attention_options& options, con
     report.leaves += tokens * leaves;
     report.far_rows += leaves > 0 ? tokens : 0;
   }
-}
-
-/// The chunk of the first query. Its end and edge are left to fill in.
-template <class Sequence>
-CASCADA_INLINE chunk first_chunk(const Sequence& sequence, const attention_options& options) noexcept {
-  return {.begin = sequence.first - sequence.first % options.chunk, .end = 0, .edge = 0, .first = sequence.first};
 }
 
 /// Token t of chunk c = floor(t / C) attends to sinks and [max(0, C c - W), t]; with a far field, to the other tokens

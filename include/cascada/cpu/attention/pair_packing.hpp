@@ -90,10 +90,6 @@ bool pack_value_pairs(const Value& value, index_t count, index_t dim, index_t st
   }
   return finite;
 }
-template <cpu_backend B, class Value>
-bool pack_value_pairs(const Value& value, index_t count, index_t dim, index_t stride, float* pairs) noexcept {
-  return pack_value_pairs<B>(value, count, dim, stride, pairs, [](index_t) {});
-}
 
 /// Moves what is not finite from `lanes` lanes of pairs to `wild`, and leaves zeros.
 template <cpu_backend B>

@@ -64,14 +64,14 @@ struct rows_at_once {
                               const key_block& block) noexcept
       : tile(of), first(from), count(rows) {
     const bool known = block.reach && !block.bias;
-    index_t    token = first / tile.group, member = first % tile.group;
+    index_t    token = first / tile.group, head_of_group = first % tile.group;
     for (index_t i = 0; i < count; ++i) {
       seen[i] = most = block.visible(token);
       small[i]       = most == 0 || (known && small_so_far(tile.maxima[first + i]) &&
                                small_product(tile.lengths[first + i], block.reach[most - 1]));
       all_small &= small[i];
-      if (++member == tile.group) {
-        member = 0;
+      if (++head_of_group == tile.group) {
+        head_of_group = 0;
         ++token;
       }
     }

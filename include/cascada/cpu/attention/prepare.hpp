@@ -32,13 +32,15 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
 template <cpu_backend B, class E, class Sequence>
 void prepare_leaves(const Sequence& sequence, const attention_options& options, index_t kv_head,
                     attention_workspace<B, E>& space) {
-  if (detail::kinds_of(options.keys).far_field && !detail::has_leaves(options)) return;
+  if (detail::opens_everything(options)) return;
   const leaf_shape shape = shape_of_leaves(sequence, options);
   auto&            head  = space.head(kv_head);
   head.leaves.reserve(sequence.tokens, shape);
   head.leaves.clear(shape, sequence.tokens);
+  auto& scratch = space.scratch_of(kv_head);
+  scratch.sums.reserve(sequence.tokens, shape);
   if (!detail::forms_by_keys(options)) return;
-  auto& chains = space.scratch_of(kv_head).chains;
+  auto& chains = scratch.chains;
   chains.reserve(sequence.tokens, shape.key_dim);
   chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
   chains.add_clusters(head.lists.count());

@@ -45,7 +45,7 @@ template <cpu_backend B>
 struct far_field_scratch {
   buffer<float, B>         weights;        // [rows, leaves]
   buffer<float, B>         query_squares;  // [rows, moments]
-  buffer<float, B>         shares;         // [rows]: factor of what a row attended to before
+  buffer<float, B>         factors;        // [rows]: of what a row attended to before
   buffer<float, B>         maxima;         // [rows]: what weights are relative to
   buffer<float, B>         closed;         // [rows, vec width]: weights of closed leaves of several tokens
   buffer<float, B>         bounds;         // [rows]: the weight above which leaves open

@@ -26,17 +26,17 @@ struct attention_sequence {
   float                    scale       = 0;  // of the logits, times log2 e
 
   CASCADA_INLINE index_t       queries() const noexcept { return tokens - first; }
-  CASCADA_INLINE const Scalar* query(index_t token, index_t kv_head, index_t member) const noexcept {
-    return q.row(query_base + token, kv_head * group + member);
+  CASCADA_INLINE const Scalar* query(index_t token, index_t kv_head, index_t head_of_group) const noexcept {
+    return q.row(query_base + token, kv_head * group + head_of_group);
   }
   CASCADA_INLINE auto key(index_t token, index_t kv_head) const noexcept { return kv.key(base + token, kv_head); }
   CASCADA_INLINE auto value(index_t token, index_t kv_head) const noexcept { return kv.value(base + token, kv_head); }
-  CASCADA_INLINE Out* result(index_t token, index_t kv_head, index_t member) const noexcept {
-    return out.row(query_base + token, kv_head * group + member);
+  CASCADA_INLINE Out* result(index_t token, index_t kv_head, index_t head_of_group) const noexcept {
+    return out.row(query_base + token, kv_head * group + head_of_group);
   }
   /// Null if nobody asks.
-  CASCADA_INLINE float* log_sum_exp_of(index_t token, index_t kv_head, index_t member) const noexcept {
-    return log_sum_exp.data ? log_sum_exp.row(query_base + token) + kv_head * group + member : nullptr;
+  CASCADA_INLINE float* log_sum_exp_of(index_t token, index_t kv_head, index_t head_of_group) const noexcept {
+    return log_sum_exp.data ? log_sum_exp.row(query_base + token) + kv_head * group + head_of_group : nullptr;
   }
 };
 

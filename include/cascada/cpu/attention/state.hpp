@@ -59,7 +59,7 @@ class attention_state<Scalar, B> {
       tokens_ = tokens;
       return status::ok;
     }
-    const index_t edge = edge_of(tokens - tokens % options_.chunk, options_.window);
+    const index_t edge = edge_of(options_, tokens);
     for (auto& head : heads_)
       if (edge > options_.sink_tokens && detail::opens_by_mass(options_) && !head.asked.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
@@ -100,7 +100,7 @@ class attention_state<Scalar, B> {
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
 
   static index_t last_edge(const attention_options& options, index_t tokens) noexcept {
-    return edge_of((tokens - 1) / options.chunk * options.chunk, options.window);
+    return edge_of(options, tokens - 1);
   }
 
   /// Whether `count` more tokens of `heads` query heads may follow.
@@ -116,7 +116,7 @@ class attention_state<Scalar, B> {
     if (kv.tokens() - tokens_ < count)
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
     const index_t edge = last_edge(options, tokens_ + count);
-    if (!detail::has_leaves(options) || edge <= selected()) return status::ok;
+    if (!detail::needs_selections(options) || edge <= selected()) return status::ok;
     if (selections.empty()) return detail::no_selections();
     if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
       return detail::illegal("selections has neither one nor one for each KV head");
@@ -192,7 +192,10 @@ class attention_state<Scalar, B> {
       head.asked.grow(room, detail::opens_by_mass(options) ? options.tile : 0);
     }
     kernel::attention::grow(space.of_heads, kv_heads);
-    for (index_t h = 0; by_keys && h < kv_heads; ++h) space.scratch_of(h).chains.reserve(room, shape.key_dim);
+    for (index_t h = 0; h < kv_heads; ++h) {
+      space.scratch_of(h).sums.reserve(room, shape);
+      if (by_keys) space.scratch_of(h).chains.reserve(room, shape.key_dim);
+    }
   }
 
   void begin_leaves(head_state& head, const kernel::attention::leaf_shape& shape) noexcept {
@@ -263,7 +266,7 @@ class attention_state<Scalar, B> {
       return {status::invalid_shape, "bytes has query heads that are no multiple of its KV heads"};
     const bool    far   = detail::has_leaves(options);
     const index_t least = far ? last_edge(options, tokens) : 0;
-    const index_t most  = far ? edge_of(tokens - tokens % options.chunk, options.window) : 0;
+    const index_t most  = far ? edge_of(options, tokens) : 0;
     const bool    each  = selections == 1 || selections == kv.kv_heads();
     if (end < least || end > most || (end > 0 ? !each : selections != 0))
       return {status::invalid_shape, "bytes has clusters of other tokens than a far field's"};

@@ -32,8 +32,8 @@ CASCADA_INLINE index_t heads_at_once(const Sequence& sequence, index_t workers) 
   return each < most ? each : most;
 }
 
-/// Tasks: tiles of `step` of the tokens [from, to), or of what else is numbered, the last first, times KV heads, of
-/// which a task takes `together`.
+/// Tasks: tiles of `step` tokens of [from, to), or of what else is numbered, the last tile first; each tile once for
+/// every `together` KV heads.
 struct tile_tasks {
   index_t from, to, step, kv_heads, together = 1;
 

@@ -6,8 +6,8 @@
 //   weights            = 2^(scores - running maximum)                  absorb_scores
 //   values [rows, d_v] = values x old / new + weights x V [n, d_v]     value_tile
 //
-// Logits are in base 2: queries carry scale x log2 e, and a cluster's bias is log2 of its size. A row's result is a
-// chain of operations over its keys in order, cut into blocks from its first key; which rows share a tile, and on which
+// Logits are in base 2: queries carry scale x log2 e, and a cluster's bias is log2 of its size. A row's result is
+// made of its keys in order, cut into blocks from its first key; which rows share a tile, and on which
 // thread, changes no bit of it. What a lane of an operand holds, a float or a pair of bfloat16, is the parameter E;
 // with pairs, the softmax is that of pair_tile.hpp.
 

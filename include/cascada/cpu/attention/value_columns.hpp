@@ -2,7 +2,7 @@
 // Values that lie by dimension, as in a transposed cache: a dimension's elements of successive keys side by side.
 //
 // A strip, as many dimensions as a vector has lanes, is read once along the keys of a block, in patches that are
-// transposed in registers. Every sum is the chain over keys that rows of values give.
+// transposed in registers. Every sum is in the order of keys, as that of rows of values is.
 
 #include <cstdint>
 #include <type_traits>

@@ -25,31 +25,31 @@ void attend_packed(const Sequence& sequence, const query_rows<B, E>& tile, key_b
   attend_block(tile, block, scratch.scores.data());
 }
 
-/// Attends to rows key(i), value(i), i < count, of which the tile's first token sees `seen`. `weigh(block, first)` may
-/// set the bias of the block of keys from `first`, or how its scores are adjusted.
-template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
+/// Attends to rows key(i), value(i), i < count, of which the tile's first token sees `seen`. `adjust_block(block,
+/// first)` may set the bias of the block of keys from `first`, or how its scores are adjusted.
+template <cpu_backend B, class E, class Sequence, class Key, class Value, class Adjust>
 void attend_rows(const Sequence& sequence, const query_rows<B, E>& tile, index_t count, index_t seen, const Key& key,
-                 const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch) noexcept {
+                 const Value& value, const Adjust& adjust_block, attention_scratch<B, E>& scratch) noexcept {
   for (index_t first = 0; first < count; first += block_keys<B, E>) {
     key_block block = block_from<B, E>(first, count, seen);
-    weigh(block, first);
+    adjust_block(block, first);
     attend_packed(sequence, tile, block, first, count, key, value, scratch);
   }
 }
 
 /// The same for rows key(h, i), value(h, i) of the KV heads h of a tile, whose rows lie one head after the other. Where
-/// the rows are few, only blocks whose scores are adjusted, or whose values are large, are packed. `weigh` sets no
-/// bias, and may say who sees how many keys. Nobody sees keys before `begin`, a multiple of block_keys.
-template <cpu_backend B, class E, class Sequence, class Key, class Value, class Weigh>
+/// the rows are few, only blocks whose scores are adjusted, or whose values are large, are packed. `adjust_block` sets
+/// no bias, and may say who sees how many keys. Nobody sees keys before `begin`, a multiple of block_keys.
+template <cpu_backend B, class E, class Sequence, class Key, class Value, class Adjust>
 void attend_heads(const Sequence& sequence, const query_rows<B, E>& tile, index_t heads, index_t count, index_t seen,
-                  const Key& key, const Value& value, const Weigh& weigh, attention_scratch<B, E>& scratch,
+                  const Key& key, const Value& value, const Adjust& adjust_block, attention_scratch<B, E>& scratch,
                   index_t begin = 0) noexcept {
   const index_t value_dim = sequence.kv.value_dim(), queries = tile.rows / (tile.group * heads);
   if (count <= begin) return;
   const bool lying = stays_in_place(tile, heads, key(0, begin), sequence.q.dim, value_dim);
   for (index_t first = begin; first < count; first += block_keys<B, E>) {
     key_block block = block_from<B, E>(first, count, seen);
-    weigh(block, first);
+    adjust_block(block, first);
     if (lying && !block.adjust &&
         attend_in_place(
             tile, heads, [&](index_t h, index_t i) { return key(h, first + i); },
@@ -72,8 +72,8 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, con
   const score_terms& terms  = sequence.terms;
   score_adjustment   adjust = {.cap = terms.cap, .token = position};
   if (terms.slopes) adjust.slopes = terms.slopes + kv_head * tile.group, adjust.positions = scratch.positions.data();
-  const index_t passed = terms.window > 0 && position >= terms.window ? position - terms.window + 1 : 0;
-  const auto    weigh  = [&](key_block& block, index_t first) {
+  const index_t passed       = terms.window > 0 && position >= terms.window ? position - terms.window + 1 : 0;
+  const auto    adjust_block = [&](key_block& block, index_t first) {
     if (!terms.any()) return;
     if (terms.window > 0) adjust.hidden = std::int64_t{position} - terms.window + 1 - first;
     for (index_t i = 0; terms.slopes && i < whole_vectors<B>(block.count); ++i)
@@ -83,7 +83,7 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, con
   };
   attend_heads(
       sequence, tile, heads, count, seen, [&](index_t h, index_t i) { return sequence.key(token(i), kv_head + h); },
-      [&](index_t h, index_t i) { return sequence.value(token(i), kv_head + h); }, weigh, scratch,
+      [&](index_t h, index_t i) { return sequence.value(token(i), kv_head + h); }, adjust_block, scratch,
       passed - passed % block_keys<B, E>);
 }
 

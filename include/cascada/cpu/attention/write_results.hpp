@@ -58,12 +58,12 @@ void write_results(const Sequence& sequence, index_t kv_head, const query_rows<B
                    const Token& token) noexcept {
   const index_t value_dim = sequence.kv.value_dim();
   for (index_t i = 0; i < tile.rows / tile.group; ++i)
-    for (index_t member = 0; member < tile.group; ++member) {
+    for (index_t head_of_group = 0; head_of_group < tile.group; ++head_of_group) {
       if (i + rows_ahead < tile.rows / tile.group)
-        prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, member), value_dim);
-      write_row(tile, i * tile.group + member, value_dim, sequence.result(token(i), kv_head, member));
-      if (float* to = sequence.log_sum_exp_of(token(i), kv_head, member))
-        *to = log_sum_exp(tile, i * tile.group + member);
+        prefetch_row<true>(sequence.result(token(i + rows_ahead), kv_head, head_of_group), value_dim);
+      write_row(tile, i * tile.group + head_of_group, value_dim, sequence.result(token(i), kv_head, head_of_group));
+      if (float* to = sequence.log_sum_exp_of(token(i), kv_head, head_of_group))
+        *to = log_sum_exp(tile, i * tile.group + head_of_group);
     }
 }
 

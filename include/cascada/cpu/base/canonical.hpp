@@ -1,6 +1,6 @@
 #pragma once
-// The canonical product of two rows (cascada/verdict.hpp), which every path, block shape and thread count gives, and
-// norms.
+// Canonical products (cascada/verdict.hpp), the same on every path, block shape and thread count; norms; and margins
+// for other sums.
 //
 // A vector lane that holds one accumulator per pair and walks k in order is that sum bit for bit, so tiles of any shape
 // agree (product_tile.hpp).
@@ -63,7 +63,7 @@ CASCADA_INLINE void squares_of_rows(index_t begin, index_t end, index_t cols, co
 
 /// The canonical product of one pair.
 template <cpu_backend B, row_scalar Scalar>
-CASCADA_INLINE float pair_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {
+CASCADA_INLINE float canonical_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {
   float sum = 0;
   for (index_t k = 0; k < cols; ++k) sum = std::fma(to_float(a[k]), to_float(b[k]), sum);
   return sum;

@@ -23,7 +23,7 @@ struct product_tile {
       for (index_t v = 0; v < Vectors; ++v) sum[i][v] = begin_with(i, v);
   }
 
-  /// Adds the products of steps [first, last), lanes of E, in turn, so that the sum of a lane is one chain. rows
+  /// Adds the products of steps [first, last), lanes of E, in turn, so that a lane sums in one order. rows
   /// [Rows] are those of the left side; right(k, column) brings the vectors of columns.
   template <class E, class Right>
   CASCADA_INLINE void add(index_t first, index_t last, const float* const* rows, const Right& right) noexcept {

@@ -268,13 +268,16 @@ CASCADA_INLINE vec<B> quotient(vec<B> a, float b) noexcept {
 #endif
 }
 
+/// -2 log2(e): of 2^(minus_two_log2e x) = e^(-2 x).
+inline constexpr float minus_two_log2e = -2.88539008f;
+
 /// tanh x within 4 ulp; NaN stays NaN.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> tanh(vec<B> x) noexcept {
   using words       = integers<B, std::uint32_t>;
   const auto   one  = vec<B>::broadcast(1);
   const vec<B> size = abs(x), square = size * size;
-  const vec<B> power = exp2(size * vec<B>::broadcast(-2.88539008f));  // e^(-2 |x|)
+  const vec<B> power = exp2(size * vec<B>::broadcast(minus_two_log2e));
   const vec<B> large = (one - power) / (one + power);
   // (tanh x - x) / x^3 on [0, 0.625], after Cephes: where large would lose digits.
   vec<B> series = vec<B>::broadcast(-5.70498872745e-3f);

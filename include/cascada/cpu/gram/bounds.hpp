@@ -37,7 +37,7 @@ struct tile_row {
   }
 
   /// Columns that may cover the row, and those that surely do.
-  CASCADA_INLINE std::uint64_t open(const product_bounds<B>& row, column_bounds columns) const noexcept {
+  CASCADA_INLINE std::uint64_t possible(const product_bounds<B>& row, column_bounds columns) const noexcept {
     return bits(
         [&](index_t c, vec<B> product) { return bits_less_equal(edge(row.low, -row.residual, columns, c), product); });
   }

@@ -155,9 +155,9 @@ class products {
   }
 
   /// Columns that may cover a token of the stretch, and, where products are estimates, those that surely do.
-  CASCADA_INLINE std::uint64_t open(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
+  CASCADA_INLINE std::uint64_t possible(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
     if constexpr (canonical) return row.reached(memory_.bounds[local].low, columns.norms);
-    return row.open(memory_.bounds[local], columns);
+    return row.possible(memory_.bounds[local], columns);
   }
   CASCADA_INLINE std::uint64_t sure(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
     return row.sure(memory_.bounds[local], columns);

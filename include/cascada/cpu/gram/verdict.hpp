@@ -55,7 +55,7 @@ bool pair_covers(const gram_rows<Scalar>& rows, index_t i, index_t j, pair_value
     if (value.product < bound - slack) return false;
     if (value.product > bound + slack) return true;
   }
-  value = {pair_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), true};
+  value = {canonical_product<B>(rows.x.row(i), rows.x.row(j), rows.x.cols), true};
   return detail::covers(value.product, rows.scaled_norms[i], norm_j);
 }
 
@@ -82,8 +82,8 @@ bool nearer(const gram_rows<Scalar>& rows, index_t i, index_t a, pair_value<B>& 
     const double slack =
         2.0 * detail::exact_product(rows.margin, rows.norms[i]) * detail::exact_product(norm_a, norm_b);
     if (difference > slack || difference < -slack) return difference > 0;
-    if (!of_a.canonical) of_a = {pair_product<B>(rows.x.row(i), rows.x.row(a), rows.x.cols), true};
-    if (!of_b.canonical) of_b = {pair_product<B>(rows.x.row(i), rows.x.row(b), rows.x.cols), true};
+    if (!of_a.canonical) of_a = {canonical_product<B>(rows.x.row(i), rows.x.row(a), rows.x.cols), true};
+    if (!of_b.canonical) of_b = {canonical_product<B>(rows.x.row(i), rows.x.row(b), rows.x.cols), true};
   }
   return detail::nearer(of_a.product, norm_a, of_b.product, norm_b);
 }

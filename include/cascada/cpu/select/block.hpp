@@ -16,7 +16,7 @@ struct selection_block {
   index_t       count                     = 0;   // tokens
   index_t       line[stretch_tokens]      = {};  // by number in the stretch; -1: none
   index_t       local[block_tokens]       = {};  // number in the stretch, by line
-  std::uint64_t open[block_tokens]        = {};  // earlier lines that may cover the token of a line, as bits
+  std::uint64_t possible[block_tokens]    = {};  // earlier lines that may cover the token of a line, as bits
   std::uint64_t sure[block_tokens]        = {};  // those of them that surely do
   std::uint64_t joined                    = 0;   // lines of the tokens that joined R, as bits
   index_t       count_joined              = 0;   // how many these are

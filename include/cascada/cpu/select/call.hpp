@@ -11,19 +11,13 @@
 #include "cascada/cpu/base/float_environment.hpp"
 #include "cascada/cpu/gram/norms.hpp"
 #include "cascada/cpu/select/count.hpp"
+#include "cascada/cpu/select/match.hpp"
 #include "cascada/cpu/select/memory.hpp"
 #include "cascada/report.hpp"
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::select {
-
-/// A covering representative: its position in R, and the pair's product.
-template <cpu_backend B>
-struct match {
-  index_t       position = -1;
-  pair_value<B> value    = {};
-};
 
 /// Pairs that kernels compared, and those of them that an estimate had left open.
 template <cpu_backend B>
@@ -109,7 +103,7 @@ class selection_call {
   /// The verdict on token i and the representative at a position, from their product if it is canonical, else asked of
   /// the pair unless it is `sure`.
   template <bool Canonical>
-  void weigh(index_t i, index_t position, float product, bool sure, match<B>& best,
+  void judge(index_t i, index_t position, float product, bool sure, match<B>& best,
              compared_pairs<B>& counts) const noexcept {
     pair_value<B> value{product, true};
     if constexpr (Canonical) {

@@ -192,7 +192,7 @@ class growing_selection<Scalar, B> {
     const kernel::float_environment<B> usual;
     for (index_t m = 0; m < count; ++m) {
       const Scalar* const own = rows.data() + std::int64_t{m} * cols;
-      if (!detail::is_finite(kernel::pair_product<B>(own, own, cols)))
+      if (!detail::is_finite(kernel::canonical_product<B>(own, own, cols)))
         return {status::non_finite_token, "bytes has a row with NaN or Inf, or whose squared norm overflows"};
     }
     kept_ = std::move(kept), position_ = std::move(position), rows_ = std::move(rows);

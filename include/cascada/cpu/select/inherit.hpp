@@ -29,9 +29,10 @@ void check_inherited(selection_call<Scalar, B>& call, selection_stretch<B>& stre
       pair_value<B> value;
       const bool    covered = pair_covers<B>(call.rows, i, candidate, value);
       if (covered && !waits) call.represent(i, candidate);
-      stretch.evidence[stretch.local(i)] = waits     ? (covered ? token_evidence::waits_covered : token_evidence::waits)
-                                           : covered ? token_evidence::covered
-                                                     : token_evidence::none;
+      stretch.evidence[stretch.local(i)] =
+          waits     ? (covered ? inherited_evidence::waits_covered : inherited_evidence::waits)
+          : covered ? inherited_evidence::covered
+                    : inherited_evidence::none;
     }
   });
   call.pairs.evaluated += count;
@@ -39,9 +40,9 @@ void check_inherited(selection_call<Scalar, B>& call, selection_stretch<B>& stre
 
 /// Settles a waiting token whose old representative is settled, if the candidate covers it.
 template <row_scalar Scalar, cpu_backend B>
-bool inherit(selection_call<Scalar, B>& call, index_t i, token_evidence& evidence) noexcept {
+bool inherit(selection_call<Scalar, B>& call, index_t i, inherited_evidence& evidence) noexcept {
   const index_t old = call.old_rep[i], candidate = call.now().rep[old];
-  bool          covered = evidence == token_evidence::waits_covered;
+  bool          covered = evidence == inherited_evidence::waits_covered;
   if (candidate != old) {
     pair_value<B> value;
     covered = pair_covers<B>(call.rows, i, candidate, value);
@@ -49,7 +50,7 @@ bool inherit(selection_call<Scalar, B>& call, index_t i, token_evidence& evidenc
   }
   if (!covered) return false;
   call.represent(i, candidate);
-  evidence = token_evidence::covered;
+  evidence = inherited_evidence::covered;
   return true;
 }
 

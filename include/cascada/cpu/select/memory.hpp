@@ -57,7 +57,7 @@ struct selection_state {
     return rep.capacity() >= T && indices.capacity() >= limit && counts.capacity() >= limit;
   }
 
-  /// Room as reserve() makes it, and the set stays, in other memory. If memory runs out, so does everything.
+  /// Room as reserve() makes it; the set stays, in other memory. If memory runs out, all stays as it was.
   void grow(index_t T, index_t limit) {
     if (has_room(T, limit)) return;
     selection_state larger;

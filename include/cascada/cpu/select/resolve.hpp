@@ -35,7 +35,7 @@ void gram_of_block(selection_block<B>& block, Products& way, const Executor& whe
         const index_t     column = strip * width;
         const tile_row<B> row{way.sums(stretch_tokens + s), strips};
         if constexpr (Products::canonical) std::copy_n(row.products, strips * width, block.row(s) + column);
-        block.open[s] |= way.open(block.local[s], row, columns.bounds(strip)) << column;
+        block.possible[s] |= way.possible(block.local[s], row, columns.bounds(strip)) << column;
         if constexpr (!Products::canonical)
           block.sure[s] |= way.sure(block.local[s], row, columns.bounds(strip)) << column;
       });
@@ -56,20 +56,20 @@ void gather_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch
                   Products& way, unsettled_tokens<B>& unsettled) {
   const index_t start = unsettled.token[unsettled.next];
   for (; unsettled.next < unsettled.count && block.count < block_tokens; ++unsettled.next) {
-    const index_t   i = unsettled.token[unsettled.next], local = stretch.local(i), place = stretch_tokens + block.count;
-    token_evidence& evidence = stretch.evidence[local];
-    const bool      at_hand  = unsettled.row < unsettled.rows_end && way.token(unsettled.row) == i;
-    const index_t   row      = at_hand ? unsettled.row++ : -1;
-    const bool      ready    = waiting(evidence) && call.old_rep[i] < start;
-    block.line[local]        = -1;
+    const index_t i = unsettled.token[unsettled.next], local = stretch.local(i), place = stretch_tokens + block.count;
+    inherited_evidence& evidence = stretch.evidence[local];
+    const bool          at_hand  = unsettled.row < unsettled.rows_end && way.token(unsettled.row) == i;
+    const index_t       row      = at_hand ? unsettled.row++ : -1;
+    const bool          ready    = waiting(evidence) && call.old_rep[i] < start;
+    block.line[local]            = -1;
     if (ready && inherit(call, i, evidence)) continue;
     if (call.settled(stretch.found[local])) continue;
     if (at_hand)
       way.copy(row, place);
     else
       way.load(i, place, local);
-    if (ready && evidence == token_evidence::waits_covered) scan_alone(call, stretch, way, place);
-    if (ready) evidence = token_evidence::none;
+    if (ready && evidence == inherited_evidence::waits_covered) scan_alone(call, stretch, way, place);
+    if (ready) evidence = inherited_evidence::none;
     if (!call.settled(stretch.found[local])) block.take(local);
   }
 }
@@ -98,10 +98,11 @@ template <class Products, row_scalar Scalar, cpu_backend B>
 status resolve_in_block(selection_call<Scalar, B>& call, selection_block<B>& block, index_t line, index_t i,
                         match<B>& best) {
   if (line >= 0)
-    for (std::uint64_t open = block.open[line] & block.joined; open != 0 && !call.settled(best); open &= open - 1) {
-      const index_t other   = __builtin_ctzll(open);
+    for (std::uint64_t asked = block.possible[line] & block.joined; asked != 0 && !call.settled(best);
+         asked &= asked - 1) {
+      const index_t other   = __builtin_ctzll(asked);
       const float   product = Products::canonical ? block.row(line)[other] : 0;
-      call.template weigh<Products::canonical>(i, block.position[other], product, block.sure[line] >> other & 1, best,
+      call.template judge<Products::canonical>(i, block.position[other], product, block.sure[line] >> other & 1, best,
                                                call.pairs);
     }
   return settle_in_block(call, block, line, i, best);
@@ -121,12 +122,12 @@ template <class Products, row_scalar Scalar, cpu_backend B>
 status settle_block(selection_call<Scalar, B>& call, selection_stretch<B>& stretch, selection_block<B>& block,
                     Products& way, const unsettled_tokens<B>& unsettled, index_t first) {
   for (index_t q = first; q < unsettled.next; ++q) {
-    const index_t   i = unsettled.token[q], local = stretch.local(i), line = block.line[local];
-    token_evidence& evidence = stretch.evidence[local];
-    if (evidence == token_evidence::covered) continue;
+    const index_t       i = unsettled.token[q], local = stretch.local(i), line = block.line[local];
+    inherited_evidence& evidence = stretch.evidence[local];
+    if (evidence == inherited_evidence::covered) continue;
     if (waiting(evidence)) {
       if (inherit(call, i, evidence)) continue;
-      if (evidence == token_evidence::waits_covered) scan_alone(call, stretch, way, stretch_tokens + line);
+      if (evidence == inherited_evidence::waits_covered) scan_alone(call, stretch, way, stretch_tokens + line);
     }
     const status answer = resolve_in_block<Products>(call, block, line, i, stretch.found[local]);
     if (answer != status::ok) return answer;

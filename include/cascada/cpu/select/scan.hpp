@@ -46,12 +46,12 @@ index_t scan(const selection_call<Scalar, B>& call, selection_stretch<B>& stretc
     for (index_t t = first; t < first + count; ++t) {
       const index_t     token = way.token(t), local = stretch.local(token);
       const tile_row<B> row{way.sums(t), strips};
-      std::uint64_t     open = way.open(local, row, known.bounds(strip)) & columns;
-      if (open == 0) continue;
-      const std::uint64_t sure = Products::canonical ? open : way.sure(local, row, known.bounds(strip));
-      for (match<B>& best = stretch.found[local]; open != 0 && !call.settled(best); open &= open - 1) {
-        const index_t c = __builtin_ctzll(open);
-        call.template weigh<Products::canonical>(token, origin + c, row.products[c], sure >> c & 1, best, pairs);
+      std::uint64_t     possible = way.possible(local, row, known.bounds(strip)) & columns;
+      if (possible == 0) continue;
+      const std::uint64_t sure = Products::canonical ? possible : way.sure(local, row, known.bounds(strip));
+      for (match<B>& best = stretch.found[local]; possible != 0 && !call.settled(best); possible &= possible - 1) {
+        const index_t c = __builtin_ctzll(possible);
+        call.template judge<Products::canonical>(token, origin + c, row.products[c], sure >> c & 1, best, pairs);
       }
     }
     pairs.evaluated += std::int64_t{count} * (end - begin);

@@ -19,16 +19,16 @@ status select_stretch(selection_call<Scalar, B>& call, Products& way, index_t be
   if (call.old_rep) check_inherited(call, stretch);
   index_t unknown[stretch_tokens], count = 0;
   for (index_t i = begin; i < end; ++i) {
-    const token_evidence evidence = stretch.evidence[stretch.local(i)];
-    if (evidence == token_evidence::none || evidence == token_evidence::waits) unknown[count++] = i;
+    const inherited_evidence evidence = stretch.evidence[stretch.local(i)];
+    if (evidence == inherited_evidence::none || evidence == inherited_evidence::waits) unknown[count++] = i;
   }
   unsettled_tokens<B> unsettled;
   unsettled.rows_end = scan_slices(call, stretch, way, unknown, 0, count, 0, call.pairs);
   for (index_t i = begin; i < end; ++i) {
-    const token_evidence evidence = stretch.evidence[stretch.local(i)];
-    const match<B>&      best     = stretch.found[stretch.local(i)];
-    if (evidence == token_evidence::covered) continue;
-    if (evidence == token_evidence::none && call.settled(best))
+    const inherited_evidence evidence = stretch.evidence[stretch.local(i)];
+    const match<B>&          best     = stretch.found[stretch.local(i)];
+    if (evidence == inherited_evidence::covered) continue;
+    if (evidence == inherited_evidence::none && call.settled(best))
       call.represent(i, call.now().indices[best.position]);
     else
       unsettled.token[unsettled.count++] = i;
