@@ -86,14 +86,32 @@ namespace cascada::inline CASCADA_ABI {
 /// that were cut off or changed, or belong to other options or shapes; those that someone made up can cost right
 /// results, never more. If the call is refused or memory runs out, the state stays as it was.
 ///
+/// attend.report()
+///
+/// What the last call that succeeded read: near keys, leaves, opened tokens, and the mass that closed leaves kept
+/// (attention_report.hpp).
+///
 /// An object takes one call at a time, which works on all threads of its executor; it may serve any number of
 /// sequences. Const use from several threads is safe, and so are calls of different objects.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
 
-/// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller. It is used by
-/// one call at a time; states of different sequences may be in different threads' calls, and const use from several
-/// threads is safe.
+/// What attention keeps of one sequence in one layer, so that it can grow. K and V stay with the caller: later calls
+/// read rows of any earlier token.
+///
+///   tokens()          how many there are
+///   reserve(tokens)   the next call makes room for so many; those that follow allocate nothing up to there
+///   truncate(tokens)  forgets those from there on (speculative decoding). `invalid_shape` if there are not as many;
+///                     `unsupported` where leaves open by mass, inside a tile of long ago. O(T), and maybe the time
+///                     that its leaves took, in the next call
+///   clear()           forgets the sequence; memory is kept
+///   save(bytes)       to bytes [saved_bytes()], for attend.load: a number for each token that leaves stand for and
+///   each
+///                     selection, and what the last two tiles opened. O(T)
+///   bytes()           memory in use: grows with the leaves
+///
+/// A copy is independent: a sequence that branches, or a prompt that several share. A state is used by one call at a
+/// time; those of different sequences may be in different threads' calls, and const use from several threads is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 

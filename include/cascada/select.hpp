@@ -1,5 +1,5 @@
 #pragma once
-// Selection: the representatives of one layer, from nothing (Activation Decorrelation Attention, arXiv:2605.03110).
+// Selection: the representatives of one layer, from nothing: ADA in arXiv:2605.03110.
 //
 // The contract; selector.hpp in cpu/select and hip/select keeps it, and cpu/select/growing.hpp.
 
@@ -25,6 +25,8 @@ namespace cascada::inline CASCADA_ABI {
 ///                 `invalid_shape` and `too_large`: x is no array; `invalid_threshold`
 /// kept()          the set, as a view that the next call ends; empty before the first
 /// report()        counts of the last call
+/// literal(x)      on the CPU: the same set by way of the whole T x T Gram matrix, the paper's baseline. O(T^2 d) time,
+///                 O(T^2) memory; `too_large` where T^2 overflows
 ///
 /// Scans tokens in order; token i becomes a representative unless an earlier one j has cosine G_ij >= tau. The set is
 /// unique: the lexicographically first maximal independent set of the threshold graph. Every token has a
@@ -50,7 +52,10 @@ class selector;
 ///
 ///   extend(x, below)  x [n, d], the layer's rows of the next n tokens; below [n], the representatives that these
 ///                     tokens have in the layer before, or empty. O(n r d), and O(r d) even for one token: a piece of
-///                     some dozens costs little more. `invalid_representatives` if below names a token after its own
+///                     some dozens costs little more. `invalid_representatives` if below names a token after its own;
+///                     `invalid_shape` if d is not that of earlier calls; `too_large` beyond 2^31 - 4097 tokens
+///   kept(), report()  the set so far, and the counts of the last call
+///   bytes()           memory in use beside x: rows of representatives, and some numbers a token
 ///   truncate(tokens)  forgets the tokens from there on. O(T)
 ///   clear()           forgets the sequence; memory is kept. O(1)
 ///   save(bytes)       writes the selection to bytes [saved_bytes()], to go on with it later: a number a token and the

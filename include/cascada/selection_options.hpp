@@ -69,7 +69,7 @@ template <class Scalar>
   if (x.stride < x.cols) return {status::invalid_shape, "x.stride is less than x.cols"};
   if (!x.data) return {status::invalid_shape, "x.data is null"};
   if (overflows(x)) return {status::too_large, "x.rows times x.stride overflows"};
-  std::int64_t packed = 0;
+  std::int64_t packed = 0;  // rows, up to a block of them beyond the last
   if (__builtin_mul_overflow((std::int64_t{x.rows} + 64) * x.cols, static_cast<std::int64_t>(sizeof(float)), &packed))
     return {status::too_large, "x.rows times x.cols overflows"};
   return status::ok;

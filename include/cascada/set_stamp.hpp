@@ -53,7 +53,7 @@ class set_number {
     if (number_ != 0) __atomic_store_n(replaced_ + number_ % remembered, number_, __ATOMIC_RELAXED);
   }
 
-  static constexpr std::uint64_t remembered = 4096;
+  static constexpr std::uint64_t remembered = 4096;  // 32 KiB a backend
 
   static inline std::uint64_t last_                 = 0;
   static inline std::uint64_t replaced_[remembered] = {};

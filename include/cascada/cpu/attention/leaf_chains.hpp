@@ -109,7 +109,7 @@ class leaf_chains {
 
  private:
   static constexpr index_t width = vec<B>::width, none = -1;
-  static constexpr index_t batch = 128;  // tokens whose anchors are looked for together
+  static constexpr index_t batch = 128;  // tokens whose anchors are looked for together: at 64 columns, 32 KiB of keys
 
   struct nearest {
     index_t chain   = none;
@@ -138,7 +138,7 @@ class leaf_chains {
 
   /// The tokens of a cluster among those loaded, from `i` on.
   void join_all(index_t cluster, index_t i, index_t* chain) noexcept {
-    constexpr index_t at_once = 4;
+    constexpr index_t at_once = 4;  // with the strips below, eight sums: as many as multiply-adds in flight
     const index_t     before  = sizes_[cluster];
     index_t           old_end = last_[cluster];  // where the first new anchor goes, or before
     for (; i != none;) {

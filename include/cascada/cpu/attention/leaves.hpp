@@ -114,7 +114,7 @@ class leaf_summaries {
   /// Writes the tokens of leaves, ascending, one leaf after the other, and returns how many. The lists are walked side
   /// by side, so that they wait for memory together.
   index_t list(const index_t* leaves, index_t count, index_t* tokens) const noexcept {
-    constexpr index_t together = 16;
+    constexpr index_t together = 16;  // about the misses that a core has under way
     index_t           all      = 0;
     for (index_t begin = 0; begin < count; begin += together) {
       const index_t some = count - begin < together ? count - begin : together;

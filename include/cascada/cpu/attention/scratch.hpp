@@ -12,7 +12,8 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// Rows of all KV heads that share the keys' way through memory, where nothing is packed (in_place.hpp).
+/// Rows of all KV heads that share the keys' way through memory, where nothing is packed (in_place.hpp): groups of four
+/// query heads of eight KV heads.
 inline constexpr index_t rows_of_heads = 32;
 
 /// Memory for the query rows of a tile, a block of packed keys and values, and scores.

@@ -18,11 +18,10 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-/// A sequence of one layer that attention's `extend` goes on with. It belongs to the options of its first call; with
-/// others, or other shapes, `extend` refuses it (`unsupported`, `invalid_shape`). A copy is independent: a sequence
-/// that branches, or a prompt that several share. After reserve(n) the next call makes room for n tokens; those that
-/// follow allocate nothing up to there, once one has brought selections for a far field. If memory runs out, the state
-/// stays as it was.
+/// As attention.hpp says. It belongs to the options of its first call; with others, or other shapes, `extend` refuses
+/// it
+/// (`unsupported`, `invalid_shape`). Calls up to the tokens reserved allocate nothing once one has brought selections
+/// for a far field. If memory runs out, the state stays as it was.
 template <row_scalar Scalar, cpu_backend B>
 class attention_state<Scalar, B> {
  public:

@@ -35,7 +35,8 @@ using stored_in = std::remove_cvref_t<decltype(*Row().data)>;
 template <cpu_backend B, class E>
 inline constexpr index_t patch_keys = vec<B>::width * elements_per_lane<E>;
 
-/// Bytes of a dimension between an element's being asked for and its being read.
+/// Bytes of a dimension between an element's being asked for and its being read: eight lines, so that of a strip's
+/// dimensions 8 KiB are on their way.
 inline constexpr index_t column_bytes_ahead = 512;
 
 /// The values of one KV head for a block of keys: dimension c of key i lies at at[i][c * step].

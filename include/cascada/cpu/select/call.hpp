@@ -73,7 +73,7 @@ class selection_call {
   /// Does a task on one thread while others take the norms of the tokens before `last`.
   template <class Task>
   void beside_norms(index_t last, const Task& task) {
-    constexpr index_t share = 32;
+    constexpr index_t share = 32;  // tokens of a task: many times what it costs to start
     const index_t     first = normed_;
     std::atomic<bool> good{finite_};
     normed_ = std::max(first, last);

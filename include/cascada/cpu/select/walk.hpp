@@ -47,6 +47,7 @@ status walk(selection_call<Scalar, B>& call, product_workspace<B>& space, index_
     const std::int64_t saved     = 64 - cost_of<Kind>(depth, call.rows.x.cols);
     // Of a sketch, growing is the cheaper remedy: it is due when rechecks cost as much as the sketches.
     const std::int64_t allowed = Kind == product_kind::sketch ? 64 - saved : saved;
+    // Below a thousand, chance decides.
     return rechecked < 1024 || rechecked * 64 * prefilter_tuning<B>.recheck <= all * allowed;
   };
   products<Kind, Scalar, B> way(call.rows, space, depth);
