@@ -50,6 +50,7 @@ python=$out/venv/bin/python
 . cmake/setup.sh
 . cmake/torch.sh
 . cmake/ggml.sh
+. examples/longer_model.sh
 
 step() { echo "==> $*" >&2; }
 wants() { [[ ,$peers, == *,$1,* ]]; }
@@ -100,14 +101,6 @@ build() {
   }
 }
 
-# SmolLM2-135M with room for $length positions. Beyond its own 8192 it predicts badly, but its rows are still a model's.
-longer_model() {
-  mkdir -p $out/model
-  ln -sf "$PWD"/build/smollm2-135m/* $out/model/
-  rm $out/model/config.json
-  sed "s/\(\"max_position_embeddings\": *\)[0-9]*/\1$length/" build/smollm2-135m/config.json >$out/model/config.json
-}
-
 # What a real model's layers hold, of `length` tokens; made once.
 dump_layers() {
   [ -f "$layers" ] && return
@@ -119,7 +112,7 @@ dump_layers() {
   step "Activations of $length tokens of SmolLM2-135M"
   build/venv/bin/python examples/tools/encode_text.py build/smollm2-135m/tokenizer.json build/handbook.txt \
     $out/tokens.txt
-  longer_model
+  longer_model build/smollm2-135m "$length" $out/model
   $out/gcc/bench/cascada-dump-layers --model $out/model --tokens $out/tokens.txt --length "$length" \
     --heads 4,5,14,15,24,25 --output "$layers"
 }

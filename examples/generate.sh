@@ -2,6 +2,7 @@
 # Generation: SmolLM2-135M goes on with a long prompt, with dense attention and with the library's presets, compared.
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
+. "$(dirname "$0")/longer_model.sh"
 
 usage() {
   cat <<'EOF'
@@ -16,6 +17,7 @@ token, each the likeliest. Prints a table and the texts, and leaves report.json 
                    question about its first page)
   --length N       tokens in all: the prompt, cut to what fits, and the continuation (2048)
   --tokens N       tokens to go on with (64)
+  --positions N    as if a Llama had so many positions: beyond its own it predicts badly, and only time counts
   --modes A,B,...  window, accurate, balanced, fast, pages (all), beside dense, each with a cache of its own. window:
                    near field and sink of balanced alone. pages: the pages of 16 keys whose smallest and largest keys
                    promise most, as in Quest (arXiv:2406.10774)
@@ -27,17 +29,17 @@ token, each the likeliest. Prints a table and the texts, and leaves report.json 
 EOF
 }
 
-model='' text='' output='' length=2048 tokens=64 needle='' passed=()
+model='' text='' output='' length=2048 tokens=64 positions='' needle='' passed=()
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage && exit ;;
     --needle) needle=yes && shift && continue ;;
-    --model | --prompt | --length | --tokens | --modes | --pages-read | --threads | --output)
+    --model | --prompt | --length | --tokens | --positions | --modes | --pages-read | --threads | --output)
       [ $# -ge 2 ] || fail "option $1 needs a value" ;;
     *) fail "unknown option $1; --help lists the options" ;;
   esac
   case $1 in
-    --length | --tokens) [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || fail "option $1: $2 is no number" ;;
+    --length | --tokens | --positions) [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || fail "option $1: $2 is no number" ;;
   esac
   case $1 in
     --model) model=$(realpath -m "$2") ;;
@@ -45,6 +47,7 @@ while [ $# -gt 0 ]; do
     --output) output=$(realpath -m "$2") ;;
     --length) length=$2 ;;
     --tokens) tokens=$2 ;;
+    --positions) positions=$2 ;;
     *) passed+=("$1" "$2") ;;
   esac
   shift 2
@@ -66,6 +69,8 @@ with_lock prepare
 model=${model:-build/smollm2-135m}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+[ -z "$positions" ] || longer_model "$model" "$positions" "$scratch/model"
+[ -z "$positions" ] || model=$scratch/model
 
 # prompts KIND FILE TOKENS: those that leave room for TOKENS more.
 prompts() {

@@ -43,6 +43,9 @@ grep -q '^balanced: as dense$' "$scratch/lines"
 [ "$(grep -c '"text": "' "$scratch/generate/report.json")" -eq 2 ]
 [ "$(grep -c '"as_dense": 10' "$scratch/generate/report.json")" -eq 2 ]
 echo 'Once upon a time' >"$scratch/story"
+code=0
+examples/generate.sh --prompt "$scratch/story" --positions 8 --tokens 4 --modes dense 2>"$scratch/stderr" || code=$?
+[ $code -eq 2 ] && grep -q '9 tokens, and the model has 8 positions' "$scratch/stderr"
 examples/generate.sh --prompt "$scratch/story" --tokens 4 --modes dense --output "$scratch/generate" >"$scratch/lines"
 grep -q 'A prompt of 5 tokens, 4 more' "$scratch/lines"
 

@@ -48,6 +48,7 @@ job=$here/../../examples/generate.sh
 refused 'unknown option --bogus' "$job" --bogus
 refused 'needs a value' "$job" --length
 refused 'no number' "$job" --length many
+refused 'option --positions: 0 is no number' "$job" --positions 0
 refused 'must be more than --tokens, 64' "$job" --length 64
 refused 'no config.json' "$job" --model "$scratch" --output out
 refused 'no text' "$job" --prompt absent --output out
