@@ -34,10 +34,9 @@ void attend_clusters(const Sequence& sequence, const query_rows<B, E>& tile, con
 /// Representatives [first, first + count) attend to representatives' own rows. O(count r d).
 template <cpu_backend B, class E, class Sequence>
 query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_options& options, index_t kv_head,
-                                 index_t first, index_t count, const kv_head_state<B, E>& head,
+                                 index_t first, index_t count, const clusters& lists,
                                  attention_scratch<B, E>& scratch) noexcept {
-  const clusters& lists = head.lists;
-  const auto      rep   = [&](index_t i) { return lists.representative(i); };
+  const auto rep  = [&](index_t i) { return lists.representative(i); };
   const auto tile = load_queries(sequence, kv_head, 1, count, [&](index_t i) { return rep(first + i); }, scratch.tile);
   const score_adjustment capped = {.cap = sequence.terms.cap};
   attend_rows(
@@ -58,14 +57,15 @@ query_rows<B, E> attend_own_rows(const Sequence& sequence, const attention_optio
 /// Clusters [first, first + count) attend with their mean query to all clusters' means. O(T d + count r d).
 template <cpu_backend B, class E, class Sequence>
 query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t first, index_t count,
-                              const kv_head_state<B, E>& head, attention_scratch<B, E>& scratch) noexcept {
+                              const clusters& lists, const leaf_summaries<B, E>& means,
+                              attention_scratch<B, E>& scratch) noexcept {
   const auto tile = begin_queries(sequence, count, scratch.tile);
   for (index_t i = 0; i < count; ++i) {
-    const index_t begin = head.lists.begin(first + i), end = head.lists.end(first + i);
-    mean_queries(sequence, kv_head, head.lists.members.data() + begin, end - begin, tile.part(i, 1));
+    const index_t begin = lists.begin(first + i), end = lists.end(first + i);
+    mean_queries(sequence, kv_head, lists.members.data() + begin, end - begin, tile.part(i, 1));
   }
   see_sinks(sequence, kv_head, tile);
-  attend_clusters(sequence, tile, head.leaves, scratch);
+  attend_clusters(sequence, tile, means, scratch);
   return tile;
 }
 
@@ -86,25 +86,26 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
                             .step     = task_tokens(sequence, sequence.tokens, space),
                             .kv_heads = sequence.kv.kv_heads()};
   for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
-    auto&         scratch = space.workers.data()[worker];
-    const index_t kv_head = tasks.kv_head(task), first = tasks.begin(task);
-    const auto&   head  = space.head(kv_head);
-    const index_t count = std::min(tasks.end(task), everyone ? sequence.tokens : head.lists.count()) - first;
+    auto&           scratch = space.workers.data()[worker];
+    const index_t   kv_head = tasks.kv_head(task), first = tasks.begin(task);
+    const clusters& lists  = space.scratch_of(kv_head).lists;
+    const auto&     leaves = space.head(kv_head).leaves;
+    const index_t   count  = std::min(tasks.end(task), everyone ? sequence.tokens : lists.count()) - first;
     if (count <= 0) return;
     if (everyone) {
       const auto token = [&](index_t i) { return first + i; };
       const auto tile  = load_queries(sequence, kv_head, 1, count, token, scratch.tile);
-      attend_clusters(sequence, tile, head.leaves, scratch);
+      attend_clusters(sequence, tile, leaves, scratch);
       write_results(sequence, kv_head, tile, token);
     } else {
-      const auto tile = means ? attend_means(sequence, kv_head, first, count, head, scratch)
-                              : attend_own_rows(sequence, options, kv_head, first, count, head, scratch);
-      write_results(sequence, kv_head, tile, [&](index_t i) { return head.lists.representative(first + i); });
+      const auto tile = means ? attend_means(sequence, kv_head, first, count, lists, leaves, scratch)
+                              : attend_own_rows(sequence, options, kv_head, first, count, lists, scratch);
+      write_results(sequence, kv_head, tile, [&](index_t i) { return lists.representative(first + i); });
     }
   });
   if (!everyone) copy_results(sequence, space, where);
   for (index_t h = 0; h < kv_heads; ++h) {
-    const std::int64_t T = sequence.tokens, r = space.head(h).lists.count();
+    const std::int64_t T = sequence.tokens, r = space.scratch_of(h).lists.count();
     report.rows += T;
     report.dense_keys += options.causal ? T * (T + 1) / 2 : T * T;
     report.leaves += everyone ? T * r : options.causal ? r * (r + 1) / 2 : r * r;

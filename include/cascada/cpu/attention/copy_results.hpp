@@ -16,7 +16,7 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
   const tile_tasks tasks = {.from = 0, .to = sequence.tokens, .step = 64, .kv_heads = sequence.kv.kv_heads()};
   for_each_task(where, space, tasks.count(), [&](index_t, std::int64_t task) {
     const index_t   kv_head = tasks.kv_head(task), end = tasks.end(task);
-    const clusters& lists = space.head(kv_head).lists;
+    const clusters& lists = space.scratch_of(kv_head).lists;
     for (index_t t = tasks.begin(task); t < end; ++t) {
       const index_t rep = lists.representative(lists.slots.data()[t]);
       for (index_t head_of_group = 0; rep != t && head_of_group < sequence.group; ++head_of_group) {

@@ -12,18 +12,19 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
-/// One KV head's clusters and their leaves.
+/// One KV head's leaves.
 template <cpu_backend B, class E>
 struct kv_head_state {
-  clusters             lists = {};
   leaf_summaries<B, E> leaves;
   asked_leaves<B>      asked;    // in sequences that grow
   chain_leaders<B>     leaders;  // there, by keys: all that is kept of chains between calls
 };
 
-/// What a call makes for one KV head: the chains of its leaves, their sums, and the groups of queries that ask them.
+/// What a call makes for one KV head: its clusters, the chains of its leaves, their sums, and the groups of queries
+/// that ask them.
 template <cpu_backend B, class E>
 struct kv_head_scratch {
+  clusters           lists;
   leaf_chains<B>     chains;  // by keys only
   leaf_scratch<B>    sums;
   query_tile<B, E>   group_tile;

@@ -26,8 +26,9 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
                       const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
   kv_head_state<B, E>&  head = space.head(kv_head);
   far_field_scratch<B>& far  = space.far_fields.data()[worker];
+  if (head.leaves.count() == 0) return;
   if (options.queries == query_set::grouped)
-    take_from_groups(head, space.scratch_of(kv_head), first, tile, far);
+    take_from_groups(space.scratch_of(kv_head), first, tile, far);
   else
     attend_leaves(sequence, options, kv_head, first, tile, head, far, space.workers.data()[worker]);
 }

@@ -43,7 +43,7 @@ void prepare_leaves(const Sequence& sequence, const attention_options& options, 
   auto& chains = scratch.chains;
   chains.reserve(sequence.tokens, shape.key_dim);
   chains.clear(shape.key_dim, options.leaf_threshold, shape.sinks);
-  chains.add_clusters(head.lists.count());
+  chains.add_clusters(scratch.lists.count());
 }
 
 /// Memory for every worker; `room`: tokens that leaves may stand for.
@@ -81,18 +81,17 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
   grow(space.of_heads, kv_heads);
   space.in_use = space.heads.data();
   for (index_t h = 0; h < kv_heads; ++h) {
-    const std::size_t own  = selections.size() == 1 ? 0 : static_cast<std::size_t>(h);
-    auto&             head = space.head(h);
+    const std::size_t own     = selections.size() == 1 ? 0 : static_cast<std::size_t>(h);
+    auto&             scratch = space.scratch_of(h);
     if (h == 0 || own > 0) {
       space.lists[own].reserve(tokens);
-      head.lists = space.lists[own].list(selections[own]);
+      scratch.lists = space.lists[own].list(selections[own]);
     } else {
-      head.lists = space.head(0).lists;
+      scratch.lists = space.scratch_of(0).lists;
     }
     prepare_leaves(sequence, options, h, space);
     if (options.queries != query_set::grouped) continue;
-    const index_t groups  = tokens < options.chunk ? tokens : options.chunk;
-    auto&         scratch = space.scratch_of(h);
+    const index_t groups = tokens < options.chunk ? tokens : options.chunk;
     scratch.group_of.reserve(tokens);
     scratch.asks.reserve(groups);
     scratch.closed.reserve(std::int64_t{groups} * group);

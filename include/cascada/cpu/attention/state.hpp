@@ -149,13 +149,17 @@ class attention_state<Scalar, B> {
     if (!far) return;
     for (std::size_t s = 0; s < clusters_.size() && edge > clusters_[s].tokens; ++s)
       clusters_[s].extend(selections[s], edge);
-    for (std::size_t h = 0; h < heads_.size() && selected() > 0; ++h) {
-      const auto& own = clusters_[clusters_.size() == 1 ? 0 : h];
-      heads_[h].lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
+    for (index_t h = 0; h < kv_heads_ && selected() > 0; ++h) {
+      const auto& own           = clusters_of(h);
+      space.scratch_of(h).lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
     }
     for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
     space.in_use = heads_.data();
     if (detail::forms_by_keys(options)) resume_chains(options, sequence, space, where);
+  }
+
+  const kernel::attention::growing_clusters<B>& clusters_of(index_t kv_head) const noexcept {
+    return clusters_[clusters_.size() == 1 ? 0 : static_cast<std::size_t>(kv_head)];
   }
 
   /// The chains go on from where the leaves end. Only where tokens follow are those there are begun again.
@@ -166,7 +170,7 @@ class attention_state<Scalar, B> {
     if (selected() <= end) return;
     kernel::attention::for_each_task(where, space, std::int64_t{kv_heads_}, [&](index_t, std::int64_t task) {
       const auto  h      = static_cast<index_t>(task);
-      const auto& own    = clusters_[clusters_.size() == 1 ? 0 : static_cast<std::size_t>(h)];
+      const auto& own    = clusters_of(h);
       auto&       chains = space.scratch_of(h).chains;
       chains.add_clusters(own.count);
       chains.resume(space.head(h).leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });
