@@ -366,7 +366,7 @@ TEST_CASE("computed: vectors of Q8_0 are what its elements are, one by one", "[s
     for (index_t c = 0; c < 64; ++c) wrong += differ(row[c], blocks[c / 32][c % 32]);
     row.load(48, 16, loaded);
     for (index_t c = 0; c < 16; ++c) wrong += differ(loaded[c], row[48 + c]);
-    kernel::load_lanes<B, float>(row, 64 - V::width, 64).store(lanes);
+    kernel::attention::load_lanes<B, float>(row, 64 - V::width, 64).store(lanes);
     for (index_t c = 0; c < V::width; ++c) wrong += differ(lanes[c], row[64 - V::width + c]);
   }
   CHECK(wrong == 0);

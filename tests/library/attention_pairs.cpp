@@ -168,7 +168,7 @@ TEMPLATE_TEST_CASE("attention: vectors of results are rounded as single ones are
       const auto digits = random() % 3 == 0 ? random() % 8 << 13 : random();  // ties and ends, or any
       x = std::bit_cast<float>(static_cast<std::uint32_t>(random() % 2 << 31 | exponent << 23 | (digits & 0x7f'ffff)));
     }
-    kernel::store_elements(V::load(from), to);
+    kernel::attention::store_elements(V::load(from), to);
     for (index_t lane = 0; lane < V::width; ++lane) {
       CAPTURE(from[lane]);
       REQUIRE(to[lane].bits == from_float<TestType>(from[lane]).bits);

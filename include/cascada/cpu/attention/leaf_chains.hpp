@@ -12,9 +12,9 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/canonical.hpp"
-#include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
 

@@ -11,6 +11,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
+#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"

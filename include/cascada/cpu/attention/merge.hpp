@@ -10,6 +10,7 @@
 #include "cascada/attention_checks.hpp"
 #include "cascada/attention_merge.hpp"
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"

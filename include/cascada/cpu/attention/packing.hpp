@@ -8,6 +8,7 @@
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/pair_packing.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
+#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/attention/row_lengths.hpp"
 #include "cascada/cpu/attention/scratch.hpp"
 #include "cascada/cpu/attention/value_columns.hpp"

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/computed_lanes.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/portions.hpp"
-#include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 

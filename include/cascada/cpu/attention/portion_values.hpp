@@ -4,11 +4,11 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
+#include "cascada/cpu/attention/computed_lanes.hpp"
 #include "cascada/cpu/attention/portion_scores.hpp"
 #include "cascada/cpu/attention/portions.hpp"
 #include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/value_watch.hpp"
-#include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 

@@ -17,6 +17,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/adjust_scores.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
+#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/attention/seen_keys.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/product_tile.hpp"

@@ -10,6 +10,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/cpu/attention/query_rows.hpp"
+#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/attention/sequence.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"

@@ -10,9 +10,7 @@
 #include <type_traits>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/base/computed_lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
-#include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel {
@@ -73,60 +71,6 @@ CASCADA_INLINE vec<B> whole_lanes(const Scalar* row, index_t first) noexcept {
     return load_floats<B>(row + first);
   else
     return vec<B>::load_bits(row + 2 * first);
-}
-
-/// Lanes [first, first + width) of a row: floats, or pairs of elements, zero from element `dim` and without a row.
-template <cpu_backend B, class E, row_scalar Scalar>
-CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe_unused]] index_t dim) noexcept {
-  constexpr index_t width = vec<B>::width;
-  float             lanes[extent(width)];
-  if constexpr (std::same_as<E, float>) {
-    if (row.step == 1) return whole_lanes<B, E>(row.data, first);
-    for (index_t lane = 0; lane < width; ++lane) lanes[lane] = row[first + lane];
-  } else {
-    if (row.step == 1 && 2 * (first + width) <= dim) return whole_lanes<B, E>(row.data, first);
-    bfloat16 elements[extent(2 * width)] = {};
-    for (index_t i = 0; i < 2 * width && 2 * first + i < dim; ++i) elements[i] = row.data[(2 * first + i) * row.step];
-    std::memcpy(lanes, elements, sizeof lanes);
-  }
-  return vec<B>::load(lanes);
-}
-
-/// Lanes j, `stride` apart, as factors: those of Stored, which are E's own, or of floats one half of pairs, j counting
-/// elements.
-template <cpu_backend B, class E, class Stored>
-CASCADA_INLINE vec<B> load_factors(const float* lanes, std::int64_t j, std::int64_t stride) noexcept {
-  if constexpr (std::same_as<E, Stored>) {
-    return vec<B>::load(lanes + j * stride);
-  } else {
-    static_assert(std::same_as<E, float> && std::same_as<Stored, bf16_pair>);
-    using words     = integers<B, std::uint32_t>;
-    const auto bits = (words::load(lanes + j / 2 * stride) << (j % 2 == 0 ? 16 : 0)) & 0xffff'0000u;
-    vec<B>     value;
-    __builtin_memcpy(&value.value, &bits, sizeof bits);
-    return value;
-  }
-}
-
-/// Writes a vector as elements of a row, rounded as from_float does.
-template <cpu_backend B, row_scalar Out>
-CASCADA_INLINE void store_elements(vec<B> value, Out* to) noexcept {
-  if constexpr (std::same_as<Out, float>) {
-    value.store(to);
-  } else if constexpr (std::same_as<Out, bfloat16>) {
-    using words = integers<B, std::uint32_t>;
-    float lanes[vec<B>::width];
-    value.store(lanes);
-    const auto bits    = words::load(lanes);
-    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
-    const auto halves = (bits & 0x7fff'ffffu) > 0x7f80'0000u ? quiet : rounded;
-    const auto stored = __builtin_convertvector(halves, typename integers<B, std::uint16_t>::lanes);
-    std::memcpy(static_cast<void*>(to), &stored, sizeof stored);
-  } else {
-    float lanes[vec<B>::width];
-    value.store(lanes);
-    for (index_t lane = 0; lane < vec<B>::width; ++lane) to[lane] = from_float<Out>(lanes[lane]);
-  }
 }
 
 /// Element k of pairs.

@@ -15,7 +15,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-namespace cascada::inline CASCADA_ABI::kernel {
+namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// One float16 in all lanes, as to_float has it.
 template <cpu_backend B>
@@ -114,6 +114,6 @@ CASCADA_INLINE vec<B> scales_of(const q8_0_block* const* rows, index_t block) no
   return load_floats<B>(scales);
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention
 
 #pragma GCC diagnostic pop
