@@ -8,6 +8,7 @@
 #include <cascada/attention_options.hpp>
 #include <cascada/executor.hpp>
 #include <cascada/kv_view.hpp>
+#include <cascada/q8_0.hpp>
 #include <concepts>
 #include <cstdint>
 #include <limits>

@@ -9,10 +9,11 @@
 #include "cascada/config.hpp"
 #include "cascada/executor.hpp"
 #include "cascada/isa.hpp"
+#include "cascada/thread_pool.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
-/// The CPU: kernels for `Isa`, run by `Executor` (a pool of threads by default; see executor.hpp).
+/// The CPU: kernels for `Isa`, run by `Executor` (a pool of threads by default: thread_pool.hpp).
 template <isa Isa = compiled_isa, executor Executor = pool_executor<Isa>>
 struct cpu {
   static constexpr isa instructions = Isa;

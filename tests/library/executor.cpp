@@ -1,6 +1,7 @@
 // The pool: every index exactly once, whoever calls, however often. Also compiled with ThreadSanitizer.
 
 #include "cascada/executor.hpp"
+#include "cascada/thread_pool.hpp"
 
 #include <atomic>
 #include <memory>

@@ -7,6 +7,7 @@
 #include "cascada/backend.hpp"
 #include "cascada/computed_rows.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/q8_0.hpp"
 #include "cascada/scalar.hpp"
 
 #pragma GCC diagnostic push

@@ -10,6 +10,7 @@
 #include "cascada/computed_rows.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
 #include "cascada/kv_view.hpp"
+#include "cascada/q8_0.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
