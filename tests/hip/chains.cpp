@@ -157,22 +157,18 @@ TEMPLATE_TEST_CASE("hip chains: keys join as the reference says", "[hip]", ROW_T
 
 TEST_CASE("hip chains: more keys than a batch, in one cluster and in several", "[hip]") {
   const index_t T     = GENERATE(256, 257, 700);
-  const float   tau   = GENERATE(0.6f, 0.9f, 1.0f);  // few chains, more than a batch, each a chain
+  const float   tau   = GENERATE(0.6f, 0.9f, 1.0f);  // few chains, more than a batch, each key a chain
   const auto    which = GENERATE(0, 1, 2);
   CAPTURE(T, tau, which);
-  problem<bfloat16>    p({T, 2, 2, 8, 8}, 3);
+  // All in one; two long ones with many of one token between their tokens; short ones, then a long one.
+  const auto rep_of = [&](index_t t) {
+    if (which == 0) return 0;
+    if (which == 1) return t < 3 || t % 7 == 0 ? t : t % 7 < 3 ? 1 : 2;
+    return t < 300 ? t / 4 * 4 : 296;
+  };
   std::vector<index_t> rep;
-  for (index_t t = 0; t < T; ++t)  // one; two side by side, with others of one token between; short ones and a long one
-    rep.push_back(which == 0   ? 0
-                  : which == 1 ? (t % 7 == 0           ? t
-                                  : t % 7 < 3 && t > 7 ? 1
-                                                       : 2)
-                  : t < 200    ? t / 4 * 4
-                               : 196);
-  if (which == 1)
-    for (index_t t = 0; t < T; ++t)
-      if (rep[static_cast<std::size_t>(t)] > t || t < 3) rep[static_cast<std::size_t>(t)] = t;
-  check_chains(p, selection(rep), by_keys(tau, 1, 4), static_cast<unsigned>(T));
+  for (index_t t = 0; t < T; ++t) rep.push_back(rep_of(t));
+  check_chains(problem<bfloat16>({T, 2, 2, 8, 8}, 3), selection(rep), by_keys(tau, 1, 4), static_cast<unsigned>(T));
 }
 
 TEST_CASE("hip chains: of equal cosines the older chain's counts", "[hip]") {
@@ -200,18 +196,19 @@ TEMPLATE_TEST_CASE("hip chains: keys at the threshold, and equal ones", "[hip]",
   check_chains(p, random_selection(150, 0.02, 6), by_keys(tau));
   check_chains(p, one_cluster(150), by_keys(tau));
 
-  // (3, 4) and (5, 0) have the cosine 0.6 in all digits of theirs; floats around 0.6 tell them apart.
-  problem<TestType> exact({3, 1, 1, 8, 8}, 1);
-  exact.k.fill([] { return 0.0f; });
-  const float rows[3][2] = {{3, 4}, {5, 0}, {0, 5}};
-  for (index_t t = 0; t < 3; ++t)
-    for (index_t k = 0; k < 2; ++k) exact.k.view().row(t, 0)[k] = from_float<TestType>(rows[t][k]);
-  index_t chains[3] = {};
-  for (int ulps = -1; ulps < 2; ++ulps)
-    for (const auto& [size, count] : check_chains(exact, one_cluster(3), by_keys(nudge(0.6f, ulps))))
-      chains[ulps + 1] += count;
-  CHECK(chains[0] == 1);
-  CHECK(chains[2] == 2);
+  // In order, the ones are lost to 2^24; in any other they would be worth six floats around this cosine.
+  problem<TestType> exact({2, 1, 1, 8, 8}, 1);
+  exact.k.fill([] { return 1.0f; });
+  for (index_t t = 0; t < 2; ++t) {
+    exact.k.view().row(t, 0)[0] = from_float<TestType>(4096);
+    exact.k.view().row(t, 0)[7] = from_float<TestType>(t == 0 ? 0.0f : 2048.0f);
+  }
+  index_t chains[2] = {};
+  for (int ulps = -12; ulps <= 12; ++ulps)
+    for (const auto& [size, count] : check_chains(exact, one_cluster(2), by_keys(nudge(0.8944272f, ulps))))
+      ++chains[count - 1];
+  CHECK(chains[0] > 3);  // alike
+  CHECK(chains[1] > 3);
 
   const selection chosen = random_selection(150, 0.3, 12);
   for (index_t t = 0; t < 150; ++t)

@@ -77,7 +77,7 @@ struct order_chains {
     leaf_range* const formed = leaves.formed + std::int64_t{head} * tokens;
     const index_t     begin = gpu.uniform(own.offsets[first]), end = gpu.uniform(own.ends[first]);
     index_t           found = 0;
-    for (index_t base = first; found < all; base += threads) {
+    for (index_t base = first; found < all && base < end; base += threads) {
       const index_t       place   = base + gpu.lane();
       const bool          belongs = place < end && own.nearest[place].place == first;
       const std::uint64_t votes   = gpu.ballot(belongs);

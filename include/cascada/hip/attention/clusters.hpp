@@ -9,10 +9,15 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// Clusters of T tokens (cluster.hpp gives the shapes).
+/// Clusters of T tokens (cluster.hpp gives the shapes). Where each KV head has chains, their members instead.
 struct cluster_memory {
   index_t* offsets;  // [r + 1]
-  index_t* members;  // [T]
+  index_t* members;  // [T], or [sets, T]: chain by chain
+
+  /// With the members of one set.
+  CASCADA_DEVICE CASCADA_INLINE cluster_memory of_set(index_t set, index_t tokens) const {
+    return {offsets, members + std::int64_t{set} * tokens};
+  }
 
   /// The first of places [begin, end) of a cluster whose member is not before `token`.
   CASCADA_DEVICE CASCADA_INLINE index_t place_from(index_t begin, index_t end, index_t token) const {

@@ -41,10 +41,13 @@ struct leaf_memory {
   index_t*    far_rows;   // [chunks, sets, T]: rows of the tables, one for each leaf older than the chunk's near field
   index_t*    far_count;  // [chunks, sets]
 
-  index_t sets = 1;  // then members of clusters, leaf by leaf, are also [sets, T]
+  index_t sets = 1;
 
-  /// The set of a KV head.
-  CASCADA_DEVICE CASCADA_INLINE index_t set_of(index_t kv_head) const { return sets > 1 ? kv_head : 0; }
+  /// The set of a KV head, and a set's leaves.
+  CASCADA_DEVICE CASCADA_INLINE index_t           set_of(index_t kv_head) const { return sets > 1 ? kv_head : 0; }
+  CASCADA_DEVICE CASCADA_INLINE const leaf_range* ranges_of(index_t set, index_t tokens) const {
+    return ranges + std::int64_t{set} * tokens;
+  }
 };
 
 /// Which tokens of a cluster begin leaves: every `size`-th, from the first that is no sink on. One wave.
@@ -143,10 +146,9 @@ struct leaf_means {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t        place = gpu.block() * (threads / lanes_of_row()) + gpu.lane() / lanes_of_row();
     const index_t        leaf = place / rows.heads, head = place % rows.heads, own = gpu.lane() % lanes_of_row();
-    const index_t        set     = leaves.set_of(head);
-    const std::int64_t   first   = std::int64_t{set} * rows.tokens;
-    const leaf_range     range   = leaf < leaves.count[set] ? leaves.ranges[first + leaf] : leaf_range{0, 0};
-    const index_t* const members = clusters.members + first;
+    const index_t        set   = leaves.set_of(head);
+    const leaf_range     range = leaf < leaves.count[set] ? leaves.ranges_of(set, rows.tokens)[leaf] : leaf_range{0, 0};
+    const index_t* const members = clusters.of_set(set, rows.tokens).members;
     eight_elements       all;
     for (index_t m = range.begin; gpu.ballot(m < range.end) != 0; ++m) {
       const bool         more = m < range.end;
@@ -231,16 +233,15 @@ struct far_fields {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t           field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
     const index_t           set = field % leaves.sets, count = leaves.count[set];
-    const index_t           edge    = whole ? tokens : edge_of(field / leaves.sets * chunk, window);
-    const leaf_range* const ranges  = leaves.ranges + std::int64_t{set} * tokens;
-    const index_t* const    members = clusters.members + std::int64_t{set} * tokens;
-    const auto              first   = [&](index_t leaf) { return members[ranges[leaf].begin]; };
+    const cluster_memory    own    = clusters.of_set(set, tokens);
+    const index_t           edge   = whole ? tokens : edge_of(field / leaves.sets * chunk, window);
+    const leaf_range* const ranges = leaves.ranges_of(set, tokens);
+    const auto              first  = [&](index_t leaf) { return own.members[ranges[leaf].begin]; };
     if (j == 0 && (count == 0 || first(0) >= edge)) leaves.far_count[field] = 0;
     if (j >= count || first(j) >= edge) return;
     // First tokens ascend: older leaves are the first.
     if (j + 1 == count || first(j + 1) >= edge) leaves.far_count[field] = j + 1;
-    const index_t older = detail::first_from(members, ranges[j].begin, ranges[j].end, edge);
-    leaves.far_rows[std::int64_t{field} * tokens + j] = older - 1;
+    leaves.far_rows[std::int64_t{field} * tokens + j] = own.place_from(ranges[j].begin, ranges[j].end, edge) - 1;
   }
 };
 

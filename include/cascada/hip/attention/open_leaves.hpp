@@ -49,19 +49,13 @@ struct open_leaves {
     index_t begin, rows, block, kv_head;
   };
 
-  /// Of a KV head's leaves, what begins with the first.
-  template <class Value>
-  CASCADA_DEVICE CASCADA_INLINE Value* of_head(Value* all, index_t kv_head) const {
-    return all + std::int64_t{leaves.set_of(kv_head)} * tokens;
-  }
-
   /// Opens leaves, lists those that somebody asked for, by place, and counts their members. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, asked_leaf* asked) const {
     const index_t           field   = own.begin / opened.chunk * leaves.sets + leaves.set_of(own.kv_head);
     const index_t           count   = gpu.uniform(leaves.far_count[field]);
     const index_t* const    rows    = leaves.far_rows + std::int64_t{field} * tokens;
-    const leaf_range* const ranges  = of_head(leaves.ranges, own.kv_head);
+    const leaf_range* const ranges  = leaves.ranges_of(leaves.set_of(own.kv_head), tokens);
     index_t                 listed  = 0;
     std::uint32_t           members = 0;
     for (index_t base = 0; base < count; base += gfx942::wave) {
@@ -115,8 +109,9 @@ struct open_leaves {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, index_t kv_head, const asked_leaf* asked, index_t count,
                                                  std::int64_t list) const {
-    const leaf_range* const ranges  = of_head(leaves.ranges, kv_head);
-    const index_t* const    members = of_head(clusters.members, kv_head);
+    const index_t           set     = leaves.set_of(kv_head);
+    const leaf_range* const ranges  = leaves.ranges_of(set, tokens);
+    const index_t* const    members = clusters.of_set(set, tokens).members;
     for (index_t i = gpu.lane(); i < count; i += gfx942::wave) {
       const asked_leaf own    = asked[i];
       index_t          before = 0;  // members of leaves before it
