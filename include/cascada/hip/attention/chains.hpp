@@ -2,8 +2,9 @@
 // Chains by keys on the device: within a cluster, which tokens have keys that one leaf may stand for.
 //
 // As cpu/attention/leaf_chains.hpp says, token for token: each key joins the chain whose anchor, the chain's first key,
-// covers it and is nearest; one that no anchor covers begins a chain and becomes one. Every product is the canonical
-// one, and so is every verdict.
+// covers it and is nearest; one that no anchor covers begins a chain and becomes one. Sums of the matrix units tell
+// which keys may cover which, with the margin of base/margin.hpp; verdicts near the threshold, and which anchor is
+// nearest, are the canonical product's.
 //
 //   begin_chains  norms of all keys
 //   find_anchors  of the keys that no anchor covers, the first ones in order: which of them are anchors
@@ -11,20 +12,21 @@
 //   order_chains  (chain_leaves.hpp) members chain by chain, which leaves are cut from
 //
 // What is sequential are anchors, not tokens. A key that no earlier anchor covers can be told to be one from the keys
-// alike before it, so a batch of them is settled at a time, wherever in the cluster they lie; all other keys meet the
-// new anchors side by side. Clusters are taken together that begin in the same `chain_batch` places of the clusters'
-// members. Each round of the two launches settles a whole batch of every such range, or all that is left of it: T /
-// chain_batch rounds are enough, whatever the data, and are known from T alone. Those that find nothing left read a few
-// words a block.
+// before it that none covers either, so a batch of them is settled at a time, wherever in the cluster they lie; all
+// later keys meet the new anchors side by side. Clusters are taken together that begin in the same `chain_batch` places
+// of the clusters' members: a range. Each round of the two launches settles a whole batch of every range, or all that
+// is left of it. So T / chain_batch rounds are enough, whatever the data, and are known from T alone. Those that find
+// nothing left read a few words a key.
 //
-// Cost, of n keys and a anchors in a cluster: n a d products of floats at most, on all compute units, but for a (batch
-// a d / 2) by one, in a steps of a barrier or two and batch d products; KV heads and clusters side by side. 40 bytes
-// a token and KV head.
+// Cost, of n keys and a anchors in a cluster: n a d products of the matrix units, on all compute units, but for batch a
+// d by one; and d products in order for each key and anchor that covers it. A block walks over a batch in a few
+// instructions an anchor and four barriers. KV heads and clusters go side by side. 40 bytes a token and KV head.
 
 #include <cstdint>
 
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/base/canonical.hpp"
+#include "cascada/hip/base/margin.hpp"
 #include "cascada/verdict.hpp"
 #include "cascada/views.hpp"
 
@@ -39,6 +41,19 @@ struct chain_anchor {
   float   norm;
 };
 
+/// The first of `count` ascending keys that lies at `place` or after.
+CASCADA_DEVICE CASCADA_INLINE constexpr index_t first_from(const chain_anchor* keys, index_t count, index_t place) {
+  index_t begin = 0;
+  while (begin < count) {
+    const index_t middle = (begin + count) / 2;
+    if (keys[middle].place < place)
+      begin = middle + 1;
+    else
+      count = middle;
+  }
+  return begin;
+}
+
 /// What a key has found so far.
 struct nearest_anchor {
   index_t place   = -1;  // of the anchor; its own: it begins a chain
@@ -50,6 +65,14 @@ struct nearest_anchor {
   CASCADA_DEVICE CASCADA_INLINE void meet(const chain_anchor& other, float with) {
     if (none() || detail::nearer(with, other.norm, product, norm))
       place = other.place, product = with, norm = other.norm;
+  }
+
+  /// What another search has found.
+  CASCADA_DEVICE CASCADA_INLINE void join(const nearest_anchor& other) {
+    const bool nearer = !other.none() && (none() || detail::nearer(other.product, other.norm, product, norm));
+    const bool older =
+        !none() && !other.none() && other.place < place && !detail::nearer(product, norm, other.product, other.norm);
+    if (nearer || older) *this = other;
   }
 };
 
@@ -87,62 +110,71 @@ struct chain_memory {
   }
 };
 
-/// A few anchors, or keys that may become some, that a key meets at once: by as many chains of sums.
+/// Bits below `count`, of 32.
+CASCADA_DEVICE CASCADA_INLINE constexpr std::uint32_t bits_below(index_t count) {
+  return count <= 0 ? 0 : ~0u >> (count < 32 ? 32 - count : 0);
+}
+
+/// Keys of one KV head, compared with each other at leaf_threshold.
 template <matrix_scalar Scalar>
-struct few_anchors {
-  static constexpr index_t count = 4;
+struct compared_keys {
+  heads_view<const Scalar> rows;
+  index_t                  head;
+  float                    threshold;
 
-  chain_anchor of[count];
-  float        product[count];
+  /// Of 32 keys, as bits: those that cover another one, and those that may.
+  struct evidence {
+    std::uint32_t sure, possible;
+  };
 
-  /// Those that cover the key of a token, as bits, of those `asked` for.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE std::uint32_t covering(Gpu& gpu, const heads_view<const Scalar>& keys, index_t head,
-                                                       index_t token, float scaled_norm, std::uint32_t asked) {
-    if (asked == 0) return 0;
-    multiply(gpu, keys, head, keys.row(token, head));
-    std::uint32_t covering = 0;
-#pragma GCC unroll 4
-    for (index_t l = 0; l < count; ++l)
-      covering |= static_cast<std::uint32_t>(detail::covers(product[l], scaled_norm, of[l].norm)) << l;
-    return covering & asked;
+  CASCADA_DEVICE CASCADA_INLINE const Scalar* row(const chain_anchor& key) const { return rows.row(key.token, head); }
+
+  CASCADA_DEVICE CASCADA_INLINE float product(const chain_anchor& a, const chain_anchor& b) const {
+    return canonical_product(row(a), row(b), rows.dim);
+  }
+  CASCADA_DEVICE CASCADA_INLINE bool covers(const chain_anchor& key, const chain_anchor& other, float product) const {
+    return detail::covers(product, threshold * key.norm, other.norm);
   }
 
-  /// The nearest of `best` and those that cover the key.
-  CASCADA_DEVICE CASCADA_INLINE void choose(std::uint32_t covering, nearest_anchor& best) const {
-#pragma GCC unroll 4
-    for (index_t l = 0; l < count; ++l)
-      if ((covering >> l & 1) != 0) best.meet(of[l], product[l]);
+  /// By a wave: lane l has key l % 32 of 32 that may be covered, and of 32 others, whose norms are norm_of(number).
+  /// What it learns is about half of these: those of row_32.
+  template <class Gpu, class Norm>
+  CASCADA_DEVICE CASCADA_INLINE evidence judge(Gpu& gpu, const chain_anchor& key, const chain_anchor& other,
+                                               const Norm& norm_of) const {
+    const sums_16    sums   = multiply(gpu, row(other), row(key));
+    const sum_margin margin = {threshold, key.norm, rows.dim};
+    std::uint32_t    sure = 0, possible = 0;
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      const gram_evidence seen = margin.judge(sums[v], norm_of(row_32(gpu.lane(), v)));
+      sure |= static_cast<std::uint32_t>(seen.covered) << v;
+      possible |= static_cast<std::uint32_t>(!seen.apart) << v;
+    }
+    return {bits_of_rows(gpu, sure), bits_of_rows(gpu, possible)};
   }
 
  private:
+  /// Sums of 32 rows and 32 columns.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, const heads_view<const Scalar>& keys, index_t head,
-                                              const Scalar* own) {
-    const Scalar* row[count];
-    vector8       next, next_of[count];
-    const auto    fetch = [&](index_t k) {
-      next = load_8(own + k);
+  CASCADA_DEVICE CASCADA_INLINE sums_16 multiply(Gpu& gpu, const Scalar* row, const Scalar* column) const {
+    constexpr index_t steps = 4;
+    sums_16           sums  = {};
+    for (index_t first = 0; first < rows.dim; first += 16 * steps) {
+      vector8 a[steps], b[steps];
 #pragma GCC unroll 4
-      for (index_t l = 0; l < count; ++l) next_of[l] = load_8(row[l] + k);
-    };
+      for (index_t s = 0; s < steps; ++s) {
+        const index_t k      = first + 16 * s + gpu.lane() / 32 * 8;
+        const bool    within = k < rows.dim;  // beyond, any elements, times zero
+        a[s] = load_8(row + (within ? k : 0)), b[s] = load_8(column + (within ? k : 0));
+        if (!within) a[s] = vector8{};
+      }
 #pragma GCC unroll 4
-    for (index_t l = 0; l < count; ++l) row[l] = keys.row(of[l].token, head), product[l] = 0;
-    fetch(0);
-#pragma GCC unroll 1
-    for (index_t k = 0; k < keys.dim; k += 8) {
-      const vector8 key = next;
-      vector8       other[count];
-#pragma GCC unroll 4
-      for (index_t l = 0; l < count; ++l) other[l] = next_of[l];
-      fetch(k + 8 < keys.dim ? k + 8 : k);
-      gpu.schedule_barrier();
-#pragma GCC unroll 8
-      for (index_t e = 0; e < 8; ++e)
-#pragma GCC unroll 4
-        for (index_t l = 0; l < count; ++l)
-          product[l] = __builtin_fmaf(to_float(Scalar{key[e]}), to_float(Scalar{other[l][e]}), product[l]);
+      for (index_t s = 0; s < steps; ++s) {
+        sums = gpu.template mfma_32x32x8<Scalar>(low(a[s]), low(b[s]), sums);
+        sums = gpu.template mfma_32x32x8<Scalar>(high(a[s]), high(b[s]), sums);
+      }
     }
+    return sums;
   }
 };
 

@@ -7,7 +7,8 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// One wave for 64 places and a KV head: a lane has a key, the wave a few anchors at a time.
+/// One wave for 32 places and a KV head, which meets 32 anchors at a time: the matrix units tell which may cover a key,
+/// and of these the canonical product is asked. Each half of the wave has half of the anchors.
 template <matrix_scalar Scalar>
 struct meet_anchors {
   using shared                     = no_shared;
@@ -20,40 +21,59 @@ struct meet_anchors {
   heads_view<const Scalar> keys;
   float                    threshold;
 
-  index_t grid() const { return ((keys.tokens - 1) / threads + 1) * keys.heads; }
+  static constexpr index_t places = 32;
+
+  index_t grid() const { return ((keys.tokens - 1) / places + 1) * keys.heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (*layer.count < 0) return;
-    const index_t      head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * threads;
-    const chain_memory own   = memory.of(head, keys.tokens);
-    const bool         there = base + gpu.lane() < keys.tokens;
-    const index_t      place = there ? base + gpu.lane() : keys.tokens - 1;
-    const index_t      begin = own.begins[place], token = clusters.members[place];
-    const float        norm  = own.norms[place];
-    const index_t      range = begin / chain_batch;
+    const index_t      head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
+    const chain_memory own  = memory.of(head, keys.tokens);
+    const index_t      mine = base + gpu.lane() % places, place = mine < keys.tokens ? mine : keys.tokens - 1;
+    const chain_anchor key   = {place, clusters.members[place], own.norms[place]};
+    const index_t      range = own.begins[place] / chain_batch;
     const chain_round  round = own.rounds[range];
-    const bool         meets = there && norm > 0 && round.count > 0 && round.from <= place;
-    if (gpu.ballot(meets) == 0) return;
+    const bool         meets = place == mine && key.norm > 0 && round.count > 0 && round.from <= place;
+    std::uint64_t      todo  = gpu.ballot(meets);
+    if (todo == 0) return;
     nearest_anchor best = own.nearest[place];
-    for (std::uint64_t todo = gpu.ballot(meets); todo != 0;) {  // ranges: two at most
+    while (todo != 0) {  // ranges: two at most
       const index_t which = gpu.read_lane(range, static_cast<index_t>(__builtin_ctzll(todo)));
-      const bool    mine  = meets && range == which;
-      todo &= ~gpu.ballot(mine);
-      const index_t             count = gpu.uniform(own.rounds[which].count);
-      const chain_anchor* const from  = own.anchors + std::int64_t{which} * chain_batch;
-      for (index_t a = 0; a < count && from[a].place < base + threads; a += few_anchors<Scalar>::count) {
-        few_anchors<Scalar> few;
-        std::uint32_t       asked = 0;
-#pragma GCC unroll 4
-        for (index_t l = 0; l < few.count; ++l) {
-          few.of[l] = from[a + l < count ? a + l : a];
-          if (mine && a + l < count && few.of[l].place >= begin && few.of[l].place < place) asked |= 1u << l;
-        }
-        few.choose(few.covering(gpu, keys, head, token, threshold * norm, asked), best);
+      const bool    now   = meets && range == which;
+      todo &= ~gpu.ballot(now);
+      meet(gpu, own, {keys, head, threshold}, which, now, key, best);
+    }
+    const nearest_anchor other = {
+        static_cast<index_t>(gpu.shuffle(static_cast<std::uint32_t>(best.place), gpu.lane() ^ 32)),
+        gpu.shuffle(best.product, gpu.lane() ^ 32), gpu.shuffle(best.norm, gpu.lane() ^ 32)};
+    best.join(other);
+    if (meets && gpu.lane() < 32) own.nearest[place] = best;
+  }
+
+ private:
+  /// The new anchors of a range, for keys of it that take part `now`.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, const chain_memory& own, const compared_keys<Scalar>& with,
+                                          index_t range, bool now, const chain_anchor& key,
+                                          nearest_anchor& best) const {
+    const chain_anchor* const from  = own.anchors + std::int64_t{range} * chain_batch;
+    const index_t             count = gpu.uniform(own.rounds[range].count);
+    // Those of its cluster that come before a key.
+    const index_t begin = first_from(from, count, own.begins[key.place]),
+                  end   = now ? first_from(from, count, key.place) : begin;
+    for (index_t first = 0; first < count; first += 32) {
+      const std::uint32_t asked = bits_below(end - first) & ~bits_below(begin - first);
+      if (gpu.ballot(asked != 0) == 0) continue;
+      const index_t      row   = first + gpu.lane() % 32;
+      const chain_anchor other = from[row < count ? row : first];
+      const auto         seen  = with.judge(gpu, key, other, [&](index_t j) { return gpu.shuffle(other.norm, j); });
+      for (std::uint32_t left = seen.possible & asked; left != 0; left &= left - 1) {
+        const chain_anchor anchor  = from[first + __builtin_ctz(left)];
+        const float        product = with.product(key, anchor);
+        if (with.covers(key, anchor, product)) best.meet(anchor, product);
       }
     }
-    if (meets) own.nearest[place] = best;
   }
 };
 
