@@ -196,16 +196,16 @@ TEMPLATE_TEST_CASE("hip chains: keys at the threshold, and equal ones", "[hip]",
   check_chains(p, random_selection(150, 0.02, 6), by_keys(tau));
   check_chains(p, one_cluster(150), by_keys(tau));
 
-  // In order, the ones are lost to 2^24; in any other they would be worth six floats around this cosine.
+  // In order, products of 1 are lost to 2^24; in any other they would be worth six floats around this cosine.
   problem<TestType> exact({2, 1, 1, 8, 8}, 1);
-  exact.k.fill([] { return 1.0f; });
-  for (index_t t = 0; t < 2; ++t) {
-    exact.k.view().row(t, 0)[0] = from_float<TestType>(4096);
-    exact.k.view().row(t, 0)[7] = from_float<TestType>(t == 0 ? 0.0f : 2048.0f);
-  }
+  for (index_t t = 0; t < 2; ++t)
+    for (index_t k = 0; k < 8; ++k)
+      exact.k.view().row(t, 0)[k] = from_float<TestType>(k == 0  ? 4096.0f
+                                                         : k < 7 ? (t == 0 ? 64.0f : 1 / 64.0f)
+                                                                 : static_cast<float>(t) * 2048.0f);
   index_t chains[2] = {};
   for (int ulps = -12; ulps <= 12; ++ulps)
-    for (const auto& [size, count] : check_chains(exact, one_cluster(2), by_keys(nudge(0.8944272f, ulps))))
+    for (const auto& [size, count] : check_chains(exact, one_cluster(2), by_keys(nudge(0.89377284f, ulps))))
       ++chains[count - 1];
   CHECK(chains[0] > 3);  // alike
   CHECK(chains[1] > 3);
@@ -230,6 +230,23 @@ TEMPLATE_TEST_CASE("hip chains: keys that are zero, or not finite, or too large 
   check_chains(p, one_cluster(9), by_keys(tau, 0, 2));
   CHECK(formed_chains<TestType>(p, one_cluster(9), by_keys(tau, 0, 2), 4).chains_of(0) ==
         assignment_of_tokens{0, 1, 2, 1, 4, 5, 6, 5, 1});
+}
+
+TEST_CASE("hip chains: keys at the ends of the range of floats", "[hip]") {
+  const float                     tau = GENERATE(0x1p-20f, 0.5f, 0.9f);
+  std::mt19937                    random(13);
+  std::normal_distribution<float> normal;
+  constexpr float                 scales[] = {0.0f, 0x1p-130f, 0x1p-31f, 0x1p-28f, 1.0f, 0x1p40f, 0x1.4p63f, 0x1p65f};
+  problem<bfloat16>               p({150, 1, 1, 64, 64}, 1);
+  for (index_t t = 0; t < 150; ++t) {
+    const float scale = scales[random() % 8] / 8;
+    for (index_t k = 0; k < 64; ++k) {
+      const float size = random() % 4 == 0 ? 0x1p-128f : 1.0f;
+      p.k.view().row(t, 0)[k] =
+          from_float<bfloat16>(scale * size * (1 + 0.7f * std::clamp(normal(random), -2.0f, 2.0f)));
+    }
+  }
+  check_chains(p, random_selection(150, 0.02, 14), by_keys(tau));
 }
 
 TEST_CASE("hip chains: later tokens change nothing before them", "[hip]") {

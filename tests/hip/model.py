@@ -16,7 +16,6 @@ import code_gates as gates  # noqa: E402
 matrix_clocks = {"32x32x8": 32, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
-vector_flops = 163.4e12  # of float
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
 anchored, batch = 0.25, 256  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
 
@@ -125,9 +124,9 @@ def cycles(code):
     return int(re.search(r"Total Cycles:\s+(\d+)", run.stdout).group(1)) / 100
 
 
-def microseconds(flops, moved, peak=peak_flops):
+def microseconds(flops, moved):
     """The roofline: the longer of the work at peak and the bytes at peak."""
-    return max(flops / peak, moved / peak_bytes) * 1e6
+    return max(flops / peak_flops, moved / peak_bytes) * 1e6
 
 
 models = {"GPT-2": (768, 12, 64), "GPT-J": (4096, 16, 256), "OPT 6.7B": (4096, 32, 128)}  # d, heads, head_dim
@@ -154,9 +153,8 @@ def roofline(model, tokens):
         "opening: ask": microseconds(2 * rows * (192 + leaves) + correction * leaves,
                                      rows * 2 * 2 + rows * 2 + tokens * heads * 8 * 2),
         "near + far: tables": microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2),
-        # Every key meets the anchors before it; in each round, besides, all keys look what is new.
-        "by keys: chains": microseconds(2 * rows * anchored * tokens / 2, 2 * rows + 40 * tokens * heads
-                                        + 24 * tokens * heads * rounds(tokens), vector_flops),
+        # Every key meets the anchors before it. Canonical products are not in it.
+        "by keys: chains": microseconds(2 * rows * anchored * tokens / 2, 2 * rows + 56 * tokens * heads),
         "graph": microseconds(2 * d * tokens * 64, x),  # whole tiles, both triangles
         "advance, all launches": microseconds(2 * d * advanced * tokens * tokens / 2, x),
         "cross-Gram of paper mode": microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8),

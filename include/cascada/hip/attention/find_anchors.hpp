@@ -124,7 +124,8 @@ struct find_anchors {
       const index_t j = __builtin_ctz(left);
       bits |= static_cast<std::uint32_t>(with.covers(key, others[j], with.product(key, others[j]))) << j;
     }
-    return bits | gpu.shuffle(bits, gpu.lane() ^ 32);
+    bits |= gpu.shuffle(bits, gpu.lane() ^ 32);
+    return bits;
   }
 
   /// The keys of tile `row` that cover this thread's.
