@@ -40,6 +40,7 @@ const attention_mode modes[] = {
     {"dense", {.keys = key_set::all}},
     {"window", {.keys = key_set::near}},
     {"near + far", {.leaves = leaf_formation::by_order, .open = opening::none}},
+    {"near + far by keys", {.open = opening::none}},
     {"grouped", {.queries = query_set::grouped, .leaves = leaf_formation::by_order, .open = opening::none}},
     {"r x r", {.keys = key_set::representatives, .queries = query_set::representatives}},
     {"weighted r x r", {.keys = key_set::representatives, .queries = query_set::representatives, .weighted = true}},

@@ -77,6 +77,18 @@ std::vector<float> attend_on_device(const attention_options& options, const prob
   return out.packed();
 }
 
+/// Puts keys around those of earlier tokens: of many dimensions, random ones are not alike.
+template <class Scalar>
+void gather_keys(problem<Scalar>& p, float spread = 0.7f) {
+  for (index_t t = 1; t < p.size.tokens; ++t)
+    for (index_t h = 0; h < p.size.kv_heads; ++h)
+      for (index_t c = 0; c < p.size.key_dim; ++c) {
+        Scalar&     x     = p.k.view().row(t, h)[c];
+        const float other = to_float(p.k.view().row(t / 5, h)[c]);
+        x                 = from_float<Scalar>(other + spread * to_float(x));
+      }
+}
+
 /// Near + far, closed: leaves by order.
 inline attention_options closed(attention_options with = {}) {
   with.leaves = leaf_formation::by_order, with.open = opening::none;

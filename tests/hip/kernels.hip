@@ -5,6 +5,7 @@
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
@@ -32,6 +33,15 @@ ENTRY(hip::select::selection_count<float16>);
 ENTRY(hip::attention::cluster_offsets);
 ENTRY(hip::attention::cluster_members);
 ENTRY(hip::attention::form_leaves);
+ENTRY(hip::attention::begin_chains<bfloat16>);
+ENTRY(hip::attention::begin_chains<float16>);
+ENTRY(hip::attention::find_anchors<bfloat16>);
+ENTRY(hip::attention::find_anchors<float16>);
+ENTRY(hip::attention::meet_anchors<bfloat16>);
+ENTRY(hip::attention::meet_anchors<float16>);
+ENTRY(hip::attention::count_chains);
+ENTRY(hip::attention::chain_offsets);
+ENTRY(hip::attention::order_chains);
 ENTRY(hip::attention::list_leaves);
 ENTRY(hip::attention::leaf_means<bfloat16>);
 ENTRY(hip::attention::leaf_means<float16>);

@@ -17,6 +17,7 @@ matrix_clocks = {"32x32x8": 32, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instr
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
+anchored, batch = 0.25, 256  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
 
 
 class Flow:
@@ -152,22 +153,29 @@ def roofline(model, tokens):
         "opening: ask": microseconds(2 * rows * (192 + leaves) + correction * leaves,
                                      rows * 2 * 2 + rows * 2 + tokens * heads * 8 * 2),
         "near + far: tables": microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2),
+        # Every key meets the anchors before it. Canonical products are not in it.
+        "by keys: chains": microseconds(2 * rows * anchored * tokens / 2, 2 * rows + 56 * tokens * heads),
         "graph": microseconds(2 * d * tokens * 64, x),  # whole tiles, both triangles
         "advance, all launches": microseconds(2 * d * advanced * tokens * tokens / 2, x),
         "cross-Gram of paper mode": microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8),
     }
 
 
+def rounds(tokens):
+    """Of two launches each, that find the anchors."""
+    return (tokens + batch - 1) // batch
+
+
 def rooflines():
     """Those of all models and lengths."""
     lengths = [1024 << i for i in range(6)]
     names = list(roofline(next(iter(models)), lengths[0]))
-    print("\n| model | T | " + " | ".join(names) + " | launches of a step |")
-    print("|---|---" + "|---" * len(names) + "|---|")
+    print("\n| model | T | " + " | ".join(names) + " | launches of a step | launches of chains |")
+    print("|---|---" + "|---" * len(names) + "|---|---|")
     for model in models:
         for tokens in lengths:
             times = " | ".join(f"{time:.1f}" for time in roofline(model, tokens).values())
-            print(f"| {model} | {tokens} | {times} | {3 + (tokens + 63) // 64} |")
+            print(f"| {model} | {tokens} | {times} | {3 + (tokens + 63) // 64} | {4 + 2 * rounds(tokens)} |")
 
 
 def main():

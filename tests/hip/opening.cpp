@@ -18,6 +18,12 @@ namespace {
 /// A stream whose sequences are one slice, so that all of their bands are there in the end.
 struct whole_stream : simulator::stream {};
 
+/// The same, with leaves by keys.
+attention_options by_keys(attention_options with) {
+  with.open = opening::by_mass;
+  return with;
+}
+
 /// Near + far with leaves by order that open by mass.
 attention_options opened(attention_options with = {}) {
   with.leaves = leaf_formation::by_order, with.open = opening::by_mass;
@@ -40,6 +46,9 @@ const std::vector<mode> opened_modes = {
     {"large open_above", opened({.window = 0, .chunk = 16, .leaf = 16, .open_above = 0.6f, .tile = 8})},
     {"near keys that all see", opened({.window = 40, .chunk = 32, .leaf = 2, .open_above = 0.03f, .tile = 8})},
     {"leaves of one", opened({.window = 8, .chunk = 16, .leaf = 1, .open_above = 0.01f, .tile = 8})},
+    {"by keys", by_keys({.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.05f, .tile = 4})},
+    {"by keys, more sinks, larger tiles",
+     by_keys({.window = 4, .chunk = 32, .sink_tokens = 3, .leaf_threshold = 0.05f, .open_above = 0.1f, .tile = 32})},
 };
 
 /// What a call opened, read back from its workspace.
@@ -74,13 +83,15 @@ class opened_run {
   const std::vector<float>& out() const { return out_; }
   index_t                   band() const { return band_; }
 
-  index_t far_count(index_t t) const { return arrays_.leaves.far_count[field(t)]; }
+  index_t far_count(index_t t, index_t g) const { return arrays_.leaves.far_count[field(t, g)]; }
 
-  /// The members of a leaf before the edge of t's chunk.
-  std::vector<index_t> members(index_t t, index_t place) const {
-    const index_t        last = arrays_.leaves.far_rows[std::int64_t{field(t)} * size_.tokens + place];
-    const index_t* const all  = arrays_.clusters.members;
-    return {all + arrays_.leaves.ranges[place].begin, all + last + 1};
+  /// The members of a KV head's leaf before the edge of t's chunk.
+  std::vector<index_t> members(index_t t, index_t g, index_t place) const {
+    const index_t        last  = arrays_.leaves.far_rows[std::int64_t{field(t, g)} * size_.tokens + place];
+    const std::int64_t   first = std::int64_t{arrays_.leaves.set_of(g)} * size_.tokens;
+    const bool           keys  = options_.leaves == leaf_formation::by_keys;
+    const index_t* const all   = (keys ? arrays_.chains.members : arrays_.clusters.members) + first;
+    return {all + arrays_.leaves.ranges[first + place].begin, all + last + 1};
   }
 
   bool open(index_t t, index_t head, index_t place) const {
@@ -106,7 +117,9 @@ class opened_run {
   static whole_stream stream(unsigned seed) { return {simulator::seeded(seed)}; }
 
   index_t group() const { return size_.heads / size_.kv_heads; }
-  index_t field(index_t t) const { return t / options_.chunk; }
+  index_t field(index_t t, index_t g) const {
+    return t / options_.chunk * arrays_.leaves.sets + arrays_.leaves.set_of(g);
+  }
 
   attention_options                                      options_;
   shape                                                  size_;
@@ -124,9 +137,9 @@ std::vector<std::pair<index_t, index_t>> expected_list(const opened_run<Scalar>&
   std::vector<std::pair<index_t, index_t>> all;
   std::set<index_t>                        listed;
   for (index_t t = begin; t < std::min(size.tokens, begin + run.band()); ++t)
-    for (index_t place = 0; place < run.far_count(t); ++place)
+    for (index_t place = 0; place < run.far_count(t, g); ++place)
       if (run.open(t, g * size.heads / size.kv_heads, place) && listed.insert(place).second)
-        for (const index_t i : run.members(t, place)) all.emplace_back(i, place);
+        for (const index_t i : run.members(t, g, place)) all.emplace_back(i, place);
   return all;
 }
 
@@ -145,9 +158,10 @@ leaf_counts check_open(const opened_run<Scalar>& run, const reference::attention
   index_t     wrong = 0;
   for (index_t t = 0; t < size.tokens; ++t)
     for (index_t h = 0; h < size.heads; ++h) {
-      const auto& above = exact.above[static_cast<std::size_t>(t * size.kv_heads + h * size.kv_heads / size.heads)];
-      REQUIRE(run.far_count(t) == static_cast<index_t>(above.size()));
-      for (index_t place = 0; place < run.far_count(t); ++place) {
+      const index_t g     = h * size.kv_heads / size.heads;
+      const auto&   above = exact.above[static_cast<std::size_t>(t * size.kv_heads + g)];
+      REQUIRE(run.far_count(t, g) == static_cast<index_t>(above.size()));
+      for (index_t place = 0; place < run.far_count(t, g); ++place) {
         const double by   = above[static_cast<std::size_t>(place)];
         const bool   skip = std::fabs(by) < undecided;
         ++counts.all, counts.undecided += skip, counts.open += by > 0;
@@ -189,8 +203,10 @@ TEMPLATE_TEST_CASE("hip opening: leaves open as in the reference", "[hip]", ROW_
 }
 
 TEST_CASE("hip opening: as many opened tokens as the CPU reports, and outputs close to its own", "[hip]") {
-  const shape     size   = {90, 4, 2, 64, 64};
-  const auto      mode   = opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.2f, .tile = 4});
+  const shape size = {90, 4, 2, 64, 64};
+  const bool  keys = GENERATE(false, true);
+  const auto  mode = (keys ? by_keys : opened)(
+      {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.2f, .tile = 4});
   const selection chosen = random_selection(90, 0.2, 4);
   index_t         tried  = 0;
   for (unsigned seed = 1; seed < 60 && tried < 2; ++seed) {
@@ -205,8 +221,8 @@ TEST_CASE("hip opening: as many opened tokens as the CPU reports, and outputs cl
     std::int64_t               opened = 0;
     for (index_t t = 0; t < size.tokens; ++t)
       for (index_t g = 0; g < size.kv_heads; ++g)
-        for (index_t place = 0; place < run.far_count(t); ++place)
-          if (run.open(t, 2 * g, place)) opened += static_cast<std::int64_t>(run.members(t, place).size());
+        for (index_t place = 0; place < run.far_count(t, g); ++place)
+          if (run.open(t, 2 * g, place)) opened += static_cast<std::int64_t>(run.members(t, g, place).size());
     CHECK(opened == on_cpu.report.opened);
     CHECK(opened > 0);
     double     apart = 0, of_cpu = 0, of_plain = 0;
@@ -248,7 +264,7 @@ TEST_CASE("hip opening: later tokens change nothing before them", "[hip]") {
   while (common < std::min(list.size(), list_after.size()) && list[common] == list_after[common]) ++common;
   std::set<index_t> asked;
   for (index_t t = cut / before.band() * before.band(); t < cut; ++t)
-    for (index_t place = 0; place < before.far_count(t); ++place)
+    for (index_t place = 0; place < before.far_count(t, 0); ++place)
       if (before.open(t, 0, place)) asked.insert(place);
   for (std::size_t i = common; i < list.size(); ++i) CHECK(asked.count(list[i].second) == 0);
 }
@@ -318,8 +334,9 @@ TEST_CASE("hip opening: ragged batches, and a selection for each KV head", "[hip
 }
 
 TEST_CASE("hip opening: launches are known from the shape, and a failed selection writes nothing", "[hip]") {
-  const auto                             options = opened({.window = 8, .chunk = 16, .open_above = 0.02f, .tile = 4});
-  simulator::stream                      where   = simulator::seeded(2);
+  const bool        keys    = GENERATE(false, true);
+  const auto        options = (keys ? by_keys : opened)({.window = 8, .chunk = 16, .open_above = 0.02f, .tile = 4});
+  simulator::stream where   = simulator::seeded(2);
   attention<bfloat16, simulator::stream> attention(options, where);
   device_selection                       chosen(random_selection(70, 0.3, 2)), failed(identity_selection(70));
   failed.count = -1;
@@ -345,5 +362,28 @@ TEST_CASE("hip opening: launches are known from the shape, and a failed selectio
   CHECK(attention(nothing.view(), strided_kv<bfloat16>{nothing.view(), nothing.view()}, hip::selection_layer{},
                   nowhere.view()) == status::ok);
   CHECK(where.calls->launches == before);
-  CHECK(launches == 8 - 1 + 3 * 5);  // tables; and for each band of 16 tokens three
+  CHECK(launches == 7 + (keys ? 4 : 0) + 3 * 5);  // tables, chains; and for each band of 16 tokens three
+}
+
+TEMPLATE_TEST_CASE("hip opening: every preset", "[hip]", ROW_TYPES) {
+  // Longer than window and chunk; as rows of models, keys are alike, and some leaves open.
+  const std::vector<attention_options> all = {presets::accurate.attention, presets::balanced.attention,
+                                              presets::fast.attention};
+  problem<TestType>                    p({600, 2, 1, 64, 64}, 5);
+  gather_keys(p);
+  const auto chosen = random_selection(600, 0.004, 7);
+  for (const attention_options& options : sample(all)) {
+    CAPTURE(options.open_above);
+    const auto exact = reference::attention(p.template input<double>(), {chosen.rep}, options);
+    const auto ours  = attend_on_device<float>(options, p, {chosen}, 5);
+    CHECK(3 * exact.leaves.back() < 600 - options.window);
+    CHECK(exact.opened.back() > 0);
+    index_t compared = 0;
+    for (std::size_t i = 0; i < exact.out.size(); ++i)
+      if (margin(exact, i / 128) >= undecided) {
+        REQUIRE(std::fabs(ours[i] - exact.out[i]) < 0.02);
+        ++compared;
+      }
+    CHECK(compared > 500 * 128);
+  }
 }

@@ -21,6 +21,8 @@ class plain_attention {
 
   std::vector<float> operator()() {
     std::vector<float> out;
+    for (index_t g = 0; g < in_.kv_heads && options_.keys == key_set::near_and_far; ++g)
+      chains_.push_back(reference::chains(options_.sink_tokens, in_, g, selection_of(g).rep, options_));
     for (index_t t = 0; t < in_.tokens; ++t)
       for (index_t h = 0; h < in_.heads; ++h) attend(t, h, out);
     return out;
@@ -45,6 +47,9 @@ class plain_attention {
 
   static float rounded(float x) { return to_float(from_float<Scalar>(x)); }
 
+  const selection& selection_of(index_t g) const {
+    return selections_[selections_.size() > 1 ? static_cast<std::size_t>(g) : 0];
+  }
   index_t rep(index_t t) const { return (*rep_)[static_cast<std::size_t>(t)]; }
   row     query(index_t t, index_t h) const { return {in_.query(t, h), in_.query(t, h) + in_.key_dim}; }
 
@@ -100,9 +105,9 @@ class plain_attention {
   sources leaves(index_t edge, index_t g) const {
     sources all;
     for (index_t j = 0; j < edge; ++j) {
-      if (rep(j) != j) continue;
       std::vector<index_t> leaf;
-      for (const index_t i : members(j, std::min(options_.sink_tokens, edge), edge)) {
+      for (index_t i = std::max(j, options_.sink_tokens); i < edge; ++i) {
+        if (chains_[static_cast<std::size_t>(g)][static_cast<std::size_t>(i)] != j) continue;
         leaf.push_back(i);
         if (static_cast<index_t>(leaf.size()) < options_.leaf) continue;
         all.push_back(group(leaf, g, options_.moments.value_or(0)));
@@ -219,7 +224,7 @@ class plain_attention {
   void attend(index_t t, index_t h, std::vector<float>& out) {
     const index_t g = h / in_.group(), edge = std::max(0, t / options_.chunk * options_.chunk - options_.window);
     answer        found;
-    rep_ = &selections_[selections_.size() > 1 ? static_cast<std::size_t>(g) : 0].rep;
+    rep_ = &selection_of(g).rep;
     switch (options_.keys) {
       case key_set::all: found = ask(query(t, h), tokens(0, options_.causal ? t + 1 : in_.tokens, g)); break;
       case key_set::near: found = ask(query(t, h), near_field(t, g, edge)); break;
@@ -233,6 +238,8 @@ class plain_attention {
   reference::attention_input<float> in_;
   std::vector<selection>            selections_;
   const std::vector<index_t>*       rep_ = nullptr;  // of the KV head
+
+  std::vector<reference::assignment_of_tokens> chains_ = {};  // of all KV heads
 };
 
 /// Nats from the threshold within which a leaf may be open on the device and closed in the reference, or the other way:

@@ -13,6 +13,8 @@ paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
+joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
+ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 
 mutants = [
@@ -54,8 +56,8 @@ mutants = [
     ("count: an addition is not counted", "gpu.atomic_add(&total.additions, sums.additions);", "", inherited),
     ("count: a failed step keeps no counts", ", call.now.counts[k] = before.counts[k];", ";", faults),
 
-    ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;\n      }\n      if",
-     "if (gpu.lane() >= step && step < 32) sum += lower;\n      }\n      if", shapes),
+    ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;",
+     "if (gpu.lane() >= step && step < 32) sum += lower;", shapes),
     ("clusters: the last lane's members lost", "next < end; base += gfx942::wave",
      "next < end; base += gfx942::wave + 1", shapes),
     ("leaves: one token too many is old", "detail::first_from(members, begin, end, token);", "detail::first_from(members, begin, end, token + 1);",
@@ -64,7 +66,7 @@ mutants = [
     ("leaves: a boundary one too late", "(place - begin) % size == 0;", "(place - begin) % (size + 1) == 0;", of_leaves),
     ("leaves: a leaf takes the next one's members", ": end - place < size ? end : place + size}", ": end}", of_leaves),
     ("leaves: those of earlier waves forgotten", "(w < gpu.wave() ? memory.own[w] : 0)", "0", of_leaves),
-    ("leaves: those of earlier blocks forgotten", "before += exist && begins(leaves.formed[t]);", "", of_leaves),
+    ("leaves: those of earlier blocks forgotten", "before += exist && begins(formed[t]);", "", of_leaves),
     ("leaves: none old is not told", "if (j == 0 && (count == 0 || first(0) >= edge))", "if (j == 0 && count == 0)",
      of_leaves),
     ("leaves: one of the chunk's own is far", "if (j + 1 == count || first(j + 1) >= edge)", "if (j + 1 == count)",
@@ -74,6 +76,37 @@ mutants = [
     ("leaves: half of a group's dimensions", "step < lanes; step *= 2) spread", "2 * step < lanes; step *= 2) spread", of_means),
     ("leaves: squares lose their digits", "first[e]             = is_first ? x : first[e];", "first[e] = 0;", of_means),
     ("leaves: variances where no group is", "group < moments && mean > 0", "mean > 0", of_means),
+
+    ("chains: any anchor that covers", "if (none() || detail::nearer(with, other.norm, product, norm))", "if (none())", joins),
+    ("chains: ties to the younger", "detail::nearer(with, other.norm, product, norm)", "!detail::nearer(product, norm, with, other.norm)",
+     ties),
+    ("chains: ties between halves of a wave", "if (nearer || older) *this = other;", "if (nearer) *this = other;", ties),
+    ("chains: half of the anchors", "best.join(other);", "", batches),
+    ("chains: the threshold itself does not cover", "detail::covers(product, threshold * key.norm, other.norm);",
+     "product > threshold * key.norm * other.norm;", at_threshold),
+    ("chains: sums in another order", "__builtin_fmaf(to_float(Scalar{of_a[e]}), to_float(Scalar{of_b[e]}), sum);",
+     "__builtin_fmaf(to_float(Scalar{of_a[7 - e]}), to_float(Scalar{of_b[7 - e]}), sum);", at_threshold),
+    ("chains: pairs in the margin cover", "bits = seen.sure & asked;", "bits = seen.possible & asked;", at_threshold),
+    ("chains: pairs in the margin do not cover", "left = seen.possible & asked & ~bits; left", "left = 0; left", at_threshold),
+    ("chains: halves of a wave not joined", "bits |= gpu.shuffle(bits, gpu.lane() ^ 32);", "", joins),
+    ("chains: sinks in chains", "token < sinks ? 0 : norm;", "norm;", joins),
+    ("chains: keys without a norm join", "{own.norms[place] > 0 ? -1 : place}", "{token < sinks ? place : -1}", odd_keys),
+    ("chains: keys of another cluster", "bits_below(i - 32 * row) & ~bits_below(begin - 32 * row);", "bits_below(i - 32 * row);", joins),
+    ("chains: anchors that those of earlier waves cover", "waits = waits && (before[w] & batch.anchors[w]) == 0;", "waits = waits && true;",
+     joins),
+    ("chains: anchors that those of their wave cover", "left &= ~(own | gpu.ballot((before[turn] & own) != 0));", "left &= ~own;", joins),
+    ("chains: keys join what is no anchor", "left = before[w] & anchors; left", "left = before[w]; left", joins),
+    ("chains: keys beyond a batch are lost", "if (count > threads) next = batch.batch[threads - 1].place + 1;", "", batches),
+    ("chains: a round too few", "round < rounds; ++round", "round + 1 < rounds; ++round", batches),
+    ("chains: keys that a batch passed over", "first ? next : batch.batch[0].place}", "next}", batches),
+    ("chains: later keys meet another cluster's", "bits_below(end - first) & ~bits_below(begin - first);", "bits_below(end - first);",
+     batches),
+    ("chains: anchors of the future", "now ? first_from(from, count, key.place) : begin;", "now ? count : begin;", batches),
+    ("chains: another range's anchors", "own.anchors + std::int64_t{range} * chain_batch;", "own.anchors;", batches),
+    ("chains: a leaf too long", "number % size == 0;", "number % (size + 1) == 0;", joins),
+    ("chains: a leaf takes the next one's members", ": all - number < size ? begin + all : to + size};", ": begin + all};", joins),
+    ("chains: another KV head's leaves", "return far.sets > 1 ? kv_head : 0;", "return 0;", outputs),
+    ("chains: another KV head's chains", "const std::int64_t from = std::int64_t{head} * tokens;", "const std::int64_t from = 0;", joins),
 
     ("attention: a tile too many without masks", "? by_all / keys : 0", "? by_all / keys + 1 : 0", modes),
     ("attention: listed keys of the future", "far.causal && earliest < far_count ? earliest + 1 : far_count;",
@@ -113,7 +146,7 @@ mutants = [
     ("attention: other queries of a wave matter", "if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top", "top",
      "hip attention: later tokens change nothing*"),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
-    ("attention: cluster sizes ignored", "far.leaves[place].begin + 1)) * far.unit", "far.leaves[place].begin + 1)) * 0", modes),
+    ("attention: cluster sizes ignored", "leaves[place].begin + 1)) * far.unit", "leaves[place].begin + 1)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target >= 0) write(", "if (target >= 0 && target % 16 < 14) write(", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
@@ -138,7 +171,7 @@ mutants = [
     ("opening: tokens not by asker", "if (other.asker < own.asker || (other.asker == own.asker && k < i))", "if (k < i)",
      "hip opening: later tokens*"),
     ("opening: members not counted", "(asked_for ? leaf.size : 0)", "(asked_for ? 1 : 0)", opens),
-    ("opening: another leaf's members", "leaves.ranges[own.place].begin;", "leaves.ranges[i].begin;", opens),
+    ("opening: another leaf's members", "members + ranges[own.place].begin;", "members + ranges[i].begin;", opens),
     ("opening: a token too few of a leaf", "m < own.size; ++m", "m + 1 < own.size; ++m", opens),
     ("opening: keys beyond the last one", "|| place >= own.count) return 0;", ") return 0;", outputs),
     ("opening: closed leaves hide", ": ~rows[place];", ": rows[place];", outputs),
@@ -164,6 +197,7 @@ barriers = {
     "attention/ask_leaves.hpp": [opens, opens, opens, opens],
     "attention/attend.hpp": [modes, modes, modes, modes],
     "attention/clusters.hpp": [of_leaves, of_leaves],
+    "attention/find_anchors.hpp": [batches, batches, joins, joins],
     "attention/leaves.hpp": [of_leaves],
     "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],

@@ -14,12 +14,12 @@
 namespace cascada::inline CASCADA_ABI {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
-/// `unsupported_by_device`): leaves by order, corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64,
-/// 128 or 256; as many queries as keys; rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26,
-/// KV heads apart; no summaries in bfloat16 of their own, no cap, no sliding window, and of a call's options only
-/// query_offsets. Means are rounded to Scalar, and so are the softmax's weights before they are summed and meet the
-/// values: leaves open as elsewhere, but for those within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31
-/// tokens before it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
+/// `unsupported_by_device`): leaves corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64, 128 or 256;
+/// as many queries as keys; rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads
+/// apart; no summaries in bfloat16 of their own, no cap, no sliding window, and of a call's options only query_offsets.
+/// Means are rounded to Scalar, and so are the softmax's weights before they are summed and meet the values: leaves
+/// open as elsewhere, but for those within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before
+/// it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -113,8 +113,6 @@ class attention<Scalar, B> {
   /// Which leaves the kernels make. Where all of them open, none are made.
   static status check_leaves(const attention_options& options) noexcept {
     if (!detail::has_leaves(options)) return status::ok;
-    if (options.leaves == leaf_formation::by_keys)
-      return {status::unsupported_by_device, "options.leaves is by_keys: on gfx942 leaves form by order"};
     if (options.summaries != summary_type::as_multiplied)
       return {status::unsupported_by_device, "options.summaries is bfloat16: on gfx942 means are kept as multiplied"};
     const index_t groups = options.moments.value_or(1);

@@ -32,13 +32,22 @@ struct leaf_range {
   index_t begin, end;
 };
 
-/// The leaves of T tokens, by ascending first token, and the far fields of the chunks.
+/// The leaves of T tokens, by ascending first token, and the far fields of the chunks: those of all KV heads, or each
+/// KV head's own.
 struct leaf_memory {
-  leaf_range* formed;     // [T]: the leaf that a token is the first of; empty where it is none's
-  leaf_range* ranges;     // [leaves]
-  index_t*    count;      // [1]: leaves
-  index_t*    far_rows;   // [chunks, T]: rows of the tables, one for each leaf older than the chunk's near field
-  index_t*    far_count;  // [chunks]
+  leaf_range* formed;     // [sets, T]: the leaf that a token is the first of; empty where it is none's
+  leaf_range* ranges;     // [sets, T], `count` in use
+  index_t*    count;      // [sets]: leaves
+  index_t*    far_rows;   // [chunks, sets, T]: rows of the tables, one for each leaf older than the chunk's near field
+  index_t*    far_count;  // [chunks, sets]
+
+  index_t sets = 1;
+
+  /// The set of a KV head, and a set's leaves.
+  CASCADA_DEVICE CASCADA_INLINE index_t           set_of(index_t kv_head) const { return sets > 1 ? kv_head : 0; }
+  CASCADA_DEVICE CASCADA_INLINE const leaf_range* ranges_of(index_t set, index_t tokens) const {
+    return ranges + std::int64_t{set} * tokens;
+  }
 };
 
 /// Which tokens of a cluster begin leaves: every `size`-th, from the first that is no sink on. One wave.
@@ -79,18 +88,20 @@ struct list_leaves {
   leaf_memory     leaves;
   index_t         tokens;
 
-  index_t grid() const { return (tokens + threads - 1) / threads; }
+  index_t grid() const { return (tokens + threads - 1) / threads * leaves.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&         memory = gpu.template shared<shared>();
-    const index_t begin = gpu.block() * threads, token = begin + gpu.thread();
-    const bool    exist  = *layer.count >= 0;
-    std::uint32_t before = 0;
+    auto&                   memory = gpu.template shared<shared>();
+    const index_t           set    = gpu.block() % leaves.sets;
+    const index_t           begin = gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
+    const leaf_range* const formed = leaves.formed + std::int64_t{set} * tokens;
+    const bool              exist  = *layer.count >= 0;
+    std::uint32_t           before = 0;
 #pragma GCC unroll 8
-    for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && begins(leaves.formed[t]);
+    for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && begins(formed[t]);
     before                    = sum_of_wave(gpu, before);
-    const leaf_range    range = exist && token < tokens ? leaves.formed[token] : leaf_range{0, 0};
+    const leaf_range    range = exist && token < tokens ? formed[token] : leaf_range{0, 0};
     const std::uint64_t mask  = gpu.ballot(begins(range));
     if (gpu.lane() == 0) {
       memory.before[gpu.wave()] = before;
@@ -103,8 +114,8 @@ struct list_leaves {
       place += memory.before[w] + (w < gpu.wave() ? memory.own[w] : 0);
       count += memory.before[w] + memory.own[w];
     }
-    if (begins(range)) leaves.ranges[place] = range;
-    if (begin + threads >= tokens && gpu.thread() == 0) *leaves.count = static_cast<index_t>(count);
+    if (begins(range)) leaves.ranges[std::int64_t{set} * tokens + place] = range;
+    if (begin + threads >= tokens && gpu.thread() == 0) leaves.count[set] = static_cast<index_t>(count);
   }
 
  private:
@@ -133,16 +144,18 @@ struct leaf_means {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t    place = gpu.block() * (threads / lanes_of_row()) + gpu.lane() / lanes_of_row();
-    const index_t    leaf = place / rows.heads, head = place % rows.heads, own = gpu.lane() % lanes_of_row();
-    const leaf_range range = leaf < *leaves.count ? leaves.ranges[leaf] : leaf_range{0, 0};
-    eight_elements   all;
+    const index_t        place = gpu.block() * (threads / lanes_of_row()) + gpu.lane() / lanes_of_row();
+    const index_t        leaf = place / rows.heads, head = place % rows.heads, own = gpu.lane() % lanes_of_row();
+    const index_t        set   = leaves.set_of(head);
+    const leaf_range     range = leaf < leaves.count[set] ? leaves.ranges_of(set, rows.tokens)[leaf] : leaf_range{0, 0};
+    const index_t* const members = clusters.of_set(set, rows.tokens).members;
+    eight_elements       all;
     for (index_t m = range.begin; gpu.ballot(m < range.end) != 0; ++m) {
       const bool         more = m < range.end;
       const auto         size = static_cast<float>(m - range.begin + 1);
       const std::int64_t to   = std::int64_t{head} * rows.tokens + m;
       if (more) {
-        all.add(load_8(rows.row(clusters.members[m], head) + 8 * own), m == range.begin);
+        all.add(load_8(rows.row(members[m], head) + 8 * own), m == range.begin);
         store_8(reinterpret_cast<std::uint16_t*>(means + to * rows.dim + 8 * own), all.mean(size));
       }
       if (!variances) continue;
@@ -210,25 +223,25 @@ struct far_fields {
   index_t        tokens, chunk, window;
   bool           whole;  // one field, of all tokens
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const { return whole ? 1 : (tokens + chunk - 1) / chunk; }
-  index_t                                    grid() const { return fields() * ((tokens + threads - 1) / threads); }
+  /// One for each chunk and set of leaves.
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const {
+    return (whole ? 1 : (tokens + chunk - 1) / chunk) * leaves.sets;
+  }
+  index_t grid() const { return fields() * ((tokens + threads - 1) / threads); }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
-    const index_t edge  = whole ? tokens : edge_of(field * chunk, window);
-    const index_t count = *leaves.count;
+    const index_t           field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
+    const index_t           set = field % leaves.sets, count = leaves.count[set];
+    const cluster_memory    own    = clusters.of_set(set, tokens);
+    const index_t           edge   = whole ? tokens : edge_of(field / leaves.sets * chunk, window);
+    const leaf_range* const ranges = leaves.ranges_of(set, tokens);
+    const auto              first  = [&](index_t leaf) { return own.members[ranges[leaf].begin]; };
     if (j == 0 && (count == 0 || first(0) >= edge)) leaves.far_count[field] = 0;
     if (j >= count || first(j) >= edge) return;
     // First tokens ascend: older leaves are the first.
     if (j + 1 == count || first(j + 1) >= edge) leaves.far_count[field] = j + 1;
-    const leaf_range range                            = leaves.ranges[j];
-    leaves.far_rows[std::int64_t{field} * tokens + j] = clusters.place_from(range.begin, range.end, edge) - 1;
-  }
-
- private:
-  CASCADA_DEVICE CASCADA_INLINE index_t first(index_t leaf) const {
-    return clusters.members[leaves.ranges[leaf].begin];
+    leaves.far_rows[std::int64_t{field} * tokens + j] = own.place_from(ranges[j].begin, ranges[j].end, edge) - 1;
   }
 };
 

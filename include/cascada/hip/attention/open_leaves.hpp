@@ -38,7 +38,7 @@ struct open_leaves {
     asked_leaf* const  asked = opened.asked + list;
     const index_t      count = list_asked(gpu, own, asked);
     gpu.barrier();
-    list_tokens(gpu, asked, count, list);
+    list_tokens(gpu, own.kv_head, asked, count, list);
   }
 
  private:
@@ -49,19 +49,18 @@ struct open_leaves {
     index_t begin, rows, block, kv_head;
   };
 
-  CASCADA_DEVICE CASCADA_INLINE index_t size_of(index_t field, index_t place) const {
-    return leaves.far_rows[std::int64_t{field} * tokens + place] - leaves.ranges[place].begin + 1;
-  }
-
   /// Opens leaves, lists those that somebody asked for, by place, and counts their members. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, asked_leaf* asked) const {
-    const index_t field = own.begin / opened.chunk, count = gpu.uniform(leaves.far_count[field]);
-    index_t       listed  = 0;
-    std::uint32_t members = 0;
+    const index_t           field   = own.begin / opened.chunk * leaves.sets + leaves.set_of(own.kv_head);
+    const index_t           count   = gpu.uniform(leaves.far_count[field]);
+    const index_t* const    rows    = leaves.far_rows + std::int64_t{field} * tokens;
+    const leaf_range* const ranges  = leaves.ranges_of(leaves.set_of(own.kv_head), tokens);
+    index_t                 listed  = 0;
+    std::uint32_t           members = 0;
     for (index_t base = 0; base < count; base += gfx942::wave) {
       const index_t place = base + gpu.lane();
-      asked_leaf    leaf  = {nobody, place, place < count ? size_of(field, place) : 1};
+      asked_leaf    leaf  = {nobody, place, place < count ? rows[place] - ranges[place].begin + 1 : 1};
       if (place < count) leaf.asker = leaf.size > 1 ? open(own, place) : close(own, place);
       const bool          asked_for = leaf.asker != nobody;
       const std::uint64_t votes     = gpu.ballot(asked_for);
@@ -108,8 +107,11 @@ struct open_leaves {
 
   /// The members of asked leaves, by asker and place.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, const asked_leaf* asked, index_t count,
+  CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, index_t kv_head, const asked_leaf* asked, index_t count,
                                                  std::int64_t list) const {
+    const index_t           set     = leaves.set_of(kv_head);
+    const leaf_range* const ranges  = leaves.ranges_of(set, tokens);
+    const index_t* const    members = clusters.of_set(set, tokens).members;
     for (index_t i = gpu.lane(); i < count; i += gfx942::wave) {
       const asked_leaf own    = asked[i];
       index_t          before = 0;  // members of leaves before it
@@ -117,7 +119,7 @@ struct open_leaves {
         const asked_leaf other = asked[k];
         if (other.asker < own.asker || (other.asker == own.asker && k < i)) before += other.size;
       }
-      const index_t* const member = clusters.members + leaves.ranges[own.place].begin;
+      const index_t* const member = members + ranges[own.place].begin;
       for (index_t m = 0; m < own.size; ++m) {
         opened.tokens[list + before + m] = member[m];
         opened.places[list + before + m] = own.place;

@@ -37,14 +37,16 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;                 // [chunks, T], or [r] for all
-  const index_t*       count;                // [chunks], or [1]; null: no such keys
-  const leaf_range*    leaves    = nullptr;  // or row - leaves[place].begin + 1 is the leaf's size, whose log2 is added
-  float                unit      = 1;        // 1 / scale, in which logits are added to
-  std::int64_t         stride    = 0;        // of the list, from chunk to chunk
-  bool                 causal    = false;    // place k sees places up to k
-  pair_counts          counts    = {};       // instead of leaves, for the kernel that is made for them
-  leaf_variances       variances = {};
+  const index_t*       list;              // [chunks, sets, T], or [r] for all
+  const index_t*       count;             // [chunks, sets], or [1]; null: no such keys
+  const leaf_range*    leaves = nullptr;  // or [sets, T]: row - leaves[place].begin + 1 is the leaf's size, whose
+                                          // log2 is added
+  float          unit      = 1;           // 1 / scale, in which logits are added to
+  std::int64_t   stride    = 0;           // of the list, from set to set
+  index_t        sets      = 1;           // of leaves: those of all KV heads, or each KV head's own
+  bool           causal    = false;       // place k sees places up to k
+  pair_counts    counts    = {};          // instead of leaves, for the kernel that is made for them
+  leaf_variances variances = {};
 };
 
 /// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)).

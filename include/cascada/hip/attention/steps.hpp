@@ -12,6 +12,7 @@
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
+#include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/workspace.hpp"
 #include "cascada/hip/base/launches.hpp"
@@ -88,6 +89,7 @@ class attention_steps {
             .leaves    = memory_.leaves.ranges,
             .unit      = 1 / scale_,
             .stride    = far() ? q_.tokens : 0,
+            .sets      = memory_.leaves.sets,
             .variances = variances};
   }
   query_tokens<Scalar, Out> everyone() const {
@@ -116,15 +118,32 @@ class attention_steps {
     launch_(cluster_members{layer_, memory_.clusters, q_.tokens});
   }
 
+  /// Members of clusters, leaf by leaf.
+  cluster_memory members_of_leaves() const {
+    return detail::forms_by_keys(options_) ? cluster_memory{nullptr, memory_.chains.members} : memory_.clusters;
+  }
+
   /// Leaves of the clusters, or each cluster as one, and the tables.
   void summarise() {
-    const cluster_memory& clusters = memory_.clusters;
-    const leaf_memory&    to       = memory_.leaves;
-    const index_t         sinks    = far() ? options_.sink_tokens : 0;
-    const index_t         size     = far() ? options_.leaf : std::numeric_limits<index_t>::max();
+    const cluster_memory clusters = members_of_leaves();
+    const leaf_memory&   to       = memory_.leaves;
     list_members();
-    launch_(form_leaves{
-        .layer = layer_, .clusters = clusters, .leaves = to, .tokens = q_.tokens, .sinks = sinks, .size = size});
+    if (detail::forms_by_keys(options_))
+      leaves_by_keys<Scalar>{.layer     = layer_,
+                             .clusters  = memory_.clusters,
+                             .chains    = memory_.chains,
+                             .leaves    = to,
+                             .keys      = kv_.keys,
+                             .threshold = options_.leaf_threshold,
+                             .sinks     = options_.sink_tokens,
+                             .size      = options_.leaf}(launch_);
+    else
+      launch_(form_leaves{.layer    = layer_,
+                          .clusters = clusters,
+                          .leaves   = to,
+                          .tokens   = q_.tokens,
+                          .sinks    = far() ? options_.sink_tokens : 0,
+                          .size     = far() ? options_.leaf : std::numeric_limits<index_t>::max()});
     launch_(list_leaves{layer_, to, q_.tokens});
     launch_(leaf_means<Scalar>{.clusters  = clusters,
                                .leaves    = to,
@@ -220,7 +239,7 @@ class attention_steps {
                                       .log_open_above = std::log2(options_.open_above),
                                       .opened         = opened});
       launch_(open_leaves{.layer          = layer_,
-                          .clusters       = memory_.clusters,
+                          .clusters       = members_of_leaves(),
                           .leaves         = memory_.leaves,
                           .opened         = opened,
                           .tokens         = q_.tokens,

@@ -53,7 +53,7 @@ struct key_walk {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t opens, index_t earliest, index_t latest, index_t tokens) {
     from                 = near.unlimited ? 0 : edge_of(opens, near.window);
-    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? field : 0]) : 0;
+    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
     near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
     sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
     const index_t by_all = near.causal ? earliest + 1 - from : near_count;
@@ -62,7 +62,7 @@ struct key_walk {
     far_whole            = gpu.uniform(listed / keys);
   }
 
-  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * field; }
+  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * list_number(); }
 
   /// Tiles with masks: first those of the list.
   CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + near_masked(); }
@@ -121,8 +121,9 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const key_tile& own, index_t k) const {
     leaf_terms terms = {};
     if (!own.listed || !far.leaves) return terms;
-    const index_t place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
-    terms.bias = gpu.log2(static_cast<float>(row - far.leaves[place].begin + 1)) * far.unit;
+    const index_t           place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
+    const leaf_range* const leaves = far.leaves + far.stride * set();
+    terms.bias                     = gpu.log2(static_cast<float>(row - leaves[place].begin + 1)) * far.unit;
     if (far.variances.rows)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
     return terms;
@@ -139,6 +140,10 @@ struct key_walk {
   }
 
  private:
+  /// Of the KV head's leaves, and of their list for the chunk.
+  CASCADA_DEVICE CASCADA_INLINE index_t set() const { return far.sets > 1 ? kv_head : 0; }
+  CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return field * far.sets + set(); }
+
   /// Places of near keys in tiles with masks: sinks, then tokens from ahead() + sinks on.
   CASCADA_DEVICE CASCADA_INLINE index_t near_places() const { return sinks + near_count - keys * near_whole; }
   CASCADA_DEVICE CASCADA_INLINE index_t ahead() const { return from + keys * near_whole - sinks; }

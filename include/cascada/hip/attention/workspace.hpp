@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/chains.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
@@ -39,6 +40,7 @@ constexpr index_t band_of(const attention_options& options, index_t group) noexc
 template <class Scalar, class B>
 struct attention_memory {
   cluster_memory clusters     = {};
+  chain_memory   chains       = {};
   leaf_memory    leaves       = {};
   Scalar*        mean_keys    = nullptr;  // [kv_heads, T, dim]
   Scalar*        mean_values  = nullptr;
@@ -60,8 +62,11 @@ struct attention_memory {
     if (average) {
       const bool         far    = detail::has_leaves(options);
       const std::int64_t fields = far ? (tokens + options.chunk - 1) / options.chunk : 1;
-      from.cut(leaves.formed, tokens), from.cut(leaves.ranges, tokens), from.cut(leaves.count, 1);
-      from.cut(leaves.far_rows, fields * tokens), from.cut(leaves.far_count, fields);
+      leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : 1;
+      const std::int64_t places = tokens * leaves.sets;
+      from.cut(leaves.formed, places), from.cut(leaves.ranges, places), from.cut(leaves.count, leaves.sets);
+      from.cut(leaves.far_rows, fields * places), from.cut(leaves.far_count, fields * leaves.sets);
+      if (detail::forms_by_keys(options)) cut_chains(from, sizes);
       from.cut(mean_keys, means), from.cut(mean_values, means);
       if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
       if (options.queries == query_set::representatives) from.cut(mean_queries, rows * sizes.dim);
@@ -75,6 +80,14 @@ struct attention_memory {
   }
 
  private:
+  void cut_chains(carver& from, const sequence_sizes& sizes) {
+    const std::int64_t tokens = sizes.tokens, all = tokens * sizes.kv_heads;
+    from.cut(chains.begins, tokens), from.cut(chains.ends, tokens);
+    from.cut(chains.norms, all), from.cut(chains.nearest, all), from.cut(chains.anchors, all);
+    from.cut(chains.rounds, std::int64_t{chain_memory::ranges(sizes.tokens)} * sizes.kv_heads);
+    from.cut(chains.sizes, all), from.cut(chains.offsets, all + sizes.kv_heads), from.cut(chains.members, all);
+  }
+
   void cut_counts(carver& from, std::int64_t tokens) {
     counts.stride   = (tokens + 31) / 32 * 32;
     const auto room = std::max<std::int64_t>(tokens, 32);

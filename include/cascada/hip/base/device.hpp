@@ -196,6 +196,15 @@ CASCADA_DEVICE CASCADA_INLINE Value sum_of_wave(const Gpu& gpu, Value value) {
   return value;
 }
 
+/// Bits that a lane has by entries of its sums, of 32 rows, by row.
+template <class Gpu>
+CASCADA_DEVICE CASCADA_INLINE std::uint32_t bits_of_rows(const Gpu& gpu, std::uint32_t entries) {
+  std::uint32_t rows = 0;
+#pragma GCC unroll 4
+  for (index_t v = 0; v < 16; v += 4) rows |= (entries >> v & 15u) << row_32(0, v);
+  return rows << row_32(gpu.lane(), 0);
+}
+
 /// Of kernels that share nothing.
 struct no_shared {};
 

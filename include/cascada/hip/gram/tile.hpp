@@ -125,15 +125,6 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
   for (; k < cols + slab; k += slab, buffer ^= 1) turn(buffer, k, at_end);
 }
 
-/// Bits that a lane has by entries of its sums, of 32 rows, by row.
-template <class Gpu>
-CASCADA_DEVICE CASCADA_INLINE std::uint32_t bits_of_rows(const Gpu& gpu, std::uint32_t entries) {
-  std::uint32_t rows = 0;
-#pragma GCC unroll 4
-  for (index_t v = 0; v < 16; v += 4) rows |= (entries >> v & 15u) << row_32(0, v);
-  return rows << row_32(gpu.lane(), 0);
-}
-
 /// Rows of 32, as bits.
 struct row_evidence {
   std::uint32_t sure;      // those that cover a column's token

@@ -1,0 +1,95 @@
+#pragma once
+// From the anchor of every key to its chain's members, side by side, and to leaves of successive ones.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/chains.hpp"
+#include "cascada/hip/attention/leaves.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// How many members each chain has.
+struct count_chains {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+
+  selection_layer layer;
+  chain_memory    memory;
+  index_t         tokens, kv_heads;
+
+  index_t grid() const { return ((tokens - 1) / threads + 1) * kv_heads; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t place = gpu.block() / kv_heads * threads + gpu.thread();
+    if (*layer.count < 0 || place >= tokens) return;
+    const chain_memory own = memory.of(gpu.block() % kv_heads, tokens);
+    gpu.atomic_add(own.sizes + own.nearest[place].place, index_t{1});
+  }
+};
+
+/// Where members of chains begin: a running sum of their sizes. One block a KV head.
+struct chain_offsets {
+  static constexpr index_t threads = 256;
+  static constexpr index_t waves   = 1;
+
+  using sums   = running_sums<threads>;
+  using shared = sums::shared;
+
+  selection_layer layer;
+  chain_memory    memory;
+  index_t         tokens, kv_heads;
+
+  index_t grid() const { return kv_heads; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (*layer.count < 0) return;
+    const chain_memory own = memory.of(gpu.block(), tokens);
+    sums::add(
+        gpu, gpu.template shared<shared>(), tokens, [&](index_t place) { return own.sizes[place]; },
+        [&](index_t place, index_t before) { own.offsets[place] = before; });
+  }
+};
+
+/// Members of each chain, and which of them begin leaves: every `size`-th. One wave looks through its cluster.
+struct order_chains {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+
+  selection_layer layer;
+  cluster_memory  clusters;
+  chain_memory    memory;
+  leaf_memory     leaves;
+  index_t         tokens, kv_heads, sinks, size;  // of a leaf: tokens at most
+
+  index_t grid() const { return tokens * kv_heads; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t head = gpu.block() % kv_heads, first = gpu.block() / kv_heads;
+    if (*layer.count < 0) return;
+    const chain_memory own = memory.of(head, tokens);
+    const index_t      all = gpu.uniform(own.sizes[first]);
+    if (all == 0) return;
+    leaf_range* const formed = leaves.formed + std::int64_t{head} * tokens;
+    const index_t     begin = gpu.uniform(own.offsets[first]), end = gpu.uniform(own.ends[first]);
+    index_t           found = 0;
+    for (index_t base = first; found < all && base < end; base += threads) {
+      const index_t       place   = base + gpu.lane();
+      const bool          belongs = place < end && own.nearest[place].place == first;
+      const std::uint64_t votes   = gpu.ballot(belongs);
+      if (belongs) {
+        const index_t number = found + voters_below(gpu, votes), token = clusters.members[place], to = begin + number;
+        const bool    begins = token >= sinks && number % size == 0;
+        own.members[to]      = token;
+        formed[token]        = {to, !begins ? to : all - number < size ? begin + all : to + size};
+      }
+      found += __builtin_popcountll(votes);
+    }
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

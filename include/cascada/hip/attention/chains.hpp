@@ -1,0 +1,215 @@
+#pragma once
+// Chains by keys on the device: within a cluster, which tokens have keys that one leaf may stand for.
+//
+// As cpu/attention/leaf_chains.hpp says, token for token: each key joins the chain whose anchor, the chain's first key,
+// covers it and is nearest; one that no anchor covers begins a chain and becomes one. Sums of the matrix units tell
+// which keys may cover which, with the margin of base/margin.hpp; verdicts near the threshold, and which anchor is
+// nearest, are the canonical product's.
+//
+//   begin_chains  norms of all keys
+//   find_anchors  of the keys that no anchor covers, the first ones in order: which of them are anchors
+//   meet_anchors  later keys meet those
+//   order_chains  (chain_leaves.hpp) members chain by chain, which leaves are cut from
+//
+// What is sequential are anchors, not tokens. A key that no earlier anchor covers can be told to be one from the keys
+// before it that none covers either, so a batch of them is settled at a time, wherever in the cluster they lie; all
+// later keys meet the new anchors side by side. Clusters are taken together that begin in the same `chain_batch` places
+// of the clusters' members: a range. Each round of the two launches settles a whole batch of every range, or all that
+// is left of it. So T / chain_batch rounds are enough, whatever the data, and are known from T alone. Those that find
+// nothing left read a few words a key.
+//
+// Cost, of n keys and a anchors in a cluster: n a d products of the matrix units, on all compute units, but for batch a
+// d by one; and d products in order for each key and anchor that covers it. A block walks over a batch in a few
+// instructions an anchor and four barriers. KV heads and clusters go side by side. 40 bytes a token and KV head.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/base/canonical.hpp"
+#include "cascada/hip/base/margin.hpp"
+#include "cascada/verdict.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// Keys that are settled at a time: a block has a thread for each.
+inline constexpr index_t chain_batch = 256;
+
+/// The first key of a chain, that others may join.
+struct chain_anchor {
+  index_t place, token;  // among the clusters' members; there
+  float   norm;
+};
+
+/// The first of `count` ascending keys that lies at `place` or after.
+CASCADA_DEVICE CASCADA_INLINE constexpr index_t first_from(const chain_anchor* keys, index_t count, index_t place) {
+  index_t begin = 0;
+  while (begin < count) {
+    const index_t middle = (begin + count) / 2;
+    if (keys[middle].place < place)
+      begin = middle + 1;
+    else
+      count = middle;
+  }
+  return begin;
+}
+
+/// What a key has found so far.
+struct nearest_anchor {
+  index_t place   = -1;  // of the anchor; its own: it begins a chain
+  float   product = 0, norm = 0;
+
+  CASCADA_DEVICE CASCADA_INLINE bool none() const { return place < 0; }
+
+  /// Anchors come in order: of equally near ones, the older stays.
+  CASCADA_DEVICE CASCADA_INLINE void meet(const chain_anchor& other, float with) {
+    if (none() || detail::nearer(with, other.norm, product, norm))
+      place = other.place, product = with, norm = other.norm;
+  }
+
+  /// What another search has found.
+  CASCADA_DEVICE CASCADA_INLINE void join(const nearest_anchor& other) {
+    const bool nearer = !other.none() && (none() || detail::nearer(other.product, other.norm, product, norm));
+    const bool older =
+        !none() && !other.none() && other.place < place && !detail::nearer(product, norm, other.product, other.norm);
+    if (nearer || older) *this = other;
+  }
+};
+
+/// How far a range of clusters is.
+struct chain_round {
+  index_t next;         // no key before this place waits to be settled
+  index_t count, from;  // of anchors that are new; keys from this place on have not met them
+};
+
+/// Chains of T keys in each KV head; by place, unless it says otherwise.
+struct chain_memory {
+  index_t*        begins;   // [T]: where the cluster begins
+  index_t*        ends;     // [T]: and ends
+  float*          norms;    // [kv_heads, T]; 0: a chain of its own
+  nearest_anchor* nearest;  // [kv_heads, T]
+  chain_anchor*   anchors;  // [kv_heads, T]: from the first place of each range on, those that are new
+  chain_round*    rounds;   // [kv_heads, ranges]
+  index_t*        sizes;    // [kv_heads, T]: members of the chain that begins here
+  index_t*        offsets;  // [kv_heads, T + 1]: where its members begin
+  index_t*        members;  // [kv_heads, T]: tokens, chain by chain
+
+  /// The arrays of one KV head.
+  CASCADA_DEVICE CASCADA_INLINE chain_memory of(index_t head, index_t tokens) const {
+    const std::int64_t from = std::int64_t{head} * tokens;
+    return {begins,         ends,
+            norms + from,   nearest + from,
+            anchors + from, rounds + head * ranges(tokens),
+            sizes + from,   offsets + from + head,
+            members + from};
+  }
+
+  /// Clusters that are taken together: those that begin in the same places.
+  CASCADA_HOST_DEVICE CASCADA_INLINE static constexpr index_t ranges(index_t tokens) {
+    return (tokens - 1) / chain_batch + 1;
+  }
+};
+
+/// Bits below `count`, of 32.
+CASCADA_DEVICE CASCADA_INLINE constexpr std::uint32_t bits_below(index_t count) {
+  return count <= 0 ? 0 : ~0u >> (count < 32 ? 32 - count : 0);
+}
+
+/// Keys of one KV head, compared with each other at leaf_threshold.
+template <matrix_scalar Scalar>
+struct compared_keys {
+  heads_view<const Scalar> rows;
+  index_t                  head;
+  float                    threshold;
+
+  /// Of 32 keys, as bits: those that cover another one, and those that may.
+  struct evidence {
+    std::uint32_t sure, possible;
+  };
+
+  CASCADA_DEVICE CASCADA_INLINE const Scalar* row(const chain_anchor& key) const { return rows.row(key.token, head); }
+
+  CASCADA_DEVICE CASCADA_INLINE float product(const chain_anchor& a, const chain_anchor& b) const {
+    return canonical_product(row(a), row(b), rows.dim);
+  }
+  CASCADA_DEVICE CASCADA_INLINE bool covers(const chain_anchor& key, const chain_anchor& other, float product) const {
+    return detail::covers(product, threshold * key.norm, other.norm);
+  }
+
+  /// By a wave: lane l has key l % 32 of 32 that may be covered, and of 32 others, whose norms are norm_of(number).
+  /// What it learns is about half of these: those of row_32.
+  template <class Gpu, class Norm>
+  CASCADA_DEVICE CASCADA_INLINE evidence judge(Gpu& gpu, const chain_anchor& key, const chain_anchor& other,
+                                               const Norm& norm_of) const {
+    const sums_16    sums   = multiply(gpu, row(other), row(key));
+    const sum_margin margin = {threshold, key.norm, rows.dim};
+    std::uint32_t    sure = 0, possible = 0;
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      const gram_evidence seen = margin.judge(sums[v], norm_of(row_32(gpu.lane(), v)));
+      sure |= static_cast<std::uint32_t>(seen.covered) << v;
+      possible |= static_cast<std::uint32_t>(!seen.apart) << v;
+    }
+    return {bits_of_rows(gpu, sure), bits_of_rows(gpu, possible)};
+  }
+
+ private:
+  /// Sums of 32 rows and 32 columns.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE sums_16 multiply(Gpu& gpu, const Scalar* row, const Scalar* column) const {
+    constexpr index_t steps = 4;
+    sums_16           sums  = {};
+    for (index_t first = 0; first < rows.dim; first += 16 * steps) {
+      vector8 a[steps], b[steps];
+#pragma GCC unroll 4
+      for (index_t s = 0; s < steps; ++s) {
+        const index_t k      = first + 16 * s + gpu.lane() / 32 * 8;
+        const bool    within = k < rows.dim;  // beyond, any elements, times zero
+        a[s] = load_8(row + (within ? k : 0)), b[s] = load_8(column + (within ? k : 0));
+        if (!within) a[s] = vector8{};
+      }
+#pragma GCC unroll 4
+      for (index_t s = 0; s < steps; ++s) {
+        sums = gpu.template mfma_32x32x8<Scalar>(low(a[s]), low(b[s]), sums);
+        sums = gpu.template mfma_32x32x8<Scalar>(high(a[s]), high(b[s]), sums);
+      }
+    }
+    return sums;
+  }
+};
+
+/// Norms, and where clusters lie. Sinks and keys without a norm have chains of their own.
+template <matrix_scalar Scalar>
+struct begin_chains {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+
+  selection_layer          layer;
+  cluster_memory           clusters;
+  chain_memory             memory;
+  heads_view<const Scalar> keys;
+  index_t                  sinks;
+
+  index_t grid() const { return ((keys.tokens - 1) / threads + 1) * keys.heads; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t head = gpu.block() % keys.heads, place = gpu.block() / keys.heads * threads + gpu.thread();
+    const index_t count = *layer.count;
+    if (count < 0 || place >= keys.tokens) return;
+    const chain_memory  own   = memory.of(head, keys.tokens);
+    const index_t       next  = detail::first_from(clusters.offsets, 0, count, place + 1);  // cluster
+    const index_t       begin = clusters.offsets[next - 1], end = clusters.offsets[next];
+    const index_t       token = clusters.members[place];
+    const Scalar* const key   = keys.row(token, head);
+    const float         norm  = detail::norm_or(canonical_product(key, key, keys.dim), 0);
+    own.norms[place]          = token < sinks ? 0 : norm;
+    own.nearest[place]        = {own.norms[place] > 0 ? -1 : place};
+    own.sizes[place]          = 0;
+    if (head == 0) own.begins[place] = begin, own.ends[place] = end;
+    if (place % chain_batch == 0) own.rounds[place / chain_batch] = {begin == place ? place : end, 0, 0};
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -1,0 +1,35 @@
+#pragma once
+// Leaves by keys: the launches from clusters to leaves (chains.hpp).
+
+#include "cascada/hip/attention/chain_leaves.hpp"
+#include "cascada/hip/attention/find_anchors.hpp"
+#include "cascada/hip/attention/meet_anchors.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+template <matrix_scalar Scalar>
+struct leaves_by_keys {
+  selection_layer          layer;
+  cluster_memory           clusters;
+  chain_memory             chains;
+  leaf_memory              leaves;  // only `formed` is written
+  heads_view<const Scalar> keys;
+  float                    threshold;
+  index_t                  sinks, size;  // of a leaf: tokens at most
+
+  /// 4 + 2 T / chain_batch launches, but where one batch has all keys; then 5.
+  template <class Launch>
+  void operator()(Launch& launch) const {
+    const index_t tokens = keys.tokens, rounds = chain_memory::ranges(tokens);
+    launch(begin_chains<Scalar>{layer, clusters, chains, keys, sinks});
+    for (index_t round = 0; round < rounds; ++round) {
+      launch(find_anchors<Scalar>{layer, clusters, chains, keys, threshold, round == 0});
+      if (rounds > 1) launch(meet_anchors<Scalar>{layer, clusters, chains, keys, threshold});
+    }
+    launch(count_chains{layer, chains, tokens, keys.heads});
+    launch(chain_offsets{layer, chains, tokens, keys.heads});
+    launch(order_chains{layer, clusters, chains, leaves, tokens, keys.heads, sinks, size});
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

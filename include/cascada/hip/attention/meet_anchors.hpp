@@ -1,0 +1,80 @@
+#pragma once
+// Chains by keys: keys meet the new anchors of their clusters (chains.hpp).
+
+#include <cstdint>
+
+#include "cascada/hip/attention/chains.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// One wave for 32 places and a KV head, which meets 32 anchors at a time: the matrix units tell which may cover a key,
+/// and of these the canonical product is asked. Each half of the wave has half of the anchors.
+template <matrix_scalar Scalar>
+struct meet_anchors {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 2;
+
+  selection_layer          layer;
+  cluster_memory           clusters;
+  chain_memory             memory;
+  heads_view<const Scalar> keys;
+  float                    threshold;
+
+  static constexpr index_t places = 32;
+
+  index_t grid() const { return ((keys.tokens - 1) / places + 1) * keys.heads; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (*layer.count < 0) return;
+    const index_t      head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
+    const chain_memory own  = memory.of(head, keys.tokens);
+    const index_t      mine = base + gpu.lane() % places, place = mine < keys.tokens ? mine : keys.tokens - 1;
+    const chain_anchor key   = {place, clusters.members[place], own.norms[place]};
+    const index_t      range = own.begins[place] / chain_batch;
+    const chain_round  round = own.rounds[range];
+    const bool         meets = place == mine && key.norm > 0 && round.count > 0 && round.from <= place;
+    std::uint64_t      todo  = gpu.ballot(meets);
+    if (todo == 0) return;
+    nearest_anchor best = own.nearest[place];
+    while (todo != 0) {  // ranges: two at most
+      const index_t which = gpu.read_lane(range, static_cast<index_t>(__builtin_ctzll(todo)));
+      const bool    now   = meets && range == which;
+      todo &= ~gpu.ballot(now);
+      meet(gpu, own, {keys, head, threshold}, which, now, key, best);
+    }
+    const nearest_anchor other = {
+        static_cast<index_t>(gpu.shuffle(static_cast<std::uint32_t>(best.place), gpu.lane() ^ 32)),
+        gpu.shuffle(best.product, gpu.lane() ^ 32), gpu.shuffle(best.norm, gpu.lane() ^ 32)};
+    best.join(other);
+    if (meets && gpu.lane() < 32) own.nearest[place] = best;
+  }
+
+ private:
+  /// The new anchors of a range, for keys of it that take part `now`.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, const chain_memory& own, const compared_keys<Scalar>& with,
+                                          index_t range, bool now, const chain_anchor& key,
+                                          nearest_anchor& best) const {
+    const chain_anchor* const from  = own.anchors + std::int64_t{range} * chain_batch;
+    const index_t             count = gpu.uniform(own.rounds[range].count);
+    // Those of its cluster that come before a key.
+    const index_t begin = first_from(from, count, own.begins[key.place]),
+                  end   = now ? first_from(from, count, key.place) : begin;
+    for (index_t first = 0; first < count; first += 32) {
+      const std::uint32_t asked = bits_below(end - first) & ~bits_below(begin - first);
+      if (gpu.ballot(asked != 0) == 0) continue;
+      const index_t      row   = first + gpu.lane() % 32;
+      const chain_anchor other = from[row < count ? row : first];
+      const auto         seen  = with.judge(gpu, key, other, [&](index_t j) { return gpu.shuffle(other.norm, j); });
+      for (std::uint32_t left = seen.possible & asked; left != 0; left &= left - 1) {
+        const chain_anchor anchor  = from[first + __builtin_ctz(left)];
+        const float        product = with.product(key, anchor);
+        if (with.covers(key, anchor, product)) best.meet(anchor, product);
+      }
+    }
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

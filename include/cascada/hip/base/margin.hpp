@@ -1,0 +1,49 @@
+#pragma once
+// What an inexact product by the matrix units tells about a pair.
+//
+// The canonical product of a pair (verdict.hpp) adds in order. The matrix units add in an order that is not specified,
+// so their sums decide only outside a margin; pairs inside it get the canonical product, on the device.
+//
+// The margin. Products of two bfloat16 or float16 are exact in float, so both sums differ from the true one by rounding
+// of additions alone: the canonical one by at most g(2^-24) S, where S = sum |x_i[k]| |x_j[k]| <= |x_i| |x_j| and g(u)
+// = d u / (1 - d u). For the matrix units we assume a unit roundoff of 2^-22 (four times float's; truncation would be
+// 2^-23): g(2^-22) S. With d <= 2^18 the two together stay below (1.25 d 2^-22) / (1 - 1 / 16) |x_i| |x_j| <
+// 1.34 d 2^-22 |x_i| |x_j|. The rest of 1.75 pays for n_i being a float at or below |x_i| and for the rounding of the
+// bounds, d >= 8. We take it that the units of gfx942 keep subnormals, operands and sums, which those of gfx90a flush.
+// Of float16, whose smallest normal number is 2^-14, operands have to be kept: no margin pays for them. What flushed
+// operands of bfloat16 or sums would lose is paid for: in each of the 2 d steps less than 2^-126 (|x_i| + |x_j| + 1).
+
+#include "cascada/hip/base/device.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip {
+
+inline constexpr index_t max_columns = index_t{1} << 18;
+
+/// What a sum of the matrix units tells about a pair: at most one of the two. Neither: ask the canonical product.
+struct gram_evidence {
+  bool covered, apart;
+};
+
+/// Of a row of norm n_i and `cols` elements, which is judged with rows of norms n_j. A zero row's norm puts all its
+/// pairs below.
+class sum_margin {
+ public:
+  CASCADA_DEVICE CASCADA_INLINE sum_margin(float threshold, float norm, index_t cols)
+      : slope_(static_cast<float>(cols) * (1.75f * 0x1p-22f * norm + 0x1p-125f)),
+        offset_(static_cast<float>(cols) * 0x1p-125f * (norm + 1.0f)),
+        high_(threshold * norm + slope_),
+        low_(threshold * norm - slope_) {}
+
+  /// What a sum tells.
+  CASCADA_DEVICE CASCADA_INLINE gram_evidence judge(float sum, float norm_j) const {
+    return {sum > __builtin_fmaf(norm_j, high_, offset_), sum < __builtin_fmaf(norm_j, low_, -offset_)};
+  }
+
+  /// How far a sum may lie from the canonical product.
+  CASCADA_DEVICE CASCADA_INLINE float error(float norm_j) const { return __builtin_fmaf(norm_j, slope_, offset_); }
+
+ private:
+  float slope_, offset_, high_, low_;
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip
