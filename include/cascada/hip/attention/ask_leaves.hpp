@@ -39,13 +39,13 @@ struct ask_leaves {
     const query_block block  = queries.block_of(gpu);
     if (block.first >= block.rows) return;
     const query_row own = queries.row_of(gpu, block);
-    const walk      now = scores().keys_of(gpu, queries, block);
+    const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
-    memory.logits.position[gpu.thread()] = own.place;
+    memory.logits.place[gpu.thread()] = own.place;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place, own.head), query);
-    scores().measure_query(gpu, memory.logits, now, query);
+    logits_at().measure_query(gpu, memory.logits, now, query);
 
     softmax<Scalar, 0> all;
     const auto         take_in = [&](const key_tile&, const sums_16& logits) {
@@ -69,7 +69,7 @@ struct ask_leaves {
 
   static constexpr float never = std::numeric_limits<float>::infinity();
 
-  CASCADA_DEVICE CASCADA_INLINE logits_of scores() const { return {far, near, opened, queries.first}; }
+  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
 
   // Each calls `use` with tiles and their logits.
 
@@ -99,18 +99,18 @@ struct ask_leaves {
     typename tiles::carried next;
     leaf_terms              terms = {};
     reader.fetch(gpu, next, count > 1);
-    if constexpr (Listed) terms = scores().terms_of(gpu, now, {true, 0, now.far_count});
+    if constexpr (Listed) terms = logits_at().terms_of(gpu, now, {true, 0, now.far_count});
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
       const key_tile own = {Listed, keys * i, now.far_count};
       tiles::stage_keys(gpu, memory.tile, next);
-      if constexpr (Listed) scores().stage_terms(gpu, memory.logits, terms);
+      if constexpr (Listed) logits_at().stage_terms(gpu, memory.logits, terms);
       gpu.barrier();
       reader.fetch(gpu, next, i + 2 < count);
       sums_16 logits = {};
       if constexpr (Listed) {
-        terms  = scores().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
-        logits = scores().count_keys(gpu, memory.logits, own);
+        terms  = logits_at().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
+        logits = logits_at().count_keys(gpu, memory.logits, own);
       }
       logits_of::multiply_keys(gpu, memory.tile, query, logits);
       use(own, logits);
@@ -124,17 +124,17 @@ struct ask_leaves {
                                                  const Use&   use) const {
     typename tiles::carried next;
     leaf_terms              terms = {};
-    if (count > 0) scores().fetch_keys(gpu, now, tile_at(0), next, terms);
+    if (count > 0) logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
       tiles::stage_keys(gpu, memory.tile, next);
-      scores().stage_terms(gpu, memory.logits, terms);
+      logits_at().stage_terms(gpu, memory.logits, terms);
       gpu.barrier();
-      scores().fetch_keys(gpu, now, tile_at(i + 1 < count ? i + 1 : i), next, terms);
+      logits_at().fetch_keys(gpu, now, tile_at(i + 1 < count ? i + 1 : i), next, terms);
       const key_tile own    = tile_at(i);
-      sums_16        logits = scores().count_keys(gpu, memory.logits, own);
+      sums_16        logits = logits_at().count_keys(gpu, memory.logits, own);
       logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      scores().mask(gpu, memory.logits, now, own, logits);
+      logits_at().mask(gpu, memory.logits, now, own, logits);
       use(own, logits);
       gpu.barrier();
     }

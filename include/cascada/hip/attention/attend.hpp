@@ -49,14 +49,14 @@ struct attend {
     const query_row own    = queries.row_of(gpu, block);
     const index_t   token  = queries.list ? queries.list[own.place] : own.place;
     const index_t   answer = queries.answers ? queries.answers[own.place] : token;
-    const walk      now    = scores().keys_of(gpu, queries, block);
+    const walk      now    = logits_at().keys_of(gpu, queries, block);
 
-    memory.logits.position[gpu.thread()] = own.place;
-    memory.target[gpu.thread()] = own.exists ? 2 * (answer * queries.out.heads + own.head) + gpu.lane() / 32 : -1;
+    memory.logits.place[gpu.thread()] = own.place;
+    memory.target[gpu.thread()]       = own.exists ? 2 * (answer * queries.out.heads + own.head) + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(token, own.head), query);
-    scores().measure_query(gpu, memory.logits, now, query);
+    logits_at().measure_query(gpu, memory.logits, now, query);
     attend_all(gpu, memory, now, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
     const index_t target = memory.target[tiles::thread_of(gpu)];
@@ -68,7 +68,7 @@ struct attend {
   using carried = typename tiles::carried;
   using walk    = typename logits_of::walk;
 
-  CASCADA_DEVICE CASCADA_INLINE logits_of scores() const { return {far, near, opened, queries.first}; }
+  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& memory, const walk& now,
@@ -97,21 +97,21 @@ struct attend {
     carried next;
     reader.fetch(gpu, next, count > 1);
     leaf_terms terms = {};
-    if constexpr (Listed) terms = scores().terms_of(gpu, now, {true, 0, now.far_count});
+    if constexpr (Listed) terms = logits_at().terms_of(gpu, now, {true, 0, now.far_count});
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
       tiles::stage_keys(gpu, memory.tile, next);
       tiles::stage_values(gpu, memory.tile, next);
-      if constexpr (Listed) scores().stage_terms(gpu, memory.logits, terms);
+      if constexpr (Listed) logits_at().stage_terms(gpu, memory.logits, terms);
       gpu.barrier();
       reader.fetch(gpu, next, i + 2 < count);
       sums_16 logits = {};
       if constexpr (Listed) {
-        terms  = scores().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
-        logits = scores().count_keys(gpu, memory.logits, {true, keys * i, now.far_count});
+        terms  = logits_at().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
+        logits = logits_at().count_keys(gpu, memory.logits, {true, keys * i, now.far_count});
       }
       logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      if constexpr (Listed && logits_of::opens) scores().mask_rows(gpu, memory.logits, logits);
+      if constexpr (Listed && logits_of::opens) logits_at().mask_rows(gpu, memory.logits, logits);
       fragment weights[keys / 8] = {};
       state.take_in(gpu, logits, scale, weights);
       multiply_values(gpu, memory, weights, state);
@@ -127,26 +127,26 @@ struct attend {
     carried    next;
     leaf_terms terms = {};
     if constexpr (tiles::ahead) {
-      scores().fetch_keys(gpu, now, tile_at(0), next, terms);
+      logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
       fetch_values(gpu, now, tile_at(0), next);
     }
 #pragma GCC unroll 1
     for (index_t i = 0; i < count; ++i) {
-      if constexpr (!tiles::ahead) scores().fetch_keys(gpu, now, tile_at(i), next, terms);
+      if constexpr (!tiles::ahead) logits_at().fetch_keys(gpu, now, tile_at(i), next, terms);
       tiles::stage_keys(gpu, memory.tile, next);
-      scores().stage_terms(gpu, memory.logits, terms);
+      logits_at().stage_terms(gpu, memory.logits, terms);
       if constexpr (!tiles::ahead) fetch_values(gpu, now, tile_at(i), next);
       tiles::stage_values(gpu, memory.tile, next);
       gpu.barrier();
       if constexpr (tiles::ahead) {
         const key_tile following = tile_at(i + 1 < count ? i + 1 : i);
-        scores().fetch_keys(gpu, now, following, next, terms);
+        logits_at().fetch_keys(gpu, now, following, next, terms);
         fetch_values(gpu, now, following, next);
       }
       const key_tile own    = tile_at(i);
-      sums_16        logits = scores().count_keys(gpu, memory.logits, own);
+      sums_16        logits = logits_at().count_keys(gpu, memory.logits, own);
       logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      scores().mask(gpu, memory.logits, now, own, logits);
+      logits_at().mask(gpu, memory.logits, now, own, logits);
       fragment weights[keys / 8] = {};
       state.take_in(gpu, logits, scale, weights);
       multiply_values(gpu, memory, weights, state);

@@ -138,20 +138,20 @@ class attention<Scalar, B> {
   static status check_device(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
                              const heads_view<Out>& out) noexcept {
     if (q.dim != out.dim)
-      return {status::unsupported_by_device, "values are not as wide as keys, as gfx942 needs them"};
+      return {status::unsupported_by_device, "out.dim differs from q.dim: gfx942 needs values as wide as keys"};
     if (q.dim != 64 && q.dim != 128 && q.dim != 256)
       return {status::unsupported_by_device, "q.dim is not 64, 128 or 256, as gfx942 needs it"};
     status answer = check_rows(q, "q is not on 16-byte boundaries, row by row, as gfx942 needs it",
                                "q.token_stride is 2^26 or more, too much for gfx942",
                                "q.head_stride is 0: gfx942's kernels take no heads that share their rows");
     if (answer == status::ok)
-      answer = check_rows(kv.keys, "keys are not on 16-byte boundaries, row by row, as gfx942 needs them",
-                          "keys.token_stride is 2^26 or more, too much for gfx942",
-                          "keys.head_stride is 0: gfx942's kernels take no heads that share their rows");
+      answer = check_rows(kv.keys, "kv.keys are not on 16-byte boundaries, row by row, as gfx942 needs them",
+                          "kv.keys.token_stride is 2^26 or more, too much for gfx942",
+                          "kv.keys.head_stride is 0: gfx942's kernels take no heads that share their rows");
     if (answer == status::ok)
-      answer = check_rows(kv.values, "values are not on 16-byte boundaries, row by row, as gfx942 needs them",
-                          "values.token_stride is 2^26 or more, too much for gfx942",
-                          "values.head_stride is 0: gfx942's kernels take no heads that share their rows");
+      answer = check_rows(kv.values, "kv.values are not on 16-byte boundaries, row by row, as gfx942 needs them",
+                          "kv.values.token_stride is 2^26 or more, too much for gfx942",
+                          "kv.values.head_stride is 0: gfx942's kernels take no heads that share their rows");
     return answer;
   }
 

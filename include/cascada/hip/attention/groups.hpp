@@ -34,13 +34,13 @@ struct chunk_groups {
     const index_t end   = gpu.uniform(clusters.offsets[gpu.block() + 1]);
     index_t       asker = 0;  // of the last token so far
     for (index_t base = begin; base < end; base += gfx942::wave) {
-      const index_t       place   = base + gpu.lane();
-      const index_t       token   = clusters.members[place < end ? place : end - 1];
-      const index_t       before  = clusters.members[place > begin && place < end ? place - 1 : begin];
-      const bool          opens   = place < end && (place == begin || before / chunk != token / chunk);
-      const std::uint64_t openers = gpu.ballot(opens), below = openers & ((std::uint64_t{2} << gpu.lane()) - 1);
+      const index_t       place      = base + gpu.lane();
+      const index_t       token      = clusters.members[place < end ? place : end - 1];
+      const index_t       before     = clusters.members[place > begin && place < end ? place - 1 : begin];
+      const bool          begins     = place < end && (place == begin || before / chunk != token / chunk);
+      const std::uint64_t first_ones = gpu.ballot(begins), below = first_ones & ((std::uint64_t{2} << gpu.lane()) - 1);
       if (place < end) groups.asker[token] = below != 0 ? clusters.members[base + 63 - __builtin_clzll(below)] : asker;
-      if (openers != 0) asker = clusters.members[base + 63 - __builtin_clzll(openers)];
+      if (first_ones != 0) asker = clusters.members[base + 63 - __builtin_clzll(first_ones)];
     }
   }
 };

@@ -39,7 +39,7 @@ struct key_logits {
   };
   struct shared {
     float   bias[keys];
-    index_t position[tiles::threads];  // of each lane, for want of registers: its query's place among those that ask
+    index_t place[tiles::threads];  // of each lane, for want of registers: its query's place among those that ask
     [[no_unique_address]] std::conditional_t<same_for_all, typename correction::shared, no_shared> corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>                           rows;
   };
@@ -55,7 +55,7 @@ struct key_logits {
   template <class Gpu, class Queries>
   CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
     walk    now   = {far, near, block.kv_head, block.chunk};
-    index_t begin = block.opens;
+    index_t begin = block.chunk_begin;
     if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
     now.begin(gpu, begin, block.begin + block.first / queries.group(), queries.latest(block), queries.q.tokens);
     if (!tiles::ahead) now.near_whole = now.far_whole = 0;  // no registers for loops of their own
@@ -126,7 +126,7 @@ struct key_logits {
     const float* from = memory.bias;
     if constexpr (!same_for_all) {
       if (!own.listed) return logs;
-      from = far.counts.row(memory.position[gpu.thread()] - first) + own.first;
+      from = far.counts.row(memory.place[gpu.thread()] - first) + own.first;
     } else {
       if (corrects() && own.listed)
         logs = correction{far.variances}.correct(gpu, memory.corrections, tiles::thread_of(gpu));
@@ -155,7 +155,7 @@ struct key_logits {
                                           sums_16& logits) const {
     if constexpr (opens)
       if (own.listed || own.opened) return mask_rows(gpu, memory, logits);
-    const index_t seen = now.seen(own, memory.position[gpu.thread()]);
+    const index_t seen = now.seen(own, memory.place[gpu.thread()]);
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
   }

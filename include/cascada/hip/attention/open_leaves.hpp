@@ -62,11 +62,9 @@ struct open_leaves {
       const index_t place = base + gpu.lane();
       asked_leaf    leaf  = {nobody, place, place < count ? rows[place] - ranges[place].begin + 1 : 1};
       if (place < count) leaf.asker = leaf.size > 1 ? open(own, place) : close(own, place);
-      const bool          asked_for = leaf.asker != nobody;
-      const std::uint64_t votes     = gpu.ballot(asked_for);
+      const bool asked_for = leaf.asker != nobody;
       members += sum_of_wave(gpu, static_cast<std::uint32_t>(asked_for ? leaf.size : 0));
-      if (asked_for) asked[listed + voters_below(gpu, votes)] = leaf;
-      listed += __builtin_popcountll(votes);
+      listed += append(gpu, asked_for, leaf, asked + listed);
     }
     if (gpu.lane() == 0) opened.count[gpu.block()] = static_cast<index_t>(members);
     return listed;

@@ -22,7 +22,7 @@ struct pair_counts {
   float*       logs;    // [last - first, stride]; the caller's slice of places is [first, last)
   std::int64_t stride;  // a multiple of 32, at least the length of the list
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE float* row(index_t place) const { return logs + place * stride; }
+  CASCADA_HOST_DEVICE CASCADA_INLINE float* row(index_t of_slice) const { return logs + of_slice * stride; }
 };
 
 /// How much the keys of leaves vary, over groups of dimensions.

@@ -8,14 +8,14 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-inline constexpr index_t query_rows = 128;  // of a block
+inline constexpr index_t rows_of_block = 128;  // of a block
 
 /// Rows of a block: all are of one chunk and one KV head, whose query heads so share every key they read.
 struct query_block {
-  index_t turn;            // its number among those of its KV head; the earliest tokens have the first
-  index_t kv_head, chunk;  // numbers
-  index_t opens, begin;    // places where the chunk, and the part of it that asks, begin
-  index_t first, rows;     // its rows are from `first` on, of `rows` of that part
+  index_t turn;                // its number among those of its KV head; the earliest tokens have the first
+  index_t kv_head, chunk;      // numbers
+  index_t chunk_begin, begin;  // places where the chunk, and the part of it that asks, begin
+  index_t first, rows;         // its rows are from `first` on, of `rows` of that part
 };
 
 /// What a thread answers: half of a row. Threads beyond the last row repeat it.
@@ -32,15 +32,15 @@ struct query_tokens {
   const index_t*           list    = nullptr;  // all tokens, or those of chunk c from list[c chunk] on
   const index_t*           answers = nullptr;  // the same, or the tokens whose output it is
   const index_t*           count   = nullptr;  // [chunks] with list
-  const index_t*           valid   = nullptr;  // or [1]: negative, the selection has failed and nothing is written
-  index_t                  kv_heads, chunk;
-  index_t                  first    = 0, last;  // of the places of tokens that ask, those in [first, last)
-  float*                   log_sums = nullptr;  // or [T, heads]: log2 of the sum of exponentials, too
+  const index_t* valid = nullptr;  // null, or [1]: negative where the selection has failed; nothing is written
+  index_t        kv_heads, chunk;
+  index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
+  float*         log_sums = nullptr;  // null, or [T, heads]: log2 of the sum of exponentials, too
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return q.heads / kv_heads; }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_chunk() const {
     const index_t slice = last - first, places = slice < chunk ? slice : chunk;
-    return (places * group() + query_rows - 1) / query_rows;
+    return (places * group() + rows_of_block - 1) / rows_of_block;
   }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t chunks() const { return (last - 1) / chunk - first / chunk + 1; }
 
@@ -54,11 +54,11 @@ struct query_tokens {
     own.turn            = chunks() * per_chunk - 1 - turned;
     own.kv_head         = gpu.uniform(gpu.block() % kv_heads);
     own.chunk           = gpu.uniform(first / chunk + own.turn / per_chunk);
-    own.opens           = own.chunk * chunk;
-    own.begin           = own.opens < first ? first : own.opens;
-    const index_t asked = list ? gpu.uniform(count[own.chunk]) : q.tokens - own.opens;
-    const index_t close = own.opens + (asked < chunk ? asked : chunk);
-    own.first           = own.turn % per_chunk * query_rows;
+    own.chunk_begin     = own.chunk * chunk;
+    own.begin           = own.chunk_begin < first ? first : own.chunk_begin;
+    const index_t asked = list ? gpu.uniform(count[own.chunk]) : q.tokens - own.chunk_begin;
+    const index_t close = own.chunk_begin + (asked < chunk ? asked : chunk);
+    own.first           = own.turn % per_chunk * rows_of_block;
     own.rows            = ((close < last ? close : last) - own.begin) * group();
     return own;
   }
@@ -72,7 +72,7 @@ struct query_tokens {
 
   /// Place of the last token that has a row in the block.
   CASCADA_DEVICE CASCADA_INLINE index_t latest(const query_block& of) const {
-    return of.begin + ((of.first + query_rows < of.rows ? of.first + query_rows : of.rows) - 1) / group();
+    return of.begin + ((of.first + rows_of_block < of.rows ? of.first + rows_of_block : of.rows) - 1) / group();
   }
 };
 

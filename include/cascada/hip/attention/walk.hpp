@@ -49,10 +49,11 @@ struct key_walk {
 
   std::conditional_t<Opens, opened_for_block, none> opened = {};
 
-  /// For queries at places `earliest` to `latest` of a chunk that opens at `opens`.
+  /// For queries at places `earliest` to `latest` of a chunk that begins at `chunk_begin`.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t opens, index_t earliest, index_t latest, index_t tokens) {
-    from                 = near.unlimited ? 0 : edge_of(opens, near.window);
+  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t latest,
+                                           index_t tokens) {
+    from                 = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
     far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
     near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
     sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
@@ -88,10 +89,10 @@ struct key_walk {
     return {false, keys * i, opened.count, true};
   }
 
-  /// How many keys of a tile the query at `position` sees.
-  CASCADA_DEVICE CASCADA_INLINE index_t seen(const key_tile& own, index_t position) const {
+  /// How many keys of a tile the query at `place` sees.
+  CASCADA_DEVICE CASCADA_INLINE index_t seen(const key_tile& own, index_t place) const {
     const bool    causal = own.listed ? far.causal : near.causal;
-    const index_t limit  = !causal ? own.count : position - (own.listed ? 0 : ahead()) + 1;
+    const index_t limit  = !causal ? own.count : place - (own.listed ? 0 : ahead()) + 1;
     return (limit < own.count ? limit : own.count) - own.first;
   }
 

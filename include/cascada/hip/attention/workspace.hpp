@@ -31,7 +31,7 @@ constexpr bool averages(const attention_options& options) noexcept {
 /// Tokens of a band of queries, that read one list of opened tokens: as many whole tiles of a chunk, and whole bands to
 /// a chunk, as a block of threads has rows for; one tile where that alone has more.
 constexpr index_t band_of(const attention_options& options, index_t group) noexcept {
-  const index_t tiles = options.chunk / options.tile, room = query_rows / group / options.tile;
+  const index_t tiles = options.chunk / options.tile, room = rows_of_block / group / options.tile;
   for (index_t count = std::min(tiles, room); count > 1; --count)
     if (tiles % count == 0) return count * options.tile;
   return options.tile;
@@ -99,7 +99,7 @@ struct attention_memory {
     constexpr std::int64_t words_of_lists = 2 + sizeof(asked_leaf) / sizeof(index_t);  // tokens, places, asked leaves
     const index_t          tokens = sizes.tokens, group = sizes.heads / sizes.kv_heads;
     const index_t          band   = std::min(band_of(options, group), tokens);
-    const std::int64_t     blocks = (std::int64_t{band} * group + query_rows - 1) / query_rows;
+    const std::int64_t     blocks = (std::int64_t{band} * group + rows_of_block - 1) / rows_of_block;
     const std::int64_t     bits   = blocks * opened_leaves::waves;
     opened.stride                 = (std::int64_t{tokens} + 31) / 32 * 32;
     const std::int64_t words      = opened.stride * (bits + words_of_lists) * sizes.kv_heads;

@@ -181,8 +181,8 @@ CASCADA_DEVICE CASCADA_INLINE index_t voters_below(const Gpu& gpu, std::uint64_t
 }
 
 /// Lanes whose value `counts` append theirs to a list, in the order of the lanes. Returns how many they are.
-template <class Gpu>
-CASCADA_DEVICE CASCADA_INLINE index_t append(const Gpu& gpu, bool counts, index_t value, index_t* list) {
+template <class Gpu, class Value>
+CASCADA_DEVICE CASCADA_INLINE index_t append(const Gpu& gpu, bool counts, const Value& value, Value* list) {
   const std::uint64_t votes = gpu.ballot(counts);
   if (counts) list[voters_below(gpu, votes)] = value;
   return __builtin_popcountll(votes);

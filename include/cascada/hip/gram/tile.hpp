@@ -131,8 +131,8 @@ struct row_evidence {
   std::uint32_t possible;  // these, and those that only the canonical product can tell about
 };
 
-/// What this lane's 16 sums tell about the first `count` of 32 rows with these norms. `found(sum, norm)` hears of those
-/// that cover the token, and maybe of rows beyond.
+/// What this lane's 16 sums tell about the first `count` of 32 rows with these norms. `found(covered, sum,
+/// norm)` hears of each of the 16, also of rows beyond `count`.
 template <class Gpu, matrix_scalar Scalar, class Found>
 CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_token<Scalar>& token, const sums_16& sums,
                                                       const float* norms, index_t count, const Found& found) {

@@ -19,7 +19,7 @@ struct gram_rows {
 };
 
 /// The norm of a zero row.
-inline constexpr float zero_row = std::numeric_limits<float>::max();
+inline constexpr float zero_row_norm = std::numeric_limits<float>::max();
 
 /// Token i, which is judged with tokens j of norms n_j. A zero row's norm puts all its pairs below.
 template <matrix_scalar Scalar>

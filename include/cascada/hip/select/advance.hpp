@@ -17,22 +17,22 @@ struct selection_advance {
   static constexpr index_t waves   = 2;
 
   selection_call<Scalar> call;
-  index_t                step;  // b
+  index_t                resolved_block;  // b
 
-  index_t grid() const { return call.blocks() - step; }
+  index_t grid() const { return call.blocks() - resolved_block; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&                   memory = gpu.template shared<shared>();
     const selection_memory& state  = call.memory;
-    const index_t           begin  = (step + gpu.block()) * 64;
+    const index_t           begin  = (resolved_block + gpu.block()) * 64;
     if (failed(gpu)) return;
 
     index_t pairs = 0;
     load(gpu, memory, begin);
     check_inherited(gpu, memory, begin, pairs);
-    const index_t known        = state.known[step].representatives,
-                  known_before = step > 0 ? state.known[step - 1].representatives : 0;
+    const index_t known        = state.known[resolved_block].representatives,
+                  known_before = resolved_block > 0 ? state.known[resolved_block - 1].representatives : 0;
     const bool mine            = gpu.thread() < 64 && begin + gpu.thread() < call.tokens();
     const auto was             = mine ? state.progress[begin + gpu.thread()].stage : token_stage::settled;
     // Tokens that search already, new orphans, and in the block to be resolved those that may become orphans in it.
@@ -52,14 +52,14 @@ struct selection_advance {
   }
 
  private:
-  CASCADA_DEVICE CASCADA_INLINE block_resolution<Scalar, Assign> resolution() const { return {call, step}; }
+  CASCADA_DEVICE CASCADA_INLINE block_resolution<Scalar, Assign> resolution() const { return {call, resolved_block}; }
 
   /// A step that has failed does nothing more. `known` is written by launches before this one, so all lanes agree.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool failed(Gpu& gpu) const {
-    const bool non_finite = step == 0 && call.memory.counters->answer != status::ok;
-    const bool failed     = non_finite || call.memory.known[step].representatives < 0;
-    if (failed && gpu.block() == 0 && gpu.thread() == 0) call.memory.known[step + 1] = {-1, 0};
+    const bool non_finite = resolved_block == 0 && call.memory.counters->answer != status::ok;
+    const bool failed     = non_finite || call.memory.known[resolved_block].representatives < 0;
+    if (failed && gpu.block() == 0 && gpu.thread() == 0) call.memory.known[resolved_block + 1] = {-1, 0};
     return failed;
   }
 
@@ -85,12 +85,12 @@ struct selection_advance {
   /// Each wave checks every fourth token that inherits one of block b - 1.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
-    if (step == 0 || !call.before.rep) return;
+    if (resolved_block == 0 || !call.before.rep) return;
     const index_t* const rep = call.now.rep;
     for (index_t local = gpu.wave(); local < 64; local += gram_tile::waves) {
       if (begin + local >= call.tokens() || memory.stage[local] != token_stage::awaiting) continue;
       const index_t old = call.old_rep(begin + local);
-      if (old / 64 != step - 1) continue;
+      if (old / 64 != resolved_block - 1) continue;
       const index_t candidate = rep[old];
       const bool    covered   = resolution().inherits(gpu, begin + local, candidate, pairs);
       if (gpu.lane() != 0) continue;

@@ -17,16 +17,16 @@ struct selection_begin {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const selection_memory& memory = call.memory;
-    const index_t           i      = gpu.block() * threads + gpu.thread();
-    if (i == 0) memory.known[0] = {0, 0};
+    const selection_memory& state = call.memory;
+    const index_t           i     = gpu.block() * threads + gpu.thread();
+    if (i == 0) state.known[0] = {0, 0};
     if (i < call.tokens()) call.now.counts[i] = 0;
     if (i >= call.tokens()) return;
 
     const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
-    if (!detail::is_finite(square)) memory.counters->answer = status::non_finite_token;
-    call.rows.norms[i] = detail::norm_or(square, zero_row);
-    memory.progress[i] = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+    if (!detail::is_finite(square)) state.counters->answer = status::non_finite_token;
+    call.rows.norms[i] = detail::norm_or(square, zero_row_norm);
+    state.progress[i]  = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
   }
 };
 

@@ -11,7 +11,7 @@ struct block_resolution {
   using shared = scan_shared;
 
   const selection_call<Scalar>& call;
-  index_t                       step;  // b
+  index_t                       resolved_block;  // b
 
   /// Whether the candidate, of an earlier block, covers token i: by the cross-Gram verdict where there is one.
   template <class Gpu>
@@ -105,7 +105,7 @@ struct block_resolution {
     const index_t           i        = begin + gpu.lane();
     const bool              joins    = (joined >> gpu.lane() & 1) != 0;
     const std::uint64_t     added    = gpu.ballot(joins && addition);
-    const set_prefix        known    = state.known[step];
+    const set_prefix        known    = state.known[resolved_block];
     const index_t           position = known.representatives + voters_below(gpu, joined);
     if (i < call.tokens()) {
       call.now.rep[i] = rep;
@@ -113,8 +113,8 @@ struct block_resolution {
       if (joins && position < call.limit) call.now.indices[position] = i;
     }
     if (gpu.lane() != 0) return;
-    const index_t all     = known.representatives + __builtin_popcountll(joined);
-    state.known[step + 1] = {all > call.limit ? -1 : all, known.added + __builtin_popcountll(added)};
+    const index_t all               = known.representatives + __builtin_popcountll(joined);
+    state.known[resolved_block + 1] = {all > call.limit ? -1 : all, known.added + __builtin_popcountll(added)};
   }
 
   static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);

@@ -51,7 +51,7 @@ struct token_scan {
   }
 
  private:
-  /// Columns in use := the local tokens (threads below 64) that `stay`, in order.
+  /// Columns in use := the local tokens (threads below 64) that have `stays`, in order.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& memory, index_t begin, bool stays, index_t local) const {
     if (gpu.wave() == 0) {
