@@ -117,7 +117,7 @@ void decode_dense(benchmark::State& state) {
   step_over_all<Stored>(state, [](const auto& layers, std::size_t layer) { return layers.kv(layer); });
 }
 BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
-BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
+BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384, 65536}, {64, 128}});
 BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<q8_0_block>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
 
@@ -177,9 +177,10 @@ void decode_near_far(benchmark::State& state) {
 BENCHMARK(decode_near_far<float>)
     ->Args({1024, 0})
     ->ArgsProduct({{4096, 16384}, {0, 1}})
+    ->Args({65536, 1})
     ->Iterations(1)
     ->UseManualTime();
-BENCHMARK(decode_near_far<bfloat16>)->ArgsProduct({{4096, 16384}, {0}})->Iterations(1)->UseManualTime();
+BENCHMARK(decode_near_far<bfloat16>)->ArgsProduct({{4096, 16384, 65536}, {0}})->Iterations(1)->UseManualTime();
 BENCHMARK(decode_near_far<float16>)->ArgsProduct({{4096, 16384}, {0, 1}})->Iterations(1)->UseManualTime();
 
 /// A prompt in pieces of 512 tokens, by the preset balanced; `pieces` 0: at once.

@@ -42,7 +42,7 @@ mutants = [
     ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", work),
     ("advance: the first new representative skipped", "? known_before : 0,", "? known_before + 1 : 0,",
      ragged),
-    ("advance: one row of a panel skipped", "panel += 128", "panel += 129",
+    ("advance: one row of a panel skipped", "panel += gram_panel::rows", "panel += gram_panel::rows + 1",
      "hip cascade: orphans meet every representative"),
     ("advance: orphans of the block forgotten", "return !covered || memory.match", "return memory.match",
      inherited),

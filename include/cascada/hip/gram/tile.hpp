@@ -44,6 +44,11 @@ struct gram_columns {
 struct gram_panel {
   static constexpr index_t rows = 32 * gram_tile::waves;
 
+  /// How many of the representatives from `first` to `last` it has.
+  CASCADA_DEVICE CASCADA_INLINE static constexpr index_t used(index_t first, index_t last) {
+    return last - first < rows ? last - first : rows;
+  }
+
   index_t token[rows];
   float   norm[rows];
 

@@ -25,7 +25,7 @@ struct selection_advance {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&                   memory = gpu.template shared<shared>();
     const selection_memory& state  = call.memory;
-    const index_t           begin  = (resolved_block + gpu.block()) * 64;
+    const index_t           begin  = (resolved_block + gpu.block()) * block_tokens;
     if (failed(gpu)) return;
 
     index_t pairs = 0;
@@ -33,7 +33,7 @@ struct selection_advance {
     check_inherited(gpu, memory, begin, pairs);
     const index_t known        = state.known[resolved_block].representatives,
                   known_before = resolved_block > 0 ? state.known[resolved_block - 1].representatives : 0;
-    const bool mine            = gpu.thread() < 64 && begin + gpu.thread() < call.tokens();
+    const bool mine            = gpu.thread() < block_tokens && begin + gpu.thread() < call.tokens();
     const auto was             = mine ? state.progress[begin + gpu.thread()].stage : token_stage::settled;
     // Tokens that search already, new orphans, and in the block to be resolved those that may become orphans in it.
 #pragma GCC unroll 1
@@ -65,7 +65,7 @@ struct selection_advance {
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, shared& memory, index_t begin) const {
-    if (gpu.thread() < 64) {
+    if (gpu.thread() < block_tokens) {
       const index_t        i        = begin + gpu.thread();
       const token_progress progress = i < call.tokens() ? call.memory.progress[i] : token_progress{};
       memory.stage[gpu.thread()]    = progress.stage;
@@ -79,7 +79,7 @@ struct selection_advance {
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool is_searching(Gpu& gpu, const shared& memory) const {
-    return memory.stage[gpu.thread() % 64] == token_stage::searching;
+    return memory.stage[gpu.thread() % block_tokens] == token_stage::searching;
   }
 
   /// Each wave checks every fourth token that inherits one of block b - 1.
@@ -87,10 +87,10 @@ struct selection_advance {
   CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
     if (resolved_block == 0 || !call.before.rep) return;
     const index_t* const rep = call.now.rep;
-    for (index_t local = gpu.wave(); local < 64; local += gram_tile::waves) {
+    for (index_t local = gpu.wave(); local < block_tokens; local += gram_tile::waves) {
       if (begin + local >= call.tokens() || memory.stage[local] != token_stage::awaiting) continue;
       const index_t old = call.old_rep(begin + local);
-      if (old / 64 != resolved_block - 1) continue;
+      if (old / block_tokens != resolved_block - 1) continue;
       const index_t candidate = rep[old];
       const bool    covered   = resolution().inherits(gpu, begin + local, candidate, pairs);
       if (gpu.lane() != 0) continue;
@@ -104,7 +104,7 @@ struct selection_advance {
   /// it: it may have to be compared with all.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool at_risk(Gpu& gpu, shared& memory, index_t begin) const {
-    if (gpu.thread() >= 64 || memory.stage[gpu.thread()] != token_stage::awaiting) return false;
+    if (gpu.thread() >= block_tokens || memory.stage[gpu.thread()] != token_stage::awaiting) return false;
     const index_t i = begin + gpu.thread(), old = call.old_rep(i);
     const bool    covered = (call.memory.graph[i] >> (old - begin) & 1) != 0;
     return !covered || memory.match[old - begin].position >= 0 || call.memory.graph[old] != 0;

@@ -19,7 +19,7 @@ struct selection_graph {
   struct shared {
     gram_tile::shared tile;
     gram_columns      columns;
-    std::uint32_t     words[2][64];
+    std::uint32_t     words[2][block_tokens];
   };
 
   selection_call<Scalar> call;
@@ -30,7 +30,7 @@ struct selection_graph {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&         memory = gpu.template shared<shared>();
     const auto&   rows   = call.rows;
-    const index_t begin = gpu.block() * 64, last = call.tokens() - 1;
+    const index_t begin = gpu.block() * block_tokens, last = call.tokens() - 1;
     if (gpu.wave() == 0) memory.columns.gather(gpu, rows, begin, begin + gpu.lane() <= last, gpu.lane());
     gpu.barrier();
 
@@ -40,8 +40,8 @@ struct selection_graph {
     const index_t* const token  = memory.columns.token;
     const float* const   norm   = memory.columns.norm;
     sums_16              sums[1];
-    multiply<1>(gpu, memory.tile, rows.x, rows.x.row(token[32 * row_half + gpu.lane() % 32]), token, 64, column_half,
-                sums);
+    multiply<1>(gpu, memory.tile, rows.x, rows.x.row(token[32 * row_half + gpu.lane() % 32]), token, block_tokens,
+                column_half, sums);
 
     const index_t       earlier  = begin + column <= last ? column - 32 * row_half : 0;  // rows
     std::int64_t        rechecks = 0;
@@ -52,7 +52,7 @@ struct selection_graph {
     gpu.barrier();
 
     const index_t thread = gpu.thread();
-    if (thread < 64 && begin + thread <= last)
+    if (thread < block_tokens && begin + thread <= last)
       call.memory.graph[begin + thread] = memory.words[0][thread] | std::uint64_t{memory.words[1][thread]} << 32;
     if (thread == 0) {
       const std::int64_t size = last - begin < 63 ? last - begin + 1 : 64;

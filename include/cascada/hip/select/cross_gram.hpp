@@ -36,12 +36,14 @@ struct selection_cross_gram {
 
   selection_call<Scalar> call;
 
-  index_t grid() const { return call.blocks() * ((call.tokens() + 127) / 128); }  // r is known to the device only
+  /// r is known to the device only.
+  index_t grid() const { return call.blocks() * ((call.tokens() - 1) / gram_panel::rows + 1); }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     auto&         memory = gpu.template shared<shared>();
-    const index_t begin = gpu.block() % call.blocks() * 64, panel = gpu.block() / call.blocks() * 128;
+    const index_t begin  = gpu.block() % call.blocks() * block_tokens,
+                  panel  = gpu.block() / call.blocks() * gram_panel::rows;
     const index_t former = gpu.uniform(*call.before.count);
     if (panel >= former) return;
     // The first wave finds the tokens, the next two the representatives.
@@ -49,7 +51,7 @@ struct selection_cross_gram {
     if (gpu.wave() == 0)
       memory.columns.gather(gpu, call.rows, begin, i < call.tokens() && call.old_rep(i) != i, gpu.lane());
     else if (gpu.wave() < 3)
-      memory.panel.load(call.rows, call.before.indices, panel, former, gpu.thread() - 64);
+      memory.panel.load(call.rows, call.before.indices, panel, former, gpu.thread() - gfx942::wave);
     gpu.barrier();
     const index_t count = gpu.uniform(memory.columns.count);
     if (count == 0) return;
@@ -57,8 +59,8 @@ struct selection_cross_gram {
     const index_t first_row = 32 * gpu.wave();
     sums_16       sums[2];
     multiply<2>(gpu, memory.tile, call.rows.x, call.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
-                memory.columns.token, 64, 0, sums);
-    std::int64_t pairs = gpu.thread() == 0 ? std::int64_t{count} * (former - panel < 128 ? former - panel : 128) : 0;
+                memory.columns.token, block_tokens, 0, sums);
+    std::int64_t pairs = gpu.thread() == 0 ? std::int64_t{count} * gram_panel::used(panel, former) : 0;
 #pragma GCC unroll 2
     for (index_t t = 0; t < 2; ++t) {
       const index_t       column = 32 * t + gpu.lane() % 32;

@@ -15,11 +15,11 @@ struct scan_shared {
 
   gram_tile::shared tile;
   gram_columns      columns;
-  index_t           active[64];  // local token of each column
-  device_match      match[64];   // by local token
-  token_stage       stage[64];   // by local token
+  index_t           active[block_tokens];  // local token of each column
+  device_match      match[block_tokens];   // by local token
+  token_stage       stage[block_tokens];   // by local token
   gram_panel        panel;
-  device_match      partial[slices][64];
+  device_match      partial[slices][block_tokens];
 };
 
 template <matrix_scalar Scalar, assignment Assign>
@@ -34,11 +34,11 @@ struct token_scan {
                                                 index_t last, index_t& pairs) const {
     if (first >= last) return;
     gather(gpu, memory, begin, part, gpu.thread());
-    for (index_t panel = first; panel < last; panel += 128) {
+    for (index_t panel = first; panel < last; panel += gram_panel::rows) {
       const index_t count = gpu.uniform(memory.columns.count);
       if (count == 0) break;
-      if (gpu.thread() == 0) pairs += count * (last - panel < 128 ? last - panel : 128);
-      if (gpu.thread() < 128) memory.panel.load(call.rows, call.now.indices, panel, last, gpu.thread());
+      if (gpu.thread() == 0) pairs += count * gram_panel::used(panel, last);
+      if (gpu.thread() < gram_panel::rows) memory.panel.load(call.rows, call.now.indices, panel, last, gpu.thread());
       gpu.barrier();
       if (count > 32)
         meet_panel<2>(gpu, memory, panel, last, pairs);
