@@ -24,7 +24,7 @@ struct kv_head_state {
 /// that ask them.
 template <cpu_backend B, class E>
 struct kv_head_scratch {
-  clusters           lists;
+  clusters           lists = {};
   leaf_chains<B>     chains;  // by keys only
   leaf_scratch<B>    sums;
   query_tile<B, E>   group_tile;
