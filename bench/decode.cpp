@@ -116,7 +116,7 @@ template <row_storage Stored>
 void decode_dense(benchmark::State& state) {
   step_over_all<Stored>(state, [](const auto& layers, std::size_t layer) { return layers.kv(layer); });
 }
-BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
+BENCHMARK(decode_dense<float>)->ArgsProduct({{1024, 4096, 16384, 65536}, {64, 128}});
 BENCHMARK(decode_dense<bfloat16>)->ArgsProduct({{1024, 4096, 16384, 65536}, {64, 128}});
 BENCHMARK(decode_dense<float16>)->ArgsProduct({{4096, 16384}, {64, 128}});
 BENCHMARK(decode_dense<q8_0_block>)->ArgsProduct({{1024, 4096, 16384}, {64, 128}});
