@@ -101,7 +101,7 @@ mutants = [
     ("chains: keys that a batch passed over", "first ? next : batch.batch[0].place}", "next}", batches),
     ("chains: later keys meet another cluster's", "bits_below(end - first) & ~bits_below(begin - first);", "bits_below(end - first);",
      batches),
-    ("chains: anchors of the future", "now ? first_from(from, count, key.place) : begin;", "now ? count : begin;", batches),
+    ("chains: anchors of the future", "now ? detail::first_from(from, 0, count, key.place) : begin;", "now ? count : begin;", batches),
     ("chains: another range's anchors", "own.anchors + std::int64_t{range} * chain_batch;", "own.anchors;", batches),
     ("chains: a leaf too long", "number % size == 0;", "number % (size + 1) == 0;", joins),
     ("chains: a leaf takes the next one's members", ": all - number < size ? begin + all : to + size};", ": begin + all};", joins),

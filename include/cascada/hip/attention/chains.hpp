@@ -39,20 +39,11 @@ inline constexpr index_t chain_batch = 256;
 struct chain_anchor {
   index_t place, token;  // among the clusters' members; there
   float   norm;
-};
 
-/// The first of `count` ascending keys that lies at `place` or after.
-CASCADA_DEVICE CASCADA_INLINE constexpr index_t first_from(const chain_anchor* keys, index_t count, index_t place) {
-  index_t begin = 0;
-  while (begin < count) {
-    const index_t middle = (begin + count) / 2;
-    if (keys[middle].place < place)
-      begin = middle + 1;
-    else
-      count = middle;
+  CASCADA_HOST_DEVICE CASCADA_INLINE friend constexpr bool operator<(const chain_anchor& key, index_t place) {
+    return key.place < place;
   }
-  return begin;
-}
+};
 
 /// What a key has found so far.
 struct nearest_anchor {
@@ -110,22 +101,12 @@ struct chain_memory {
   }
 };
 
-/// Bits below `count`, of 32.
-CASCADA_DEVICE CASCADA_INLINE constexpr std::uint32_t bits_below(index_t count) {
-  return count <= 0 ? 0 : ~0u >> (count < 32 ? 32 - count : 0);
-}
-
 /// Keys of one KV head, compared with each other at leaf_threshold.
 template <matrix_scalar Scalar>
 struct compared_keys {
   heads_view<const Scalar> rows;
   index_t                  head;
   float                    threshold;
-
-  /// Of 32 keys, as bits: those that cover another one, and those that may.
-  struct evidence {
-    std::uint32_t sure, possible;
-  };
 
   CASCADA_DEVICE CASCADA_INLINE const Scalar* row(const chain_anchor& key) const { return rows.row(key.token, head); }
 
@@ -139,18 +120,11 @@ struct compared_keys {
   /// By a wave: lane l has key l % 32 of 32 that may be covered, and of 32 others, whose norms are norm_of(number).
   /// What it learns is about half of these: those of row_32.
   template <class Gpu, class Norm>
-  CASCADA_DEVICE CASCADA_INLINE evidence judge(Gpu& gpu, const chain_anchor& key, const chain_anchor& other,
-                                               const Norm& norm_of) const {
-    const sums_16    sums   = multiply(gpu, row(other), row(key));
-    const sum_margin margin = {threshold, key.norm, rows.dim};
-    std::uint32_t    sure = 0, possible = 0;
-#pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) {
-      const gram_evidence seen = margin.judge(sums[v], norm_of(row_32(gpu.lane(), v)));
-      sure |= static_cast<std::uint32_t>(seen.covered) << v;
-      possible |= static_cast<std::uint32_t>(!seen.apart) << v;
-    }
-    return {bits_of_rows(gpu, sure), bits_of_rows(gpu, possible)};
+  CASCADA_DEVICE CASCADA_INLINE row_evidence judge(Gpu& gpu, const chain_anchor& key, const chain_anchor& other,
+                                                   const Norm& norm_of) const {
+    const sums_16 sums = multiply(gpu, row(other), row(key));
+    return judge_sums(gpu, sum_margin(threshold, key.norm, rows.dim), sums, norm_of,
+                      [](index_t, bool, float, float) {});
   }
 
  private:

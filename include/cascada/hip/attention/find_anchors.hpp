@@ -98,7 +98,7 @@ struct find_anchors {
       const index_t i      = 32 * column + gpu.lane() % 32;
       const bool    exists = i < count;
       const auto    key    = batch.batch[exists ? i : 0];
-      const index_t begin  = exists ? first_from(batch.batch, i, own.begins[key.place]) : i;
+      const index_t begin  = exists ? detail::first_from(batch.batch, 0, i, own.begins[key.place]) : i;
 #pragma GCC unroll 1
       for (index_t row = 0; row < rows; ++row) {
         const std::uint32_t asked = bits_below(i - 32 * row) & ~bits_below(begin - 32 * row);

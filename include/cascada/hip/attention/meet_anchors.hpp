@@ -60,8 +60,8 @@ struct meet_anchors {
     const chain_anchor* const from  = own.anchors + std::int64_t{range} * chain_batch;
     const index_t             count = gpu.uniform(own.rounds[range].count);
     // Those of its cluster that come before a key.
-    const index_t begin = first_from(from, count, own.begins[key.place]),
-                  end   = now ? first_from(from, count, key.place) : begin;
+    const index_t begin = detail::first_from(from, 0, count, own.begins[key.place]),
+                  end   = now ? detail::first_from(from, 0, count, key.place) : begin;
     for (index_t first = 0; first < count; first += 32) {
       const std::uint32_t asked = bits_below(end - first) & ~bits_below(begin - first);
       if (gpu.ballot(asked != 0) == 0) continue;

@@ -196,6 +196,11 @@ CASCADA_DEVICE CASCADA_INLINE Value sum_of_wave(const Gpu& gpu, Value value) {
   return value;
 }
 
+/// Bits below `count`, of 32.
+CASCADA_DEVICE CASCADA_INLINE constexpr std::uint32_t bits_below(index_t count) {
+  return count <= 0 ? 0 : ~0u >> (count < 32 ? 32 - count : 0);
+}
+
 /// Bits that a lane has by entries of its sums, of 32 rows, by row.
 template <class Gpu>
 CASCADA_DEVICE CASCADA_INLINE std::uint32_t bits_of_rows(const Gpu& gpu, std::uint32_t entries) {

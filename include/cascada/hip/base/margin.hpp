@@ -46,4 +46,27 @@ class sum_margin {
   float slope_, offset_, high_, low_;
 };
 
+/// Rows of 32, as bits.
+struct row_evidence {
+  std::uint32_t sure;      // those that cover a column's token
+  std::uint32_t possible;  // these, and those that only the canonical product can tell about
+};
+
+/// What this lane's 16 sums tell about rows whose norms are norm_of(number). `found(v, covered, sum, norm)` hears of
+/// each sum v.
+template <class Gpu, class Margin, class Norm, class Found>
+CASCADA_DEVICE CASCADA_INLINE row_evidence judge_sums(Gpu& gpu, const Margin& margin, const sums_16& sums,
+                                                      const Norm& norm_of, const Found& found) {
+  std::uint32_t sure = 0, possible = 0;
+#pragma GCC unroll 16
+  for (index_t v = 0; v < 16; ++v) {
+    const float         norm = norm_of(row_32(gpu.lane(), v));
+    const gram_evidence seen = margin.judge(sums[v], norm);
+    sure |= static_cast<std::uint32_t>(seen.covered) << v;
+    possible |= static_cast<std::uint32_t>(!seen.apart) << v;
+    found(v, seen.covered, sums[v], norm);
+  }
+  return {bits_of_rows(gpu, sure), bits_of_rows(gpu, possible)};
+}
+
 }  // namespace cascada::inline CASCADA_ABI::hip

@@ -130,29 +130,18 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
   for (; k < cols + slab; k += slab, buffer ^= 1) turn(buffer, k, at_end);
 }
 
-/// Rows of 32, as bits.
-struct row_evidence {
-  std::uint32_t sure;      // those that cover a column's token
-  std::uint32_t possible;  // these, and those that only the canonical product can tell about
-};
-
 /// What this lane's 16 sums tell about the first `count` of 32 rows with these norms. `found(covered, sum,
 /// norm)` hears of each of the 16, also of rows beyond `count`.
 template <class Gpu, matrix_scalar Scalar, class Found>
 CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_token<Scalar>& token, const sums_16& sums,
                                                       const float* norms, index_t count, const Found& found) {
-  std::uint32_t sure = 0, possible = 0;
-#pragma GCC unroll 16
-  for (index_t v = 0; v < 16; ++v) {
-    const float norm = norms[row_32(gpu.lane(), v)];
-    const auto  seen = token.judge(sums[v], norm);
-    sure |= static_cast<std::uint32_t>(seen.covered) << v;
-    possible |= static_cast<std::uint32_t>(!seen.apart) << v;
-    found(seen.covered, sums[v], norm);
-    if (v % 2 == 1) gpu.schedule_barrier();  // bounds the masks alive at a time
-  }
-  const std::uint32_t exists = count <= 0 ? 0 : ~0u >> (count < 32 ? 32 - count : 0);
-  return {bits_of_rows(gpu, sure) & exists, bits_of_rows(gpu, possible) & exists};
+  const row_evidence seen = judge_sums(
+      gpu, token, sums, [&](index_t row) { return norms[row]; },
+      [&](index_t v, bool covered, float sum, float norm) {
+        found(covered, sum, norm);
+        if (v % 2 == 1) gpu.schedule_barrier();  // bounds the masks alive at a time
+      });
+  return {seen.sure & bits_below(count), seen.possible & bits_below(count)};
 }
 
 /// The canonical verdicts on a column's token and the first `count` of 32 rows, as bits, of which each half of the wave
