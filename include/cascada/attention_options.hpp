@@ -171,7 +171,7 @@ struct key_kinds {
 
 /// Whether older tokens answer through leaves.
 [[nodiscard]] CASCADA_INLINE constexpr bool has_leaves(const attention_options& options) noexcept {
-  return kinds_of(options.keys).far_field && options.open != opening::all;
+  return kinds_of(options.keys).far_field && !opens_everything(options);
 }
 
 /// Whether it matters who stands for whom.

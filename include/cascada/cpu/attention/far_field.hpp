@@ -12,10 +12,8 @@
 //
 // A row's result does not depend on which of the tile's later rows are there.
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <span>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"

@@ -13,7 +13,6 @@
 #include "cascada/cpu/attention/groups.hpp"
 #include "cascada/cpu/attention/load_queries.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
-#include "cascada/cpu/attention/tile.hpp"
 #include "cascada/cpu/attention/walk.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/attention/write_results.hpp"
@@ -26,11 +25,10 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
                       const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
   kv_head_state<B, E>&  head = space.head(kv_head);
   far_field_scratch<B>& far  = space.far_fields.data()[worker];
-  if (head.leaves.count() == 0) return;
-  if (options.queries == query_set::grouped)
-    take_from_groups(space.scratch_of(kv_head), first, tile, far);
-  else
+  if (options.queries != query_set::grouped)
     attend_leaves(sequence, options, kv_head, first, tile, head, far, space.workers.data()[worker]);
+  else if (head.leaves.count() > 0)
+    take_from_groups(space.scratch_of(kv_head), first, tile, far);
 }
 
 /// Tokens [first, first + count) of a chunk, and KV heads from `kv_head`. Opening everything makes the rows dense: the

@@ -186,7 +186,6 @@ class attention_state<Scalar, B> {
     for (auto& head : heads_) {
       if (!begun_) {
         head.leaves.reserve(room, shape);
-        head.leaders.count = 0;
         head.asked.clear();
       } else if (room > room_) {
         head.leaves.grow(room);

@@ -6,7 +6,6 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/load_queries.hpp"
-#include "cascada/cpu/attention/packing.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 
