@@ -19,8 +19,8 @@ NAMES = [
 ]
 
 # Those that a report may have besides: other peers of the same kernels.
-MORE_NAMES = ["dense_f32_vs_ort_gqa", "decode_dense_vs_openvino", *(f"nearfar_{kind}_vs_{peer}_8192" for peer in ("flex", "xattention")
-                                        for kind in KINDS)]
+MORE_NAMES = ["dense_f32_vs_ort_gqa", "decode_dense_vs_openvino",
+              *(f"nearfar_{kind}_vs_{peer}_8192" for peer in ("flex", "xattention") for kind in KINDS)]
 
 LABELS = {  # what a person reads, in the order of pictures and tables
     "select_of_peak": "selection on its own",

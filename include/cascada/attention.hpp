@@ -105,9 +105,8 @@ class attention;
 ///                     `unsupported` where leaves open by mass, inside a tile of long ago. O(T), and maybe the time
 ///                     that its leaves took, in the next call
 ///   clear()           forgets the sequence; memory is kept
-///   save(bytes)       to bytes [saved_bytes()], for attend.load: a number for each token that leaves stand for and
-///   each
-///                     selection, and what the last two tiles opened. O(T)
+///   save(bytes)       to bytes [saved_bytes()], for attend.load: of each selection a number for each token that
+///                     leaves stand for, and what the last two tiles opened. O(T)
 ///   bytes()           memory in use: grows with the leaves
 ///
 /// If an executor throws in the middle of a call, the state has to be cleared. A copy is independent: a sequence that

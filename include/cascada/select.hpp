@@ -1,5 +1,5 @@
 #pragma once
-// Selection: the representatives of one layer, from nothing: ADA in arXiv:2605.03110.
+// Selection: the representatives of one layer, from nothing (Activation Decorrelation Attention, arXiv:2605.03110).
 //
 // The contract; selector.hpp in cpu/select and hip/select keeps it, and cpu/select/growing.hpp.
 

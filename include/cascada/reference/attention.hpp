@@ -5,9 +5,9 @@
 // A group of tokens counts as often as it has members. Weights exist as logarithms until the last step, so that logits
 // may lie hundreds of nats apart.
 //
-// With Real = double this is the oracle of the kernels, with which it shares conversions of
-// element types and the cap of the correction, and no other code; with Real = float it is the plain
-// implementation that their error is measured against.
+// With Real = double this is the oracle of the kernels, with which it shares options, conversions of element types and
+// the cap of the correction, and no other code; with Real = float it is the plain implementation that their error is
+// measured against.
 
 #include <algorithm>
 #include <cmath>
