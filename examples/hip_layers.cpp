@@ -79,23 +79,23 @@ int main(int count, char** arguments) {
   bool              good = true;
   const std::size_t size = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(width);
   {
-    mirrored<row>   x(size);
-    mirrored<float> out(size);
+    mirrored<scalar> x(size);
+    mirrored<float>  out(size);
 
-    cascade<row, hip_gfx942>                walk({}, where);
-    cascade<row>                            walk_on_cpu;
-    std::vector<attention<row, hip_gfx942>> attend;
-    std::vector<attention<row>>             attend_on_cpu;
-    std::vector<float>                      expected(size);
-    hip::downloaded_selection               kept;
+    cascade<scalar, hip_gfx942>                walk({}, where);
+    cascade<scalar>                            walk_on_cpu;
+    std::vector<attention<scalar, hip_gfx942>> attend;
+    std::vector<attention<scalar>>             attend_on_cpu;
+    std::vector<float>                         expected(size);
+    hip::downloaded_selection                  kept;
     for (const auto& mode : modes) attend.emplace_back(mode.options, where), attend_on_cpu.emplace_back(mode.options);
     for (int layer = 0; layer < layers; ++layer) {
       make_layer(x.host, tokens, width, static_cast<unsigned>(layer));
       x.send(where);
       // The rows serve as queries, keys and values too: this program is about kernels, not about a model.
-      const auto                  heads_of = [&](auto* data) { return packed_heads(data, tokens, heads, head_dim); };
-      const heads_view<const row> q        = heads_of(static_cast<const row*>(x.device));
-      const heads_view<const row> h        = heads_of(static_cast<const row*>(x.host.data()));
+      const auto                     heads_of = [&](auto* data) { return packed_heads(data, tokens, heads, head_dim); };
+      const heads_view<const scalar> q        = heads_of(static_cast<const scalar*>(x.device));
+      const heads_view<const scalar> h        = heads_of(static_cast<const scalar*>(x.host.data()));
 
       stopwatch    selecting(stream);
       const status step           = walk.step({x.device, tokens, width, width});
@@ -113,11 +113,11 @@ int main(int count, char** arguments) {
       for (std::size_t m = 0; m < std::size(modes); ++m) {
         out.spoil(where);
         stopwatch    attending(stream);
-        const status attended = attend[m](q, strided_kv<row>{q, q}, walk.kept(), heads_of(out.device));
+        const status attended = attend[m](q, strided_kv<scalar>{q, q}, walk.kept(), heads_of(out.device));
         const double time     = attending.stop();
         require(attended, modes[m].name);
         out.fetch(where);
-        require(attend_on_cpu[m](h, strided_kv<row>{h, h}, want, heads_of(expected.data())), "attention on the CPU");
+        require(attend_on_cpu[m](h, strided_kv<scalar>{h, h}, want, heads_of(expected.data())), "attention on the CPU");
         double     worst = 0;
         const bool close = all_close(out.host, expected, worst);
         good             = good && close;

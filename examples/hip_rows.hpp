@@ -13,7 +13,7 @@
 namespace examples {
 
 using namespace cascada;
-using row = bfloat16;
+using scalar = bfloat16;
 
 inline void require(hipError_t error, const char* what) {
   if (error == hipSuccess) return;
@@ -54,7 +54,7 @@ struct mirrored {
 };
 
 /// Tokens of one layer: clusters of four, moved a little from layer to layer.
-inline void make_layer(std::vector<row>& rows, index_t tokens, index_t width, unsigned layer) {
+inline void make_layer(std::vector<scalar>& rows, index_t tokens, index_t width, unsigned layer) {
   std::mt19937                    random(layer);
   std::normal_distribution<float> noise(0.0f, 0.3f);
   for (index_t t = 0; t < tokens; ++t) {
@@ -62,7 +62,7 @@ inline void make_layer(std::vector<row>& rows, index_t tokens, index_t width, un
     std::normal_distribution<float> center;
     for (index_t c = 0; c < width; ++c)
       rows[static_cast<std::size_t>(t) * static_cast<std::size_t>(width) + static_cast<std::size_t>(c)] =
-          from_float<row>(center(home) + noise(random));
+          from_float<scalar>(center(home) + noise(random));
   }
 }
 

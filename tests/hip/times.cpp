@@ -40,20 +40,23 @@ double microseconds(const hip_gfx942& where, Call call) {
 }
 
 void time_model(const hip_gfx942& where, const model_shape& model, index_t tokens) {
-  const std::size_t size  = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(model.width);
-  mirrored<row> layers[2] = {mirrored<row>(size), mirrored<row>(size)}, out(size);  // that a cascade alternates between
+  const std::size_t size      = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(model.width);
+  mirrored<scalar>  layers[2] = {mirrored<scalar>(size), mirrored<scalar>(size)},
+                   out(size);  // that a cascade alternates between
   for (unsigned l = 0; l < 2; ++l) make_layer(layers[l].host, tokens, model.width, l), layers[l].send(where);
-  const auto x = [&](int i) { return matrix_view<const row>{layers[i % 2].device, tokens, model.width, model.width}; };
+  const auto x = [&](int i) {
+    return matrix_view<const scalar>{layers[i % 2].device, tokens, model.width, model.width};
+  };
   const auto heads_of = [&](auto* data) { return packed_heads(data, tokens, model.heads, model.width / model.heads); };
-  const heads_view<const row> q = heads_of(static_cast<const row*>(layers[0].device));  // and keys, and values
+  const heads_view<const scalar> q = heads_of(static_cast<const scalar*>(layers[0].device));  // and keys, and values
 
-  selector<row, hip_gfx942>  select({.threshold = 0.8f}, where);
-  cascade<row, hip_gfx942>   exact({.threshold = 0.8f}, where);
-  cascade<row, hip_gfx942>   paper({.threshold = 0.8f, .validate = validation::cross_gram}, where);
-  attention<row, hip_gfx942> dense({.keys = key_set::all}, where);
-  attention<row, hip_gfx942> near_and_far(
+  selector<scalar, hip_gfx942>  select({.threshold = 0.8f}, where);
+  cascade<scalar, hip_gfx942>   exact({.threshold = 0.8f}, where);
+  cascade<scalar, hip_gfx942>   paper({.threshold = 0.8f, .validate = validation::cross_gram}, where);
+  attention<scalar, hip_gfx942> dense({.keys = key_set::all}, where);
+  attention<scalar, hip_gfx942> near_and_far(
       {.window = 128, .chunk = 128, .leaves = leaf_formation::by_order, .open = opening::none}, where);
-  attention<row, hip_gfx942> by_keys({.window = 128, .chunk = 128, .open = opening::none}, where);
+  attention<scalar, hip_gfx942> by_keys({.window = 128, .chunk = 128, .open = opening::none}, where);
 
   const double full  = microseconds(where, [&](int i) { return select(x(i)); });
   const double step  = microseconds(where, [&](int i) { return exact.step(x(i)); });
@@ -63,7 +66,7 @@ void time_model(const hip_gfx942& where, const model_shape& model, index_t token
   hip::downloaded_selection  downloaded;
   require(exact.download(downloaded), "download");
   const auto attend = [&](auto& with) {
-    return microseconds(where, [&](int) { return with(q, strided_kv<row>{q, q}, kept, heads_of(out.device)); });
+    return microseconds(where, [&](int) { return with(q, strided_kv<scalar>{q, q}, kept, heads_of(out.device)); });
   };
   const double all = attend(dense), far = attend(near_and_far), far_by_keys = attend(by_keys);
   std::printf(

@@ -16,7 +16,7 @@
 #include "library/tokens.hpp"
 
 using namespace cascada;
-using row = bfloat16;
+using scalar = bfloat16;
 
 namespace {
 
@@ -27,21 +27,21 @@ constexpr index_t T = 512, d = 768, heads = 4, kv_heads = 2, dim = 64;
 template <class Kernel>
 constexpr const char* name_of = "others";
 template <>
-constexpr const char* name_of<hip::select::selection_begin<row>> = "selection_begin";
+constexpr const char* name_of<hip::select::selection_begin<scalar>> = "selection_begin";
 template <>
-constexpr const char* name_of<hip::select::selection_graph<row>> = "selection_graph";
+constexpr const char* name_of<hip::select::selection_graph<scalar>> = "selection_graph";
 template <>
-constexpr const char* name_of<hip::select::selection_advance<row, assignment::lowest_index>> = "selection_advance";
+constexpr const char* name_of<hip::select::selection_advance<scalar, assignment::lowest_index>> = "selection_advance";
 template <>
-constexpr const char* name_of<hip::select::selection_cross_gram<row>> = "selection_cross_gram";
+constexpr const char* name_of<hip::select::selection_cross_gram<scalar>> = "selection_cross_gram";
 template <>
-constexpr const char* name_of<hip::attention::leaf_means<row>> = "leaf_means";
+constexpr const char* name_of<hip::attention::leaf_means<scalar>> = "leaf_means";
 template <>
-constexpr const char* name_of<hip::attention::attend<row, row, dim>> = "attend";
+constexpr const char* name_of<hip::attention::attend<scalar, scalar, dim>> = "attend";
 template <>
-constexpr const char* name_of<hip::attention::ask_leaves<row, dim>> = "ask_leaves";
+constexpr const char* name_of<hip::attention::ask_leaves<scalar, dim>> = "ask_leaves";
 template <>
-constexpr const char* name_of<hip::attention::attend<row, row, dim, hip::attention::closed_leaves_of_bands>> =
+constexpr const char* name_of<hip::attention::attend<scalar, scalar, dim, hip::attention::closed_leaves_of_bands>> =
     "attend, opened";
 
 /// A kernel that says which block runs.
@@ -83,14 +83,14 @@ struct counting_stream : simulator::stream {
 /// Rows on a line of the chip, tracked.
 struct tracked_rows {
   struct alignas(128) one_line {
-    row element[64];
+    scalar element[64];
   };
   std::vector<one_line> storage;
 
   explicit tracked_rows(std::int64_t count) : storage(static_cast<std::size_t>(count) / 64) {
     traffic::track(storage.data(), storage.size() * sizeof(one_line));
   }
-  row* data() { return storage.data()->element; }
+  scalar* data() { return storage.data()->element; }
 };
 
 bool good = true;
@@ -120,7 +120,7 @@ void require(Answer answer, const char* what) {
   std::exit(1);
 }
 
-void fill(tracked_rows& to, const tests::token_rows<row>& from) {
+void fill(tracked_rows& to, const tests::token_rows<scalar>& from) {
   for (index_t i = 0; i < from.view().rows; ++i)
     std::copy_n(from.view().row(i), from.view().cols, to.data() + std::int64_t{i} * from.view().cols);
 }
@@ -139,12 +139,12 @@ std::int64_t rows_to_advance(const std::vector<index_t>& rep) {
 }
 
 void count_selection(validation mode) {
-  tracked_rows                  x(std::int64_t{T} * d);
-  cascade<row, counting_stream> walk({.threshold = 0.8f, .validate = mode});
-  hip::downloaded_selection     kept;
-  std::int64_t                  former = 0;
+  tracked_rows                     x(std::int64_t{T} * d);
+  cascade<scalar, counting_stream> walk({.threshold = 0.8f, .validate = mode});
+  hip::downloaded_selection        kept;
+  std::int64_t                     former = 0;
   for (unsigned layer = 0; layer < 2; ++layer) {
-    fill(x, make_tokens<row>(tests::kind::clustered, T, d, 1, layer));
+    fill(x, make_tokens<scalar>(tests::kind::clustered, T, d, 1, layer));
     begin_step();
     require(walk.step({x.data(), T, d, d}), "cascade");
     const auto all = traffic::moved();
@@ -206,26 +206,26 @@ void count_attention() {
   auto             count     = static_cast<index_t>(chosen.indices.size());
   tracked_rows     q(std::int64_t{T} * heads * dim), k(std::int64_t{T} * kv_heads * dim),
       v(std::int64_t{T} * kv_heads * dim), out(std::int64_t{T} * heads * dim);
-  const hip::selection_layer  layer = {on_device.indices.data(), on_device.rep.data(), on_device.counts.data(), &count,
-                                       T};
-  const heads_view<const row> of_k  = packed_heads(static_cast<const row*>(k.data()), T, kv_heads, dim);
-  const heads_view<const row> of_v  = packed_heads(static_cast<const row*>(v.data()), T, kv_heads, dim);
-  const std::int64_t          of_q = std::int64_t{T} * heads * dim * 2, of_kv = std::int64_t{T} * kv_heads * dim * 2;
+  const hip::selection_layer layer = {on_device.indices.data(), on_device.rep.data(), on_device.counts.data(), &count,
+                                      T};
+  const heads_view<const scalar> of_k = packed_heads(static_cast<const scalar*>(k.data()), T, kv_heads, dim);
+  const heads_view<const scalar> of_v = packed_heads(static_cast<const scalar*>(v.data()), T, kv_heads, dim);
+  const std::int64_t             of_q = std::int64_t{T} * heads * dim * 2, of_kv = std::int64_t{T} * kv_heads * dim * 2;
   for (tracked_rows* rows : {&q, &k, &v}) {
     std::mt19937                    random(2);
     std::normal_distribution<float> normal;
     for (auto& l : rows->storage)
-      for (row& element : l.element) element = from_float<row>(normal(random));
+      for (scalar& element : l.element) element = from_float<scalar>(normal(random));
   }
   const auto by_order = [](opening open) {
     return attention_options{.window = 64, .chunk = 128, .leaves = leaf_formation::by_order, .open = open};
   };
   for (const attention_options& options :
        {attention_options{.keys = key_set::all}, by_order(opening::none), by_order(opening::by_mass)}) {
-    attention<row, counting_stream> attend(options);
+    attention<scalar, counting_stream> attend(options);
     begin_step();
-    require(attend(packed_heads(static_cast<const row*>(q.data()), T, heads, dim), strided_kv<row>{of_k, of_v}, layer,
-                   packed_heads(out.data(), T, heads, dim)),
+    require(attend(packed_heads(static_cast<const scalar*>(q.data()), T, heads, dim), strided_kv<scalar>{of_k, of_v},
+                   layer, packed_heads(out.data(), T, heads, dim)),
             "attention");
     const auto all = traffic::moved();
     if (options.keys == key_set::all) {

@@ -40,8 +40,8 @@ struct chain_anchor {
   index_t place, token;  // among the clusters' members; there
   float   norm;
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE friend constexpr bool operator<(const chain_anchor& key, index_t place) {
-    return key.place < place;
+  CASCADA_HOST_DEVICE CASCADA_INLINE friend constexpr bool operator<(const chain_anchor& key, index_t other) {
+    return key.place < other;
   }
 };
 
