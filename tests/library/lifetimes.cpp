@@ -240,6 +240,36 @@ TEST_CASE("lifetimes: a copy of a selector is independent", "[lifetimes]") {
   CHECK(shown(c) == before);
 }
 
+/// Bytes that copying an object allocates.
+template <class Object>
+long long bytes_of_a_copy(const Object& object) {
+  const long long before = allocated_bytes();
+  const Object    copy(object);
+  return allocated_bytes() - before;
+}
+
+TEST_CASE("lifetimes: a copy takes no memory that is for calls alone", "[lifetimes][attention]") {
+  constexpr index_t T = 600, d = 64;
+  const auto        x = make_tokens<float>(kind::clustered, T, d, 1);
+  selector<float>   select({.threshold = 0.5f});
+  REQUIRE(select(x.view()) == status::ok);
+  REQUIRE(select.literal(x.view()) == status::ok);
+  const long long r    = select.kept().count();
+  const long long sets = 4 * (T + 4 * r) * static_cast<long long>(sizeof(index_t));  // of which some have room for more
+  CHECK(bytes_of_a_copy(select) <= sets + 2 * T * static_cast<long long>(sizeof(index_t)));
+
+  growing_selection<float> grow({.threshold = 0.5f});
+  REQUIRE(grow.extend(x.view()) == status::ok);
+  CHECK(bytes_of_a_copy(grow) <=
+        sets + 4 * T * static_cast<long long>(sizeof(index_t)) + r * d * static_cast<long long>(sizeof(float)));
+
+  const problem<float> p({held_tokens, 4, 2, 16, 8}, 1);
+  head_rows<float>     out(held_tokens, 4, 8);
+  attention<float>     attend({.keys = key_set::all});
+  REQUIRE(attend(p.q.view(), p.kv(), out.view()) == status::ok);
+  CHECK(bytes_of_a_copy(attend) == 0);
+}
+
 TEST_CASE("lifetimes: an executor that cannot be had any more once moved from", "[lifetimes]") {
   using on          = cpu<compiled_isa, shared_executor>;
   const auto tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
