@@ -109,9 +109,9 @@ class attention;
 ///                     leaves stand for, and what the last two tiles opened. O(T)
 ///   bytes()           memory in use: grows with the leaves
 ///
-/// If an executor throws in the middle of a call, the state has to be cleared. A copy is independent: a sequence that
-/// branches, or a prompt that several share. A state is used by one call at a time; those of different sequences may be
-/// in different threads' calls, and const use from several threads is safe.
+/// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy is
+/// independent: a sequence that branches, or a prompt that several share. A state is used by one call at a time; those
+/// of different sequences may be in different threads' calls, and const use from several threads is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 

@@ -15,6 +15,8 @@ mutants = [
     ("asked: of another tile", "return tokens >= first && tile == which;", "return tokens >= first;", back),
     ("asked: earlier tokens of the tile are lost", "if (earlier > 0) std::copy_n(start_.seen.data(), earlier, one.seen.data());",
      "if (earlier > 0) std::fill_n(one.seen.data(), earlier, 0);", back),
+    ("state: a call that ended in its middle is forgotten", "    interrupted_ = true;", "",
+     "lifetimes: lifetimes: a state whose call*"),
     ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
     ("state: clusters are not added", "chains.add_clusters(own.count);", "chains.add_clusters(1);", cuts),
     ("state: chains begin anew", "chains.resume(space.head(h).leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });",
