@@ -174,11 +174,6 @@ struct key_kinds {
   return kinds_of(options.keys).far_field && !opens_everything(options);
 }
 
-/// Whether it matters who stands for whom.
-[[nodiscard]] CASCADA_INLINE constexpr bool needs_selections(const attention_options& options) noexcept {
-  return kinds_of(options.keys).representatives || has_leaves(options);
-}
-
 /// Whether keys are the means of whole clusters.
 [[nodiscard]] CASCADA_INLINE constexpr bool has_cluster_means(const attention_options& options) noexcept {
   return kinds_of(options.keys).representatives && options.weighted && !options.causal;
@@ -273,6 +268,11 @@ namespace detail {
 }
 
 }  // namespace detail
+
+/// Whether it matters who stands for whom: whether calls take selections.
+[[nodiscard]] CASCADA_INLINE constexpr bool needs_selections(const attention_options& options) noexcept {
+  return detail::kinds_of(options.keys).representatives || detail::has_leaves(options);
+}
 
 /// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
 /// sizes out of range, `too_large` for a scale or a cap that overflows in base 2. The first that is found, in a

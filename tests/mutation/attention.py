@@ -123,8 +123,8 @@ mutants = [
     ("report: sinks are not near", "tokens * (near.edge - near.sinks));", "tokens * near.edge);", report),
     ("report: every row is far", "leaves > 0 ? tokens : 0;", "tokens;", report),
 
-    ("grouped: asked by the representative", "const index_t asking = own.lists.first_from(own.asks[first + i], now.begin);",
-     "const index_t asking = own.lists.begin(own.asks[first + i]);", anything),
+    ("grouped: asked by the representative", "const index_t asking = lists.first_from(groups.asks[first + i], now.begin);",
+     "const index_t asking = lists.begin(groups.asks[first + i]);", anything),
     ("grouped: far fields replace near ones", "vec<B>::load(a) * my_share)", "vec<B>::zero())", anything),
     ("grouped: the far maximum", "now       = its > mine ? its : mine;", "now       = its;", far_apart),
     ("r x r: later members count", "std::log2(static_cast<float>(later - begin)) : 0.0f;", "std::log2(static_cast<float>(end - begin)) : 0.0f;",

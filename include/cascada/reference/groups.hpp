@@ -27,7 +27,7 @@ struct attention_input {
   const Real* value(index_t t, index_t g) const { return v.data() + (std::ptrdiff_t{t} * kv_heads + g) * value_dim; }
 };
 
-/// The representative of every token.
+/// For every token another one that stands for it: its representative, or the first of its chain.
 using assignment_of_tokens = std::vector<index_t>;
 
 /// One thing to attend to: a token, or a group of tokens.
@@ -50,8 +50,8 @@ struct group_of_tokens {
   source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
 };
 
-/// What products multiply besides q, k and v, which are means and weights: as it is. A caller may put in its place what
-/// some arithmetic makes of it.
+/// What products multiply besides q, k and v, which are means and weights: as it is. No part of the method: tests put
+/// in its place what some arithmetic makes of it.
 struct as_it_is {
   template <class Real>
   Real operator()(Real x) const {

@@ -30,7 +30,8 @@ struct leaf_members {
 };
 
 /// Of one leaf's keys or values at a time: row(t) of its members, in token order. Sums are float. Where a sum or a
-/// square overflows, means and variances are made again in double: means of finite rows are finite.
+/// square overflows, means and variances are made again in double: means of finite rows are finite, as those of queries
+/// are (load_queries.hpp).
 template <cpu_backend B>
 class leaf_statistics {
  public:

@@ -121,7 +121,7 @@ class attention_state<Scalar, B> {
     if (kv.tokens() - tokens_ < count)
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
     const index_t edge = last_edge(options, tokens_ + count);
-    if (!detail::needs_selections(options) || edge <= selected()) return status::ok;
+    if (!needs_selections(options) || edge <= selected()) return status::ok;
     if (selections.empty()) return detail::no_selections();
     if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
       return detail::illegal("selections has neither one nor one for each KV head");
@@ -227,6 +227,7 @@ class attention_state<Scalar, B> {
   void finish(index_t tokens, Workspace& space) noexcept {
     tokens_      = tokens;
     interrupted_ = false;
+    space.in_use = nullptr;
     for (index_t h = 0; detail::forms_by_keys(options_) && selected() > 0 && h < kv_heads_; ++h)
       space.scratch_of(h).chains.put_leaders(heads_[static_cast<std::size_t>(h)].leaders);
   }
@@ -294,7 +295,8 @@ class attention_state<Scalar, B> {
     if (end > 0)
       kernel::attention::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
         const auto head = static_cast<index_t>(kv_head);
-        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space);
+        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.scratch_of(head),
+                                         space.head(head).leaves);
       });
     for (auto& head : heads_)
       if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {

@@ -233,7 +233,8 @@ class products {
   index_t                  depth_;
 };
 
-/// Packs the `count` tokens of a list (null: the first ones) into columns.
+/// Packs the `count` tokens of a list (null: the first ones) into columns. Takes the numbers of a batch for them, and
+/// their places: none may be in use.
 template <class Products, cpu_backend B>
 void append_tokens(Products& way, packed_rows<B>& columns, const index_t* list, index_t count) noexcept {
   index_t places[batch_tokens];

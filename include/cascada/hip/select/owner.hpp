@@ -14,7 +14,7 @@
 #include "cascada/hip/select/block_graph.hpp"
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
