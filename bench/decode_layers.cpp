@@ -6,6 +6,7 @@
 #include <numeric>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,7 @@ constexpr const char* usage =
 
 FILE is what cascada-dump-layers wrote; bench/run.sh leaves one, build/bench/layers-16384.safetensors. Of its first T
 tokens (4096) the last 256 are decoded, one at a time, on one thread: dense; by the preset balanced in the clusters of
-the cascade, with means of leaves as they are multiplied and in bfloat16; and in clusters of each KV head's own keys
+the cascade, with means of leaves as they are multiplied, in bfloat16, and as bytes; and in clusters of each KV head's own keys
 (threshold 0.7, leaves by order, window 256, open_above 0.004). All go on from the same tokens, in turn, N steps each
 (300), and read 64 MB of other memory between steps, as an engine reads its weights. Selecting a chunk's tokens is part
 of the step that needs them. Prints the median of a layer's step, what dense takes of it and of the mean, how much of
@@ -163,19 +164,20 @@ struct way {
 
 template <row_scalar Scalar>
 void measure(const char* rows, const engine::safetensors& file, index_t tokens, index_t dim, int steps) {
-  const auto        layers  = read_layers<Scalar>(file, tokens, dim);
-  attention_options rounded = presets::balanced.attention;
-  rounded.summaries         = summary_type::bfloat16;
+  const auto               layers = read_layers<Scalar>(file, tokens, dim);
   std::vector<way<Scalar>> ways;
   const selection_options  coarse = presets::balanced.selection, fine = {.threshold = 0.7f};
-  attention_options        by_order = {.window = 256, .leaves = leaf_formation::by_order, .open_above = 0.004f};
   ways.emplace_back("dense", features::none, coarse, attention_options{.keys = key_set::all});
-  ways.emplace_back("near + far", features::residual, coarse, presets::balanced.attention);
-  ways.emplace_back("near + far of keys", features::keys, fine, by_order);
-  if (std::same_as<kernel::operand_of<Scalar, serial>, float>) {
-    by_order.summaries = summary_type::bfloat16;
-    ways.emplace_back("near + far, rounded", features::residual, coarse, rounded);
-    ways.emplace_back("near + far of keys, rounded", features::keys, fine, by_order);
+  for (const auto& [kept, called, called_keys] :
+       {std::tuple(summary_type::as_multiplied, "near + far", "near + far of keys"),
+        std::tuple(summary_type::bfloat16, "near + far, rounded", "near + far of keys, rounded"),
+        std::tuple(summary_type::bytes, "near + far, bytes", "near + far of keys, bytes")}) {
+    if (kept == summary_type::bfloat16 && !std::same_as<kernel::operand_of<Scalar, serial>, float>) continue;
+    attention_options by_keys  = presets::balanced.attention;
+    attention_options by_order = {.window = 256, .leaves = leaf_formation::by_order, .open_above = 0.004f};
+    by_keys.summaries = by_order.summaries = kept;
+    ways.emplace_back(called, features::residual, coarse, by_keys);
+    ways.emplace_back(called_keys, features::keys, fine, by_order);
   }
 
   std::vector<Scalar> out;

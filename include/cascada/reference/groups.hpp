@@ -92,13 +92,12 @@ std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, i
   return all;
 }
 
-/// The mean as bfloat16, of finite rows finite. Sums are float, whatever Real is, so that one digit more does not round
-/// to the other side; they are made again where they overflow.
+/// The mean as floats have it, of finite rows finite: a sum of floats, made again where it overflows. What it is
+/// rounded to depends on its last digit.
 template <class Real>
-std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
-  const auto        most  = static_cast<double>(to_float(bfloat16{0x7f7f}));
-  const auto        count = static_cast<float>(rows.size());
-  std::vector<Real> all;
+std::vector<float> float_mean(const std::vector<const Real*>& rows, index_t dim) {
+  const auto         count = static_cast<float>(rows.size());
+  std::vector<float> all;
   for (index_t c = 0; c < dim; ++c) {
     float  sum   = 0;
     double exact = 0;
@@ -106,10 +105,37 @@ std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim
       sum += static_cast<float>(row[c]);
       exact += static_cast<double>(row[c]);
     }
-    const double x       = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
-    const auto   nearest = from_float<bfloat16>(static_cast<float>(std::isfinite(x) ? std::clamp(x, -most, most) : x));
+    all.push_back(std::isfinite(sum) ? sum / count : static_cast<float>(exact / static_cast<double>(count)));
+  }
+  return all;
+}
+
+/// The mean as bfloat16, of finite rows finite.
+template <class Real>
+std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
+  const float       most = to_float(bfloat16{0x7f7f});
+  std::vector<Real> all;
+  for (const float x : float_mean(rows, dim)) {
+    const auto nearest = from_float<bfloat16>(std::isfinite(x) ? std::clamp(x, -most, most) : x);
     all.push_back(static_cast<Real>(to_float(nearest)));
   }
+  return all;
+}
+
+/// The mean as integers in units of a 63rd of its largest element, to nearest; zero if that is below 2^-100. One
+/// element that is not finite makes all of them NaN.
+template <class Real>
+std::vector<Real> mean_of_bytes(const std::vector<const Real*>& rows, index_t dim) {
+  std::vector<Real> all(static_cast<std::size_t>(dim), Real(0));
+  const auto        exact = float_mean(rows, dim);
+  float             top   = 0;
+  for (const float x : exact) {
+    if (!std::isfinite(x)) return std::vector<Real>(all.size(), std::numeric_limits<Real>::quiet_NaN());
+    top = std::max(top, std::fabs(x));
+  }
+  const float unit = 63 / top, scale = top / 63;
+  for (std::size_t c = 0; top >= 0x1p-100f && c < all.size(); ++c)
+    all[c] = static_cast<Real>(static_cast<int>(std::nearbyint(exact[c] * unit))) * static_cast<Real>(scale);
   return all;
 }
 
@@ -122,9 +148,17 @@ void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, in
   group.key      = mean<Real, Factor>(keys, in.key_dim);
   group.value    = mean<Real, Factor>(values, in.value_dim);
   group.variance = variances(keys, in.key_dim, moments);
-  if (kept == summary_type::as_multiplied) return;
-  group.key   = rounded_mean(keys, in.key_dim);
-  group.value = rounded_mean(values, in.value_dim);
+  switch (kept) {
+    case summary_type::as_multiplied: break;
+    case summary_type::bfloat16:
+      group.key   = rounded_mean(keys, in.key_dim);
+      group.value = rounded_mean(values, in.value_dim);
+      break;
+    case summary_type::bytes:
+      group.key   = mean_of_bytes(keys, in.key_dim);
+      group.value = mean_of_bytes(values, in.value_dim);
+      break;
+  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::reference

@@ -1,6 +1,7 @@
 #pragma once
 // What the rows of a leaf's members have in common: means, and how far keys spread around theirs.
 
+#include <bit>
 #include <cstdint>
 #include <limits>
 
@@ -40,6 +41,7 @@ class leaf_statistics {
     const auto room = std::int64_t{whole_vectors<B>(dim)};
     for (buffer<float, B>* of_columns : {&first_, &sums_, &squares_, &means_}) of_columns->reserve(room);
     rounded_.reserve(room);
+    bytes_.reserve(room + 4);
   }
 
   /// Turns to a leaf. `Spread`: variance() will be asked for as well.
@@ -70,6 +72,23 @@ class leaf_statistics {
       for (index_t k = 0; k < dim; ++k)
         if (detail::is_finite(means_[k]) && (rounded_[k].bits & 0x7fffu) == infinite >> 16) --rounded_[k].bits;
     return rounded_.data();
+  }
+
+  /// The means as integers of 7 bits in units of `scale`, `excess` more, up to a whole lane of them: the largest is 63.
+  /// One that is not finite makes the scale NaN.
+  const std::int8_t* byte_means(index_t dim, std::int8_t excess, float& scale) noexcept {
+    constexpr float most = 63, to_integer = 0x1.8p23f;  // so large that units are 1, and the lowest bits count them
+    const auto      bits = largest_bits(means_.data(), dim);
+    const float     top  = std::bit_cast<float>(bits);
+    const bool      zero = bits < std::bit_cast<std::uint32_t>(0x1p-100f);
+    scale                = bits >= infinite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : top / most;
+    const float unit     = bits >= infinite || zero ? 0.0f : most / top;
+    for (index_t k = 0; k < dim; ++k) sums_[k] = means_[k] * unit;
+    hide();  // or the product would be rounded together with the sum, where the target has FMA
+    for (index_t k = 0; k < dim; ++k)
+      bytes_[k] = static_cast<std::int8_t>(std::bit_cast<std::int32_t>(sums_[k] + to_integer) + excess);
+    for (index_t k = dim; k % 4 != 0; ++k) bytes_[k] = excess;
+    return bytes_.data();
   }
 
   /// The mean variance of elements [begin, end) of the rows that take<true>() was for; as far as floats go.
@@ -181,8 +200,9 @@ class leaf_statistics {
     return static_cast<float>(detail::from_zero_to(variance, largest) ? variance : largest);
   }
 
-  buffer<float, B>    first_, sums_, squares_, means_;  // by column, on whole vectors
-  buffer<bfloat16, B> rounded_;
+  buffer<float, B>       first_, sums_, squares_, means_;  // by column, on whole vectors
+  buffer<bfloat16, B>    rounded_;
+  buffer<std::int8_t, B> bytes_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

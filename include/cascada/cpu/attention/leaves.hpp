@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
 #include "cascada/cpu/attention/leaf_statistics.hpp"
@@ -21,11 +22,11 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Shapes of the leaves of a KV head.
 struct leaf_shape {
-  index_t key_dim = 0, value_dim = 0;
-  index_t size    = std::numeric_limits<index_t>::max();  // tokens of a leaf at most
-  index_t moments = 0;                                    // groups of key dimensions, 0 to key_dim
-  index_t sinks   = 0;                                    // first tokens, which belong to no leaf
-  bool    rounded = false;                                // means are bfloat16, whatever E is
+  index_t      key_dim = 0, value_dim = 0;
+  index_t      size    = std::numeric_limits<index_t>::max();  // tokens of a leaf at most
+  index_t      moments = 0;                                    // groups of key dimensions, 0 to key_dim
+  index_t      sinks   = 0;                                    // first tokens, which belong to no leaf
+  summary_type kept    = summary_type::as_multiplied;          // what means are
 
   /// Where group g of the key dimensions begins.
   CASCADA_INLINE index_t group_edge(index_t g) const noexcept {
@@ -112,7 +113,8 @@ class leaf_summaries {
 
   /// Memory that the leaves use.
   std::size_t bytes() const noexcept {
-    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 3;
+    const std::int64_t scales = shape_.kept == summary_type::bytes ? 2 : 0;
+    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 3 + scales;
     return static_cast<std::size_t>(count_ * a_leaf + std::int64_t{tokens_ - shape_.sinks} + begun_) * sizeof(float);
   }
 
@@ -156,12 +158,12 @@ class leaf_summaries {
   CASCADA_INLINE key_block block(index_t first) const noexcept {
     constexpr index_t step  = block_keys<B, E>;
     const index_t     count = count_ - first < step ? count_ - first : step;
-    return {.keys    = keys_.data() + std::int64_t{first} * key_lanes_,
-            .values  = values_.data() + std::int64_t{first / elements()} * value_stride_,
-            .bias    = log_counts_.data() + first,
-            .count   = count,
-            .seen    = count,
-            .rounded = std::same_as<E, float> && shape_.rounded};
+    return {.keys   = keys_.data() + std::int64_t{first} * key_lanes_,
+            .values = values_.data() + std::int64_t{first / elements()} * value_stride_,
+            .bias   = log_counts_.data() + first,
+            .count  = count,
+            .seen   = count,
+            .kept   = shape_.kept};
   }
 
   /// Group g's variances of a vector of leaves from `first`.
@@ -169,20 +171,28 @@ class leaf_summaries {
     return vec<B>::load(variances_.data() + panel_offset<B>(first, shape_.moments) + group * panel_keys<B>);
   }
   CASCADA_INLINE const float* log_counts() const noexcept { return log_counts_.data(); }
+  /// What integers of a leaf's mean key, and of its mean value, are multiplied with.
+  CASCADA_INLINE const float* key_scales() const noexcept { return key_scales_.data(); }
+  CASCADA_INLINE const float* value_scales() const noexcept { return value_scales_.data(); }
   /// 1 for leaves of several tokens, 0 for those of one: lanes, in whole blocks.
   CASCADA_INLINE const float* many() const noexcept { return many_.data(); }
 
  private:
-  static constexpr index_t width = vec<B>::width, none = -1;
+  static constexpr index_t     width = vec<B>::width, none = -1;
+  static constexpr std::int8_t excess = std::same_as<E, float> ? 0 : 64;  // see byte_four
 
   static constexpr index_t elements_of(const leaf_shape& shape) noexcept {
-    return shape.rounded ? 2 : elements_per_lane<E>;
+    if (shape.kept == summary_type::bytes) return elements_per_lane<byte_four>;
+    return shape.kept == summary_type::bfloat16 ? elements_per_lane<bf16_pair> : elements_per_lane<E>;
   }
   /// Means in a lane.
   CASCADA_INLINE index_t elements() const noexcept { return elements_of(shape_); }
   static index_t         key_lanes(const leaf_shape& shape) noexcept {
     const index_t lanes = lanes_of<B, E>(shape.key_dim);
-    return shape.rounded ? stored_lanes<E, bf16_pair>(lanes) : lanes;
+    if (shape.kept == summary_type::bytes) return stored_lanes<E, byte_four>(lanes);
+    if constexpr (std::same_as<E, float>)
+      if (shape.kept == summary_type::bfloat16) return stored_lanes<E, bf16_pair>(lanes);
+    return lanes;
   }
 
   void make_room(index_t tokens, const leaf_shape& shape) {
@@ -199,6 +209,8 @@ class leaf_summaries {
     use(&leaf_summaries::values_, room / elements_of(shape) * values, used / elements_of(shape) * values);
     of_leaves(&leaf_summaries::variances_, shape.moments);
     for (auto of : {&leaf_summaries::log_counts_, &leaf_summaries::many_}) of_leaves(of, 1);
+    for (auto of : {&leaf_summaries::key_scales_, &leaf_summaries::value_scales_})
+      of_leaves(of, shape.kept == summary_type::bytes ? 1 : 0);
     for (auto of : {&leaf_summaries::counts_, &leaf_summaries::first_, &leaf_summaries::last_}) of_leaves(of, 1);
     use(&leaf_summaries::next_, std::int64_t{tokens}, std::int64_t{tokens_});
     use(&leaf_summaries::growing_, std::int64_t{tokens}, std::int64_t{chains_});
@@ -221,6 +233,8 @@ class leaf_summaries {
             std::int64_t{value_stride_} * (block / elements()));
       clear(variances_.data() + std::int64_t{j} * shape_.moments, std::int64_t{shape_.moments} * block);
       clear(log_counts_.data() + j, block);
+      if (shape_.kept == summary_type::bytes)
+        clear(key_scales_.data() + j, block), clear(value_scales_.data() + j, block);
       clear(many_.data() + j / elements_per_lane<E>, block / elements_per_lane<E>);
       std::memset(counts_.data() + j, 0, panel_keys<B> * sizeof(index_t));
     }
@@ -276,6 +290,12 @@ class leaf_summaries {
       for (index_t k = 0; k < dim; ++k) column[std::int64_t{k} * panel_keys<B>] = leaf.means()[k];
       return;
     }
+    if (shape_.kept == summary_type::bytes) {
+      const std::int8_t* const integers = leaf.byte_means(dim, excess, key_scales_[j]);
+      for (index_t k = 0; k < dim; k += 4)
+        std::memcpy(column + std::int64_t{k / 4} * panel_keys<B>, integers + k, sizeof(byte_four));
+      return;
+    }
     const bfloat16* const means = leaf.rounded_means(dim);
     for (index_t k = 0; k < dim; k += 2) {
       const bfloat16 pair[2] = {means[k], k + 1 < dim ? means[k + 1] : bfloat16{}};
@@ -289,6 +309,12 @@ class leaf_summaries {
       for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(leaf.means() + c).store(row + c);
       return;
     }
+    if (shape_.kept == summary_type::bytes) {
+      const std::int8_t* const integers = leaf.byte_means(shape_.value_dim, excess, value_scales_[j]);
+      for (index_t c = 0; c < shape_.value_dim; ++c)
+        std::memcpy(reinterpret_cast<char*>(row + c) + j % 4, integers + c, 1);
+      return;
+    }
     const bfloat16* const means = leaf.rounded_means(shape_.value_dim);
     for (index_t c = 0; c < shape_.value_dim; ++c) set_element(row, 2 * std::int64_t{c} + j % 2, means[c]);
   }
@@ -296,13 +322,14 @@ class leaf_summaries {
   leaf_shape         shape_     = {};
   index_t            key_lanes_ = 0, value_stride_ = 0;
   index_t            count_ = 0, tokens_ = 0, chains_ = 0, begun_ = 0;  // begun_: chains that have tokens
-  buffer<float, B>   keys_;                 // means, panels [key_lanes, panel_keys] of panel_keys leaves
-  buffer<float, B>   values_;               // means, [lanes of leaves, value_stride]
-  buffer<float, B>   variances_;            // panels [moments, panel_keys]
-  buffer<float, B>   log_counts_, many_;    // [leaves]
-  buffer<index_t, B> counts_;               // [leaves]
-  buffer<index_t, B> first_, last_, next_;  // a leaf's tokens as a list: [leaves], [leaves], [T]
-  buffer<index_t, B> growing_;              // [chains]: the leaf that a chain's next token goes to
+  buffer<float, B>   keys_;                       // means, panels [key_lanes, panel_keys] of panel_keys leaves
+  buffer<float, B>   values_;                     // means, [lanes of leaves, value_stride]
+  buffer<float, B>   variances_;                  // panels [moments, panel_keys]
+  buffer<float, B>   log_counts_, many_;          // [leaves]
+  buffer<float, B>   key_scales_, value_scales_;  // [leaves], of bytes
+  buffer<index_t, B> counts_;                     // [leaves]
+  buffer<index_t, B> first_, last_, next_;        // a leaf's tokens as a list: [leaves], [leaves], [T]
+  buffer<index_t, B> growing_;                    // [chains]: the leaf that a chain's next token goes to
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -24,7 +24,7 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
   shape.size           = options.leaf;
   shape.moments        = groups < shape.key_dim ? groups : shape.key_dim;
   shape.sinks          = options.sink_tokens;
-  shape.rounded        = options.summaries == summary_type::bfloat16;
+  shape.kept           = options.summaries;
   return shape;
 }
 
