@@ -97,8 +97,8 @@ struct removed_lookahead {
 /// var_g: the mean variance of the keys over the dimensions [floor(g d / moments), floor((g + 1) d / moments)). It is
 /// the second-order term of the log of the mean of exp(scale q . k). A leaf of one token is exact, unless `summaries`
 /// rounds it: mean keys and values, and those alone, to nearest, of finite means to finite ones. As bytes, a mean is
-/// integers in units of a 63rd of its largest element, zero if that is below 2^-100; NaN or Inf in one element makes
-/// all of it NaN.
+/// integers in units of a 63rd of its largest element, zero if that is below 2^-100. NaN in one element makes all of
+/// it NaN, and so does Inf of a mean value; beside Inf in a mean key, finite elements are zero.
 ///
 /// Opening by mass. L is a head's log-sum-exp over near keys and all leaves. A token asks for a leaf of n > 1 if its
 /// logit, for some head of the KV group, exceeds L + log(open_above). Tokens come in tiles of `tile`, at absolute

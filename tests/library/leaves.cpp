@@ -15,6 +15,7 @@
 #include "cascada/cpu/attention/leaves.hpp"
 #include "catch.hpp"
 #include "near_threshold.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -331,6 +332,26 @@ TEST_CASE("leaves: means of huge keys are rounded to what is finite", "[attentio
     CHECK(leaves.key(0) == std::vector<float>{finite, -finite, end == 1 ? 1.0f : 2.328125f});
     CHECK(leaves.value(0) == std::vector<float>{finite});
   }
+}
+
+TEST_CASE("leaves: means as bytes, at the ends of the range of floats", "[attention]") {
+  const float             most    = std::numeric_limits<float>::max();
+  const attention_options options = {.sink_tokens = 0, .moments = 1, .summaries = summary_type::bytes};
+  const auto              chain   = one_cluster(1).rep;
+  const auto              key_of  = [&](const std::vector<float>& key) {
+    const problem<float>         p = problem_of_keys({key});
+    growing_leaves<float, float> leaves(p, chain, shape_of(p.size, options));
+    leaves.extend(1);
+    return leaves.key(0);
+  };
+  CHECK(key_of({most, -most, 1}) == std::vector<float>{63 * (most / 63), -63 * (most / 63), 0});
+  CHECK(key_of({126, -1, 1.5f}) == std::vector<float>{126, 0, 2});  // in units of 2
+  CHECK(key_of({0x1p-100f, 0, -0x1p-100f}) == std::vector<float>{63 * (0x1p-100f / 63), 0, -63 * (0x1p-100f / 63)});
+  CHECK(key_of({0x1p-101f, 0, 0}) == std::vector<float>{0, 0, 0});
+  CHECK(key_of({0, 0, 0}) == std::vector<float>{0, 0, 0});
+  for (const float x : key_of({1, not_a_number, infinity})) CHECK(std::isnan(x));
+  const auto odd = key_of({1, -infinity, infinity});
+  CHECK((std::isnan(odd[0]) && odd[1] == -infinity && odd[2] == infinity));  // 0 x infinity
 }
 
 TEST_CASE("leaves: where sums overflow, means and variances are the members'", "[attention]") {

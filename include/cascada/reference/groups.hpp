@@ -122,20 +122,24 @@ std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim
   return all;
 }
 
-/// The mean as integers in units of a 63rd of its largest element, to nearest; zero if that is below 2^-100. One
-/// element that is not finite makes all of them NaN.
+/// The mean as integers in units of a 63rd of its largest element, to nearest; zero if that is below 2^-100. NaN in one
+/// element makes all of them NaN. Beside infinite ones, the others are zero.
 template <class Real>
 std::vector<Real> mean_of_bytes(const std::vector<const Real*>& rows, index_t dim) {
-  std::vector<Real> all(static_cast<std::size_t>(dim), Real(0));
   const auto        exact = float_mean(rows, dim);
-  float             top   = 0;
+  std::vector<Real> all(exact.size(), Real(0));
+  float             top = 0;
   for (const float x : exact) {
-    if (!std::isfinite(x)) return std::vector<Real>(all.size(), std::numeric_limits<Real>::quiet_NaN());
+    if (std::isnan(x)) return std::vector<Real>(all.size(), std::numeric_limits<Real>::quiet_NaN());
     top = std::max(top, std::fabs(x));
   }
+  if (top < 0x1p-100f) return all;
   const float unit = 63 / top, scale = top / 63;
-  for (std::size_t c = 0; top >= 0x1p-100f && c < all.size(); ++c)
-    all[c] = static_cast<Real>(static_cast<int>(std::nearbyint(exact[c] * unit))) * static_cast<Real>(scale);
+  for (std::size_t c = 0; c < all.size(); ++c)
+    if (std::isinf(top))
+      all[c] = std::isinf(exact[c]) ? static_cast<Real>(exact[c]) : Real(0);
+    else
+      all[c] = static_cast<Real>(static_cast<int>(std::nearbyint(exact[c] * unit))) * static_cast<Real>(scale);
   return all;
 }
 
@@ -157,6 +161,8 @@ void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, in
     case summary_type::bytes:
       group.key   = mean_of_bytes(keys, in.key_dim);
       group.value = mean_of_bytes(values, in.value_dim);
+      if (std::any_of(group.value.begin(), group.value.end(), [](Real x) { return std::isinf(x); }))
+        group.value.assign(group.value.size(), std::numeric_limits<Real>::quiet_NaN());
       break;
   }
 }

@@ -74,16 +74,19 @@ class leaf_statistics {
     return rounded_.data();
   }
 
-  /// The means as integers of 7 bits in units of `scale`, `excess` more, up to a whole lane of them: the largest is 63.
-  /// One that is not finite makes the scale NaN.
+  /// The means as integers of 7 bits and a sign in units of `scale`, `excess` more, up to a whole lane of them: the
+  /// largest is 63. The scale is NaN if one is; beside what is infinite, so is the scale, and the others are zero.
   const std::int8_t* byte_means(index_t dim, std::int8_t excess, float& scale) noexcept {
-    constexpr float most = 63, to_integer = 0x1.8p23f;  // so large that units are 1, and the lowest bits count them
-    const auto      bits = largest_bits(means_.data(), dim);
-    const float     top  = std::bit_cast<float>(bits);
-    const bool      zero = bits < std::bit_cast<std::uint32_t>(0x1p-100f);
-    scale                = bits >= infinite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : top / most;
-    const float unit     = bits >= infinite || zero ? 0.0f : most / top;
-    for (index_t k = 0; k < dim; ++k) sums_[k] = means_[k] * unit;
+    constexpr float     most = 63, to_integer = 0x1.8p23f;  // so large that units are 1, and the lowest bits count them
+    const std::uint32_t top   = largest_bits(means_.data(), dim);
+    const float         size  = std::bit_cast<float>(top);
+    constexpr auto      least = std::bit_cast<std::uint32_t>(0x1p-100f);
+    scale                     = top > infinite    ? std::numeric_limits<float>::quiet_NaN()
+                                : top == infinite ? std::numeric_limits<float>::infinity()
+                                : top < least     ? 0.0f
+                                                  : size / most;
+    const float unit          = top < least ? 0.0f : most / size;
+    for (index_t k = 0; k < dim; ++k) sums_[k] = top < infinite ? means_[k] * unit : sign_if_infinite(means_[k]);
     hide();  // or the product would be rounded together with the sum, where the target has FMA
     for (index_t k = 0; k < dim; ++k)
       bytes_[k] = static_cast<std::int8_t>(std::bit_cast<std::int32_t>(sums_[k] + to_integer) + excess);
@@ -115,6 +118,11 @@ class leaf_statistics {
   static constexpr index_t       width = vec<B>::width;
   static constexpr index_t       held  = 4;  // vectors of columns: their sums, squares and first rows are in registers
   static constexpr std::uint32_t infinite = 0x7f80'0000;
+
+  static float sign_if_infinite(float x) noexcept {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    return bits == infinite ? 1.0f : bits == (infinite | 0x8000'0000u) ? -1.0f : 0.0f;
+  }
 
   /// What is in memory may be anything from here on: see bits_of in finite.hpp.
   static void hide() noexcept { asm volatile("" : : : "memory"); }

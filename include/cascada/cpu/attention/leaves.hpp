@@ -15,6 +15,7 @@
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/finite.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/scalar.hpp"
 
@@ -311,6 +312,8 @@ class leaf_summaries {
     }
     if (shape_.kept == summary_type::bytes) {
       const std::int8_t* const integers = leaf.byte_means(shape_.value_dim, excess, value_scales_[j]);
+      // A weight that is multiplied with infinity spoils all columns.
+      if (!detail::is_finite(value_scales_[j])) value_scales_[j] = std::numeric_limits<float>::quiet_NaN();
       for (index_t c = 0; c < shape_.value_dim; ++c)
         std::memcpy(reinterpret_cast<char*>(row + c) + j % 4, integers + c, 1);
       return;
