@@ -16,7 +16,9 @@ import code_gates as gates  # noqa: E402
 matrix_clocks = {"32x32x8": 32, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
+clock, slab, panel = 2.1e9, 64, 128  # MI300X, data sheet; steps of k and rows that a block multiplies at a time
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
+stretch, neighbours = 256, 448  # tokens that a launch resolves; rows that the graph multiplies each with, whole panels
 anchored, batch = 0.25, 256  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
 
 
@@ -155,10 +157,24 @@ def roofline(model, tokens):
         "near + far: tables": microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2),
         # Every key meets the anchors before it. Canonical products are not in it.
         "by keys: chains": microseconds(2 * rows * anchored * tokens / 2, 2 * rows + 56 * tokens * heads),
-        "graph": microseconds(2 * d * tokens * 64, x),  # whole tiles, both triangles
+        "graph": microseconds(2 * d * tokens * neighbours, x + tokens * 2 * stretch / 8),
         "advance, all launches": microseconds(2 * d * advanced * tokens * tokens / 2, x),
         "cross-Gram of paper mode": microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8),
     }
+
+
+def stretches(tokens):
+    return (tokens + stretch - 1) // stretch
+
+
+def longest_blocks(model, tokens, turns, walk):
+    """Microseconds of the advance's longest blocks, a launch after the other: of those that compare, clocks by slab, for
+    half a panel of rows and a whole one; of the one that resolves, clocks by representative."""
+    kept = share * stretch
+    whole, rest = divmod(kept, panel)
+    compares = models[model][0] / slab * (whole * turns[1] + (turns[0] if 0 < rest <= panel / 2 else turns[1] if rest else 0))
+    meeting = max(stretches(tokens) - 2, 0)  # in the first launch, and in the last one, nobody meets anybody
+    return (meeting * max(compares, kept * walk) + (stretches(tokens) - meeting) * kept * walk) / clock * 1e6
 
 
 def rounds(tokens):

@@ -40,11 +40,11 @@ struct gram_columns {
   }
 };
 
-/// Representatives at 128 places of a list: the rows of a tile, 32 to a wave. Beyond the last one the last once more.
+/// Tokens at 128 places of a list: the rows of a tile, 32 to a wave. Beyond the last one the last once more.
 struct gram_panel {
   static constexpr index_t rows = 32 * gram_tile::waves;
 
-  /// How many of the representatives from `first` to `last` it has.
+  /// How many of the tokens at places from `first` to `last` it has.
   CASCADA_DEVICE CASCADA_INLINE static constexpr index_t used(index_t first, index_t last) {
     return last - first < rows ? last - first : rows;
   }
@@ -52,12 +52,15 @@ struct gram_panel {
   index_t token[rows];
   float   norm[rows];
 
-  /// Row `r` of the panel that begins at place `first` of a list of `end`.
+  /// The place of row `r` of the panel that begins at place `first` of `end`.
+  CASCADA_DEVICE CASCADA_INLINE static constexpr index_t place(index_t first, index_t end, index_t r) {
+    return first + r < end ? first + r : end - 1;
+  }
+
+  /// Token i as row `r`.
   template <matrix_scalar Scalar>
-  CASCADA_DEVICE CASCADA_INLINE void load(const gram_rows<Scalar>& of, const index_t* list, index_t first, index_t end,
-                                          index_t r) {
-    token[r] = list[first + r < end ? first + r : end - 1];
-    norm[r]  = of.norms[token[r]];
+  CASCADA_DEVICE CASCADA_INLINE void load(const gram_rows<Scalar>& of, index_t i, index_t r) {
+    token[r] = i, norm[r] = of.norms[i];
   }
 };
 
@@ -76,7 +79,8 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
   const index_t stage_row = gpu.thread() / 8, stage_k = gpu.thread() % 8 * 8;
   const Scalar* column[loads];
 #pragma GCC unroll 2
-  for (index_t l = 0; l < loads; ++l) column[l] = x.row(token[(stage_row + 32 * l) % staged]);
+  for (index_t l = 0; l < loads; ++l)
+    column[l] = x.row(token[stage_row + 32 * l < staged ? stage_row + 32 * l : stage_row]);
 
   vector8    next_column[loads], next_row[steps];
   const auto fetch = [&](index_t k, auto load) {

@@ -38,14 +38,19 @@ struct token_scan {
       const index_t count = gpu.uniform(memory.columns.count);
       if (count == 0) break;
       if (gpu.thread() == 0) pairs += count * gram_panel::used(panel, last);
-      if (gpu.thread() < gram_panel::rows) memory.panel.load(call.rows, call.now.indices, panel, last, gpu.thread());
+      if (gpu.thread() < gram_panel::rows)
+        memory.panel.load(call.rows, call.now.indices[gram_panel::place(panel, last, gpu.thread())], gpu.thread());
       gpu.barrier();
-      if (count > 32)
-        meet_panel<2>(gpu, memory, panel, last, pairs);
+      // Where half of the waves would have no rows, each half of them takes half of the columns.
+      const bool all = count > 32, halves = last - panel <= gram_panel::rows / 2;
+      if (all && !halves)
+        meet_panel<2>(gpu, memory, panel, last, wave_part{32 * gpu.wave(), 0, 64}, pairs);
       else
-        meet_panel<1>(gpu, memory, panel, last, pairs);
+        meet_panel<1>(gpu, memory, panel, last,
+                      halves ? wave_part{gpu.wave() % 2 * 32, gpu.wave() / 2, 64} : wave_part{32 * gpu.wave(), 0, 32},
+                      pairs);
       gpu.barrier();
-      keep_best(gpu, memory, begin);
+      keep_best(gpu, memory, begin, halves ? scan_shared::slices / 2 : scan_shared::slices);
     }
     gpu.barrier();
   }
@@ -61,20 +66,25 @@ struct token_scan {
     gpu.barrier();
   }
 
+  /// What a wave takes of a panel: 32 rows, and 32 columns or more of those that the block stages.
+  struct wave_part {
+    index_t first_row, first_tile, staged;
+  };
+
   /// One panel of 128 representatives: sums, verdicts, and each lane's best match of its 16 rows.
   template <index_t Tiles, class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void meet_panel(Gpu& gpu, shared& memory, index_t panel, index_t last,
-                                                index_t& pairs) const {
-    const index_t first_row = 32 * gpu.wave();
-    sums_16       sums[Tiles];
-    multiply<Tiles>(gpu, memory.tile, call.rows.x, call.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
-                    memory.columns.token, 32 * Tiles, 0, sums);
+                                                const wave_part& part, index_t& pairs) const {
+    sums_16 sums[Tiles];
+    multiply<Tiles>(gpu, memory.tile, call.rows.x,
+                    call.rows.x.row(memory.panel.token[part.first_row + gpu.lane() % 32]), memory.columns.token,
+                    part.staged, part.first_tile, sums);
 #pragma GCC unroll 2
     for (index_t t = 0; t < Tiles; ++t) {
-      const index_t column = 32 * t + gpu.lane() % 32;
+      const index_t column = 32 * (part.first_tile + t) + gpu.lane() % 32;
       const bool    exists = column < memory.columns.count;
-      memory.partial[2 * gpu.wave() + gpu.lane() / 32][column] =
-          exists ? best_row(gpu, memory, sums[t], column, panel, last, pairs) : device_match{};
+      memory.partial[part.first_row / 16 + gpu.lane() / 32][column] =
+          exists ? best_row(gpu, memory, sums[t], column, panel, part.first_row, last, pairs) : device_match{};
     }
   }
 
@@ -82,10 +92,10 @@ struct token_scan {
   /// inside it, and each product that `nearest` compares, is canonical.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE device_match best_row(Gpu& gpu, shared& memory, const sums_16& sums, index_t column,
-                                                      index_t panel, index_t last, index_t& pairs) const {
-    constexpr bool     nearest   = Assign == assignment::nearest;
-    const index_t      first_row = gpu.thread() / gfx942::wave * 32;  // not gpu.wave(): scalar registers are scarce
-    const float* const norms     = memory.panel.norm + first_row;
+                                                      index_t panel, index_t first_row, index_t last,
+                                                      index_t& pairs) const {
+    constexpr bool     nearest = Assign == assignment::nearest;
+    const float* const norms   = memory.panel.norm + first_row;
     const judged_token token(call.rows, memory.columns.token[column], memory.columns.norm[column]);
     const device_match so_far = memory.match[memory.active[column]];
     float              least  = so_far.position < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
@@ -126,15 +136,16 @@ struct token_scan {
     return bits_of_rows(gpu, entries);
   }
 
-  /// Joins the partial matches; a token with one is settled unless a later one may be nearer.
+  /// Joins the partial matches, as many as there are slices; a token with one is settled unless a later one may be
+  /// nearer.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& memory, index_t begin) const {
+  CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& memory, index_t begin, index_t slices) const {
     bool    stays = false;
     index_t local = 0;
     if (gpu.thread() < memory.columns.count) {
       local             = memory.active[gpu.thread()];
       device_match best = memory.match[local];
-      for (index_t s = 0; s < scan_shared::slices; ++s)
+      for (index_t s = 0; s < slices; ++s)
         if (replaces(memory.partial[s][gpu.thread()], best, Assign)) best = memory.partial[s][gpu.thread()];
       memory.match[local] = best;
       stays               = best.position < 0 || Assign == assignment::nearest;
