@@ -19,7 +19,7 @@ peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sh
 clock, slab, panel = 2.1e9, 64, 128  # MI300X, data sheet; steps of k and rows that a block multiplies at a time
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
 stretch, neighbours = 256, 448  # tokens that a launch resolves; rows that the graph multiplies each with, whole panels
-anchored, batch = 0.25, 256  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
+anchored, batch = 0.25, 512  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
 
 
 class Flow:

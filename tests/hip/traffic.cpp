@@ -150,37 +150,37 @@ constexpr std::int64_t graph_bytes() {
 }
 
 void count_selection(validation mode) {
-  constexpr index_t                T = selected;
-  tracked_rows                     x(std::int64_t{T} * d);
+  tracked_rows                     x(std::int64_t{selected} * d);
   cascade<scalar, counting_stream> walk({.threshold = 0.8f, .validate = mode});
   hip::downloaded_selection        kept;
   std::int64_t                     former = 0;
   for (unsigned layer = 0; layer < 2; ++layer) {
-    fill(x, make_tokens<scalar>(tests::kind::clustered, T, d, 1, layer));
+    fill(x, make_tokens<scalar>(tests::kind::clustered, selected, d, 1, layer));
     begin_step();
-    require(walk.step({x.data(), T, d, d}), "cascade");
+    require(walk.step({x.data(), selected, d, d}), "cascade");
     const auto all = traffic::moved();
     require(walk.download(kept), "download");
-    const std::int64_t r = kept.report.representatives, of_x = std::int64_t{T} * d * 2;
-    const std::int64_t state = T * std::int64_t{sizeof(hip::select::token_progress)}, norms = 4 * T;
+    const std::int64_t r = kept.report.representatives, of_x = std::int64_t{selected} * d * 2;
+    const std::int64_t state = selected * std::int64_t{sizeof(hip::select::token_progress)}, norms = 4 * selected;
     if (mode == validation::cross_gram) {
       if (layer > 0)
-        print_kernel("`selection_cross_gram`", "selection_cross_gram", of_x + norms + 4 * T + T * former / 8);
+        print_kernel("`selection_cross_gram`", "selection_cross_gram",
+                     of_x + norms + 4 * selected + selected * former / 8);
       former = r;
       continue;
     }
     if (layer == 0) {
-      print_kernel("`selection_begin`", "selection_begin", of_x + norms + state + 4 * T);
+      print_kernel("`selection_begin`", "selection_begin", of_x + norms + state + 4 * selected);
       print_kernel("`selection_graph`", "selection_graph", of_x + norms + graph_bytes());
       // Each launch also reads the state of a stretch and from the second on reads and writes that of all later tokens;
       // rep is written once and read once, for the next stretch.
       const std::int64_t others   = (stretches - 1) * (stretches - 2) / 2,
                          progress = state + 2 * state / stretches * others;
       print_kernel("`selection_advance`, all launches of a full selection", "selection_advance",
-                   rows_to_advance(kept.rep) * (2 * d + 4) + progress + graph_bytes() + T * (4 + 4 + 8));
+                   rows_to_advance(kept.rep) * (2 * d + 4) + progress + graph_bytes() + selected * (4 + 4 + 8));
     }
     print(layer == 0 ? "full selection, x and the set once" : "cascade step, x and both sets once",
-          of_x + (layer == 0 ? 1 : 2) * (4 * T + 8 * r), all.step, all.block);
+          of_x + (layer == 0 ? 1 : 2) * (4 * selected + 8 * r), all.step, all.block);
   }
   traffic::forget();
 }
