@@ -19,6 +19,7 @@ peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sh
 clock, slab, panel = 2.1e9, 64, 128  # MI300X, data sheet; steps of k and rows that a block multiplies at a time
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
 stretch, neighbours = 256, 448  # tokens that a launch resolves; rows that the graph multiplies each with, whole panels
+walk = 50 * mca_clocks  # of a representative, where its stretch is resolved: instructions of that turn, counted by hand
 anchored, batch = 0.25, 512  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
 
 
@@ -167,14 +168,14 @@ def stretches(tokens):
     return (tokens + stretch - 1) // stretch
 
 
-def longest_blocks(model, tokens, turns, walk):
-    """Microseconds of the advance's longest blocks, a launch after the other: of those that compare, clocks by slab, for
-    half a panel of rows and a whole one; of the one that resolves, clocks by representative."""
-    kept = share * stretch
+def longest_blocks(model, tokens, turns, kept=share * stretch):
+    """Microseconds of the advance's longest blocks, a launch after the other: the one that resolves takes a walk for each
+    of a stretch's representatives, `kept`; others, which compare, clocks by matrix instructions of a turn for each slab."""
     whole, rest = divmod(kept, panel)
-    compares = models[model][0] / slab * (whole * turns[1] + (turns[0] if 0 < rest <= panel / 2 else turns[1] if rest else 0))
-    meeting = max(stretches(tokens) - 2, 0)  # in the first launch, and in the last one, nobody meets anybody
-    return (meeting * max(compares, kept * walk) + (stretches(tokens) - meeting) * kept * walk) / clock * 1e6
+    matrix = whole * turns[16] + (turns[8] if 0 < rest <= panel / 2 else turns[16] if rest else 0)
+    compares = max(models[model][0] / slab * matrix, kept * walk)
+    meeting = max(stretches(tokens) - 2, 0)  # in the first launch and in the last one, nobody is left to compare
+    return (meeting * compares + (stretches(tokens) - meeting) * kept * walk) / clock * 1e6
 
 
 def rounds(tokens):
@@ -182,16 +183,18 @@ def rounds(tokens):
     return (tokens + batch - 1) // batch
 
 
-def rooflines():
+def rooflines(advance_turns):
     """Those of all models and lengths."""
     lengths = [1024 << i for i in range(6)]
     names = list(roofline(next(iter(models)), lengths[0]))
-    print("\n| model | T | " + " | ".join(names) + " | launches of a step | launches of chains |")
-    print("|---|---" + "|---" * len(names) + "|---|---|")
+    print("\n| model | T | " + " | ".join(names)
+          + " | advance, its longest blocks | launches of a step | launches of chains |")
+    print("|---|---" + "|---" * len(names) + "|---|---|---|")
     for model in models:
         for tokens in lengths:
             times = " | ".join(f"{time:.1f}" for time in roofline(model, tokens).values())
-            print(f"| {model} | {tokens} | {times} | {3 + (tokens + 63) // 64} | {4 + 2 * rounds(tokens)} |")
+            longest = longest_blocks(model, tokens, advance_turns)
+            print(f"| {model} | {tokens} | {times} | {longest:.1f} | {3 + stretches(tokens)} | {4 + 2 * rounds(tokens)} |")
 
 
 def main():
@@ -200,10 +203,15 @@ def main():
     print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots | with every branch "
           "| its other loops |")
     print("|---|---|---|---|---|---|---|")
+    advance_turns = {}
     for kernel in gates.read(assembly, remarks):
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
         loops = sorted(turns(body), key=lambda turn: -matrix_share(turn[0])[2])
+        if kernel["name"].startswith("selection_advance<bfloat16, assignment 0"):
+            for turn, _ in loops:
+                matrix, clocks = matrix_share(turn)[0], mca_clocks * cycles(turn)
+                advance_turns[matrix] = min(clocks, advance_turns.get(matrix, clocks))
         if loops:
             # The hot loop is the one without masks and the guards of the tail.
             (steady, everything), *rest = loops
@@ -211,7 +219,7 @@ def main():
             shares = ", ".join(f"{matrix_share(turn)[2]:.2f}" for turn, _ in rest)
             print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(steady):.0f} | {part:.2f} "
                   f"| {matrix_share(everything)[2]:.2f} | {shares} |")
-    rooflines()
+    rooflines(advance_turns)
 
 
 if __name__ == "__main__":

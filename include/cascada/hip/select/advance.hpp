@@ -3,10 +3,13 @@
 //
 // Launch s. The first block resolves stretch s. Each other one has 64 tokens of a later stretch: first those that
 // inherit a token of stretch s - 1, which is resolved by now, are checked against what stands for it; the ones that
-// fail become orphans. Then searching tokens meet the representatives of stretch s - 1, and new orphans all so far. So
-// when a stretch is resolved, its tokens have met all representatives but their neighbours, whose verdicts are in the
-// graph.
+// fail become orphans. Then all that are not settled meet the representatives of stretch s - 1. So when a stretch is
+// resolved, its tokens have met all representatives but their neighbours, whose verdicts are in the graph.
+//
+// Those that still await what they inherit have met them, too, for nothing in most cases: an orphan that began then
+// would have all representatives to meet in one launch, and the others would wait for it.
 
+#include "cascada/hip/select/inherit.hpp"
 #include "cascada/hip/select/resolve.hpp"
 #include "cascada/hip/select/scan.hpp"
 
@@ -58,47 +61,36 @@ struct selection_advance {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, scan_shared& memory, index_t begin, index_t& pairs) const {
     const selection_memory& state = call.memory;
-    const token_stage       was   = load(gpu, memory, begin);
+    load(gpu, memory, begin);
     check_inherited(gpu, memory, begin, pairs);
-    const index_t known = state.known[stretch].representatives, known_before = state.known[stretch - 1].representatives;
-#pragma GCC unroll 1
-    for (index_t round = 0; round < 2; ++round) {
-      const bool part = round == 0 ? searches(gpu, memory, was)
-                                   : was == token_stage::awaiting && stage_of(gpu, memory) == token_stage::searching;
-      token_scan<Scalar, Assign>{call}(gpu, memory, begin, part, round == 0 ? known_before : 0, known, pairs);
-    }
+    token_scan<Scalar, Assign>{call}(gpu, memory, begin, searches(gpu, memory),
+                                     state.known[stretch - 1].representatives, state.known[stretch].representatives,
+                                     pairs);
     if (gpu.thread() < block_tokens && begin + gpu.thread() < call.tokens())
       state.progress[begin + gpu.thread()] = {memory.stage[gpu.thread()], memory.match[gpu.thread()].position,
                                               memory.match[gpu.thread()].product};
   }
 
-  /// Returns the stage of this thread's token; threads without one have it settled.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE token_stage load(Gpu& gpu, scan_shared& memory, index_t begin) const {
-    token_progress progress;
+  CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, scan_shared& memory, index_t begin) const {
     if (gpu.thread() < block_tokens) {
-      if (begin + gpu.thread() < call.tokens()) progress = call.memory.progress[begin + gpu.thread()];
-      memory.stage[gpu.thread()] = progress.stage;
-      memory.match[gpu.thread()] = {};
+      const index_t        i        = begin + gpu.thread();
+      const token_progress progress = i < call.tokens() ? call.memory.progress[i] : token_progress{};
+      memory.stage[gpu.thread()]    = progress.stage;
+      memory.match[gpu.thread()]    = {};
       if (progress.found >= 0)
         memory.match[gpu.thread()] = {progress.found, progress.found_product,
                                       call.rows.norms[call.now.indices[progress.found]]};
     }
     gpu.barrier();
-    return progress.stage;
   }
 
+  /// Whether this thread's token looks further. One that is not settled but has found a representative would take no
+  /// other, unless a nearer one.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE token_stage stage_of(Gpu& gpu, const scan_shared& memory) const {
-    return memory.stage[gpu.thread() % block_tokens];
-  }
-
-  /// Whether this thread's token, of that stage, meets the representatives of each stretch. One that awaits a neighbour
-  /// and has found what it would take rests until it is asked for.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& memory, token_stage was) const {
-    const bool rests = Assign == assignment::lowest_index && memory.match[gpu.thread() % block_tokens].position >= 0;
-    return was == token_stage::searching || (was == token_stage::awaiting_neighbour && !rests);
+  CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& memory) const {
+    if (gpu.thread() >= block_tokens || memory.stage[gpu.thread()] == token_stage::settled) return false;
+    return Assign == assignment::nearest || memory.match[gpu.thread()].position < 0;
   }
 
   /// Each wave checks every fourth token that inherits one of stretch s - 1.
@@ -106,17 +98,14 @@ struct selection_advance {
   CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, scan_shared& memory, index_t begin,
                                                      index_t& pairs) const {
     if (!call.before.rep) return;
-    const index_t* const rep = call.now.rep;
-    for (index_t local = gpu.wave(); local < block_tokens; local += gram_tile::waves) {
-      if (begin + local >= call.tokens() || memory.stage[local] != token_stage::awaiting) continue;
-      const index_t old = call.old_rep(begin + local);
-      if (old / stretch_tokens != stretch - 1) continue;
-      const index_t candidate = rep[old];
-      const bool    covered   = candidate_covers(gpu, call, begin + local, candidate, pairs);
-      if (gpu.lane() != 0) continue;
-      if (covered) call.now.rep[begin + local] = candidate;
-      memory.stage[local] = covered ? token_stage::settled : token_stage::searching;
-    }
+    const index_t local = gpu.wave() + gram_tile::waves * gpu.lane(), i = begin + local;
+    const bool    waits     = local < block_tokens && i < call.tokens() && memory.stage[local] == token_stage::awaiting;
+    const index_t old       = waits ? call.old_rep(i) : 0;
+    const bool    asks      = waits && old / stretch_tokens == stretch - 1;
+    const index_t candidate = asks ? call.now.rep[old] : 0;
+    const bool    covered   = own_candidate_covers(gpu, call, asks, i, candidate, pairs);
+    if (covered) call.now.rep[i] = candidate;
+    if (asks) memory.stage[local] = covered ? token_stage::settled : token_stage::searching;
     gpu.barrier();
   }
 };

@@ -26,14 +26,7 @@ struct selection_begin {
     const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
     if (!detail::is_finite(square)) state.counters->answer = status::non_finite_token;
     call.rows.norms[i] = detail::norm_or(square, zero_row_norm);
-    state.progress[i]  = {stage_of(i)};
-  }
-
- private:
-  CASCADA_DEVICE CASCADA_INLINE token_stage stage_of(index_t i) const {
-    const index_t old = call.old_rep(i);
-    if (old == i) return token_stage::searching;
-    return old < call.first_neighbour(i) ? token_stage::awaiting : token_stage::awaiting_neighbour;
+    state.progress[i]  = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
   }
 };
 

@@ -1,8 +1,8 @@
 #pragma once
 // Paper mode: the cross-Gram matrix, tokens that were no representatives x former representatives, before all else.
 //
-// Of its (T - r) x r products the verdicts stay, one bit each, and check what tokens inherit. Orphans meet all earlier
-// representatives as they do in the exact mode (advance.hpp), so the few products that they need are computed twice.
+// Of its (T - r) x r products the verdicts stay, one bit each, and check what tokens inherit. Tokens search as they do
+// in the exact mode (advance.hpp), so the products that they need for it are computed twice.
 
 #include "cascada/ascending.hpp"
 #include "cascada/hip/gram/panel.hpp"

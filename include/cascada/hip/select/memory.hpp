@@ -26,9 +26,8 @@ struct selection_counters {
 
 /// What is known of a token that has not met all representatives before it.
 enum class token_stage : index_t {
-  awaiting,            // the token it inherits is not resolved yet
-  awaiting_neighbour,  // nor will it be before the launch that resolves this one: it searches meanwhile
-  searching,           // compared with every representative so far
+  awaiting,   // the token it inherits is not resolved yet; it searches meanwhile, in case that one fails it
+  searching,  // compared with every representative so far
   settled,
 };
 

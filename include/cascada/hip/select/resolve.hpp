@@ -56,7 +56,7 @@ struct stretch_resolution {
  private:
   static constexpr bool lowest = Assign == assignment::lowest_index;
 
-  static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting_neighbour);
+  static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);
   static constexpr auto searching = static_cast<index_t>(token_stage::searching);
   static constexpr auto settled   = static_cast<index_t>(token_stage::settled);
 
@@ -99,13 +99,8 @@ struct stretch_resolution {
     const bool    asks      = own.stage == awaiting && own.old < resolved;
     const index_t candidate = !asks ? 0 : own.old < begin() ? call.now.rep[own.old] : memory.rep[own.old - begin()];
     const bool    near      = candidate >= first_neighbour();
-    bool          covered   = asks && near && memory.covers(gpu.thread(), candidate - first_neighbour());
-    for (std::uint64_t todo = gpu.ballot(asks && !near); todo != 0; todo &= todo - 1) {
-      const auto    local = static_cast<index_t>(__builtin_ctzll(todo));
-      const index_t i = begin() + gpu.wave() * block_tokens + local, other = gpu.read_lane(candidate, local);
-      const bool    covers = candidate_covers(gpu, call, i, other, pairs);
-      if (gpu.lane() == local) covered = covers;
-    }
+    const bool    by_graph  = asks && near && memory.covers(gpu.thread(), candidate - first_neighbour());
+    const bool    covered   = own_candidate_covers(gpu, call, asks && !near, own.i, candidate, pairs) || by_graph;
     if (asks) own.stage = covered ? settled : searching;
     if (covered) own.rep = candidate;
   }
@@ -157,6 +152,7 @@ struct stretch_resolution {
         else if (found < 0 && (row & joined) != 0)
           found = block + __builtin_ctzll(row & joined);
       }
+      found = gpu.uniform(found);  // so that what follows takes scalar instructions
       if (found < 0) {
         found = block + local;
         joined |= std::uint64_t{1} << local;
