@@ -139,11 +139,11 @@ TEMPLATE_TEST_CASE("hip cascade: ragged sizes", "[hip]", bfloat16, float16) {
 
 TEST_CASE("hip cascade: sizes at the edges of blocks and stretches", "[hip]") {
   const auto     T      = GENERATE(63, 64, 65, 255, 256, 257, 511, 512, 513, 575, 577, 769);
-  const auto     k      = GENERATE(kind::clustered, kind::duplicates);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
+  const auto     k      = (T + static_cast<index_t>(seed)) % 2 == 0 ? kind::clustered : kind::duplicates;
   CAPTURE(T, static_cast<int>(assign), seed);
-  compare_layers<bfloat16>(k, T, 16, {.threshold = 0.7f, .assign = assign}, seed, 3);
+  compare_layers<bfloat16>(k, T, 16, {.threshold = 0.7f, .assign = assign}, seed, 2);
 }
 
 TEST_CASE("hip cascade: more representatives than a panel, over several stretches", "[hip]") {
@@ -364,12 +364,12 @@ TEST_CASE("hip cascade: an inherited state of neighbours", "[hip]") {
   const auto     mode   = GENERATE(validation::exact, validation::cross_gram);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
   CAPTURE(reach, seed, static_cast<int>(assign), static_cast<int>(mode));
-  constexpr index_t            T = 1100;
+  constexpr index_t            T = 800;
   std::mt19937                 random(seed);
   tests::owned_representatives before;
   for (index_t i = 0; i < T; ++i) {
     const index_t other = i - 1 - static_cast<index_t>(random() % reach);
-    const bool    was   = random() % 4 == 0 || other < 0 || before.rep[static_cast<std::size_t>(other)] + 700 < i;
+    const bool    was   = random() % 4 == 0 || other < 0 || before.rep[static_cast<std::size_t>(other)] + 600 < i;
     before.rep.push_back(was ? i : before.rep[static_cast<std::size_t>(other)]);
     if (was) before.indices.push_back(i);
   }

@@ -168,12 +168,12 @@ def stretches(tokens):
     return (tokens + stretch - 1) // stretch
 
 
-def longest_blocks(model, tokens, turns, kept=share * stretch):
+def longest_blocks(model, tokens, turn, kept=share * stretch):
     """Microseconds of the advance's longest blocks, a launch after the other: the one that resolves takes a walk for each
-    of a stretch's representatives, `kept`; others, which compare, clocks by matrix instructions of a turn for each slab."""
-    whole, rest = divmod(kept, panel)
-    matrix = whole * turns[16] + (turns[8] if 0 < rest <= panel / 2 else turns[16] if rest else 0)
-    compares = max(models[model][0] / slab * matrix, kept * walk)
+    of a stretch's representatives, `kept`; others, which compare, `turn` clocks for each slab of a panel, or half of a
+    panel's slabs for half of its rows."""
+    halves = (kept + panel / 2 - 1) // (panel / 2)
+    compares = max(models[model][0] / slab * halves / 2 * turn, kept * walk)
     meeting = max(stretches(tokens) - 2, 0)  # in the first launch and in the last one, nobody is left to compare
     return (meeting * compares + (stretches(tokens) - meeting) * kept * walk) / clock * 1e6
 
@@ -183,7 +183,7 @@ def rounds(tokens):
     return (tokens + batch - 1) // batch
 
 
-def rooflines(advance_turns):
+def rooflines(advance_turn):
     """Those of all models and lengths."""
     lengths = [1024 << i for i in range(6)]
     names = list(roofline(next(iter(models)), lengths[0]))
@@ -193,7 +193,7 @@ def rooflines(advance_turns):
     for model in models:
         for tokens in lengths:
             times = " | ".join(f"{time:.1f}" for time in roofline(model, tokens).values())
-            longest = longest_blocks(model, tokens, advance_turns)
+            longest = longest_blocks(model, tokens, advance_turn)
             print(f"| {model} | {tokens} | {times} | {longest:.1f} | {3 + stretches(tokens)} | {4 + 2 * rounds(tokens)} |")
 
 
@@ -203,15 +203,12 @@ def main():
     print("| kernel | matrix instructions | others | llvm-mca cycles | matrix share of issue slots | with every branch "
           "| its other loops |")
     print("|---|---|---|---|---|---|---|")
-    advance_turns = {}
     for kernel in gates.read(assembly, remarks):
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
         loops = sorted(turns(body), key=lambda turn: -matrix_share(turn[0])[2])
         if kernel["name"].startswith("selection_advance<bfloat16, assignment 0"):
-            for turn, _ in loops:
-                matrix, clocks = matrix_share(turn)[0], mca_clocks * cycles(turn)
-                advance_turns[matrix] = min(clocks, advance_turns.get(matrix, clocks))
+            advance_turn = mca_clocks * cycles(loops[0][0])
         if loops:
             # The hot loop is the one without masks and the guards of the tail.
             (steady, everything), *rest = loops
@@ -219,7 +216,7 @@ def main():
             shares = ", ".join(f"{matrix_share(turn)[2]:.2f}" for turn, _ in rest)
             print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(steady):.0f} | {part:.2f} "
                   f"| {matrix_share(everything)[2]:.2f} | {shares} |")
-    rooflines(advance_turns)
+    rooflines(advance_turn)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,12 @@ mutants = [
     ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", work),
     ("advance: the first new representative skipped", "state.known[stretch - 1].representatives,",
      "state.known[stretch - 1].representatives + 1,", edges),
+    ("advance: a half of the elements is lost", "sums[v] += other[v][gpu.lane()];", "sums[v] += 0;", edges),
+    ("advance: the first half of a column twice", "(halves ? c / 32 * cols : 0)", "0", edges),
+    ("advance: the first half of a row twice", "+ part * cols,", ",", edges),
     ("advance: one row of a panel skipped", "panel += gram_panel::rows", "panel += gram_panel::rows + 1",
      "hip cascade: orphans meet every representative"),
-    ("advance: a block too few", "later > 0 ? 1 + later : 1;", "later > 0 ? later : 1;", edges),
+    ("advance: a block too few", "(later - 1) / scan_tokens + 1 : 1;", "(later - 1) / scan_tokens : 1;", edges),
     ("advance: tokens that wait do not search", "memory.stage[gpu.thread()] == token_stage::settled) return false;",
      "memory.stage[gpu.thread()] != token_stage::searching) return false;", heirs),
     ("advance: tokens that have found one search on", "|| memory.match[gpu.thread()].position < 0;", "|| true;", again),
@@ -226,7 +229,7 @@ barriers = {
     "select/cross_gram.hpp": [paper],
     "select/graph.hpp": [ragged],
     "select/resolve.hpp": [edges, neighbours],
-    "select/scan.hpp": [panels, panels, inherited, panels],
+    "select/scan.hpp": [panels, panels, inherited, panels, edges],
 }
 
 

@@ -22,8 +22,9 @@ CASCADA_DEVICE CASCADA_INLINE void judge_panel(Gpu& gpu, gram_panel_shared& memo
                                                const Rows& rows, const Store& store, std::int64_t& pairs) {
   const index_t first_row = 32 * gpu.wave();
   sums_16       sums[2];
-  multiply<2>(gpu, memory.tile, of.x, of.x.row(memory.panel.token[first_row + gpu.lane() % 32]), memory.columns.token,
-              gram_tile::columns, 0, sums);
+  multiply<2>(
+      gpu, memory.tile, of.x.cols, of.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
+      [&](index_t c) { return of.x.row(memory.columns.token[c]); }, 0, sums);
 #pragma GCC unroll 2
   for (index_t t = 0; t < 2; ++t) {
     const index_t       column = 32 * t + gpu.lane() % 32;

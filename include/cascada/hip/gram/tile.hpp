@@ -64,23 +64,20 @@ struct gram_panel {
   }
 };
 
-/// sums [Tiles] of 32 x 32: rows x columns, over all of d (a multiple of 8).
+/// sums [Tiles] of 32 x 32: rows x columns, over `cols` elements (a multiple of 8).
 ///
-/// row      this lane's row of A, lane % 32 of its wave
-/// token    [64] tokens of the columns in shared memory, of which those below 32 first_tile + 32 Tiles are read by this
-///          wave and those below `staged` (a multiple of 32) by the block
-template <index_t Tiles, class Gpu, matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, const matrix_view<const Scalar>& x,
-                                            const Scalar* row, const index_t* token, index_t staged, index_t first_tile,
-                                            sums_16 (&sums)[Tiles]) {
+/// row        this lane's row of A, lane % 32 of its wave
+/// column_of  (c): the column c, of 64 that the block stages; this wave reads those from 32 first_tile on
+template <index_t Tiles, class Gpu, matrix_scalar Scalar, class Columns>
+CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, index_t cols, const Scalar* row,
+                                            const Columns& column_of, index_t first_tile, sums_16 (&sums)[Tiles]) {
   constexpr index_t slab = gram_tile::slab, pitch = gram_tile::pitch, steps = slab / 16, loads = 2;
-  const index_t     cols = x.cols, half = gpu.lane() / 32 * 8;
+  const index_t     half = gpu.lane() / 32 * 8;
   // Thread t stages vectors t and t + 256: row t / 8 (and 32 more), 8 elements from 8 (t % 8).
   const index_t stage_row = gpu.thread() / 8, stage_k = gpu.thread() % 8 * 8;
   const Scalar* column[loads];
 #pragma GCC unroll 2
-  for (index_t l = 0; l < loads; ++l)
-    column[l] = x.row(token[stage_row + 32 * l < staged ? stage_row + 32 * l : stage_row]);
+  for (index_t l = 0; l < loads; ++l) column[l] = column_of(stage_row + 32 * l);
 
   vector8    next_column[loads], next_row[steps];
   const auto fetch = [&](index_t k, auto load) {

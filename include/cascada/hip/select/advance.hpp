@@ -1,7 +1,7 @@
 #pragma once
 // A launch of the advance through the sequence (call.hpp): one block resolves a stretch, the others compare.
 //
-// Launch s. The first block resolves stretch s. Each other one has 64 tokens of a later stretch: first those that
+// Launch s. The first block resolves stretch s. Each other one has 32 tokens of a later stretch: first those that
 // inherit a token of stretch s - 1, which is resolved by now, are checked against what stands for it; the ones that
 // fail become orphans. Then all that are not settled meet the representatives of stretch s - 1. So when a stretch is
 // resolved, its tokens have met all representatives but their neighbours, whose verdicts are in the graph.
@@ -30,8 +30,8 @@ struct selection_advance {
 
   /// In the first launch there is nothing to meet yet.
   index_t grid() const {
-    const index_t later = call.blocks() - (stretch + 1) * stretch_blocks;
-    return stretch > 0 && later > 0 ? 1 + later : 1;
+    const index_t later = call.tokens() - (stretch + 1) * stretch_tokens;
+    return stretch > 0 && later > 0 ? 1 + (later - 1) / scan_tokens + 1 : 1;
   }
 
   template <class Gpu>
@@ -43,7 +43,7 @@ struct selection_advance {
     if (gpu.block() == 0)
       stretch_resolution<Scalar, Assign>{call, stretch}(gpu, memory.resolve, pairs);
     else
-      meet(gpu, memory.scan, ((stretch + 1) * stretch_blocks + gpu.block() - 1) * block_tokens, pairs);
+      meet(gpu, memory.scan, (stretch + 1) * stretch_tokens + (gpu.block() - 1) * scan_tokens, pairs);
     if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, std::int64_t{pairs});
   }
 
@@ -57,7 +57,7 @@ struct selection_advance {
     return failed;
   }
 
-  /// The 64 tokens from `begin` on.
+  /// The 32 tokens from `begin` on.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, scan_shared& memory, index_t begin, index_t& pairs) const {
     const selection_memory& state = call.memory;
@@ -66,14 +66,14 @@ struct selection_advance {
     token_scan<Scalar, Assign>{call}(gpu, memory, begin, searches(gpu, memory),
                                      state.known[stretch - 1].representatives, state.known[stretch].representatives,
                                      pairs);
-    if (gpu.thread() < block_tokens && begin + gpu.thread() < call.tokens())
+    if (gpu.thread() < scan_tokens && begin + gpu.thread() < call.tokens())
       state.progress[begin + gpu.thread()] = {memory.stage[gpu.thread()], memory.match[gpu.thread()].position,
                                               memory.match[gpu.thread()].product};
   }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, scan_shared& memory, index_t begin) const {
-    if (gpu.thread() < block_tokens) {
+    if (gpu.thread() < scan_tokens) {
       const index_t        i        = begin + gpu.thread();
       const token_progress progress = i < call.tokens() ? call.memory.progress[i] : token_progress{};
       memory.stage[gpu.thread()]    = progress.stage;
@@ -89,7 +89,7 @@ struct selection_advance {
   /// other, unless a nearer one.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& memory) const {
-    if (gpu.thread() >= block_tokens || memory.stage[gpu.thread()] == token_stage::settled) return false;
+    if (gpu.thread() >= scan_tokens || memory.stage[gpu.thread()] == token_stage::settled) return false;
     return Assign == assignment::nearest || memory.match[gpu.thread()].position < 0;
   }
 
@@ -99,7 +99,7 @@ struct selection_advance {
                                                      index_t& pairs) const {
     if (!call.before.rep) return;
     const index_t local = gpu.wave() + gram_tile::waves * gpu.lane(), i = begin + local;
-    const bool    waits     = local < block_tokens && i < call.tokens() && memory.stage[local] == token_stage::awaiting;
+    const bool    waits     = local < scan_tokens && i < call.tokens() && memory.stage[local] == token_stage::awaiting;
     const index_t old       = waits ? call.old_rep(i) : 0;
     const bool    asks      = waits && old / stretch_tokens == stretch - 1;
     const index_t candidate = asks ? call.now.rep[old] : 0;

@@ -10,6 +10,7 @@
 namespace cascada::inline CASCADA_ABI::hip::select {
 
 inline constexpr index_t block_tokens    = 64;   // that one wave resolves
+inline constexpr index_t scan_tokens     = 32;   // that one block compares with representatives
 inline constexpr index_t stretch_tokens  = 256;  // that one launch resolves
 inline constexpr index_t stretch_blocks  = stretch_tokens / block_tokens;
 inline constexpr index_t neighbour_words = 2 * stretch_tokens / 32;  // of verdicts on a token's neighbours
