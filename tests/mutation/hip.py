@@ -11,6 +11,7 @@ ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited st
 panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
 edges, neighbours = "hip cascade: sizes at the edges*", "hip cascade: an inherited state of neighbours"
 heirs, again = "hip cascade: heirs of neighbours*", "hip cascade: a token that has found one looks for no other"
+twice = "hip cascade: no pair is computed twice"
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
@@ -45,7 +46,7 @@ mutants = [
     ("paper mode: rows beyond the last representative", "return former - first; }", "return 32; }", work),
     ("paper mode: an addition mistaken for a former one", "call.old_rep(candidate) == candidate)", "true)", paper),
 
-    ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", work),
+    ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", twice),
     ("advance: the first new representative skipped", "state.known[stretch - 1].representatives,",
      "state.known[stretch - 1].representatives + 1,", edges),
     ("advance: a half of the elements is lost", "sums[v] += other[v][gpu.lane()];", "sums[v] += 0;", edges),
@@ -68,14 +69,17 @@ mutants = [
      "memory.covers(gpu.lane(), candidate - first_neighbour());", neighbours),
     ("resolve: another wave's verdict", "memory.covers(gpu.wave() * block_tokens + local, candidate", "memory.covers(local, candidate",
      neighbours),
-    ("resolve: what gave way covers nothing", "candidate, pairs) || by_graph;", "candidate, pairs) && by_graph;", heirs),
+    ("resolve: neighbours do not cover", "candidate, pairs) || by_graph;", "candidate, pairs);", neighbours),
+    ("resolve: what stands for neighbours does not cover", "call, asks && !near, own.i, candidate", "call, false, own.i, candidate",
+     neighbours),
     ("resolve: orphans forget what they have found", "found = gpu.read_lane(own.found, local);", "found = -1;", neighbours),
     ("resolve: the nearest is found once", "if (own.found < 0 || detail::nearer(product,", "if (own.found < 0 && detail::nearer(product,", edges),
     ("advance: ties to the higher index", "return a.position < b.position && !detail::nearer", "return !detail::nearer",
      "hip cascade: ties*"),
     ("resolve: positions one too high", "before.representatives += voters_below(gpu, joined);",
      "before.representatives += voters_below(gpu, joined) + (joined >> gpu.lane() & 1);", inherited),
-    ("resolve: additions of earlier waves are not counted", "after.added += __builtin_popcountll(added);", "", neighbours),
+    ("resolve: additions of earlier waves are not counted", "after.added += __builtin_popcountll(added);",
+     "after.added += 0;", neighbours),
     ("count: a scan one too short", ".representatives + 1,", ".representatives,", inherited),
     ("count: an addition is not counted", "gpu.atomic_add(&total.additions, sums.additions);", "", inherited),
     ("count: a failed step keeps no counts", ", call.now.counts[k] = before.counts[k];", ";", faults),
@@ -225,11 +229,11 @@ barriers = {
     "attention/leaves.hpp": [of_leaves],
     "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],
-    "select/advance.hpp": [edges, "hip cascade: no pair is computed twice"],
+    "select/advance.hpp": [twice, twice],
     "select/cross_gram.hpp": [paper],
     "select/graph.hpp": [ragged],
     "select/resolve.hpp": [edges, neighbours],
-    "select/scan.hpp": [panels, panels, inherited, panels, edges],
+    "select/scan.hpp": [panels, panels, panels, edges],
 }
 
 

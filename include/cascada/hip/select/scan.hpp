@@ -49,7 +49,6 @@ struct token_scan {
       gpu.barrier();
       keep_best(gpu, memory, begin, halves ? scan_shared::slices / 2 : scan_shared::slices);
     }
-    gpu.barrier();
   }
 
  private:
