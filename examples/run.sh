@@ -37,7 +37,7 @@ What the modes share:
   --leaf-threshold X   leaves by keys: least cosine with a leaf's first key, in (0, 1] (0.7)
   --leaf N             tokens of a leaf at most (16)
   --moments N          groups of key dimensions that correct a leaf's logit, or 0 (4)
-  --summaries NAME     what leaves' means are kept as: multiplied, as rows are, or bfloat16 (multiplied)
+  --summaries NAME     what leaves' means are kept as: multiplied, as rows are, bfloat16, or bytes (multiplied)
   --open-above X       share of the softmax above which a leaf opens, in (0, 1) (0.01)
   --tile N             tokens that open leaves together; divides the chunk (16)
 EOF

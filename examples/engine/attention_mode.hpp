@@ -46,7 +46,7 @@ inline constexpr setting_help shared_settings[] = {
     {"leaf_threshold", "X", "leaves by keys: least cosine with a leaf's first key, in (0, 1] (0.7)"},
     {"leaf", "N", "tokens of a leaf at most (16)"},
     {"moments", "N", "groups of key dimensions that correct a leaf's logit, or 0 (4)"},
-    {"summaries", "NAME", "what leaves' means are kept as: multiplied, as rows are, or bfloat16 (multiplied)"},
+    {"summaries", "NAME", "what leaves' means are kept as: multiplied, as rows are, bfloat16, or bytes (multiplied)"},
     {"open_above", "X", "share of the softmax above which a leaf opens, in (0, 1) (0.01)"},
     {"tile", "N", "tokens that open leaves together; divides the chunk (16)"},
 };
@@ -82,7 +82,9 @@ inline cascada::attention_options read_attention(setting_reader& from, cascada::
       {{"all", query_set::all}, {"representatives", query_set::representatives}, {"grouped", query_set::grouped}});
   from.choice("leaves", a.leaves, {{"order", leaf_formation::by_order}, {"keys", leaf_formation::by_keys}});
   from.choice("summaries", a.summaries,
-              {{"multiplied", summary_type::as_multiplied}, {"bfloat16", summary_type::bfloat16}});
+              {{"multiplied", summary_type::as_multiplied},
+               {"bfloat16", summary_type::bfloat16},
+               {"bytes", summary_type::bytes}});
   from.choice("open", a.open, {{"none", opening::none}, {"mass", opening::by_mass}, {"all", opening::all}});
   from.truth("causal", a.causal), from.truth("weighted", a.weighted);
   from.whole("window", a.window, 0), from.whole("chunk", a.chunk, 1), from.whole("sinks", a.sink_tokens, 0);
@@ -148,6 +150,15 @@ inline nlohmann::json settings_of(const arguments& given) {
 }
 
 /// The settings of a mode in full.
+inline const char* name_of(cascada::summary_type kept) {
+  switch (kept) {
+    case cascada::summary_type::as_multiplied: break;
+    case cascada::summary_type::bfloat16: return "bfloat16";
+    case cascada::summary_type::bytes: return "bytes";
+  }
+  return "multiplied";
+}
+
 inline nlohmann::json settings_of(const attention_mode& mode) {
   using namespace cascada;
   const auto& a = mode.options;
@@ -162,7 +173,7 @@ inline nlohmann::json settings_of(const attention_mode& mode) {
           {"leaf_threshold", decimal(a.leaf_threshold)},
           {"leaf", a.leaf},
           {"moments", a.moments.value_or(0)},
-          {"summaries", a.summaries == summary_type::bfloat16 ? "bfloat16" : "multiplied"},
+          {"summaries", name_of(a.summaries)},
           {"open_above", decimal(a.open_above)},
           {"tile", a.tile}};
 }

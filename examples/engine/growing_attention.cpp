@@ -12,6 +12,20 @@
 
 namespace engine {
 
+namespace {
+
+/// How many times a mean of floats is larger than one that is kept as this.
+std::int64_t times_smaller(cascada::summary_type kept) {
+  switch (kept) {
+    case cascada::summary_type::as_multiplied: break;
+    case cascada::summary_type::bfloat16: return 2;
+    case cascada::summary_type::bytes: return 4;
+  }
+  return 1;
+}
+
+}  // namespace
+
 void growing_attention::operator()(const attention_input& next, matrix& out) {
   const auto index = static_cast<std::size_t>(next.layer);
   if (layers_.size() == index) {
@@ -32,9 +46,9 @@ void growing_attention::operator()(const attention_input& next, matrix& out) {
   }
   const auto& report = attention_.extend(own.state, next, kv, kept, out);
   costs_.attention_seconds += attending.seconds();
-  const std::int64_t bytes   = std::int64_t{kv.key_dim() + kv.value_dim()} * std::int64_t{sizeof(float)};
-  const bool         rounded = mode_.options.summaries == cascada::summary_type::bfloat16;
-  costs_.bytes += (report.near_keys + report.computed) * bytes + report.leaves * bytes / (rounded ? 2 : 1);
+  const std::int64_t bytes = std::int64_t{kv.key_dim() + kv.value_dim()} * std::int64_t{sizeof(float)};
+  costs_.bytes +=
+      (report.near_keys + report.computed) * bytes + report.leaves * bytes / times_smaller(mode_.options.summaries);
   costs_.dense_bytes += report.dense_keys * bytes;
 }
 

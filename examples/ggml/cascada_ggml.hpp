@@ -92,7 +92,7 @@ inline status check_mask(const tensors& in, const cascada::attention_options& op
 }
 
 inline status check_others(const tensors& in, const cascada::attention_options& options) {
-  const bool selects = options.keys == cascada::key_set::near_and_far;
+  const bool selects = cascada::needs_selections(options);
   if (const ggml_tensor* const positions = in.positions) {
     if (positions->type != GGML_TYPE_I32) return {status::unsupported, "positions is not I32"};
     if (positions->nb[0] != sizeof(std::int32_t))

@@ -146,7 +146,7 @@ class cell_order {
     }
     if (held == 0) return {status::invalid_shape, "positions has no token of the sequence"};
     if (last - first != held - 1) return {status::unsupported, "positions has one twice, or leaves one out"};
-    if (options.keys == cascada::key_set::near_and_far && first != 0)
+    if (cascada::needs_selections(options) && first != 0)
       return {status::unsupported, "positions does not begin at 0, as leaves of a far field do"};
     cells_.assign(static_cast<std::size_t>(held), absent);
     for (index_t cell = 0; cell < cells.count; ++cell) {

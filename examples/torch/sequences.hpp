@@ -21,7 +21,7 @@ struct settings {
   cascada::selection_options selection;
   cascada::attention_options attention = {.keys = cascada::key_set::all};
 
-  bool selects() const { return attention.keys == cascada::key_set::near_and_far; }
+  bool selects() const { return cascada::needs_selections(attention); }
 };
 
 /// Attention with its workspace, for each set of options that layers ask for. One call at a time.

@@ -86,13 +86,14 @@ namespace cascada::inline CASCADA_ABI {
 /// that were cut off or changed, or belong to other options or shapes; those that someone made up can cost right
 /// results, never more. If the call is refused or memory runs out, the state stays as it was.
 ///
-/// attend.report()
+/// attend.report(), on the CPU
 ///
 /// What the last call that succeeded read: near keys, leaves, opened tokens, and the mass that closed leaves kept
 /// (attention_report.hpp).
 ///
 /// An object takes one call at a time, which works on all threads of its executor; it may serve any number of
-/// sequences. Const use from several threads is safe, and so are calls of different objects.
+/// sequences. Const use from several threads is safe, and so are calls of different objects. It moves, and copies on
+/// the CPU.
 template <row_scalar Scalar, backend B = default_backend>
 class attention;
 
@@ -109,15 +110,16 @@ class attention;
 ///                     leaves stand for, and what the last two tiles opened. O(T)
 ///   bytes()           memory in use: grows with the leaves
 ///
-/// If an executor throws in the middle of a call, the state has to be cleared. A copy is independent: a sequence that
-/// branches, or a prompt that several share. A state is used by one call at a time; those of different sequences may be
-/// in different threads' calls, and const use from several threads is safe.
+/// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy is
+/// independent: a sequence that branches, or a prompt that several share. A state is used by one call at a time; those
+/// of different sequences may be in different threads' calls, and const use from several threads is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 
 /// What every backend's attention offers, for selections as its selector and cascade keep them.
 template <class Attention, class Scalar, class Selection>
 concept token_attention =
+    std::movable<Attention> &&
     requires(Attention attend, heads_view<const Scalar> q, const strided_kv<Scalar>& kv, const Selection& selection,
              std::span<const Selection> selections, heads_view<Scalar> out, const attention_call& call) {
       { attend(q, kv, out) } -> std::same_as<status>;
@@ -155,6 +157,7 @@ concept growing_token_attention =
       { attend.extend(state, q, kv, selections, out) } -> std::same_as<status>;
       { attend.extend(state, q, kv, selections, out, call) } -> std::same_as<status>;
       { attend.load(state, kv, bytes) } -> std::same_as<status>;
+      { attend.report() } -> std::convertible_to<attention_report>;
     };
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -40,10 +40,12 @@ enum class opening {
   all,      // every leaf: dense attention
 };
 
-/// What the mean keys and mean values of leaves are kept as.
+/// What the mean keys and mean values of leaves are kept as. Fewer bytes are for decoding, which reads all of them for
+/// each token: a prompt takes longer.
 enum class summary_type {
   as_multiplied,  // float, or bfloat16 where rows of it are multiplied as such
   bfloat16,       // where rows are float, half the bytes that a decoding step reads of the far field; less exact
+  bytes,          // integers of 7 bits times a scale for each mean: a quarter of the bytes, of bfloat16 half
 };
 
 namespace detail {
@@ -94,7 +96,9 @@ struct removed_lookahead {
 ///
 /// var_g: the mean variance of the keys over the dimensions [floor(g d / moments), floor((g + 1) d / moments)). It is
 /// the second-order term of the log of the mean of exp(scale q . k). A leaf of one token is exact, unless `summaries`
-/// rounds it: mean keys and values, and those alone, to nearest, of finite means to finite ones.
+/// rounds it: mean keys and values, and those alone, to nearest, of finite means to finite ones. As bytes, a mean is
+/// integers in units of a 63rd of its largest element, zero if that is below 2^-100. NaN in one element makes all of
+/// it NaN, and so does Inf of a mean value; beside Inf in a mean key, finite elements are zero.
 ///
 /// Opening by mass. L is a head's log-sum-exp over near keys and all leaves. A token asks for a leaf of n > 1 if its
 /// logit, for some head of the KV group, exceeds L + log(open_above). Tokens come in tiles of `tile`, at absolute
@@ -172,11 +176,6 @@ struct key_kinds {
 /// Whether older tokens answer through leaves.
 [[nodiscard]] CASCADA_INLINE constexpr bool has_leaves(const attention_options& options) noexcept {
   return kinds_of(options.keys).far_field && !opens_everything(options);
-}
-
-/// Whether it matters who stands for whom.
-[[nodiscard]] CASCADA_INLINE constexpr bool needs_selections(const attention_options& options) noexcept {
-  return kinds_of(options.keys).representatives || has_leaves(options);
 }
 
 /// Whether keys are the means of whole clusters.
@@ -273,6 +272,11 @@ namespace detail {
 }
 
 }  // namespace detail
+
+/// Whether it matters who stands for whom: whether calls take selections.
+[[nodiscard]] CASCADA_INLINE constexpr bool needs_selections(const attention_options& options) noexcept {
+  return detail::kinds_of(options.keys).representatives || detail::has_leaves(options);
+}
 
 /// `unsupported` for switches that contradict each other, `invalid_threshold` for thresholds and `invalid_shape` for
 /// sizes out of range, `too_large` for a scale or a cap that overflows in base 2. The first that is found, in a

@@ -30,7 +30,7 @@
 #include "cascada/isa.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/representatives.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 
 // Stages: contracts, and the CPU that keeps them.
 #include "cascada/selection_options.hpp"

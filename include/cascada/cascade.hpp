@@ -6,10 +6,10 @@
 #include <concepts>
 
 #include "cascada/backend.hpp"
-#include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 

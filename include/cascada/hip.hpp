@@ -17,7 +17,7 @@
 #include "cascada/views.hpp"
 #include "cascada/kv_view.hpp"
 #include "cascada/representatives.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 
 // Stages.
 #include "cascada/selection_options.hpp"

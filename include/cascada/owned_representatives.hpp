@@ -14,8 +14,10 @@ struct owned_representatives {
   std::vector<index_t> rep;      // [T]
   std::vector<index_t> counts;   // [r]
 
-  /// A copy of what a view shows. O(T + r).
+  /// A copy of what a view shows: of none if its owner has replaced the set (representatives.hpp), which calls that
+  /// want T tokens then refuse. O(T + r).
   static owned_representatives of(const representatives& kept) {
+    if (kept.stamp.stale()) return {};
     return {{kept.indices.begin(), kept.indices.end()},
             {kept.rep.begin(), kept.rep.end()},
             {kept.counts.begin(), kept.counts.end()}};

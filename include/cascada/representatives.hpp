@@ -22,10 +22,10 @@ namespace cascada::inline CASCADA_ABI {
 /// set along, and views of it stay good. Calls that read representatives (attention, inherit, check) refuse a view
 /// whose owner has replaced the set since, by a selection (even one that was refused, once it had made room), step,
 /// inherit, extension, reset, truncate, clear, load, assignment or by being what fork() writes to, or is gone
-/// (`invalid_representatives`), and read nothing of its memory. In every build, at no cost that shows: a number is
-/// compared. Not noticed are some sets of which thousands have been replaced since (set_stamp.hpp), spans that were
-/// taken out of a view (`below` of growing_selection), jaccard() and list_clusters(), which answer with no status, and
-/// a replacement on another thread during the call.
+/// (`invalid_representatives`), and read nothing of its memory; a copy of it (owned_representatives) has no tokens. In
+/// every build, at no cost that shows: a number is compared. Not noticed are some sets of which thousands have been
+/// replaced since (set_stamp.hpp), spans that were taken out of a view (`below` of growing_selection), jaccard() and
+/// list_clusters(), which answer with no status, and a replacement on another thread during the call.
 struct representatives {
   std::span<const index_t> indices;
   std::span<const index_t> rep;

@@ -8,10 +8,10 @@
 #include <span>
 
 #include "cascada/backend.hpp"
-#include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
@@ -41,8 +41,8 @@ namespace cascada::inline CASCADA_ABI {
 /// Workspace is kept: a second call of the same shape allocates nothing. If memory runs out, or the call is refused,
 /// the selection stays as it was. In every class of this library, the host's memory runs out by std::bad_alloc, as
 /// operator new throws it (without exceptions, the program ends), a device's by `device_error`. A selector that was
-/// moved from is as new, with its options. One call at a time, which works on all threads of its executor; const use
-/// from several threads is safe, and so are calls of different objects.
+/// moved from is as new, with its options; on the CPU it also copies. One call at a time, which works on all threads of
+/// its executor; const use from several threads is safe, and so are calls of different objects.
 template <row_scalar Scalar, backend B = default_backend>
 class selector;
 
@@ -72,11 +72,12 @@ class growing_selection;
 
 /// What every backend's selector offers: a call for x [T, d], and the set that it kept, with its report.
 template <class Selector, class Scalar>
-concept token_selector = requires(Selector select, const Selector done, matrix_view<const Scalar> x) {
-  { select(x) } -> std::same_as<status>;
-  { done.report() } -> std::convertible_to<selection_report>;
-  { done.kept().tokens() } -> std::same_as<index_t>;
-};
+concept token_selector =
+    std::movable<Selector> && requires(Selector select, const Selector done, matrix_view<const Scalar> x) {
+      { select(x) } -> std::same_as<status>;
+      { done.report() } -> std::convertible_to<selection_report>;
+      { done.kept().tokens() } -> std::same_as<index_t>;
+    };
 
 /// What a selection that grows offers, where a backend has one. Copies are independent.
 template <class Growing, class Scalar>

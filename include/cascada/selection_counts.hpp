@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "cascada/config.hpp"
-#include "cascada/report.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 
 namespace cascada::inline CASCADA_ABI::detail {
 

@@ -146,7 +146,7 @@ TEST_CASE("growing: every mode's attention of pieces is that of the whole, bit f
   }
 }
 
-TEST_CASE("growing: rounded means of leaves are half of the bytes", "[golden]") {
+TEST_CASE("growing: rounded means of leaves are half of the bytes, or a quarter", "[golden]") {
   const decoder  model(TEST_FOLDER "/golden");
   mode_attention dense(small_mode({{"keys", "all"}}), 0, {});
   const auto     layers = record(model, dense);
@@ -158,6 +158,7 @@ TEST_CASE("growing: rounded means of leaves are half of the bytes", "[golden]") 
   const auto near = bytes({{"keys", "near"}}), closed = bytes({{"open", "none"}});
   CHECK(closed > near);
   CHECK(2 * (bytes({{"open", "none"}, {"summaries", "bfloat16"}}) - near) == closed - near);
+  CHECK(4 * (bytes({{"open", "none"}, {"summaries", "bytes"}}) - near) == closed - near);
 }
 
 TEST_CASE("growing: a sliding window, which only dense attention keeps to", "[errors]") {

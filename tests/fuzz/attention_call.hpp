@@ -247,7 +247,7 @@ struct call {
 
   bool far() const { return cascada::detail::kinds_of(options.keys).far_field; }
   bool by_mass() const { return cascada::detail::opens_by_mass(options); }
-  bool selects() const { return cascada::detail::needs_selections(options); }
+  bool selects() const { return cascada::needs_selections(options); }
 
   /// Whether attention should accept it.
   bool right() const {

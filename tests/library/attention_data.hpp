@@ -243,7 +243,8 @@ inline constexpr key_set        every_key_set[]   = {key_set::all, key_set::repr
 inline constexpr query_set      every_query_set[] = {query_set::all, query_set::representatives, query_set::grouped};
 inline constexpr leaf_formation every_leaf_formation[] = {leaf_formation::by_order, leaf_formation::by_keys};
 inline constexpr opening        every_opening[]        = {opening::none, opening::by_mass, opening::all};
-inline constexpr summary_type   every_summary_type[]   = {summary_type::as_multiplied, summary_type::bfloat16};
+inline constexpr summary_type   every_summary_type[]   = {summary_type::as_multiplied, summary_type::bfloat16,
+                                                          summary_type::bytes};
 
 struct mode {
   const char*       name;
@@ -291,6 +292,15 @@ inline const std::vector<mode> modes = {
       .chunk          = 32,
       .leaf_threshold = 0.3f,
       .summaries      = summary_type::bfloat16,
+      .open_above     = 0.02f,
+      .tile           = 8}},
+    {"closed, summaries of bytes",
+     {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .summaries = summary_type::bytes, .open = opening::none}},
+    {"opened, summaries of bytes",
+     {.window         = 16,
+      .chunk          = 32,
+      .leaf_threshold = 0.3f,
+      .summaries      = summary_type::bytes,
       .open_above     = 0.02f,
       .tile           = 8}},
     {"all opened", {.window = 16, .chunk = 32, .open = opening::all}},

@@ -34,6 +34,13 @@ const std::vector<mode> with_few_rows = {
       .summaries      = summary_type::bfloat16,
       .open_above     = 0.02f,
       .tile           = 16}},
+    {"opened, summaries of bytes",
+     {.window         = 64,
+      .chunk          = 64,
+      .leaf_threshold = 0.3f,
+      .summaries      = summary_type::bytes,
+      .open_above     = 0.02f,
+      .tile           = 16}},
     {"all opened", {.window = 64, .chunk = 64, .open = opening::all}},
 };
 

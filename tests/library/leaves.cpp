@@ -15,6 +15,7 @@
 #include "cascada/cpu/attention/leaves.hpp"
 #include "catch.hpp"
 #include "near_threshold.hpp"
+#include "not_finite.hpp"
 
 using namespace cascada;
 using namespace tests;
@@ -95,10 +96,16 @@ struct growing_leaves {
         chain.data(), end, [&](index_t t) { return kv.key(t, 0); }, [&](index_t t) { return kv.value(t, 0); }, scratch);
   }
 
-  /// Means in a lane, and one of them.
-  index_t elements() const { return summaries.shape().rounded ? 2 : kernel::elements_per_lane<E>; }
-  float   element(const float* lanes, index_t i) const {
-    return elements() == 1 ? lanes[i] : kernel::element_of<kernel::bf16_pair>(lanes, i);
+  /// Means in a lane, and one of them, in units of `scale` where they are bytes.
+  index_t elements() const {
+    if (summaries.shape().kept == summary_type::bytes) return 4;
+    return summaries.shape().kept == summary_type::bfloat16 ? 2 : kernel::elements_per_lane<E>;
+  }
+  float element(const float* lanes, index_t i, const float* scale) const {
+    if (elements() == 1) return lanes[i];
+    if (elements() == 2) return kernel::element_of<kernel::bf16_pair>(lanes, i);
+    const int kept = reinterpret_cast<const signed char*>(lanes)[i];
+    return static_cast<float>(std::same_as<E, float> ? kept : kept - 64) * *scale;
   }
 
   std::vector<float> key(index_t leaf) const {
@@ -107,7 +114,7 @@ struct growing_leaves {
     std::vector<float> all;
     for (index_t k = 0; k < p.size.key_dim; ++k) {
       const index_t lane = k / elements() * kernel::attention::panel_keys<test_backend> + column;
-      all.push_back(element(block.keys, elements() * lane + k % elements()));
+      all.push_back(element(block.keys, elements() * lane + k % elements(), summaries.key_scales() + leaf));
     }
     return all;
   }
@@ -117,7 +124,8 @@ struct growing_leaves {
                   stride   = kernel::attention::whole_vectors<test_backend>(p.size.value_dim);
     const float*       row = summaries.block(leaf - column).values + column / elements() * stride;
     std::vector<float> all;
-    for (index_t c = 0; c < p.size.value_dim; ++c) all.push_back(element(row, elements() * c + column % elements()));
+    for (index_t c = 0; c < p.size.value_dim; ++c)
+      all.push_back(element(row, elements() * c + column % elements(), summaries.value_scales() + leaf));
     return all;
   }
 
@@ -199,7 +207,7 @@ kernel::attention::leaf_shape shape_of(const shape& s, const attention_options& 
           .size      = options.leaf,
           .moments   = options.moments.value_or(0),
           .sinks     = options.sink_tokens,
-          .rounded   = options.summaries == summary_type::bfloat16};
+          .kept      = options.summaries};
 }
 
 }  // namespace
@@ -212,6 +220,7 @@ TEMPLATE_LIST_TEST_CASE("leaves: members, means and variances of just the tokens
                attention_options{.sink_tokens = 1, .leaf = 1, .moments = std::nullopt},
                attention_options{.sink_tokens = 5, .leaf = 3, .moments = 3},
                attention_options{.leaf = 5, .moments = 1, .summaries = summary_type::bfloat16},
+               attention_options{.leaf = 5, .moments = 1, .summaries = summary_type::bytes},
                attention_options{.sink_tokens = 1, .leaf = std::numeric_limits<index_t>::max(), .moments = 8});
   if (options.moments.value_or(0) > key_dim) return;  // attention takes as many groups as there are dimensions
   const shape         size = {300, 1, 1, key_dim, value_dim};
@@ -230,8 +239,8 @@ TEMPLATE_LIST_TEST_CASE("leaves: how the prefix grew does not matter, nor what w
                         operands) {
   const shape             size = {300, 1, 1, 16, 24};
   const problem<bfloat16> p(size, 4);
-  const auto              chain   = expected_chains(p, random_selection(300, 0.05, 5), 0.2f, 1);
-  const auto              kept    = GENERATE(summary_type::as_multiplied, summary_type::bfloat16);
+  const auto              chain = expected_chains(p, random_selection(300, 0.05, 5), 0.2f, 1);
+  const auto kept = GENERATE(values({summary_type::as_multiplied, summary_type::bfloat16, summary_type::bytes}));
   const attention_options options = {.leaf = 6, .moments = 4, .summaries = kept};
   std::vector<float>      expected;
   for (const index_t step : {300, 1, 7, 64}) {
@@ -249,9 +258,9 @@ TEMPLATE_LIST_TEST_CASE("leaves: how the prefix grew does not matter, nor what w
 }
 
 TEST_CASE("leaves: beyond the last leaf, whole blocks are zero", "[attention]") {
-  const shape                  size = {140, 1, 1, 5, 3};
-  const problem<float>         p(size, 5);
-  const auto                   kept    = GENERATE(summary_type::as_multiplied, summary_type::bfloat16);
+  const shape          size = {140, 1, 1, 5, 3};
+  const problem<float> p(size, 5);
+  const auto kept = GENERATE(values({summary_type::as_multiplied, summary_type::bfloat16, summary_type::bytes}));
   const attention_options      options = {.sink_tokens = 0, .leaf = 2, .moments = 2, .summaries = kept};
   const auto                   chain   = one_cluster(140).rep;
   growing_leaves<float, float> leaves(p, chain, shape_of(size, options));
@@ -323,6 +332,26 @@ TEST_CASE("leaves: means of huge keys are rounded to what is finite", "[attentio
     CHECK(leaves.key(0) == std::vector<float>{finite, -finite, end == 1 ? 1.0f : 2.328125f});
     CHECK(leaves.value(0) == std::vector<float>{finite});
   }
+}
+
+TEST_CASE("leaves: means as bytes, at the ends of the range of floats", "[attention]") {
+  const float             most    = std::numeric_limits<float>::max();
+  const attention_options options = {.sink_tokens = 0, .moments = 1, .summaries = summary_type::bytes};
+  const auto              chain   = one_cluster(1).rep;
+  const auto              key_of  = [&](const std::vector<float>& key) {
+    const problem<float>         p = problem_of_keys({key});
+    growing_leaves<float, float> leaves(p, chain, shape_of(p.size, options));
+    leaves.extend(1);
+    return leaves.key(0);
+  };
+  CHECK(key_of({most, -most, 1}) == std::vector<float>{63 * (most / 63), -63 * (most / 63), 0});
+  CHECK(key_of({126, -1, 1.5f}) == std::vector<float>{126, 0, 2});  // in units of 2
+  CHECK(key_of({0x1p-100f, 0, -0x1p-100f}) == std::vector<float>{63 * (0x1p-100f / 63), 0, -63 * (0x1p-100f / 63)});
+  CHECK(key_of({0x1p-101f, 0, 0}) == std::vector<float>{0, 0, 0});
+  CHECK(key_of({0, 0, 0}) == std::vector<float>{0, 0, 0});
+  for (const float x : key_of({1, not_a_number, infinity})) CHECK(std::isnan(x));
+  const auto odd = key_of({1, -infinity, infinity});
+  CHECK((std::isnan(odd[0]) && odd[1] == -infinity && odd[2] == infinity));  // 0 x infinity
 }
 
 TEST_CASE("leaves: where sums overflow, means and variances are the members'", "[attention]") {

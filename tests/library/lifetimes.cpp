@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,6 +33,19 @@ struct shared_executor {
   template <class Function>
   void parallel_for(index_t count, Function&& function) const {
     where->parallel_for(count, function);
+  }
+};
+
+/// Throws instead of its `*left`-th run.
+struct failing_executor {
+  int* left;
+
+  index_t concurrency() const { return 1; }
+
+  template <class Function>
+  void parallel_for(index_t count, Function&& function) const {
+    if (--*left == 0) throw std::runtime_error("no thread");
+    serial_executor().parallel_for(count, function);
   }
 };
 
@@ -240,6 +255,36 @@ TEST_CASE("lifetimes: a copy of a selector is independent", "[lifetimes]") {
   CHECK(shown(c) == before);
 }
 
+/// Bytes that copying an object allocates.
+template <class Object>
+long long bytes_of_a_copy(const Object& object) {
+  const long long before = allocated_bytes();
+  const Object    copy(object);
+  return allocated_bytes() - before;
+}
+
+TEST_CASE("lifetimes: a copy takes no memory that is for calls alone", "[lifetimes][attention]") {
+  constexpr index_t T = 600, d = 64;
+  const auto        x = make_tokens<float>(kind::clustered, T, d, 1);
+  selector<float>   select({.threshold = 0.5f});
+  REQUIRE(select(x.view()) == status::ok);
+  REQUIRE(select.literal(x.view()) == status::ok);
+  const long long r    = select.kept().count();
+  const long long sets = 4 * (T + 4 * r) * static_cast<long long>(sizeof(index_t));  // of which some have room for more
+  CHECK(bytes_of_a_copy(select) <= sets + 2 * T * static_cast<long long>(sizeof(index_t)));
+
+  growing_selection<float> grow({.threshold = 0.5f});
+  REQUIRE(grow.extend(x.view()) == status::ok);
+  CHECK(bytes_of_a_copy(grow) <=
+        sets + 4 * T * static_cast<long long>(sizeof(index_t)) + r * d * static_cast<long long>(sizeof(float)));
+
+  const problem<float> p({held_tokens, 4, 2, 16, 8}, 1);
+  head_rows<float>     out(held_tokens, 4, 8);
+  attention<float>     attend({.keys = key_set::all});
+  REQUIRE(attend(p.q.view(), p.kv(), out.view()) == status::ok);
+  CHECK(bytes_of_a_copy(attend) == 0);
+}
+
 TEST_CASE("lifetimes: an executor that cannot be had any more once moved from", "[lifetimes]") {
   using on          = cpu<compiled_isa, shared_executor>;
   const auto tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
@@ -376,6 +421,51 @@ TEST_CASE("lifetimes: memory runs out while a sequence that grows is copied", "[
     CHECK(goes_on(other));
   }
   CHECK(n > 10);
+}
+
+TEST_CASE("lifetimes: a state whose call an executor ended is refused until it is cleared",
+          "[lifetimes][errors][attention]") {
+  using on = cpu<compiled_isa, failing_executor>;
+  growing_sequence       sequence;
+  const head_rows<float> expected = sequence.at_once();
+  const representatives  one[]    = {sequence.kept.view()};
+  int                    left     = 0;
+  attention<float, on>   attend(sequence.options, on{failing_executor{&left}});
+  const auto             extend = [&](attention_state<float, on>& state, index_t end) {
+    return extend_to(end, attend, state, sequence.p.q, sequence.p.kv(), one, sequence.out);
+  };
+  const char* const why = "state is that of a call which an exception ended; clear it";
+  int               n   = 0;
+  for (bool failed = true; failed;) {
+    attention_state<float, on> state;
+    REQUIRE(extend(state, 40) == status::ok);
+    left          = ++n;
+    status answer = status::unsupported;
+    try {
+      answer = extend(state, held_tokens);
+      failed = false;
+    } catch (const std::runtime_error&) {
+    }
+    left = 0;
+    CAPTURE(n);
+    if (!failed) CHECK(answer == status::ok);
+    if (!failed) break;
+    CHECK(state.tokens() == 40);
+    attention_state<float, on> copy = state;
+    std::vector<std::byte>     bytes(state.saved_bytes());
+    for (attention_state<float, on>* of : {&state, &copy}) {
+      CHECK(std::string(message(extend(*of, held_tokens))) == why);
+      CHECK(std::string(message(of->truncate(20))) == why);
+      CHECK(std::string(message(of->save(bytes))) == why);
+    }
+    CHECK(copy.truncate(0) == status::ok);
+    state.clear();
+    for (attention_state<float, on>* of : {&state, &copy}) {
+      CHECK(extend(*of, held_tokens) == status::ok);
+      CHECK(same_bits(sequence.out.packed<float>(), expected.packed<float>()));
+    }
+  }
+  CHECK(n > 5);
 }
 
 TEST_CASE("lifetimes: memory runs out while a saved sequence is loaded", "[lifetimes][errors][attention]") {

@@ -10,6 +10,7 @@
 #include "attention_data.hpp"
 
 #include "cascada/cascada.hpp"
+#include "cascada/owned_representatives.hpp"
 #include "catch.hpp"
 #include "not_finite.hpp"
 #include "tokens.hpp"
@@ -64,9 +65,13 @@ std::vector<std::string> refusals(const representatives& view) {
   return sentences;
 }
 
-void check_good(const representatives& view) { CHECK(refusals(view) == std::vector<std::string>(4)); }
+void check_good(const representatives& view) {
+  CHECK(refusals(view) == std::vector<std::string>(4));
+  CHECK(owned_representatives::of(view).view().tokens() == viewed_tokens);
+}
 
 void check_stale(const representatives& view) {
+  CHECK(owned_representatives::of(view) == owned_representatives());
   const std::string of_one  = "representatives is a view of a set that its owner has replaced: call kept() again";
   const std::string of_many = "selections has a view of a set that its owner has replaced: call kept() again";
   CHECK(refusals(view) == std::vector{of_one, of_one, of_many, of_many});

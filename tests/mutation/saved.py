@@ -26,7 +26,7 @@ mutants = [
      "if (slots[tokens] < 0) return false;", refused),
     ("saved clusters: too few", "if (end < least || end > most ||", "if (end > most ||", refused),
     ("saved clusters: too many", "if (end < least || end > most ||", "if (end < least ||", refused),
-    ("saved leaves: made from nothing", "kernel::attention::extend_leaves(sequence, options.leaves, head, end, space);", "",
+    ("saved leaves: made from nothing", "kernel::attention::extend_leaves(sequence, options.leaves, head, end, space", "kernel::attention::extend_leaves(sequence, options.leaves, head, 0, space",
      goes_on),
     ("saved tiles: forgotten", "const index_t known = one.holds(tile, all) ? all : 0;", "const index_t known = 0;", goes_on),
     ("saved tiles: leaves that are closed again", "if (one.seen[i] < before || one.seen[i] > count) return false;",

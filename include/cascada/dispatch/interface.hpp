@@ -15,7 +15,7 @@
 #include "cascada/dispatch/any_executor.hpp"
 #include "cascada/dispatch/any_kv.hpp"
 #include "cascada/dispatch/levels.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"

@@ -27,7 +27,7 @@ struct attention_input {
   const Real* value(index_t t, index_t g) const { return v.data() + (std::ptrdiff_t{t} * kv_heads + g) * value_dim; }
 };
 
-/// The representative of every token.
+/// For every token another one that stands for it: its representative, or the first of its chain.
 using assignment_of_tokens = std::vector<index_t>;
 
 /// One thing to attend to: a token, or a group of tokens.
@@ -50,8 +50,8 @@ struct group_of_tokens {
   source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
 };
 
-/// What products multiply besides q, k and v, which are means and weights: as it is. A caller may put in its place what
-/// some arithmetic makes of it.
+/// What products multiply besides q, k and v, which are means and weights: as it is. No part of the method: tests put
+/// in its place what some arithmetic makes of it.
 struct as_it_is {
   template <class Real>
   Real operator()(Real x) const {
@@ -92,13 +92,12 @@ std::vector<Real> variances(const std::vector<const Real*>& keys, index_t dim, i
   return all;
 }
 
-/// The mean as bfloat16, of finite rows finite. Sums are float, whatever Real is, so that one digit more does not round
-/// to the other side; they are made again where they overflow.
+/// The mean as floats have it, of finite rows finite: a sum of floats, made again where it overflows. What it is
+/// rounded to depends on its last digit.
 template <class Real>
-std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
-  const auto        most  = static_cast<double>(to_float(bfloat16{0x7f7f}));
-  const auto        count = static_cast<float>(rows.size());
-  std::vector<Real> all;
+std::vector<float> float_mean(const std::vector<const Real*>& rows, index_t dim) {
+  const auto         count = static_cast<float>(rows.size());
+  std::vector<float> all;
   for (index_t c = 0; c < dim; ++c) {
     float  sum   = 0;
     double exact = 0;
@@ -106,10 +105,41 @@ std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim
       sum += static_cast<float>(row[c]);
       exact += static_cast<double>(row[c]);
     }
-    const double x       = std::isfinite(sum) ? static_cast<double>(sum / count) : exact / static_cast<double>(count);
-    const auto   nearest = from_float<bfloat16>(static_cast<float>(std::isfinite(x) ? std::clamp(x, -most, most) : x));
+    all.push_back(std::isfinite(sum) ? sum / count : static_cast<float>(exact / static_cast<double>(count)));
+  }
+  return all;
+}
+
+/// The mean as bfloat16, of finite rows finite.
+template <class Real>
+std::vector<Real> rounded_mean(const std::vector<const Real*>& rows, index_t dim) {
+  const float       most = to_float(bfloat16{0x7f7f});
+  std::vector<Real> all;
+  for (const float x : float_mean(rows, dim)) {
+    const auto nearest = from_float<bfloat16>(std::isfinite(x) ? std::clamp(x, -most, most) : x);
     all.push_back(static_cast<Real>(to_float(nearest)));
   }
+  return all;
+}
+
+/// The mean as integers in units of a 63rd of its largest element, to nearest; zero if that is below 2^-100. NaN in one
+/// element makes all of them NaN. Beside infinite ones, the others are zero.
+template <class Real>
+std::vector<Real> mean_of_bytes(const std::vector<const Real*>& rows, index_t dim) {
+  const auto        exact = float_mean(rows, dim);
+  std::vector<Real> all(exact.size(), Real(0));
+  float             top = 0;
+  for (const float x : exact) {
+    if (std::isnan(x)) return std::vector<Real>(all.size(), std::numeric_limits<Real>::quiet_NaN());
+    top = std::max(top, std::fabs(x));
+  }
+  if (top < 0x1p-100f) return all;
+  const float unit = 63 / top, scale = top / 63;
+  for (std::size_t c = 0; c < all.size(); ++c)
+    if (std::isinf(top))
+      all[c] = std::isinf(exact[c]) ? static_cast<Real>(exact[c]) : Real(0);
+    else
+      all[c] = static_cast<Real>(static_cast<int>(std::nearbyint(exact[c] * unit))) * static_cast<Real>(scale);
   return all;
 }
 
@@ -122,9 +152,19 @@ void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, in
   group.key      = mean<Real, Factor>(keys, in.key_dim);
   group.value    = mean<Real, Factor>(values, in.value_dim);
   group.variance = variances(keys, in.key_dim, moments);
-  if (kept == summary_type::as_multiplied) return;
-  group.key   = rounded_mean(keys, in.key_dim);
-  group.value = rounded_mean(values, in.value_dim);
+  switch (kept) {
+    case summary_type::as_multiplied: break;
+    case summary_type::bfloat16:
+      group.key   = rounded_mean(keys, in.key_dim);
+      group.value = rounded_mean(values, in.value_dim);
+      break;
+    case summary_type::bytes:
+      group.key   = mean_of_bytes(keys, in.key_dim);
+      group.value = mean_of_bytes(values, in.value_dim);
+      if (std::any_of(group.value.begin(), group.value.end(), [](Real x) { return std::isinf(x); }))
+        group.value.assign(group.value.size(), std::numeric_limits<Real>::quiet_NaN());
+      break;
+  }
 }
 
 }  // namespace cascada::inline CASCADA_ABI::reference

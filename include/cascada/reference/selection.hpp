@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "cascada/owned_representatives.hpp"
-#include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::reference {

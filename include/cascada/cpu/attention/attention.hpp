@@ -142,10 +142,10 @@ class attention<Scalar, B> {
     return sequence;
   }
 
-  attention_options                                                        options_;
-  B                                                                        where_;
-  attention_report                                                         report_ = {};
-  kernel::attention::attention_workspace<B, kernel::operand_of<Scalar, B>> workspace_;
+  attention_options                                                                             options_;
+  B                                                                                             where_;
+  attention_report                                                                              report_ = {};
+  kernel::call_memory<kernel::attention::attention_workspace<B, kernel::operand_of<Scalar, B>>> workspace_;
 };
 
 static_assert(growing_token_attention<attention<float, default_backend>, attention_state<float, default_backend>, float,

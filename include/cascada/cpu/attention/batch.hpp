@@ -1,5 +1,5 @@
 #pragma once
-// A call of attention: the sequences one after the other, or shared out.
+// A call of attention: its sequences one after the other, or shared out.
 
 #include <algorithm>
 #include <cstddef>
@@ -10,9 +10,8 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/attention_report.hpp"
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/compressed.hpp"
+#include "cascada/cpu/attention/attend_sequence.hpp"
 #include "cascada/cpu/attention/dense.hpp"
-#include "cascada/cpu/attention/near_far.hpp"
 #include "cascada/cpu/attention/prepare.hpp"
 #include "cascada/cpu/attention/sequence.hpp"
 #include "cascada/cpu/attention/tasks.hpp"
@@ -22,18 +21,6 @@
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
-
-/// One sequence, whose memory is prepared.
-template <cpu_backend B, class E, class Sequence>
-void attend_sequence(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
-                     const B& where, attention_report& report) {
-  switch (options.keys) {
-    case key_set::all: attend_dense(sequence, options.causal, space, where, report); break;
-    case key_set::representatives: attend_representatives(sequence, options, space, where, report); break;
-    case key_set::near:
-    case key_set::near_and_far: attend_chunks(sequence, options, space, where, report); break;
-  }
-}
 
 /// Sequence s of a call.
 template <class Sequence>
@@ -92,6 +79,7 @@ void attend_batch(Sequence sequence, const attention_options& options, std::span
     prepare(one, options, selections.subspan(s * per_sequence, per_sequence), space, where);
     attend_sequence(one, options, space, where, report);
   }
+  space.in_use = nullptr;
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

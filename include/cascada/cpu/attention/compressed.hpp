@@ -78,7 +78,8 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
   if (means)
     for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);
-      extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space);
+      extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.scratch_of(kv_head),
+                    space.head(kv_head).leaves);
     });
   // r differs from head to head, and is T at most.
   const tile_tasks tasks = {.from     = 0,

@@ -84,18 +84,37 @@ void weigh_leaves(const query_rows<B, E>& tile, const leaf_summaries<B, E>& leav
   }
 }
 
+/// A row's weights become those of integers, and what pairs of these exceed is taken off its values beforehand.
+template <cpu_backend B, class E>
+CASCADA_INLINE void scale_row(const query_rows<B, E>& tile, index_t row, const leaf_summaries<B, E>& leaves,
+                              float* weights, float& factor) noexcept {
+  if constexpr (std::same_as<E, float>) {
+    scale_weights<B>(weights, leaves.count(), leaves.value_scales());
+  } else {
+    const auto excess =
+        vec<B>::broadcast(-excess_of_fours * scale_weights_of_pairs<B>(weights, leaves.count(), leaves.value_scales()));
+    float*     values = tile.values_of(row);
+    const auto before = vec<B>::broadcast(factor);
+    for (index_t c = 0; c < tile.value_stride; c += vec<B>::width)
+      multiply_add(vec<B>::load(values + c), before, excess).store(values + c);
+    factor = 1;
+  }
+}
+
 /// The mean values of the leaves, as their weights say. Meanwhile `next(begin, end)` sees parts of [0, `ahead`).
 template <cpu_backend B, class E, class Products, class Next>
 void add_leaf_values(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
-                     std::int64_t stride, const far_field_scratch<B>& scratch, index_t ahead,
-                     const Next& next) noexcept {
+                     std::int64_t stride, far_field_scratch<B>& scratch, index_t ahead, const Next& next) noexcept {
   constexpr index_t step  = Products::rows;
   const index_t     steps = (tile.rows + step - 1) / step;
   const auto        part  = [&](index_t i) { return static_cast<index_t>(std::int64_t{ahead} * i / steps); };
+  const bool        bytes = leaves.shape().kept == summary_type::bytes;
   for (index_t i = 0, row = 0; i < steps; ++i, row += step) {
     next(part(i), part(i + 1));
-    products.add_values(tile, row, tile.rows - row < step ? tile.rows - row : step,
-                        scratch.weights.data() + row * stride, stride, leaves.block(0), leaves.count(),
+    const index_t rows = tile.rows - row < step ? tile.rows - row : step;
+    for (index_t r = row; bytes && r < row + rows; ++r)
+      scale_row(tile, r, leaves, scratch.weights.data() + r * stride, scratch.factors[r]);
+    products.add_values(tile, row, rows, scratch.weights.data() + row * stride, stride, leaves.block(0), leaves.count(),
                         scratch.factors.data() + row);
   }
 }
@@ -145,7 +164,7 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
   const bool         by_mass = detail::opens_by_mass(options);
   const std::int64_t stride  = whole_panels<B>(leaves.count());
   index_t            opened  = 0;
-  with_products<B, E>([&](auto&& products) {
+  with_products<B, E>(leaves.shape().kept, [&](auto&& products) {
     if (sequence.terms.cap > 0)
       score_capped_leaves(products, tile, leaves, sequence.terms.cap, stride, far);
     else

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/query_rows.hpp"
 #include "cascada/cpu/attention/score_terms.hpp"
@@ -27,8 +28,8 @@ struct key_block {
   const index_t* seen_by     = nullptr;  // [tokens], ascending; null: 0, 1, 2, ...
   index_t        begin       = 0;        // where these keys lie in what `adjust` tells of
 
-  bool                    rounded = false;    // of floats: keys and values are pairs of bfloat16 all the same
-  const score_adjustment* adjust  = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
+  summary_type            kept   = summary_type::as_multiplied;  // as what keys and values are here
+  const score_adjustment* adjust = nullptr;  // null: scores and bias are logits, and rows see keys from the first on
 
   /// Scores are capped, if there is a cap.
   CASCADA_INLINE void cap_by(const score_adjustment& capped) noexcept {

@@ -3,11 +3,11 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cluster.hpp"
-#include "cascada/cpu/attention/asked_leaves.hpp"
 #include "cascada/cpu/attention/leaf_chains.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
 #include "cascada/cpu/attention/load_queries.hpp"
 #include "cascada/cpu/attention/query_rows.hpp"
+#include "cascada/cpu/attention/remembered_leaves.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -16,23 +16,29 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B, class E>
 struct kv_head_state {
   leaf_summaries<B, E> leaves;
-  asked_leaves<B>      asked;    // in sequences that grow
+  remembered_leaves<B> asked;    // in sequences that grow
   chain_leaders<B>     leaders;  // there, by keys: all that is kept of chains between calls
 };
 
-/// What a call makes for one KV head: its clusters, the chains of its leaves, their sums, and the groups of queries
-/// that ask them.
+/// A chunk's groups of queries, listed by first token, and what they got of the far field.
+template <cpu_backend B, class E>
+struct query_groups {
+  query_tile<B, E>   tile;
+  query_rows<B, E>   rows;    // one token per group
+  buffer<index_t, B> of;      // [r]: the group of a cluster's tokens
+  buffer<index_t, B> asks;    // [groups]: the cluster of a group
+  buffer<float, B>   closed;  // [rows of groups]: weights of closed leaves of several tokens
+  index_t            count = 0;
+};
+
+/// What a call makes for one KV head: its clusters, the chains of its leaves, their sums, and, chunk by chunk, the
+/// groups of queries that ask them.
 template <cpu_backend B, class E>
 struct kv_head_scratch {
   clusters           lists = {};
   leaf_chains<B>     chains;  // by keys only
   leaf_scratch<B>    sums;
-  query_tile<B, E>   group_tile;
-  query_rows<B, E>   group_rows;  // one token per group
-  buffer<index_t, B> group_of;    // [r]: the group of a cluster's tokens in this chunk
-  buffer<index_t, B> asks;        // [groups]: the cluster of a group
-  buffer<float, B>   closed;      // [rows of groups]: weights of closed leaves of several tokens
-  index_t            groups = 0;
+  query_groups<B, E> groups;  // grouped queries only
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

@@ -15,6 +15,7 @@
 #include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/margin.hpp"
 #include "cascada/cpu/base/product_tile.hpp"
 #include "cascada/cpu/base/simd.hpp"
 

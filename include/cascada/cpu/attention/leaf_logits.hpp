@@ -111,6 +111,35 @@ CASCADA_INLINE void walk_leaves(const query_rows<B, E>& tile, const leaf_summari
   }
 }
 
+/// Products of a row with integers become those with the mean keys that they stand for.
+template <cpu_backend B, class E>
+CASCADA_INLINE void scale_products(const leaf_summaries<B, E>& leaves, index_t first, index_t count, const float* query,
+                                   index_t key_lanes, float* products) noexcept {
+  float excess = 0;
+  if constexpr (!std::same_as<E, float>) {
+    auto all = vec<B>::zero();
+    for (index_t k = 0; k < key_lanes; k += vec<B>::width)
+      all = add_products<E>(vec<B>::load(query + k), vec<B>::broadcast(pair_of_ones), all);
+    excess = excess_of_fours * reduce_sum(all);
+  }
+  for (index_t j = 0; j < count; j += vec<B>::width)
+    ((vec<B>::load(products + j) - vec<B>::broadcast(excess)) * vec<B>::load(leaves.key_scales() + first + j))
+        .store(products + j);
+}
+
+/// products [rows, block.count], without bias, of keys as they are kept.
+template <cpu_backend B, class E, class Products>
+CASCADA_INLINE void multiply_leaves(Products& products, const query_rows<B, E>& tile,
+                                    const leaf_summaries<B, E>& leaves, key_block block, index_t first, index_t row,
+                                    index_t rows, float* logits, std::int64_t stride) noexcept {
+  block.bias = nullptr;
+  products.score(tile, row, rows, block, block.count, logits, stride);
+  if (block.kept != summary_type::bytes) return;
+  for (index_t i = 0; i < rows; ++i)
+    scale_products(leaves, first, block.count, tile.queries + std::int64_t{row + i} * tile.key_lanes, tile.key_lanes,
+                   logits + i * stride);
+}
+
 /// weights [rows, stride] = logits of all rows against all leaves.
 template <cpu_backend B, class E, class Products>
 void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
@@ -118,20 +147,23 @@ void score_leaves(Products& products, const query_rows<B, E>& tile, const leaf_s
   constexpr index_t step = Products::rows, width = vec<B>::width, together = attention_tuning<B>.rows;
   const auto score = [&](const key_block& block, index_t first, index_t row, index_t rows, const float* query_squares,
                          float* logits) {
-    if constexpr (!std::same_as<E, float>) products.score(tile, row, rows, block, block.count, logits, stride);
+    const bool multiplied = !std::same_as<E, float> || block.kept == summary_type::bytes;
+    if (multiplied) multiply_leaves(products, tile, leaves, block, first, row, rows, logits, stride);
+    const auto scale = vec<B>::broadcast(std::same_as<E, float> ? 1.0f : tile.scale);  // products of pairs carry none
     by_rows<together>(rows, [&]<index_t Rows>(index_t i) {
       for (index_t j = 0; j < block.count; j += width) {
         vec<B> biases[extent(Rows)];
         leaf_biases<B, E, Rows>(leaves, query_squares + i * leaves.shape().moments, first + j, biases);
         for (index_t r = 0; r < Rows; ++r) {
           float* at = logits + (i + r) * stride + j;
-          if constexpr (!std::same_as<E, float>)  // products carry no scale so far
-            biases[r] = multiply_add(vec<B>::load(at), vec<B>::broadcast(tile.scale), biases[r]);
+          if (multiplied) biases[r] = multiply_add(vec<B>::load(at), scale, biases[r]);
           biases[r].store(at);
         }
       }
     });
-    if constexpr (std::same_as<E, float>) {  // products add up on what is there
+    if constexpr (std::same_as<E, float>) {
+      if (multiplied) return;
+      // Products add up on what is there.
       const float* in_place[extent(step)];
       for (index_t i = 0; i < rows; ++i) in_place[i] = logits + i * stride;
       score_biased_rows(tile, row, rows, block, block.count, in_place, logits, stride);
@@ -145,10 +177,9 @@ template <cpu_backend B, class E, class Products>
 void score_capped_leaves(Products& products, const query_rows<B, E>& tile, const leaf_summaries<B, E>& leaves,
                          float cap, std::int64_t stride, far_field_scratch<B>& scratch) noexcept {
   const index_t moments = leaves.shape().moments;
-  const auto    score   = [&](key_block block, index_t first, index_t row, index_t rows, const float* query_squares,
+  const auto score = [&](const key_block& block, index_t first, index_t row, index_t rows, const float* query_squares,
                          float* logits) {
-    block.bias = nullptr;
-    products.score(tile, row, rows, block, block.count, logits, stride);
+    multiply_leaves(products, tile, leaves, block, first, row, rows, logits, stride);
     for (index_t i = 0; i < rows; ++i)
       for (index_t j = 0; j < block.count; j += vec<B>::width)
         cap_leaf_logits(leaves, query_squares + i * moments, first + j, tile.scale, cap, logits + i * stride + j);

@@ -55,7 +55,32 @@ CASCADA_INLINE float take_out(float* weights, const index_t* leaves, index_t cou
   return taken;
 }
 
+/// Multiplies a row's weights with the scales of the leaves' mean values.
+template <cpu_backend B>
+CASCADA_INLINE void scale_weights(float* weights, index_t count, const float* scales) noexcept {
+  for (index_t j = 0; j < count; j += vec<B>::width)
+    (vec<B>::load(weights + j) * vec<B>::load(scales + j)).store(weights + j);
+}
+
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+
+/// The same of pairs, rounded. Returns the sum of what is left.
+template <cpu_backend B>
+CASCADA_INLINE float scale_weights_of_pairs(float* weights, index_t count, const float* scales) noexcept {
+  auto       total  = vec<B>::zero();
+  const auto floats = [](__m256i halves) {
+    return vec<B>{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+  };
+  for (index_t j = 0; j < count; j += 2 * vec<B>::width) {
+    const __m512i pairs  = _mm512_loadu_si512(weights + j / 2);
+    const auto    first  = floats(_mm512_castsi512_si256(pairs)) * vec<B>::load(scales + j);
+    const auto    second = floats(_mm512_extracti64x4_epi64(pairs, 1)) * vec<B>::load(scales + j + vec<B>::width);
+    const vec<B>  scaled = {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
+    scaled.store(weights + j / 2);
+    total = add_pair_products(scaled, vec<B>::broadcast(pair_of_ones), total);
+  }
+  return reduce_sum(total);
+}
 
 /// As weigh_row; `many` has pairs. The weights are rounded before they are added.
 template <cpu_backend B>
@@ -96,7 +121,7 @@ void add_weights_of_leaves(const float* weights, index_t count, const float* man
     if constexpr (std::same_as<E, float>)
       total = total + weight;
     else
-      total = add_pair_products(weight, vec<B>::broadcast(std::bit_cast<float>(0x3f80'3f80u)), total);  // ones
+      total = add_pair_products(weight, vec<B>::broadcast(pair_of_ones), total);
   }
   total.store(sums), several.store(closed);
 }

@@ -1,17 +1,17 @@
 #pragma once
 // Leaves: a few tokens of one chain, with what stands for them: count, mean key, mean value, variances of the keys.
 
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/key_block.hpp"
+#include "cascada/cpu/attention/leaf_statistics.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
-#include "cascada/cpu/attention/row_lanes.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
@@ -23,11 +23,11 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// Shapes of the leaves of a KV head.
 struct leaf_shape {
-  index_t key_dim = 0, value_dim = 0;
-  index_t size    = std::numeric_limits<index_t>::max();  // tokens of a leaf at most
-  index_t moments = 0;                                    // groups of key dimensions, 0 to key_dim
-  index_t sinks   = 0;                                    // first tokens, which belong to no leaf
-  bool    rounded = false;                                // means are bfloat16, whatever E is
+  index_t      key_dim = 0, value_dim = 0;
+  index_t      size    = std::numeric_limits<index_t>::max();  // tokens of a leaf at most
+  index_t      moments = 0;                                    // groups of key dimensions, 0 to key_dim
+  index_t      sinks   = 0;                                    // first tokens, which belong to no leaf
+  summary_type kept    = summary_type::as_multiplied;          // what means are
 
   /// Where group g of the key dimensions begins.
   CASCADA_INLINE index_t group_edge(index_t g) const noexcept {
@@ -38,13 +38,11 @@ struct leaf_shape {
 /// What a call needs to sum up a leaf at a time.
 template <cpu_backend B>
 struct leaf_scratch {
-  buffer<float, B>   sums, squares, means;  // of the leaf at hand, on whole vectors
-  buffer<index_t, B> touched;               // [leaves]: those that an extension gave members
+  leaf_statistics<B> leaf;
+  buffer<index_t, B> touched;  // [leaves]: those that an extension gave members
 
   void reserve(index_t tokens, const leaf_shape& shape) {
-    const auto key   = std::int64_t{whole_vectors<B>(shape.key_dim)},
-               value = std::int64_t{whole_vectors<B>(shape.value_dim)};
-    for (buffer<float, B>* of_one : {&sums, &squares, &means}) of_one->reserve(key > value ? key : value);
+    leaf.reserve(shape.key_dim > shape.value_dim ? shape.key_dim : shape.value_dim);
     touched.reserve(tokens);
   }
 };
@@ -53,11 +51,28 @@ struct leaf_scratch {
 /// members is summed anew, in token order, from the rows of all of them: it depends on its members alone, not on how
 /// the prefix grew, and no sums are kept, which would be more than half of the memory.
 ///
-/// Means are in lanes of E, or, rounded, in pairs. Sums are float. Where that of a leaf's keys, values or squares
-/// overflows, its means and variances are made again from the members, in double: means of finite rows are finite.
+/// Means are in lanes of E, or, rounded, in pairs.
 template <cpu_backend B, class E = float>
 class leaf_summaries {
  public:
+  leaf_summaries()                                     = default;
+  leaf_summaries(leaf_summaries&&) noexcept            = default;
+  leaf_summaries& operator=(leaf_summaries&&) noexcept = default;
+  /// A copy has as much room; what no leaf uses is not touched.
+  leaf_summaries(const leaf_summaries& other)
+      : shape_(other.shape_),
+        key_lanes_(other.key_lanes_),
+        value_stride_(other.value_stride_),
+        count_(other.count_),
+        tokens_(other.tokens_),
+        chains_(other.chains_),
+        begun_(other.begun_) {
+    other.for_each_buffer(other.tokens_, other.shape_, [&]<class Values>(Values leaf_summaries::* of, auto, auto used) {
+      this->*of = Values(other.*of, used);
+    });
+  }
+  leaf_summaries& operator=(const leaf_summaries& other) { return *this = leaf_summaries(other); }
+
   /// Room for `tokens` tokens in as many leaves. Forgets those there are.
   void reserve(index_t tokens, const leaf_shape& shape) {
     count_ = tokens_ = chains_ = begun_ = 0;
@@ -91,12 +106,16 @@ class leaf_summaries {
       if (counts_[j] == 0 || last_[j] < begin) scratch.touched[touched++] = j;
       append(j, t);
     }
-    for (index_t i = 0; i < touched; ++i) update(scratch.touched[i], key, value, scratch);
+    for (index_t i = 0; i < touched; ++i) {
+      if (i + 1 < touched) prefetch(members(scratch.touched[i + 1]), key, value);
+      update(scratch.touched[i], key, value, scratch.leaf);
+    }
   }
 
   /// Memory that the leaves use.
   std::size_t bytes() const noexcept {
-    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 3;
+    const std::int64_t scales = shape_.kept == summary_type::bytes ? 2 : 0;
+    const std::int64_t a_leaf = key_lanes_ + value_stride_ / elements() + shape_.moments + 2 + 3 + scales;
     return static_cast<std::size_t>(count_ * a_leaf + std::int64_t{tokens_ - shape_.sinks} + begun_) * sizeof(float);
   }
 
@@ -140,12 +159,12 @@ class leaf_summaries {
   CASCADA_INLINE key_block block(index_t first) const noexcept {
     constexpr index_t step  = block_keys<B, E>;
     const index_t     count = count_ - first < step ? count_ - first : step;
-    return {.keys    = keys_.data() + std::int64_t{first} * key_lanes_,
-            .values  = values_.data() + std::int64_t{first / elements()} * value_stride_,
-            .bias    = log_counts_.data() + first,
-            .count   = count,
-            .seen    = count,
-            .rounded = std::same_as<E, float> && shape_.rounded};
+    return {.keys   = keys_.data() + std::int64_t{first} * key_lanes_,
+            .values = values_.data() + std::int64_t{first / elements()} * value_stride_,
+            .bias   = log_counts_.data() + first,
+            .count  = count,
+            .seen   = count,
+            .kept   = shape_.kept};
   }
 
   /// Group g's variances of a vector of leaves from `first`.
@@ -153,33 +172,49 @@ class leaf_summaries {
     return vec<B>::load(variances_.data() + panel_offset<B>(first, shape_.moments) + group * panel_keys<B>);
   }
   CASCADA_INLINE const float* log_counts() const noexcept { return log_counts_.data(); }
+  /// What integers of a leaf's mean key, and of its mean value, are multiplied with.
+  CASCADA_INLINE const float* key_scales() const noexcept { return key_scales_.data(); }
+  CASCADA_INLINE const float* value_scales() const noexcept { return value_scales_.data(); }
   /// 1 for leaves of several tokens, 0 for those of one: lanes, in whole blocks.
   CASCADA_INLINE const float* many() const noexcept { return many_.data(); }
 
  private:
-  static constexpr index_t width = vec<B>::width, none = -1;
+  static constexpr index_t     width = vec<B>::width, none = -1;
+  static constexpr std::int8_t excess = std::same_as<E, float> ? 0 : 64;  // see byte_four
 
   static constexpr index_t elements_of(const leaf_shape& shape) noexcept {
-    return shape.rounded ? 2 : elements_per_lane<E>;
+    if (shape.kept == summary_type::bytes) return elements_per_lane<byte_four>;
+    return shape.kept == summary_type::bfloat16 ? elements_per_lane<bf16_pair> : elements_per_lane<E>;
   }
   /// Means in a lane.
   CASCADA_INLINE index_t elements() const noexcept { return elements_of(shape_); }
   static index_t         key_lanes(const leaf_shape& shape) noexcept {
     const index_t lanes = lanes_of<B, E>(shape.key_dim);
-    return shape.rounded ? stored_lanes<E, bf16_pair>(lanes) : lanes;
+    if (shape.kept == summary_type::bytes) return stored_lanes<E, byte_four>(lanes);
+    if constexpr (std::same_as<E, float>)
+      if (shape.kept == summary_type::bfloat16) return stored_lanes<E, bf16_pair>(lanes);
+    return lanes;
   }
 
   void make_room(index_t tokens, const leaf_shape& shape) {
+    for_each_buffer(tokens, shape, [&](auto of, auto room, auto used) { (this->*of).grow(room, used); });
+  }
+
+  /// use(member, values that `tokens` tokens in as many leaves take, values in use).
+  template <class Use>
+  void for_each_buffer(index_t tokens, const leaf_shape& shape, const Use& use) const {
     const std::int64_t room = whole_panels<B>(tokens), used = whole_panels<B>(count_);
-    const auto         lanes  = std::int64_t{key_lanes(shape)};
-    const auto         values = std::int64_t{whole_vectors<B>(shape.value_dim)};
-    keys_.grow(room * lanes, used * lanes);
-    values_.grow(room / elements_of(shape) * values, used / elements_of(shape) * values);
-    variances_.grow(room * shape.moments, used * shape.moments);
-    for (buffer<float, B>* of_leaves : {&log_counts_, &many_}) of_leaves->grow(room, used);
-    for (buffer<index_t, B>* of_leaves : {&counts_, &first_, &last_}) of_leaves->grow(room, used);
-    next_.grow(tokens, tokens_);
-    growing_.grow(tokens, chains_);
+    const auto         of_leaves = [&](auto of, std::int64_t values) { use(of, room * values, used * values); };
+    of_leaves(&leaf_summaries::keys_, key_lanes(shape));
+    const auto values = std::int64_t{whole_vectors<B>(shape.value_dim)};
+    use(&leaf_summaries::values_, room / elements_of(shape) * values, used / elements_of(shape) * values);
+    of_leaves(&leaf_summaries::variances_, shape.moments);
+    for (auto of : {&leaf_summaries::log_counts_, &leaf_summaries::many_}) of_leaves(of, 1);
+    for (auto of : {&leaf_summaries::key_scales_, &leaf_summaries::value_scales_})
+      of_leaves(of, shape.kept == summary_type::bytes ? 1 : 0);
+    for (auto of : {&leaf_summaries::counts_, &leaf_summaries::first_, &leaf_summaries::last_}) of_leaves(of, 1);
+    use(&leaf_summaries::next_, std::int64_t{tokens}, std::int64_t{tokens_});
+    use(&leaf_summaries::growing_, std::int64_t{tokens}, std::int64_t{chains_});
   }
 
   /// The leaf that the next token of a chain goes to.
@@ -199,6 +234,8 @@ class leaf_summaries {
             std::int64_t{value_stride_} * (block / elements()));
       clear(variances_.data() + std::int64_t{j} * shape_.moments, std::int64_t{shape_.moments} * block);
       clear(log_counts_.data() + j, block);
+      if (shape_.kept == summary_type::bytes)
+        clear(key_scales_.data() + j, block), clear(value_scales_.data() + j, block);
       clear(many_.data() + j / elements_per_lane<E>, block / elements_per_lane<E>);
       std::memset(counts_.data() + j, 0, panel_keys<B> * sizeof(index_t));
     }
@@ -215,70 +252,30 @@ class leaf_summaries {
     ++counts_[j];
   }
 
-  /// sums [dim, on whole vectors] of the rows row(t) of a leaf's members, in token order.
-  template <class Row>
-  void sum_members(index_t j, index_t dim, const Row& row, float* sums) const noexcept {
-    index_t t = first_[j];
-    clear(sums, whole_vectors<B>(dim));
-    for (index_t left = counts_[j]; left > 0; --left, t = next_[t]) {
-      if (left > 1) prefetch_row(row(next_[t]), dim);
-      const auto own = row(t);
-      index_t    c   = 0;
-      for (; c + width <= dim; c += width) (vec<B>::load(sums + c) + load_lanes<B, float>(own, c, dim)).store(sums + c);
-      for (; c < dim; ++c) sums[c] += rounded_element<B>(own, c);
-    }
-    hide();
-  }
+  CASCADA_INLINE leaf_members members(index_t j) const noexcept { return {first_[j], counts_[j], next_.data()}; }
 
-  /// squares [key_dim, on whole vectors]: sums of the squares of the members' distances to the first key. Near to it,
-  /// unlike squares of the keys, they lose no digits.
-  template <class Key>
-  void sum_squares(index_t j, const Key& key, float* squares) const noexcept {
-    clear(squares, whole_vectors<B>(shape_.key_dim));
-    const auto first = key(first_[j]);
-    for_each_member(j, [&](index_t t) {
-      if (t != first_[j]) add_squares(key(t), first, squares);
-    });
-    hide();
-  }
-
-  /// What is in memory may be anything from here on: see bits_of in finite.hpp.
-  static void hide() noexcept { asm volatile("" : : : "memory"); }
-
-  template <class Row>
-  void add_squares(const Row& row, const Row& first, float* squares) const noexcept {
-    index_t c = 0;
-    for (; c + width <= shape_.key_dim; c += width) {
-      const auto distance =
-          load_lanes<B, float>(row, c, shape_.key_dim) - load_lanes<B, float>(first, c, shape_.key_dim);
-      multiply_add(distance, distance, vec<B>::load(squares + c)).store(squares + c);
-    }
-    for (; c < shape_.key_dim; ++c) {
-      const float distance = rounded_element<B>(row, c) - rounded_element<B>(first, c);
-      squares[c] += distance * distance;
-    }
+  /// Asks for the first rows of a leaf's members.
+  template <class Key, class Value>
+  void prefetch(leaf_members of, const Key& key, const Value& value) const noexcept {
+    of.count = of.count < rows_ahead ? of.count : rows_ahead;
+    of.for_each([&](index_t t) { prefetch_row(key(t), shape_.key_dim), prefetch_row(value(t), shape_.value_dim); });
   }
 
   /// What stands for a leaf, anew from its members.
   template <class Key, class Value>
-  void update(index_t j, const Key& key, const Value& value, leaf_scratch<B>& scratch) noexcept {
-    const float* const means = scratch.means.data();
-    mean(j, shape_.key_dim, key, scratch);
-    float* column = keys_.data() + panel_offset<B>(j, key_lanes_);
-    if (elements() == 1)
-      for (index_t k = 0; k < shape_.key_dim; ++k) column[std::int64_t{k} * panel_keys<B>] = means[k];
+  void update(index_t j, const Key& key, const Value& value, leaf_statistics<B>& leaf) noexcept {
+    const leaf_members of = members(j);
+    if (shape_.moments > 0)
+      leaf.template take<true>(of, shape_.key_dim, key);
     else
-      for (index_t k = 0; k < shape_.key_dim; ++k)
-        set_element(column, 2 * (std::int64_t{k / 2} * panel_keys<B>)+k % 2, rounded(means[k]));
-    if (shape_.moments > 0) sum_squares(j, key, scratch.squares.data());
-    for (index_t g = 0; g < shape_.moments; ++g) set_variance(j, g, key, scratch);
+      leaf.template take<false>(of, shape_.key_dim, key);
+    for (index_t g = 0; g < shape_.moments; ++g)
+      variances_[panel_offset<B>(j, shape_.moments) + g * panel_keys<B>] =
+          leaf.variance(of, shape_.group_edge(g), shape_.group_edge(g + 1), key);
+    store_key(j, leaf);
 
-    mean(j, shape_.value_dim, value, scratch);
-    float* row = values_.data() + std::int64_t{j / elements()} * value_stride_;
-    if (elements() == 1)
-      for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(means + c).store(row + c);
-    else
-      for (index_t c = 0; c < shape_.value_dim; ++c) set_element(row, 2 * std::int64_t{c} + j % 2, rounded(means[c]));
+    leaf.template take<false>(of, shape_.value_dim, value);
+    store_value(j, leaf);
     log_counts_[j]      = std::log2(static_cast<float>(counts_[j]));
     const float several = counts_[j] > 1 ? 1.0f : 0.0f;
     if constexpr (std::same_as<E, float>)
@@ -287,92 +284,55 @@ class leaf_summaries {
       set_element(many_.data(), j, from_float<bfloat16>(several));
   }
 
-  /// A mean as bfloat16: what is finite stays so.
-  static bfloat16 rounded(float mean) noexcept {
-    constexpr std::uint16_t infinite = 0x7f80;
-    bfloat16                nearest  = from_float<bfloat16>(mean);
-    if (detail::is_finite(mean) && (nearest.bits & 0x7fffu) == infinite) --nearest.bits;
-    return nearest;
-  }
-
-  /// Means of the members' rows row(t), zero from dim to a whole vector.
-  template <class Row>
-  void mean(index_t j, index_t dim, const Row& row, leaf_scratch<B>& scratch) const noexcept {
-    float* const sums  = scratch.sums.data();
-    float* const means = scratch.means.data();
-    sum_members(j, dim, row, sums);
-    using words                = integers<B, std::uint32_t>;
-    typename words::lanes top  = {};  // without signs, bits order as sizes do
-    const auto            size = vec<B>::broadcast(static_cast<float>(counts_[j]));
-    for (index_t c = 0; c < dim; c += width) {
-      const auto bits = words::load(sums + c) & 0x7fff'ffffu;
-      top             = bits > top ? bits : top;
-      (vec<B>::load(sums + c) / size).store(means + c);
+  void store_key(index_t j, leaf_statistics<B>& leaf) noexcept {
+    float* const  column = keys_.data() + panel_offset<B>(j, key_lanes_);
+    const index_t dim    = shape_.key_dim;
+    if (elements() == 1) {
+      for (index_t k = 0; k < dim; ++k) column[std::int64_t{k} * panel_keys<B>] = leaf.means()[k];
+      return;
     }
-    bool finite = true;
-    for (index_t lane = 0; lane < width; ++lane) finite &= top[lane] < 0x7f80'0000u;
-    for (index_t c = 0; !finite && c < dim; ++c)
-      if (!detail::is_finite(sums[c])) means[c] = static_cast<float>(mean_again(j, c, row));
-  }
-
-  /// The mean of element c of a leaf's rows, whose sum overflows or is not finite.
-  template <class Row>
-  double mean_again(index_t j, index_t c, const Row& row) const noexcept {
-    double sum = 0;
-    for_each_member(j, [&](index_t t) { sum += static_cast<double>(row(t)[c]); });
-    return sum / counts_[j];
-  }
-
-  /// The mean variance of elements [begin, end), where squares overflow or are not finite; as far as floats go.
-  template <class Row>
-  float variance_again(index_t j, index_t begin, index_t end, const Row& row) const noexcept {
-    double sum = 0;
-    for (index_t c = begin; c < end; ++c) {
-      const double mean = mean_again(j, c, row);
-      for_each_member(j, [&](index_t t) {
-        const double distance = static_cast<double>(row(t)[c]) - mean;
-        sum += distance * distance / counts_[j];
-      });
+    if (shape_.kept == summary_type::bytes) {
+      const std::int8_t* const integers = leaf.byte_means(dim, excess, key_scales_[j]);
+      for (index_t k = 0; k < dim; k += 4)
+        std::memcpy(column + std::int64_t{k / 4} * panel_keys<B>, integers + k, sizeof(byte_four));
+      return;
     }
-    constexpr auto largest  = static_cast<double>(std::numeric_limits<float>::max());
-    const double   variance = sum / (end - begin);
-    return static_cast<float>(detail::from_zero_to(variance, largest) ? variance : largest);
-  }
-
-  template <class Use>
-  void for_each_member(index_t j, const Use& use) const noexcept {
-    index_t t = first_[j];
-    for (index_t i = 0; i < counts_[j]; ++i, t = next_[t]) use(t);
-  }
-
-  /// Needs the mean key.
-  template <class Row>
-  void set_variance(index_t j, index_t g, const Row& row, const leaf_scratch<B>& scratch) noexcept {
-    const auto    size    = static_cast<float>(counts_[j]);
-    const float*  squares = scratch.squares.data();
-    const float*  means   = scratch.means.data();
-    const index_t begin = shape_.group_edge(g), end = shape_.group_edge(g + 1);
-    const auto    first = row(first_[j]);
-    float         sum   = 0;
-    for (index_t k = begin; k < end; ++k) {
-      const float shift = means[k] - first[k];
-      sum += squares[k] / size - shift * shift;
+    const bfloat16* const means = leaf.rounded_means(dim);
+    for (index_t k = 0; k < dim; k += 2) {
+      const bfloat16 pair[2] = {means[k], k + 1 < dim ? means[k + 1] : bfloat16{}};
+      std::memcpy(column + std::int64_t{k / 2} * panel_keys<B>, pair, sizeof pair);
     }
-    float variance = counts_[j] > 1 && sum > 0 ? sum / static_cast<float>(end - begin) : 0.0f;
-    if (counts_[j] > 1 && !detail::is_finite(sum)) variance = variance_again(j, begin, end, row);
-    variances_[panel_offset<B>(j, shape_.moments) + g * panel_keys<B>] = variance;
+  }
+
+  void store_value(index_t j, leaf_statistics<B>& leaf) noexcept {
+    float* const row = values_.data() + std::int64_t{j / elements()} * value_stride_;
+    if (elements() == 1) {
+      for (index_t c = 0; c < value_stride_; c += width) vec<B>::load(leaf.means() + c).store(row + c);
+      return;
+    }
+    if (shape_.kept == summary_type::bytes) {
+      const std::int8_t* const integers = leaf.byte_means(shape_.value_dim, excess, value_scales_[j]);
+      // A weight that is multiplied with infinity spoils all columns.
+      if (!detail::is_finite(value_scales_[j])) value_scales_[j] = std::numeric_limits<float>::quiet_NaN();
+      for (index_t c = 0; c < shape_.value_dim; ++c)
+        std::memcpy(reinterpret_cast<char*>(row + c) + j % 4, integers + c, 1);
+      return;
+    }
+    const bfloat16* const means = leaf.rounded_means(shape_.value_dim);
+    for (index_t c = 0; c < shape_.value_dim; ++c) set_element(row, 2 * std::int64_t{c} + j % 2, means[c]);
   }
 
   leaf_shape         shape_     = {};
   index_t            key_lanes_ = 0, value_stride_ = 0;
   index_t            count_ = 0, tokens_ = 0, chains_ = 0, begun_ = 0;  // begun_: chains that have tokens
-  buffer<float, B>   keys_;                 // means, panels [key_lanes, panel_keys] of panel_keys leaves
-  buffer<float, B>   values_;               // means, [lanes of leaves, value_stride]
-  buffer<float, B>   variances_;            // panels [moments, panel_keys]
-  buffer<float, B>   log_counts_, many_;    // [leaves]
-  buffer<index_t, B> counts_;               // [leaves]
-  buffer<index_t, B> first_, last_, next_;  // a leaf's tokens as a list: [leaves], [leaves], [T]
-  buffer<index_t, B> growing_;              // [chains]: the leaf that a chain's next token goes to
+  buffer<float, B>   keys_;                       // means, panels [key_lanes, panel_keys] of panel_keys leaves
+  buffer<float, B>   values_;                     // means, [lanes of leaves, value_stride]
+  buffer<float, B>   variances_;                  // panels [moments, panel_keys]
+  buffer<float, B>   log_counts_, many_;          // [leaves]
+  buffer<float, B>   key_scales_, value_scales_;  // [leaves], of bytes
+  buffer<index_t, B> counts_;                     // [leaves]
+  buffer<index_t, B> first_, last_, next_;        // a leaf's tokens as a list: [leaves], [leaves], [T]
+  buffer<index_t, B> growing_;                    // [chains]: the leaf that a chain's next token goes to
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

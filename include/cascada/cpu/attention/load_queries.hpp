@@ -71,7 +71,8 @@ query_rows<B, E> begin_queries(const Sequence& sequence, index_t count, query_ti
   return tile;
 }
 
-/// The mean of element(0) .. element(count - 1); of finite ones it is finite, as in leaves.hpp.
+/// The mean of element(0) .. element(count - 1); of finite ones it is finite, as means of leaves are
+/// (leaf_statistics.hpp).
 template <cpu_backend B, class Element>
 CASCADA_INLINE float mean_of(index_t count, const Element& element) noexcept {
   float sum = 0;

@@ -22,13 +22,12 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 /// The far field of tokens from `first`, whose near field is done.
 template <cpu_backend B, class E, class Sequence>
 void attend_far_field(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t first,
-                      const query_rows<B, E>& tile, attention_workspace<B, E>& space, index_t worker) noexcept {
-  kv_head_state<B, E>&  head = space.head(kv_head);
-  far_field_scratch<B>& far  = space.far_fields.data()[worker];
+                      const query_rows<B, E>& tile, kv_head_state<B, E>& head, const kv_head_scratch<B, E>& own,
+                      far_field_scratch<B>& far, attention_scratch<B, E>& scratch) noexcept {
   if (options.queries != query_set::grouped)
-    attend_leaves(sequence, options, kv_head, first, tile, head, far, space.workers.data()[worker]);
+    attend_leaves(sequence, options, kv_head, first, tile, head, far, scratch);
   else if (head.leaves.count() > 0)
-    take_from_groups(space.scratch_of(kv_head), first, tile, far);
+    take_from_groups(own.lists, own.groups, first, tile, far);
 }
 
 /// Tokens [first, first + count) of a chunk, and KV heads from `kv_head`. Opening everything makes the rows dense: the
@@ -47,7 +46,9 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
       [&](index_t i) { return i < near.sinks ? i : near.edge - near.sinks + i; }, scratch);
   for (index_t h = 0; h < heads; ++h) {
     const auto part = tile.part(h * count, count);
-    if (far) attend_far_field(sequence, options, kv_head + h, first, part, space, worker);
+    if (far)
+      attend_far_field(sequence, options, kv_head + h, first, part, space.head(kv_head + h),
+                       space.scratch_of(kv_head + h), space.far_fields.data()[worker], scratch);
     write_results(sequence, kv_head + h, part, token);
   }
 }
@@ -60,17 +61,21 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
   const bool grouped  = options.queries == query_set::grouped;
   for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
     const auto kv_head = static_cast<index_t>(task);
-    extend_leaves(sequence, options.leaves, kv_head, now.edge, space);
-    if (grouped) list_groups(space, kv_head, now);
+    auto&      own     = space.scratch_of(kv_head);
+    extend_leaves(sequence, options.leaves, kv_head, now.edge, own, space.head(kv_head).leaves);
+    if (grouped) list_groups(own.lists, now, own.groups);
   });
   if (!grouped) return;
   const index_t    most  = now.end - now.begin;  // groups
   const tile_tasks tasks = {
       .from = 0, .to = most, .step = task_tokens(sequence, most, space), .kv_heads = sequence.kv.kv_heads()};
   for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
-    const index_t kv_head = tasks.kv_head(task), groups = space.scratch_of(kv_head).groups;
-    const index_t first = tasks.begin(task), end = std::min(groups, tasks.end(task));
-    if (first < end) attend_groups(sequence, options, kv_head, now, first, end - first, space, worker);
+    const index_t kv_head = tasks.kv_head(task), first = tasks.begin(task);
+    auto&         own = space.scratch_of(kv_head);
+    const index_t end = std::min(own.groups.count, tasks.end(task));
+    if (first < end)
+      attend_groups(sequence, options, kv_head, now, first, end - first, own.lists, own.groups, space.head(kv_head),
+                    space.far_fields.data()[worker], space.workers.data()[worker]);
   });
 }
 
@@ -113,8 +118,11 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options.window);
     const std::int64_t others = far && next > 0 ? kv_heads : 0;
     for_each_task(where, space, others + tasks.count(), [&](index_t worker, std::int64_t task) {
-      const auto other = static_cast<index_t>(task);
-      if (task < others) return extend_chains(sequence, options.leaves, other, next, space);
+      if (task < others) {
+        const auto kv_head = static_cast<index_t>(task);
+        auto&      own     = space.scratch_of(kv_head);
+        return extend_chains(sequence, options.leaves, kv_head, next, own.lists, own.chains);
+      }
       task -= others;
       const index_t first = std::max(now.first, tasks.begin(task)), count = tasks.end(task) - first;
       attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, count, space, worker);

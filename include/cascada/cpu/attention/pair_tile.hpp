@@ -236,7 +236,7 @@ void attend_block_by(Products&& products, const query_rows<B, bf16_pair>& tile, 
 
 template <cpu_backend B>
 void attend_block(const query_rows<B, bf16_pair>& tile, const key_block& block, float* scores) noexcept {
-  with_products<B, bf16_pair>([&](auto&& products) { attend_block_by(products, tile, block, scores); });
+  with_products<B, bf16_pair>(block.kept, [&](auto&& products) { attend_block_by(products, tile, block, scores); });
 }
 
 #pragma GCC diagnostic pop

@@ -24,7 +24,7 @@ CASCADA_INLINE leaf_shape shape_of_leaves(const Sequence& sequence, const attent
   shape.size           = options.leaf;
   shape.moments        = groups < shape.key_dim ? groups : shape.key_dim;
   shape.sinks          = options.sink_tokens;
-  shape.rounded        = options.summaries == summary_type::bfloat16;
+  shape.kept           = options.summaries;
   return shape;
 }
 
@@ -91,12 +91,12 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     }
     prepare_leaves(sequence, options, h, space);
     if (options.queries != query_set::grouped) continue;
-    const index_t groups = tokens < options.chunk ? tokens : options.chunk;
-    scratch.group_of.reserve(tokens);
-    scratch.asks.reserve(groups);
-    scratch.closed.reserve(std::int64_t{groups} * group);
-    scratch.group_tile.reserve(std::int64_t{groups} * group, sequence.q.dim, sequence.kv.value_dim());
-    scratch.group_rows = begin_queries(sequence, groups, scratch.group_tile);
+    const index_t most = tokens < options.chunk ? tokens : options.chunk;  // groups of a chunk
+    scratch.groups.of.reserve(tokens);
+    scratch.groups.asks.reserve(most);
+    scratch.groups.closed.reserve(std::int64_t{most} * group);
+    scratch.groups.tile.reserve(std::int64_t{most} * group, sequence.q.dim, sequence.kv.value_dim());
+    scratch.groups.rows = begin_queries(sequence, most, scratch.groups.tile);
   }
 }
 

@@ -29,8 +29,10 @@ struct vector_products {
                   const key_block& block, index_t keys, const float* factors) noexcept {
     constexpr index_t elements = elements_per_lane<E>;
     const index_t     lanes    = (keys + elements - 1) / elements;
+    if (block.kept == summary_type::bytes)
+      return value_rows<B, E, rows, byte_four>(tile, row, count, weights, stride, block.values, 0, lanes, factors);
     if constexpr (std::same_as<E, float>)
-      if (block.rounded)
+      if (block.kept == summary_type::bfloat16)
         return value_rows<B, float, rows, bf16_pair>(tile, row, count, weights, stride, block.values, 0, lanes,
                                                      factors);
     value_rows(tile, row, count, weights, stride, block.values, 0, lanes, factors);
@@ -106,12 +108,12 @@ CASCADA_INLINE bool multiplies_by_tiles() noexcept {
   return !std::same_as<E, float> && tiles_permitted<B>();
 }
 
-/// function(products) by the fastest that this process may use.
+/// function(products) by the fastest that this process may use, and that can read what is `kept`.
 template <cpu_backend B, class E, class Function>
-CASCADA_INLINE void with_products(const Function& function) noexcept {
+CASCADA_INLINE void with_products([[maybe_unused]] summary_type kept, const Function& function) noexcept {
 #ifdef __AMX_BF16__
   if constexpr (!std::same_as<E, float> && contains(B::instructions, isa::amx_bf16))
-    if (multiplies_by_tiles<B, E>()) return function(tile_products<B>());
+    if (kept != summary_type::bytes && multiplies_by_tiles<B, E>()) return function(tile_products<B>());
 #endif
   function(vector_products<B, E>());
 }

@@ -31,12 +31,32 @@ CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe
   return vec<B>::load(lanes);
 }
 
-/// Lanes j, `stride` apart, as factors: those of Stored, which are E's own, or of floats one half of pairs, j counting
-/// elements.
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+/// Two of the four integers in each lane, that are kept without a sign, as pairs of 128 more: the bits of 128 are those
+/// of its exponent, and an integer of 7 bits fills the rest.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> pairs_of_fours(vec<B> fours, index_t which) noexcept {
+  const __m512i bytes  = _mm512_castps_si512(fours.value);
+  const __m512i first  = _mm512_set4_epi32(static_cast<int>(0x800d'800cu), static_cast<int>(0x8009'8008u),
+                                           static_cast<int>(0x8005'8004u), static_cast<int>(0x8001'8000u));
+  const __m512i places = _mm512_add_epi32(first, _mm512_set1_epi32(which * 0x2'0002));
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_shuffle_epi8(bytes, places), _mm512_set1_epi16(0x4300)))};
+}
+#endif
+
+/// What pairs of fours exceed the integers by that they stand for.
+inline constexpr float excess_of_fours = 128 + 64;
+
+/// Lanes j, `stride` apart, as factors: those of Stored, which are E's own, or a part of lanes that hold several. j
+/// counts lanes of E.
 template <cpu_backend B, class E, class Stored>
 CASCADA_INLINE vec<B> load_factors(const float* lanes, std::int64_t j, std::int64_t stride) noexcept {
   if constexpr (std::same_as<E, Stored>) {
     return vec<B>::load(lanes + j * stride);
+  } else if constexpr (std::same_as<Stored, byte_four> && std::same_as<E, float>) {
+    return one_of_fours(vec<B>::load(lanes + j / 4 * stride), static_cast<index_t>(j % 4));
+  } else if constexpr (std::same_as<Stored, byte_four>) {
+    return pairs_of_fours(vec<B>::load(lanes + j / 2 * stride), static_cast<index_t>(j % 2));
   } else {
     static_assert(std::same_as<E, float> && std::same_as<Stored, bf16_pair>);
     using words     = integers<B, std::uint32_t>;

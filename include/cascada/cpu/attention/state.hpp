@@ -18,8 +18,7 @@
 
 namespace cascada::inline CASCADA_ABI {
 
-/// As attention.hpp says. It belongs to the options of its first call; with others, or other shapes, `extend` refuses
-/// it
+/// As attention.hpp says. It belongs to the options of its first call; with others, or other shapes, it is refused
 /// (`unsupported`, `invalid_shape`). Calls up to the tokens reserved allocate nothing once one has brought selections
 /// for a far field. If memory runs out, the state stays as it was.
 template <row_scalar Scalar, cpu_backend B>
@@ -39,7 +38,7 @@ class attention_state<Scalar, B> {
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
     tokens_ = 0;
-    begun_  = false;
+    begun_ = interrupted_ = false;
     for (auto& of_selection : clusters_) of_selection.tokens = of_selection.count = 0;
   }
 
@@ -52,8 +51,9 @@ class attention_state<Scalar, B> {
   [[nodiscard]] status truncate(index_t tokens) noexcept {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
-    if (tokens == tokens_) return status::ok;
     if (tokens == 0) return clear(), status::ok;
+    if (interrupted_) return was_interrupted();
+    if (tokens == tokens_) return status::ok;
     if (!detail::has_leaves(options_)) {
       tokens_ = tokens;
       return status::ok;
@@ -75,6 +75,7 @@ class attention_state<Scalar, B> {
 
   /// The state as bytes [saved_bytes()], for attention's load.
   [[nodiscard]] status save(std::span<std::byte> bytes) const noexcept {
+    if (interrupted_) return was_interrupted();
     return kernel::state_writer<B>::save(*this, kernel::saved_kind::attention, kernel::saved_rows<Scalar>, bytes);
   }
 
@@ -95,6 +96,10 @@ class attention_state<Scalar, B> {
   using element    = kernel::operand_of<Scalar, B>;
   using head_state = kernel::attention::kv_head_state<B, element>;
 
+  static status was_interrupted() noexcept {
+    return {status::unsupported, "state is that of a call which an exception ended; clear it"};
+  }
+
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
 
@@ -106,6 +111,7 @@ class attention_state<Scalar, B> {
   template <class KV>
   status check(const attention_options& options, const KV& kv, index_t heads, index_t count,
                std::span<const representatives> selections) const noexcept {
+    if (interrupted_) return was_interrupted();
     if (begun_ && !(kernel::attention::words_of(options) == kernel::attention::words_of(options_)))
       return {status::unsupported, "state belongs to attention with other options"};
     if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
@@ -115,7 +121,7 @@ class attention_state<Scalar, B> {
     if (kv.tokens() - tokens_ < count)
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
     const index_t edge = last_edge(options, tokens_ + count);
-    if (!detail::needs_selections(options) || edge <= selected()) return status::ok;
+    if (!needs_selections(options) || edge <= selected()) return status::ok;
     if (selections.empty()) return detail::no_selections();
     if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
       return detail::illegal("selections has neither one nor one for each KV head");
@@ -143,8 +149,9 @@ class attention_state<Scalar, B> {
     if (far && edge > selected()) clusters_.resize(selections.size());
     if (far)
       for (auto& of_selection : clusters_) of_selection.slots.grow(room, of_selection.tokens);
-    // From here on, nothing fails.
-    room_ = room;
+    // From here on, nothing fails but an executor that throws.
+    interrupted_ = true;
+    room_        = room;
     if (!begun_) begin(options, sequence, shape);
     if (!far) return;
     for (std::size_t s = 0; s < clusters_.size() && edge > clusters_[s].tokens; ++s)
@@ -218,7 +225,9 @@ class attention_state<Scalar, B> {
 
   template <class Workspace>
   void finish(index_t tokens, Workspace& space) noexcept {
-    tokens_ = tokens;
+    tokens_      = tokens;
+    interrupted_ = false;
+    space.in_use = nullptr;
     for (index_t h = 0; detail::forms_by_keys(options_) && selected() > 0 && h < kv_heads_; ++h)
       space.scratch_of(h).chains.put_leaders(heads_[static_cast<std::size_t>(h)].leaders);
   }
@@ -286,7 +295,8 @@ class attention_state<Scalar, B> {
     if (end > 0)
       kernel::attention::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
         const auto head = static_cast<index_t>(kv_head);
-        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space);
+        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.scratch_of(head),
+                                         space.head(head).leaves);
       });
     for (auto& head : heads_)
       if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
@@ -305,7 +315,7 @@ class attention_state<Scalar, B> {
     std::swap(tokens_, other.tokens_), std::swap(room_, other.room_), std::swap(wanted_, other.wanted_);
     std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
     std::swap(value_dim_, other.value_dim_), std::swap(heads_of_q_, other.heads_of_q_);
-    std::swap(begun_, other.begun_);
+    std::swap(begun_, other.begun_), std::swap(interrupted_, other.interrupted_);
     heads_.swap(other.heads_), clusters_.swap(other.clusters_);
   }
 
@@ -314,7 +324,7 @@ class attention_state<Scalar, B> {
   index_t                                             kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0, heads_of_q_ = 0;
   std::vector<head_state>                             heads_;
   std::vector<kernel::attention::growing_clusters<B>> clusters_ = {};  // one, or one per KV head
-  bool                                                begun_    = false;
+  bool                                                begun_ = false, interrupted_ = false;
 };
 
 }  // namespace cascada::inline CASCADA_ABI

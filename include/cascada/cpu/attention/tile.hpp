@@ -74,8 +74,9 @@ void score_biased_rows(const query_rows<B, E>& tile, index_t row, index_t rows, 
     score_tile<B, E, Stored, Rows>(tile.queries + std::int64_t{row} * tile.key_lanes, tile.key_lanes, block, count,
                                    bias, scores, score_stride);
   };
+  if (block.kept == summary_type::bytes) return score.template operator()<byte_four>();
   if constexpr (std::same_as<E, float>)
-    if (block.rounded) return score.template operator()<bf16_pair>();
+    if (block.kept == summary_type::bfloat16) return score.template operator()<bf16_pair>();
   score.template operator()<E>();
 }
 

@@ -36,9 +36,12 @@ class buffer {
     std::swap(data_, taken.data_), std::swap(capacity_, taken.capacity_);
     return *this;
   }
-  buffer(const buffer& other) : buffer() {
+  buffer(const buffer& other) : buffer(other, other.capacity_) {}
+  /// A copy with as much room as `other`, of its first `used` values: the rest is not touched.
+  buffer(const buffer& other, std::int64_t used) {
     reserve(other.capacity_);
-    if (capacity_ > 0) std::memcpy(data_, other.data_, static_cast<std::size_t>(capacity_) * sizeof(Value));
+    if (used > capacity_) used = capacity_;
+    if (used > 0) std::memcpy(data_, other.data_, static_cast<std::size_t>(used) * sizeof(Value));
   }
   buffer& operator=(const buffer& other) {
     *this = buffer(other);
@@ -80,6 +83,16 @@ class buffer {
 
   Value*       data_     = nullptr;
   std::int64_t capacity_ = 0;
+};
+
+/// Memory of an object's calls, whose contents mean nothing between them: a copy of the object begins without any.
+template <class Memory>
+struct call_memory : Memory {
+  call_memory() = default;
+  call_memory(const call_memory&) noexcept(noexcept(Memory())) : Memory() {}
+  call_memory(call_memory&&) noexcept            = default;
+  call_memory& operator=(call_memory&&) noexcept = default;
+  call_memory& operator=(const call_memory&) noexcept { return *this; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel

@@ -4,6 +4,7 @@
 // A lane is 32 bits either way, so operands of both kinds lie in buffers of floats, and kernels that only multiply and
 // add are one source: E, float or bf16_pair, says what a lane holds.
 
+#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
@@ -20,9 +21,18 @@ struct bf16_pair {
   bfloat16 first, second;
 };
 
+/// Four integers in a lane, of 7 bits and a sign: numbers in units of a scale that is kept elsewhere. Beside pairs they
+/// are kept without a sign, 64 more than they stand for.
+struct byte_four {
+  std::int8_t first, second, third, fourth;
+};
+
 /// Whether the target multiplies pairs: AVX512_BF16, and AVX512DQ for the softmax around the products.
 template <cpu_backend B>
 inline constexpr bool multiplies_pairs = contains(B::instructions, isa::avx512f | isa::avx512dq | isa::avx512_bf16);
+
+/// A lane that holds 1 twice.
+inline constexpr float pair_of_ones = std::bit_cast<float>(0x3f80'3f80u);
 
 /// What attention over rows of a type multiplies.
 template <row_scalar Scalar, cpu_backend B>
@@ -43,7 +53,8 @@ CASCADA_INLINE index_t lanes_of(index_t dim) noexcept {
 /// Lanes that `lanes` of E take where they are stored as Stored.
 template <class E, class Stored>
 CASCADA_INLINE constexpr index_t stored_lanes(index_t lanes) noexcept {
-  return std::same_as<E, Stored> ? lanes : (lanes + 1) / 2;
+  constexpr index_t packed = elements_per_lane<Stored> / elements_per_lane<E>;
+  return (lanes + packed - 1) / packed;
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)

@@ -22,25 +22,26 @@ namespace cascada::inline CASCADA_ABI::kernel::gram {
 /// `full` is the tokens' own rows: canonical where the target has FMA.
 enum class product_kind { full, sketch, bf16_vectors, bf16_tiles };
 
-/// Tokens whose rows are at hand at a time: those of a stretch, and behind them those of a block.
-inline constexpr index_t stretch_tokens = 256, block_tokens = 64, row_places = stretch_tokens + block_tokens;
+/// Tokens that have numbers at a time, by which their bounds are known; tokens of a batch, which have a Gram matrix of
+/// their own. Rows are at hand for as many numbers, and behind them for a batch.
+inline constexpr index_t numbered_tokens = 256, batch_tokens = 64, row_places = numbered_tokens + batch_tokens;
 
-/// Products between rows of a block's Gram matrix.
+/// Products between rows of a batch's Gram matrix.
 template <cpu_backend B>
-inline constexpr std::int64_t gram_stride = (block_tokens + strip_width<B> - 1) / strip_width<B> * strip_width<B>;
+inline constexpr std::int64_t gram_stride = (batch_tokens + strip_width<B> - 1) / strip_width<B> * strip_width<B>;
 
 /// Memory that the kinds share; one is in use at a time.
 template <cpu_backend B>
 struct product_workspace {
   packed_rows<B>        known;  // the representatives so far
-  packed_rows<B>        block;  // the tokens of a block
+  packed_rows<B>        batch;  // the tokens of a batch
   buffer<float, B>      rows;   // [row_places, row_stride], where the tokens' own rows are not what is multiplied
   const float*          row[row_places];
-  index_t               token[row_places];       // whose row it is
-  buffer<float, B>      sums;                    // [row_places, panel_width] products of the rows with a panel
-  buffer<float, B>      gram;                    // [block_tokens, gram_stride], of a block's tokens
-  product_bounds<B>     bounds[stretch_tokens];  // by number of the token in the stretch
-  float                 norms[stretch_tokens], residuals[stretch_tokens];  // the same tokens as columns
+  index_t               token[row_places];        // whose row it is
+  buffer<float, B>      sums;                     // [row_places, panel_width] products of the rows with a panel
+  buffer<float, B>      gram;                     // [batch_tokens, gram_stride], of a batch's tokens
+  product_bounds<B>     bounds[numbered_tokens];  // by the token's number
+  float                 norms[numbered_tokens], residuals[numbered_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
 
   /// An odd number of cache lines, so that rows lie in all sets of the cache.
@@ -52,10 +53,10 @@ struct product_workspace {
   void reserve(index_t limit, index_t d) {
     const index_t depth = std::max(d, pairs_of<B>(d));
     known.reserve(limit, depth);
-    block.reserve(block_tokens, depth);
+    batch.reserve(batch_tokens, depth);
     rows.reserve((row_places + tile_scope<B>::rows) * row_stride(depth));  // whole tiles are read
     sums.reserve((row_places + tile_scope<B>::rows) * panel_width<B>);
-    gram.reserve(block_tokens * gram_stride<B>);
+    gram.reserve(batch_tokens * gram_stride<B>);
     coordinates.reserve(d);
   }
 };
@@ -83,22 +84,22 @@ class products {
   /// The representatives so far, as columns.
   CASCADA_INLINE packed_rows<B>& known() noexcept { return memory_.known; }
   CASCADA_INLINE const packed_rows<B>& known() const noexcept { return memory_.known; }
-  /// The tokens of a block, as columns, and room for their Gram matrix.
-  CASCADA_INLINE packed_rows<B>& block() noexcept { return memory_.block; }
+  /// The tokens of a batch, as columns, and room for their Gram matrix.
+  CASCADA_INLINE packed_rows<B>& batch() noexcept { return memory_.batch; }
   CASCADA_INLINE float*          gram() noexcept { return memory_.gram.data(); }
 
   /// The token whose row is at a place.
   CASCADA_INLINE index_t token(index_t place) const noexcept { return memory_.token[place]; }
 
-  /// Brings token i's row to `place`; what is known of it goes to number `local` of the stretch.
-  void load(index_t i, index_t place, index_t local) noexcept {
+  /// Brings token i's row to `place`; what is known of it goes to its number.
+  void load(index_t i, index_t place, index_t number) noexcept {
     const Scalar* row    = rows_.x.row(i);
     float*        copy   = row_at(place);
     memory_.row[place]   = copy;
     memory_.token[place] = i;
     if (!canonical && rows_.norms[i] > largest_estimated_norm) {
       std::fill_n(copy, depth_, 0.0f);
-      set_no_bounds(i, local);
+      set_no_bounds(i, number);
     } else if constexpr (Kind == product_kind::full) {
       if constexpr (std::same_as<Scalar, float>)
         if (rows_.x.stride % 512 != 0)  // else they would share few sets of the cache
@@ -107,15 +108,15 @@ class products {
           std::copy_n(row, depth_, copy);
       else
         for (index_t k = 0; k < depth_; ++k) copy[k] = to_float(row[k]);
-      set_bounds(i, local, 0);
+      set_bounds(i, number, 0);
     } else if constexpr (Kind == product_kind::sketch) {
-      set_bounds(i, local, memory_.coordinates.sketch(row, depth_, copy));
+      set_bounds(i, number, memory_.coordinates.sketch(row, depth_, copy));
     } else {
-      set_bounds(i, local, round_row<B>(row, rows_.x.cols, copy));
+      set_bounds(i, number, round_row<B>(row, rows_.x.cols, copy));
     }
   }
 
-  /// Brings the row at a place to another, earlier or in the block.
+  /// Brings the row at a place to another, earlier or of the batch.
   CASCADA_INLINE void copy(index_t from, index_t to) noexcept {
     memory_.token[to] = memory_.token[from];
     if constexpr (Kind == product_kind::bf16_tiles) {
@@ -127,13 +128,13 @@ class products {
     }
   }
 
-  /// Appends rows at `count` places, up to a block of them, to columns; `locals` are their numbers in the stretch.
-  void append(packed_rows<B>& columns, const index_t* places, const index_t* locals, index_t count) noexcept {
-    const float* rows[block_tokens]  = {};
-    float        norms[block_tokens] = {}, residuals[block_tokens] = {};
+  /// Appends rows at `count` places, up to a batch of them, to columns; `numbers` are their tokens'.
+  void append(packed_rows<B>& columns, const index_t* places, const index_t* numbers, index_t count) noexcept {
+    const float* rows[batch_tokens]  = {};
+    float        norms[batch_tokens] = {}, residuals[batch_tokens] = {};
     for (index_t i = 0; i < count; ++i) {
       rows[i]  = memory_.row[places[i]];
-      norms[i] = memory_.norms[locals[i]], residuals[i] = memory_.residuals[locals[i]];
+      norms[i] = memory_.norms[numbers[i]], residuals[i] = memory_.residuals[numbers[i]];
     }
     columns.append(rows, norms, residuals, count);
   }
@@ -154,13 +155,13 @@ class products {
     return memory_.sums.data() + std::int64_t{place} * panel_width<B>;
   }
 
-  /// Columns that may cover a token of the stretch, and, where products are estimates, those that surely do.
-  CASCADA_INLINE std::uint64_t possible(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
-    if constexpr (canonical) return row.reached(memory_.bounds[local].low, columns.norms);
-    return row.possible(memory_.bounds[local], columns);
+  /// Columns that may cover the token of a number, and, where products are estimates, those that surely do.
+  CASCADA_INLINE std::uint64_t possible(index_t number, const tile_row<B>& row, column_bounds columns) const noexcept {
+    if constexpr (canonical) return row.reached(memory_.bounds[number].low, columns.norms);
+    return row.possible(memory_.bounds[number], columns);
   }
-  CASCADA_INLINE std::uint64_t sure(index_t local, const tile_row<B>& row, column_bounds columns) const noexcept {
-    return row.sure(memory_.bounds[local], columns);
+  CASCADA_INLINE std::uint64_t sure(index_t number, const tile_row<B>& row, column_bounds columns) const noexcept {
+    return row.sure(memory_.bounds[number], columns);
   }
 
  private:
@@ -195,10 +196,10 @@ class products {
   /// Rounded rows: b_i = x_i - e_i. |x_i.x_j - b_i.b_j| = |e_i.b_j + x_i.e_j| <= |e_i| |b_j| + |x_i| |e_j|
   /// <= |e_i| |x_j| + (|x_i| + |e_i|) |e_j|. Products of bfloat16 are exact in float, or below the normal range; sums
   /// are float, in an order of the hardware's own.
-  void set_bounds(index_t i, index_t local, float square) noexcept {
-    product_bounds<B>& bounds = memory_.bounds[local];
+  void set_bounds(index_t i, index_t number, float square) noexcept {
+    product_bounds<B>& bounds = memory_.bounds[number];
     const float        n = rows_.norms[i], scaled = rows_.scaled_norms[i], margin = rows_.margin;
-    memory_.norms[local] = n, memory_.residuals[local] = 0;
+    memory_.norms[number] = n, memory_.residuals[number] = 0;
     if constexpr (canonical) {
       bounds = {scaled, scaled, 0};
       return;
@@ -207,24 +208,24 @@ class products {
     float      lost = 0, residual = 0;
     if constexpr (Kind == product_kind::sketch) {
       const double all = static_cast<double>(n) * static_cast<double>(n);
-      residual         = memory_.residuals[local] =
+      residual         = memory_.residuals[number] =
           root(std::max(all * (1 + 3 * static_cast<double>(margin)) - static_cast<double>(square), 0.0));
     } else if constexpr (rounded) {
       // What squares lose below the normal range is added.
       lost     = root(static_cast<double>(square) * (1 + static_cast<double>(margin)) + rows_.x.cols * 0x1p-149);
       lost     = lost * (1 + margin);
-      residual = (n + lost) * (1 + margin), memory_.residuals[local] = lost;
+      residual = (n + lost) * (1 + margin), memory_.residuals[number] = lost;
     }
     bounds = {scaled - margin * n - lost, scaled + margin * n + lost, residual};
   }
 
   /// Bounds of a token that is not estimated, whose row is taken for zero: a zero row may cover nothing, and nothing
   /// it; of the others nothing is known.
-  void set_no_bounds(index_t i, index_t local) noexcept {
-    const float norm         = rows_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
-    memory_.bounds[local]    = {norm, norm, 0};
-    memory_.norms[local]     = norm;
-    memory_.residuals[local] = 0;
+  void set_no_bounds(index_t i, index_t number) noexcept {
+    const float norm          = rows_.norms[i] == zero_row_norm ? 1.0f : 0.0f;
+    memory_.bounds[number]    = {norm, norm, 0};
+    memory_.norms[number]     = norm;
+    memory_.residuals[number] = 0;
   }
 
   const gram_rows<Scalar>& rows_;
@@ -232,12 +233,13 @@ class products {
   index_t                  depth_;
 };
 
-/// Packs the `count` tokens of a list (null: the first ones) into columns.
+/// Packs the `count` tokens of a list (null: the first ones) into columns. Takes the numbers of a batch for them, and
+/// their places: none may be in use.
 template <class Products, cpu_backend B>
 void append_tokens(Products& way, packed_rows<B>& columns, const index_t* list, index_t count) noexcept {
-  index_t places[block_tokens];
-  for (index_t first = 0; first < count; first += block_tokens) {
-    const index_t some = std::min(+block_tokens, count - first);
+  index_t places[batch_tokens];
+  for (index_t first = 0; first < count; first += batch_tokens) {
+    const index_t some = std::min(+batch_tokens, count - first);
     for (index_t c = 0; c < some; ++c) way.load(list ? list[first + c] : first + c, c, places[c] = c);
     way.append(columns, places, places, some);
   }

@@ -5,6 +5,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/canonical.hpp"
+#include "cascada/cpu/base/margin.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/views.hpp"

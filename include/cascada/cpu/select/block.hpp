@@ -3,11 +3,14 @@
 
 #include <cstdint>
 
-#include "cascada/cpu/gram/products.hpp"
+#include "cascada/cpu/select/stretch.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::select {
 
 using namespace gram;
+
+/// Tokens of a block: as many as have a Gram matrix.
+inline constexpr index_t block_tokens = batch_tokens;
 
 /// Up to block_tokens tokens, each with a line of their Gram matrix.
 template <cpu_backend B>

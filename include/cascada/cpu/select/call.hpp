@@ -13,7 +13,7 @@
 #include "cascada/cpu/select/count.hpp"
 #include "cascada/cpu/select/match.hpp"
 #include "cascada/cpu/select/memory.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
 

@@ -5,7 +5,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/buffer.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"

@@ -22,6 +22,24 @@ class growing_selection<Scalar, B> {
  public:
   explicit growing_selection(selection_options options = {}, B where = {}) : options_(options), where_(where) {}
 
+  growing_selection(growing_selection&&) noexcept            = default;
+  growing_selection& operator=(growing_selection&&) noexcept = default;
+  /// O(T + r d) time and memory: rows of representatives, not of the tokens that calls had.
+  growing_selection(const growing_selection& other)
+      : options_(other.options_),
+        where_(other.where_),
+        kept_(other.kept_),
+        number_(other.number_),
+        position_(other.position_),
+        cols_(other.cols_),
+        room_(other.kept_.count),
+        report_(other.report_) {
+    const std::int64_t elements = std::int64_t{room_} * cols_;
+    rows_.reserve(elements);
+    if (elements > 0) std::copy_n(other.rows_.data(), elements, rows_.data());
+  }
+  growing_selection& operator=(const growing_selection& other) { return *this = growing_selection(other); }
+
   [[nodiscard]] status extend(matrix_view<const Scalar> x, std::span<const index_t> below = {}) {
     if (const status answer = check(x, below); answer != status::ok) return answer;
     if (x.rows == 0) return report_ = {.tokens = kept_.tokens, .representatives = kept_.count}, status::ok;

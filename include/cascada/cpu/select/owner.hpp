@@ -12,13 +12,13 @@ namespace cascada::inline CASCADA_ABI::kernel::select {
 /// Moved from, it is as new, with its options.
 template <cpu_backend B>
 struct selection_owner {
-  selection_options     options;
-  B                     where;
-  selection_memory<B>   memory = {};
-  selection_state<B>    kept   = {};
-  detail::set_number<B> number = {};  // of `kept`
-  selection_report      report = {};
-  bool                  chosen = false;  // whether `kept` is a set, be it one of no tokens
+  selection_options                options;
+  B                                where;
+  call_memory<selection_memory<B>> memory = {};
+  selection_state<B>               kept   = {};
+  detail::set_number<B>            number = {};  // of `kept`
+  selection_report                 report = {};
+  bool                             chosen = false;  // whether `kept` is a set, be it one of no tokens
 
   selection_owner(const selection_options& asked, const B& backend) : options(asked), where(backend) {}
 

@@ -24,7 +24,7 @@ template <class Products, cpu_backend B, executor Executor>
 void gram_of_block(selection_block<B>& block, Products& way, const Executor& where, compared_pairs<B>& pairs) {
   constexpr index_t width                = strip_width<B>;
   const index_t     count                = block.count;
-  packed_rows<B>&   columns              = way.block();
+  packed_rows<B>&   columns              = way.batch();
   index_t           places[block_tokens] = {};  // g++ 12 does not see that they are written
   for (index_t s = 0; s < count; ++s) places[s] = stretch_tokens + s;
   columns.clear(way.depth());

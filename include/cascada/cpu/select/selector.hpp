@@ -53,9 +53,9 @@ class selector<Scalar, B> {
   [[nodiscard]] const selection_report& report() const noexcept { return own_.report; }
 
  private:
-  kernel::select::selection_owner<B> own_;
-  kernel::gram::packed_rows<B>       all_;   // literal only
-  kernel::buffer<float, B>           gram_;  // literal only
+  kernel::select::selection_owner<B>                own_;
+  kernel::call_memory<kernel::gram::packed_rows<B>> all_;   // literal only
+  kernel::call_memory<kernel::buffer<float, B>>     gram_;  // literal only
 };
 
 static_assert(token_selector<selector<float, default_backend>, float>);

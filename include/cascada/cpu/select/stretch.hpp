@@ -7,6 +7,9 @@
 
 namespace cascada::inline CASCADA_ABI::kernel::select {
 
+/// Tokens of a stretch: as many as have bounds at a time.
+inline constexpr index_t stretch_tokens = numbered_tokens;
+
 /// What is known of a token of the stretch before its products with earlier representatives are asked for.
 enum class inherited_evidence : std::uint8_t {
   none,          // nothing: compare it with every earlier representative

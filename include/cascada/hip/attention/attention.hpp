@@ -16,7 +16,7 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64, 128 or 256;
 /// as many queries as keys; rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads
-/// apart; no summaries in bfloat16 of their own, no cap, no sliding window, and of a call's options only query_offsets.
+/// apart; no summaries of their own, no cap, no sliding window, and of a call's options only query_offsets.
 /// Means are rounded to Scalar, and so are the softmax's weights before they are summed and meet the values: leaves
 /// open as elsewhere, but for those within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before
 /// it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
@@ -114,7 +114,7 @@ class attention<Scalar, B> {
   static status check_leaves(const attention_options& options) noexcept {
     if (!detail::has_leaves(options)) return status::ok;
     if (options.summaries != summary_type::as_multiplied)
-      return {status::unsupported_by_device, "options.summaries is bfloat16: on gfx942 means are kept as multiplied"};
+      return {status::unsupported_by_device, "options.summaries is not as_multiplied: on gfx942 means are kept so"};
     const index_t groups = options.moments.value_or(1);
     if (groups > hip::attention::most_groups || (groups & (groups - 1)) != 0)
       return {status::unsupported_by_device, "options.moments is not 1, 2, 4 or none, as gfx942 needs it"};

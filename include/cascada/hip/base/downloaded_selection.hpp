@@ -3,7 +3,7 @@
 
 #include "cascada/config.hpp"
 #include "cascada/owned_representatives.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip {
 

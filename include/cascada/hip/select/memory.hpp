@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "cascada/config.hpp"
-#include "cascada/report.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {

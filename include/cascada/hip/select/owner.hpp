@@ -14,10 +14,10 @@
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/graph.hpp"
-#include "cascada/report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/set_stamp.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {

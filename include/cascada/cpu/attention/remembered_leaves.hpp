@@ -15,7 +15,7 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 /// Of one KV head, the leaves that the last two tiles opened, in the order in which they were asked for, and how many
 /// of them each token found open. A call that stands alone begins at a tile's edge and remembers nothing.
 template <cpu_backend B>
-class asked_leaves {
+class remembered_leaves {
  public:
   /// Room for `tokens` tokens, and so for as many leaves, in tiles of `tile` tokens. What is remembered stays, also if
   /// memory runs out.

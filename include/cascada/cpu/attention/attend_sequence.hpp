@@ -1,0 +1,26 @@
+#pragma once
+// One sequence, by the mode that the options ask for.
+
+#include "cascada/attention_options.hpp"
+#include "cascada/attention_report.hpp"
+#include "cascada/backend.hpp"
+#include "cascada/cpu/attention/compressed.hpp"
+#include "cascada/cpu/attention/dense.hpp"
+#include "cascada/cpu/attention/near_far.hpp"
+#include "cascada/cpu/attention/workspace.hpp"
+
+namespace cascada::inline CASCADA_ABI::kernel::attention {
+
+/// The sequence's memory is prepared (prepare.hpp).
+template <cpu_backend B, class E, class Sequence>
+void attend_sequence(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
+                     const B& where, attention_report& report) {
+  switch (options.keys) {
+    case key_set::all: attend_dense(sequence, options.causal, space, where, report); break;
+    case key_set::representatives: attend_representatives(sequence, options, space, where, report); break;
+    case key_set::near:
+    case key_set::near_and_far: attend_chunks(sequence, options, space, where, report); break;
+  }
+}
+
+}  // namespace cascada::inline CASCADA_ABI::kernel::attention
