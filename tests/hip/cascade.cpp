@@ -1,5 +1,7 @@
 // Selection and cascade on the simulated gfx942 against the CPU backend: set, rep, counts, Gram operations.
 
+#include <algorithm>
+#include <random>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -135,10 +137,36 @@ TEMPLATE_TEST_CASE("hip cascade: ragged sizes", "[hip]", bfloat16, float16) {
   compare_layers<TestType>(kind::clustered, T, d, {.threshold = 0.7f}, 5, 2);
 }
 
-TEST_CASE("hip cascade: more representatives than a panel, over several blocks", "[hip]") {
+TEST_CASE("hip cascade: sizes at the edges of blocks and stretches", "[hip]") {
+  const auto     T      = GENERATE(63, 64, 65, 255, 256, 257, 511, 512, 513, 575, 577, 769);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
+  const auto     k      = (T + static_cast<index_t>(seed)) % 2 == 0 ? kind::clustered : kind::duplicates;
+  CAPTURE(T, static_cast<int>(assign), seed);
+  compare_layers<bfloat16>(k, T, 16, {.threshold = 0.7f, .assign = assign}, seed, 2);
+}
+
+TEST_CASE("hip cascade: more representatives than a panel, over several stretches", "[hip]") {
   const auto assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const auto k      = GENERATE(kind::random, kind::clustered);
-  compare_layers<bfloat16>(k, 500, 40, {.threshold = 0.75f, .assign = assign}, 7, 3);
+  compare_layers<bfloat16>(k, 1100, 40, {.threshold = 0.75f, .assign = assign}, 7, 3);
+}
+
+TEST_CASE("hip cascade: one representative, and nothing but representatives", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const bool     one    = GENERATE(false, true);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
+  // One row over and over; or no row like another, since zero rows stand for themselves.
+  constexpr index_t           T = 834, d = 8;
+  tests::token_rows<bfloat16> rows(T, d);
+  for (index_t i = 0; i < T; ++i)
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, one || (i < d && c == i) ? 1.0f : 0.0f);
+  const selection_options options{.threshold = 1.0f, .assign = assign};
+  CHECK(compare_step(rows, options, seed).representatives == (one ? 1 : T));
+  for (const unsigned every : {1u, 3u, 400u}) {
+    const auto before = tests::random_state(T, seed, every);
+    CHECK(compare_step(rows, options, seed, before).representatives == (one ? 1 : T));
+  }
 }
 
 TEST_CASE("hip cascade: verdicts at the threshold", "[hip]") {
@@ -160,58 +188,96 @@ TEST_CASE("hip cascade: rows of subnormal numbers", "[hip]") {
 TEST_CASE("hip cascade: ties", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
-  // Axes first, in an order that puts ties into the rows of one lane, of two lanes and of two waves; then sums of two.
-  constexpr index_t           d = 136;
-  tests::token_rows<bfloat16> rows(3 * d, d);
-  for (index_t i = 0; i < 3 * d; ++i)
-    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d || (i >= d && c == (i * (i / d) + 1) % d) ? 1.0f : 0.0f);
+  // Axes first, in an order that puts ties into the rows of one lane, of two lanes and of two waves; then sums of two:
+  // at once, or behind two stretches of axes, so that no axis is their neighbour that is a representative.
+  constexpr index_t           d     = 136;
+  const index_t               apart = GENERATE(0, 2 * hip::select::stretch_tokens - d);
+  tests::token_rows<bfloat16> rows(3 * d + apart, d);
+  for (index_t i = 0; i < 3 * d + apart; ++i) {
+    const index_t j = i < d + apart ? i % d : i - apart;
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == j % d || (j >= d && c == (j * (j / d) + 1) % d) ? 1.0f : 0.0f);
+  }
   compare_step(rows, {.threshold = 0.7f, .assign = assign}, seed);
 }
 
 TEST_CASE("hip cascade: all cosines negative", "[hip]") {
-  const auto                  assign = GENERATE(assignment::lowest_index, assignment::nearest);
-  const unsigned              seed   = GENERATE(from_range(sample(seeds)));
-  constexpr index_t           d      = 136;
-  tests::token_rows<bfloat16> rows(d, d);
-  for (index_t i = 0; i < d; ++i)
-    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i ? 128.0f : -1.0f);
-  CHECK(compare_step(rows, {.threshold = 0.01f, .assign = assign}, seed).representatives == d);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
+  // All neighbours; or some behind two stretches, most of whose rows are zero.
+  constexpr index_t           d = 136, half = d / 2;
+  const index_t               apart = GENERATE(0, 2 * hip::select::stretch_tokens - half);
+  tests::token_rows<bfloat16> rows(d + apart, d);
+  for (index_t i = 0; i < d + apart; ++i)
+    for (index_t c = 0; c < d; ++c) {
+      const bool zero = i >= half && i < half + apart;
+      rows.set(i, c, zero ? 0.0f : c == (i < half ? i : i - apart) ? 128.0f : -1.0f);
+    }
+  CHECK(compare_step(rows, {.threshold = 0.01f, .assign = assign}, seed).representatives == d + apart);
 }
 
 TEST_CASE("hip cascade: orphans meet every representative", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
-  // Axes, which stay; each once more, having inherited its neighbour.
-  constexpr index_t            d = 160;
-  tests::token_rows<bfloat16>  rows(2 * d, d);
+  // Axes, which stay, over and over; the last time, each has inherited the next one: at once, in the next stretch, or
+  // in one that is compared before it is resolved.
+  constexpr index_t            d      = 160;
+  const index_t                behind = GENERATE(1, 2, 4);
+  tests::token_rows<bfloat16>  rows((behind + 1) * d, d);
   tests::owned_representatives before;
-  for (index_t i = 0; i < 2 * d; ++i) {
+  for (index_t i = 0; i < (behind + 1) * d; ++i) {
     for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? 1.0f : 0.0f);
-    before.rep.push_back(i < d ? i : (i + 1) % d);
+    before.rep.push_back(i < behind * d ? i % d : (i + 1) % d);
   }
   before.indices.assign(before.rep.begin(), before.rep.begin() + d);
-  before.counts.assign(d, 2);
+  before.counts.assign(d, behind + 1);
   CHECK(compare_step(rows, {.threshold = 0.8f, .assign = assign}, seed, before).orphans == d);
 }
 
 // Nothing is compared before the orphans are: what a wave has found of them, no search has told the others.
-TEST_CASE("hip cascade: orphans after a block that adds nothing", "[hip]") {
+TEST_CASE("hip cascade: orphans after a stretch that adds nothing", "[hip]") {
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
-  // A block of axes, which stay; one of the same, no longer needed; one of the same, each having inherited a neighbour.
-  constexpr index_t            d = hip::select::block_tokens;
-  tests::token_rows<bfloat16>  rows(3 * d, d);
+  // Axes, over and over. Representatives were those that begin stretch 0, which stay, and those that begin stretch 1,
+  // no longer needed. Each token of the last block has inherited one of the latter, and not the one like it.
+  constexpr index_t            d = hip::select::block_tokens, stretch = hip::select::stretch_tokens;
+  tests::token_rows<bfloat16>  rows(3 * stretch + d, d);
   tests::owned_representatives before;
-  for (index_t i = 0; i < 3 * d; ++i) {
+  for (index_t i = 0; i < 3 * stretch + d; ++i) {
     for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? 1.0f : 0.0f);
-    before.rep.push_back(i < 2 * d ? i : d + (i + 1) % d);
+    const bool was = i < d || (i >= stretch && i < stretch + d);
+    before.rep.push_back(was ? i : i < 3 * stretch ? i % d : stretch + (i + 1) % d);
+    if (was) before.indices.push_back(i), before.counts.push_back(i < d ? 3 * stretch / d - 1 : 2);
   }
-  before.indices.assign(before.rep.begin(), before.rep.begin() + 2 * d);
-  before.counts.assign(2 * d, 1);
-  std::fill(before.counts.begin() + d, before.counts.end(), 2);
   const selection_report report = compare_step(rows, {.threshold = 0.8f, .assign = assign}, seed, before);
+  CHECK(report.representatives == d);
   CHECK(report.removals == d);
   CHECK(report.orphans == d);
+}
+
+// What they await has given way to a representative of the first stretch, of which no graph tells.
+TEST_CASE("hip cascade: heirs of neighbours that are representatives no more", "[hip]") {
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const auto     mode   = GENERATE(validation::exact, validation::cross_gram);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
+  // Axes, over and over. At the end, representatives also were the first axes of every 120 tokens, behind which each
+  // token has inherited the one like it, or every third that of the next axis.
+  constexpr index_t            d = 24, T = 4 * hip::select::stretch_tokens - 30, period = 120, late = 6 * period;
+  tests::token_rows<bfloat16>  rows(T, d);
+  tests::owned_representatives before;
+  for (index_t i = 0; i < T; ++i) {
+    for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? 1.0f : 0.0f);
+    const bool    was = i < d || (i >= late && i % period < d);
+    const index_t old = i < late ? i % d : i / period * period + (i + (i % 3 == 0)) % d;
+    before.rep.push_back(was ? i : old);
+    if (was) before.indices.push_back(i);
+  }
+  for (const index_t j : before.indices)
+    before.counts.push_back(static_cast<index_t>(std::count(before.rep.begin(), before.rep.end(), j)));
+  const selection_options options{.threshold = 0.8f, .assign = assign, .validate = mode};
+  const selection_report  report = compare_step(rows, options, seed, before);
+  CHECK(report.representatives == d);
+  CHECK(report.orphans > 50);
+  CHECK(report.inherited > late);
 }
 
 // One representative, 64 tokens equal to it in its block and one in the next; at tau = 1 every verdict needs the chain.
@@ -228,24 +294,90 @@ TEST_CASE("hip cascade: no pair is computed without need", "[hip]") {
   REQUIRE(on_device.step(x.view()) == status::ok);
   REQUIRE(on_device.download(got) == status::ok);
   CHECK(got.report.representatives == 1);
-  const std::int64_t block = 64 * 63 / 2, next = 1;
-  const std::int64_t products = assign == assignment::nearest ? 63 : 0;  // of block 0 with its representative
-  CHECK(got.report.pairs_evaluated == 2 * block + 2 * next + products);
+  const std::int64_t graph    = 65 * 64 / 2;
+  const std::int64_t products = assign == assignment::nearest ? 64 : 0;  // with the representative
+  CHECK(got.report.pairs_evaluated == 2 * graph + products);
 
   const std::int64_t cross = 64;
   REQUIRE(on_device.step(x.view()) == status::ok);
   REQUIRE(on_device.download(got) == status::ok);
-  CHECK(got.report.pairs_evaluated == 2 * block + 2 * cross);
+  CHECK(got.report.pairs_evaluated == 2 * graph + 2 * cross);
+}
+
+// The same row in four stretches: those behind the second meet one representative once.
+TEST_CASE("hip cascade: no pair is computed twice", "[hip]") {
+  const auto                  assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned              seed   = GENERATE(from_range(sample(seeds)));
+  constexpr index_t           of = hip::select::stretch_tokens, T = 3 * of + 3;
+  tests::token_rows<bfloat16> rows(T, 8);
+  for (index_t i = 0; i < T; ++i)
+    for (index_t c = 0; c < 8; ++c) rows.set(i, c, 1.0f);
+  device_rows<bfloat16>                x(rows);
+  cascade<bfloat16, simulator::stream> on_device({.threshold = 0.5f, .assign = assign}, simulator::seeded(seed));
+  const bool                           nearest = assign == assignment::nearest;
+  const std::int64_t graph = 3 * of * (of - 1) / 2 + 3 + 2 * of * of + 3 * of;  // within stretches; with those before
+  for (unsigned layer = 0; layer < 2; ++layer) {
+    REQUIRE(on_device.step(x.view()) == status::ok);
+    const std::int64_t far = of + 3, near = 2 * of - 1;  // tokens
+    const std::int64_t products = layer == 0 && nearest ? far + near : 0;
+    CHECK(on_device.report().representatives == 1);
+    CHECK(on_device.report().pairs_evaluated == graph + far + products);
+  }
+}
+
+// At the end, three tokens await one that has given way to the very first one, as they find out while they wait.
+TEST_CASE("hip cascade: a token that has found one looks for no other", "[hip]") {
+  const auto                   assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const unsigned               seed   = GENERATE(from_range(sample(seeds)));
+  constexpr index_t            of = hip::select::stretch_tokens, T = 3 * of + 3;
+  tests::token_rows<bfloat16>  rows(T, 8);
+  tests::owned_representatives before;
+  for (index_t i = 0; i < T; ++i) {
+    for (index_t c = 0; c < 8; ++c) rows.set(i, c, c == (i == of) ? 1.0f : 0.0f);
+    before.rep.push_back(i == of || i == 2 * of ? i : i < 3 * of ? 0 : 2 * of);
+  }
+  before.indices = {0, of, 2 * of}, before.counts = {3 * of - 2, 1, 4};
+  const std::int64_t graph   = 3 * of * (of - 1) / 2 + 3 + 2 * of * of + 3 * of;  // within stretches; and before
+  const std::int64_t checked = of - 1 + 3;  // of stretch 2 with token 0; of the last three with what token 2 of has
+  const std::int64_t met     = 4;           // token 2 of and the last three, with token 0; then these with token of
+  const bool         nearest = assign == assignment::nearest;
+  const auto         report  = compare_step(rows, {.threshold = 0.5f, .assign = assign}, seed, before);
+  CHECK(report.removals == 1);
+  CHECK(report.pairs_evaluated == graph + checked + met + (nearest ? met + 3 : 0));
 }
 
 TEST_CASE("hip cascade: any inherited state", "[hip]") {
   const unsigned every  = GENERATE(1u, 2u, 5u, 40u);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
-  CAPTURE(every, seed);
-  const auto state   = tests::random_state(200, seed, every);
+  const auto     T      = GENERATE(200, 840);
+  CAPTURE(every, seed, T);
+  const auto state   = tests::random_state(T, seed, every);
   const auto adopted = state.view();
-  compare_layers<bfloat16>(kind::clustered, 200, 16, {.threshold = 0.6f, .assign = assign}, seed, 2, &adopted);
+  compare_layers<bfloat16>(kind::clustered, T, 16, {.threshold = 0.6f, .assign = assign}, seed, 2, &adopted);
+}
+
+// Tokens inherit one of the last hundred, or of their own block.
+TEST_CASE("hip cascade: an inherited state of neighbours", "[hip]") {
+  const unsigned reach  = GENERATE(30u, 100u, 400u);
+  const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  const auto     mode   = GENERATE(validation::exact, validation::cross_gram);
+  const unsigned seed   = GENERATE(from_range(sample(seeds)));
+  CAPTURE(reach, seed, static_cast<int>(assign), static_cast<int>(mode));
+  constexpr index_t            T = 800;
+  std::mt19937                 random(seed);
+  tests::owned_representatives before;
+  for (index_t i = 0; i < T; ++i) {
+    const index_t other = i - 1 - static_cast<index_t>(random() % reach);
+    const bool    was   = random() % 4 == 0 || other < 0 || before.rep[static_cast<std::size_t>(other)] + 600 < i;
+    before.rep.push_back(was ? i : before.rep[static_cast<std::size_t>(other)]);
+    if (was) before.indices.push_back(i);
+  }
+  for (const index_t j : before.indices)
+    before.counts.push_back(static_cast<index_t>(std::count(before.rep.begin(), before.rep.end(), j)));
+  const auto adopted = before.view();
+  compare_layers<bfloat16>(kind::clustered, T, 16, {.threshold = 0.6f, .assign = assign, .validate = mode}, seed, 2,
+                           &adopted);
 }
 
 TEMPLATE_TEST_CASE("hip cascade: paper mode layer by layer", "[hip]", bfloat16, float16) {
@@ -263,11 +395,12 @@ TEST_CASE("hip cascade: paper mode from any inherited state", "[hip]") {
   const unsigned every  = GENERATE(1u, 2u, 40u);
   const auto     assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned seed   = GENERATE(from_range(sample(seeds)));
-  CAPTURE(every, seed);
-  const auto              state   = tests::random_state(300, seed, every);
+  const auto     T      = GENERATE(300, 840);
+  CAPTURE(every, seed, T);
+  const auto              state   = tests::random_state(T, seed, every);
   const auto              adopted = state.view();
   const selection_options options{.threshold = 0.45f, .assign = assign, .validate = validation::cross_gram};
-  compare_layers<bfloat16>(kind::clustered, 300, 16, options, seed, 2, &adopted);
+  compare_layers<bfloat16>(kind::clustered, T, 16, options, seed, 2, &adopted);
 }
 
 // The verdicts come from the matrix: all of it, at least, is computed.
@@ -305,13 +438,14 @@ TEST_CASE("hip selector: as on the CPU", "[hip]") {
 }
 
 TEST_CASE("hip cascade: a step that fails on the device leaves the state", "[hip]") {
+  const index_t                        T     = GENERATE(140, 820);
   simulator::stream                    where = simulator::seeded(4);
-  const selection_options              options{.threshold = 0.8f, .max_representatives = 60};
+  const selection_options              options{.threshold = 0.8f, .max_representatives = 3 * T / 7};
   cascade<bfloat16, simulator::stream> on_device(options, where);
   cascade<bfloat16>                    on_cpu(options);
   hip::downloaded_selection            got;
 
-  device_rows<bfloat16> spread(make_tokens<bfloat16>(kind::random, 140, 16, 4, 0));
+  device_rows<bfloat16> spread(make_tokens<bfloat16>(kind::random, T, 16, 4, 0));
   CHECK(on_cpu.step(spread.view()) == status::too_many_representatives);
   CHECK(on_device.step(spread.view()) == status::ok);
   CHECK(on_device.download(got) == status::too_many_representatives);
@@ -319,14 +453,14 @@ TEST_CASE("hip cascade: a step that fails on the device leaves the state", "[hip
   CHECK(on_device.report().tokens == 0);
 
   for (unsigned layer = 0; layer < 2; ++layer) {  // the first of them selects in full
-    device_rows<bfloat16> x(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, layer));
+    device_rows<bfloat16> x(make_tokens<bfloat16>(kind::duplicates, T, 16, 4, layer));
     REQUIRE(on_cpu.step(x.view()) == status::ok);
     REQUIRE(on_device.step(x.view()) == status::ok);
     REQUIRE(on_device.download(got) == status::ok);
     check_same(got, on_cpu.kept(), on_cpu.report());
   }
 
-  device_rows<bfloat16> broken(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, 2));
+  device_rows<bfloat16> broken(make_tokens<bfloat16>(kind::duplicates, T, 16, 4, 2));
   broken.data()[100 * 24 + 5] = from_float<bfloat16>(std::nanf(""));
   CHECK(on_cpu.step(broken.view()) == status::non_finite_token);
   CHECK(on_device.step(broken.view()) == status::ok);
@@ -339,7 +473,7 @@ TEST_CASE("hip cascade: a step that fails on the device leaves the state", "[hip
   CHECK(on_device.download(got) == status::too_many_representatives);
   CHECK(got.indices == to_vector(on_cpu.kept().indices));
 
-  device_rows<bfloat16> next(make_tokens<bfloat16>(kind::duplicates, 140, 16, 4, 3));
+  device_rows<bfloat16> next(make_tokens<bfloat16>(kind::duplicates, T, 16, 4, 3));
   REQUIRE(on_cpu.step(next.view()) == status::ok);
   REQUIRE(on_device.step(next.view()) == status::ok);
   REQUIRE(on_device.download(got) == status::ok);
@@ -377,7 +511,22 @@ TEST_CASE("hip cascade: after the first layer nothing is allocated, and no step 
     CHECK(where.calls->allocations == 1);
   }
   CHECK(where.calls->waits == 0);
-  CHECK(where.calls->launches == 3 * (3 + 3) + (mode == validation::exact ? 0 : 2));  // three blocks
+  CHECK(where.calls->launches == 3 * (3 + 1) + (mode == validation::exact ? 0 : 2));  // one stretch
+}
+
+// As few as the README says, whatever the data.
+TEST_CASE("hip cascade: the launches of a step", "[hip]") {
+  const auto                    k          = GENERATE(kind::random, kind::duplicates);
+  const auto                    assign     = GENERATE(assignment::lowest_index, assignment::nearest);
+  const std::pair<index_t, int> expected[] = {{0, 2}, {1, 4}, {256, 4}, {257, 5}, {1024, 7}, {1025, 8}};
+  for (const auto& [T, launches] : expected) {
+    simulator::stream                   where = simulator::seeded(2);
+    cascade<float16, simulator::stream> on_device({.threshold = 0.7f, .assign = assign}, where);
+    device_rows<float16>                x(make_tokens<float16>(k, T, 8, 2));
+    REQUIRE(on_device.step(x.view()) == status::ok);
+    CAPTURE(T);
+    CHECK(where.calls->launches == launches);
+  }
 }
 
 TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {

@@ -156,15 +156,16 @@ TEMPLATE_TEST_CASE("hip chains: keys join as the reference says", "[hip]", ROW_T
 }
 
 TEST_CASE("hip chains: more keys than a batch, in one cluster and in several", "[hip]") {
-  const index_t T     = GENERATE(256, 257, 700);
-  const float   tau   = GENERATE(0.6f, 0.9f, 1.0f);  // few chains, more than a batch, each key a chain
-  const auto    which = GENERATE(0, 1, 2);
+  constexpr index_t batch = hip::attention::chain_batch;
+  const index_t     T     = GENERATE(+batch, batch + 1, 2 * batch + 200);
+  const float       tau   = GENERATE(0.6f, 0.9f, 1.0f);  // few chains, more than a batch, each key a chain
+  const auto        which = GENERATE(0, 1, 2);
   CAPTURE(T, tau, which);
   // All in one; two long ones with many of one token between their tokens; short ones, then a long one.
   const auto rep_of = [&](index_t t) {
     if (which == 0) return 0;
     if (which == 1) return t < 3 || t % 7 == 0 ? t : t % 7 < 3 ? 1 : 2;
-    return t < 300 ? t / 4 * 4 : 296;
+    return t < batch + 44 ? t / 4 * 4 : batch + 40;
   };
   std::vector<index_t> rep;
   for (index_t t = 0; t < T; ++t) rep.push_back(rep_of(t));
@@ -172,16 +173,17 @@ TEST_CASE("hip chains: more keys than a batch, in one cluster and in several", "
 }
 
 TEST_CASE("hip chains: of equal cosines the older chain's counts", "[hip]") {
+  constexpr index_t T = hip::attention::chain_batch + 200;
   std::mt19937      random(9);
-  problem<bfloat16> p({400, 1, 1, 8, 8}, 1);
+  problem<bfloat16> p({T, 1, 1, 8, 8}, 1);
   index_t           dim = GENERATE(2, 3, 5);
   p.k.fill([&] { return 0.0f; });
-  for (index_t t = 0; t < 400; ++t)  // small integers: exact sums, many ties
+  for (index_t t = 0; t < T; ++t)  // small integers: exact sums, many ties
     for (index_t c = 0; c < dim; ++c)
       p.k.view().row(t, 0)[c] = from_float<bfloat16>(static_cast<float>(static_cast<int>(random() % 7) - 3));
   const float tau = GENERATE(0.5f, 0.97f);
-  check_chains(p, random_selection(400, 0.01, 10), by_keys(tau));
-  check_chains(p, one_cluster(400), by_keys(tau));
+  check_chains(p, random_selection(T, 0.01, 10), by_keys(tau));
+  check_chains(p, one_cluster(T), by_keys(tau));
 }
 
 TEMPLATE_TEST_CASE("hip chains: keys at the threshold, and equal ones", "[hip]", ROW_TYPES) {
@@ -250,9 +252,9 @@ TEST_CASE("hip chains: keys at the ends of the range of floats", "[hip]") {
 }
 
 TEST_CASE("hip chains: later tokens change nothing before them", "[hip]") {
-  const index_t     cut = GENERATE(40, 300);
-  problem<bfloat16> p({600, 1, 1, 8, 8}, 5);
-  const selection   chosen = random_selection(600, 0.004, 5);
+  const index_t     cut = GENERATE(40, 600);
+  problem<bfloat16> p({1100, 1, 1, 8, 8}, 5);
+  const selection   chosen = random_selection(1100, 0.004, 5);
   const auto        before = formed_chains<bfloat16>(p, chosen, by_keys(0.8f, 1), 2).chains_of(0);
   p.randomise(77, cut);
   const auto after = formed_chains<bfloat16>(p, chosen, by_keys(0.8f, 1), 3).chains_of(0);
@@ -261,8 +263,9 @@ TEST_CASE("hip chains: later tokens change nothing before them", "[hip]") {
 }
 
 TEST_CASE("hip chains: after a selection that failed nothing is written", "[hip]") {
-  const problem<bfloat16>       p({300, 1, 1, 8, 8}, 5);
-  const formed_chains<bfloat16> none(p, one_cluster(300), by_keys(0.8f, 1), 3, true);
+  constexpr index_t             T = hip::attention::chain_batch + 50;
+  const problem<bfloat16>       p({T, 1, 1, 8, 8}, 5);
+  const formed_chains<bfloat16> none(p, one_cluster(T), by_keys(0.8f, 1), 3, true);
   CHECK(none.count(0) == 0);
   CHECK_FALSE(none.written());
 }

@@ -9,7 +9,7 @@
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
-#include "cascada/hip/select/block_graph.hpp"
+#include "cascada/hip/select/graph.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/count.hpp"
 

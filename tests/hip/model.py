@@ -16,8 +16,11 @@ import code_gates as gates  # noqa: E402
 matrix_clocks = {"32x32x8": 32, "4x4x4": 8}  # of v_mfma_f32: AMD's matrix instruction calculator
 mca_clocks = 4      # clocks in one cycle of llvm-mca: a wave of 64 on 16 lanes
 peak_flops, peak_bytes = 1307e12, 5.3e12  # MI300X, dense bf16 and HBM3, data sheet
+clock, slab, panel = 2.1e9, 64, 128  # MI300X, data sheet; steps of k and rows that a block multiplies at a time
 share, advanced = 0.2, 0.1  # assumed: r / T; pairs that the advance multiplies, of T^2 / 2
-anchored, batch = 0.25, 256  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
+stretch, neighbours = 256, 448  # tokens that a launch resolves; rows that the graph multiplies each with, whole panels
+walk = 50 * mca_clocks  # of a representative, where its stretch is resolved: instructions of that turn, counted by hand
+anchored, batch = 0.25, 512  # assumed: keys that are anchors, in one cluster (balanced, SmolLM2); chain_batch
 
 
 class Flow:
@@ -155,10 +158,24 @@ def roofline(model, tokens):
         "near + far: tables": microseconds(4 * rows, 2 * 2 * rows * 2 + tokens * heads * 8 * 2),
         # Every key meets the anchors before it. Canonical products are not in it.
         "by keys: chains": microseconds(2 * rows * anchored * tokens / 2, 2 * rows + 56 * tokens * heads),
-        "graph": microseconds(2 * d * tokens * 64, x),  # whole tiles, both triangles
+        "graph": microseconds(2 * d * tokens * neighbours, x + tokens * 2 * stretch / 8),
         "advance, all launches": microseconds(2 * d * advanced * tokens * tokens / 2, x),
         "cross-Gram of paper mode": microseconds(2 * d * (tokens - r) * r, x + tokens * r / 8),
     }
+
+
+def stretches(tokens):
+    return (tokens + stretch - 1) // stretch
+
+
+def longest_blocks(model, tokens, turn, kept=share * stretch):
+    """Microseconds of the advance's longest blocks, a launch after the other: the one that resolves takes a walk for each
+    of a stretch's representatives, `kept`; others, which compare, `turn` clocks for each slab of a panel, or half of a
+    panel's slabs for half of its rows."""
+    halves = (kept + panel / 2 - 1) // (panel / 2)
+    compares = max(models[model][0] / slab * halves / 2 * turn, kept * walk)
+    meeting = max(stretches(tokens) - 2, 0)  # in the first launch and in the last one, nobody is left to compare
+    return (meeting * compares + (stretches(tokens) - meeting) * kept * walk) / clock * 1e6
 
 
 def rounds(tokens):
@@ -166,16 +183,18 @@ def rounds(tokens):
     return (tokens + batch - 1) // batch
 
 
-def rooflines():
+def rooflines(advance_turn):
     """Those of all models and lengths."""
     lengths = [1024 << i for i in range(6)]
     names = list(roofline(next(iter(models)), lengths[0]))
-    print("\n| model | T | " + " | ".join(names) + " | launches of a step | launches of chains |")
-    print("|---|---" + "|---" * len(names) + "|---|---|")
+    print("\n| model | T | " + " | ".join(names)
+          + " | advance, its longest blocks | launches of a step | launches of chains |")
+    print("|---|---" + "|---" * len(names) + "|---|---|---|")
     for model in models:
         for tokens in lengths:
             times = " | ".join(f"{time:.1f}" for time in roofline(model, tokens).values())
-            print(f"| {model} | {tokens} | {times} | {3 + (tokens + 63) // 64} | {4 + 2 * rounds(tokens)} |")
+            longest = longest_blocks(model, tokens, advance_turn)
+            print(f"| {model} | {tokens} | {times} | {longest:.1f} | {3 + stretches(tokens)} | {4 + 2 * rounds(tokens)} |")
 
 
 def main():
@@ -188,6 +207,8 @@ def main():
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
         loops = sorted(turns(body), key=lambda turn: -matrix_share(turn[0])[2])
+        if kernel["name"].startswith("selection_advance<bfloat16, assignment 0"):
+            advance_turn = mca_clocks * cycles(loops[0][0])
         if loops:
             # The hot loop is the one without masks and the guards of the tail.
             (steady, everything), *rest = loops
@@ -195,7 +216,7 @@ def main():
             shares = ", ".join(f"{matrix_share(turn)[2]:.2f}" for turn, _ in rest)
             print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(steady):.0f} | {part:.2f} "
                   f"| {matrix_share(everything)[2]:.2f} | {shares} |")
-    rooflines()
+    rooflines(advance_turn)
 
 
 if __name__ == "__main__":

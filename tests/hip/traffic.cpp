@@ -21,7 +21,8 @@ using scalar = bfloat16;
 namespace {
 
 constexpr double  goal = 1.2;
-constexpr index_t T = 512, d = 768, heads = 4, kv_heads = 2, dim = 64;
+constexpr index_t T = 512, heads = 4, kv_heads = 2, dim = 64;
+constexpr index_t selected = 1024, d = 768;  // four stretches: two of them meet earlier representatives
 
 // What is told apart; other kernels are "others".
 template <class Kernel>
@@ -125,48 +126,61 @@ void fill(tracked_rows& to, const tests::token_rows<scalar>& from) {
     std::copy_n(from.view().row(i), from.view().cols, to.data() + std::int64_t{i} * from.view().cols);
 }
 
-/// Rows that the launches of selection_advance cannot do without: representatives of the block before, and tokens that
-/// nothing has covered so far.
+constexpr index_t stretch = hip::select::stretch_tokens, stretches = selected / stretch;
+
+/// Rows that the launches of selection_advance cannot do without: representatives of the stretch before, and tokens of
+/// later ones that nothing has covered so far.
 std::int64_t rows_to_advance(const std::vector<index_t>& rep) {
   std::int64_t sum = 0;
-  for (index_t b = 1; b < T / 64; ++b) {
+  for (index_t s = 1; s < stretches; ++s) {
     std::int64_t members = 0, searching = 0;
-    for (index_t i = 64 * (b - 1); i < 64 * b; ++i) members += rep[static_cast<std::size_t>(i)] == i;
-    for (index_t i = 64 * b; i < T; ++i) searching += rep[static_cast<std::size_t>(i)] / 64 >= b - 1;
-    if (members > 0) sum += members + searching;
+    for (index_t i = stretch * (s - 1); i < stretch * s; ++i) members += rep[static_cast<std::size_t>(i)] == i;
+    for (index_t i = stretch * (s + 1); i < selected; ++i)
+      searching += rep[static_cast<std::size_t>(i)] / stretch >= s - 1;
+    if (members > 0 && searching > 0) sum += members + searching;
   }
   return sum;
 }
 
+/// Bytes of the graph: verdicts on all neighbours up to a token's block of 64.
+constexpr std::int64_t graph_bytes() {
+  std::int64_t sum = 0;
+  for (index_t i = 0; i < selected; i += 64) sum += 64 * ((i < stretch ? 0 : stretch) + i % stretch + 64) / 8;
+  return sum;
+}
+
 void count_selection(validation mode) {
-  tracked_rows                     x(std::int64_t{T} * d);
+  tracked_rows                     x(std::int64_t{selected} * d);
   cascade<scalar, counting_stream> walk({.threshold = 0.8f, .validate = mode});
   hip::downloaded_selection        kept;
   std::int64_t                     former = 0;
   for (unsigned layer = 0; layer < 2; ++layer) {
-    fill(x, make_tokens<scalar>(tests::kind::clustered, T, d, 1, layer));
+    fill(x, make_tokens<scalar>(tests::kind::clustered, selected, d, 1, layer));
     begin_step();
-    require(walk.step({x.data(), T, d, d}), "cascade");
+    require(walk.step({x.data(), selected, d, d}), "cascade");
     const auto all = traffic::moved();
     require(walk.download(kept), "download");
-    const std::int64_t r = kept.report.representatives, of_x = std::int64_t{T} * d * 2;
-    const std::int64_t state = T * std::int64_t{sizeof(hip::select::token_progress)}, norms = 4 * T;
+    const std::int64_t r = kept.report.representatives, of_x = std::int64_t{selected} * d * 2;
+    const std::int64_t state = selected * std::int64_t{sizeof(hip::select::token_progress)}, norms = 4 * selected;
     if (mode == validation::cross_gram) {
       if (layer > 0)
-        print_kernel("`selection_cross_gram`", "selection_cross_gram", of_x + norms + 4 * T + T * former / 8);
+        print_kernel("`selection_cross_gram`", "selection_cross_gram",
+                     of_x + norms + 4 * selected + selected * former / 8);
       former = r;
       continue;
     }
     if (layer == 0) {
-      print_kernel("`selection_begin`", "selection_begin", of_x + norms + state + 4 * T);
-      print_kernel("`selection_graph`", "selection_graph", of_x + norms + 8 * T);
-      // Each launch also reads and writes the state of the tokens from its block on: half of them on average.
-      const std::int64_t launches = T / 64, progress = 2 * state * (launches + 1) / 2;
+      print_kernel("`selection_begin`", "selection_begin", of_x + norms + state + 4 * selected);
+      print_kernel("`selection_graph`", "selection_graph", of_x + norms + graph_bytes());
+      // Each launch also reads the state of a stretch and from the second on reads and writes that of all later tokens;
+      // rep is written once and read once, for the next stretch.
+      const std::int64_t others   = (stretches - 1) * (stretches - 2) / 2,
+                         progress = state + 2 * state / stretches * others;
       print_kernel("`selection_advance`, all launches of a full selection", "selection_advance",
-                   rows_to_advance(kept.rep) * (2 * d + 4) + progress + T * (4 + 8 + 8));
+                   rows_to_advance(kept.rep) * (2 * d + 4) + progress + graph_bytes() + selected * (4 + 4 + 8));
     }
     print(layer == 0 ? "full selection, x and the set once" : "cascade step, x and both sets once",
-          of_x + (layer == 0 ? 1 : 2) * (4 * T + 8 * r), all.step, all.block);
+          of_x + (layer == 0 ? 1 : 2) * (4 * selected + 8 * r), all.step, all.block);
   }
   traffic::forget();
 }
@@ -257,7 +271,9 @@ void count_attention() {
 
 int main() {
   std::puts(
-      "| bfloat16, T 512, d 768; 4 heads of 64, 2 for keys | least, KiB | from memory / least | into blocks / least |");
+      "| bfloat16; selection: T 1024, d 768; attention: T 512, 4 heads of 64, 2 for keys | least, KiB | from memory / "
+      "least "
+      "| into blocks / least |");
   std::puts("|---|---|---|---|");
   count_selection(validation::exact);
   count_selection(validation::cross_gram);

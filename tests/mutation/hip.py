@@ -9,6 +9,9 @@ folder = Path(__file__).resolve().parents[2] / "include/cascada/hip"
 layout, faults = "simulator: layout of the matrix instructions*", "hip cascade: a step that fails on the device*"
 ragged, inherited = "hip cascade: ragged sizes*", "hip cascade: any inherited state"
 panels, work = "hip cascade: more representatives than a panel*", "hip cascade: no pair is computed without need"
+edges, neighbours = "hip cascade: sizes at the edges*", "hip cascade: an inherited state of neighbours"
+heirs, again = "hip cascade: heirs of neighbours*", "hip cascade: a token that has found one looks for no other"
+twice = "hip cascade: no pair is computed twice"
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
@@ -33,25 +36,50 @@ mutants = [
     ("Gram: rows of the other half of the wave", "return rows << row_32(gpu.lane(), 0);", "return rows;", inherited),
     ("Gram: the chain is not asked", "asked = seen.possible & ~seen.sure; asked != 0; asked &= asked - 1, ++rechecks)",
      "asked = 0; asked != 0; asked &= asked - 1, ++rechecks)", "hip cascade: verdicts at the threshold*"),
-    ("graph: pairs above the diagonal", "begin + column <= last ? column - 32 * row_half : 0;", "32;", work),
+    ("graph: pairs above the diagonal", "return begin + column - panel - first; }", "return 32; }", work),
+    ("graph: verdicts of another wave", "(number + first) / 32] = bits", "number / 32] = bits", ragged),
+    ("graph: neighbours of another panel", "panel = call.first_neighbour(begin) + number,", "panel = call.first_neighbour(begin),", edges),
+    ("graph: the last panel left out", "panel >= begin + block_tokens) return;", "panel >= begin) return;", ragged),
+    ("graph: columns beyond the last token", "exists ? rows(column) : 0, pairs)", "rows(column), pairs)", work),
 
-    ("paper mode: verdicts of another wave", "(panel + first_row) / 32] = bits", "panel / 32] = bits", paper),
-    ("paper mode: rows beyond the last representative", "column < count ? former - panel - first_row : 0", "32", work),
+    ("paper mode: verdicts of another wave", "cross_words(call.tokens()) + first / 32] = bits", "cross_words(call.tokens())] = bits", paper),
+    ("paper mode: rows beyond the last representative", "return former - first; }", "return 32; }", work),
     ("paper mode: an addition mistaken for a former one", "call.old_rep(candidate) == candidate)", "true)", paper),
 
-    ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", work),
-    ("advance: the first new representative skipped", "? known_before : 0,", "? known_before + 1 : 0,",
-     ragged),
+    ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", twice),
+    ("advance: the first new representative skipped", "state.known[stretch - 1].representatives,",
+     "state.known[stretch - 1].representatives + 1,", edges),
+    ("advance: a half of the elements is lost", "sums[v] += other[v][gpu.lane()];", "sums[v] += 0;", edges),
+    ("advance: the first half of a column twice", "(halves ? c / 32 * cols : 0)", "0", edges),
+    ("advance: the first half of a row twice", "+ part * cols,", ",", edges),
     ("advance: one row of a panel skipped", "panel += gram_panel::rows", "panel += gram_panel::rows + 1",
      "hip cascade: orphans meet every representative"),
-    ("advance: orphans of the block forgotten", "return !covered || memory.match", "return memory.match",
+    ("advance: a block too few", "(later - 1) / scan_tokens + 1 : 1;", "(later - 1) / scan_tokens : 1;", edges),
+    ("advance: tokens that wait do not search", "memory.stage[gpu.thread()] == token_stage::settled) return false;",
+     "memory.stage[gpu.thread()] != token_stage::searching) return false;", heirs),
+    ("advance: tokens that have found one search on", "|| memory.match[gpu.thread()].position < 0;", "|| true;", again),
+    ("advance: heirs of tokens that are not resolved", "waits && old / stretch_tokens == stretch - 1;", "waits;", inherited),
+    ("resolve: tokens that are no members cover", "else if (found < 0 && (row & joined) != 0)", "else if (found < 0 && row != 0)",
      inherited),
-    ("advance: tokens that are no members cover", "else if ((row & joined) != 0)", "else if (row != 0)",
-     inherited),
+    ("resolve: the stretch before is not met", "turn == 0 ? 0 : resolved - 1;", "resolved - 1;", edges),
+    ("resolve: blocks of the stretch are not met", "block < resolved; ++block)", "block < stretch_blocks; ++block)", edges),
+    ("resolve: neighbours that are none any more", "[block][gpu.thread()] & memory.kept[block];", "[block][gpu.thread()];", neighbours),
+    ("inherit: another lane's verdict", "if (gpu.lane() == lane) covered = covers;", "covered = covers;", inherited),
+    ("resolve: another lane's verdict", "memory.covers(gpu.thread(), candidate - first_neighbour());",
+     "memory.covers(gpu.lane(), candidate - first_neighbour());", neighbours),
+    ("resolve: another wave's verdict", "memory.covers(gpu.wave() * block_tokens + local, candidate", "memory.covers(local, candidate",
+     neighbours),
+    ("resolve: neighbours do not cover", "candidate, pairs) || by_graph;", "candidate, pairs);", neighbours),
+    ("resolve: what stands for neighbours does not cover", "call, asks && !near, own.i, candidate", "call, false, own.i, candidate",
+     neighbours),
+    ("resolve: orphans forget what they have found", "found = gpu.read_lane(own.found, local);", "found = -1;", neighbours),
+    ("resolve: the nearest is found once", "if (own.found < 0 || detail::nearer(product,", "if (own.found < 0 && detail::nearer(product,", edges),
     ("advance: ties to the higher index", "return a.position < b.position && !detail::nearer", "return !detail::nearer",
      "hip cascade: ties*"),
-    ("advance: positions one too high", "known.representatives + voters_below(gpu, joined);",
-     "known.representatives + voters_below(gpu, joined) + (joined >> gpu.lane() & 1);", inherited),
+    ("resolve: positions one too high", "before.representatives += voters_below(gpu, joined);",
+     "before.representatives += voters_below(gpu, joined) + (joined >> gpu.lane() & 1);", inherited),
+    ("resolve: additions of earlier waves are not counted", "after.added += __builtin_popcountll(added);",
+     "after.added += 0;", neighbours),
     ("count: a scan one too short", ".representatives + 1,", ".representatives,", inherited),
     ("count: an addition is not counted", "gpu.atomic_add(&total.additions, sums.additions);", "", inherited),
     ("count: a failed step keeps no counts", ", call.now.counts[k] = before.counts[k];", ";", faults),
@@ -201,10 +229,11 @@ barriers = {
     "attention/leaves.hpp": [of_leaves],
     "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],
-    "select/advance.hpp": [ragged, "hip cascade: orphans after a block that adds nothing"],
-    "select/block_graph.hpp": [ragged, ragged],
+    "select/advance.hpp": [twice, twice],
     "select/cross_gram.hpp": [paper],
-    "select/scan.hpp": [panels, panels, inherited, panels],
+    "select/graph.hpp": [ragged],
+    "select/resolve.hpp": [edges, neighbours],
+    "select/scan.hpp": [panels, panels, panels, edges],
 }
 
 

@@ -22,7 +22,12 @@ struct find_anchors {
   struct shared {
     std::uint64_t votes[block_waves], anchors[block_waves];
     chain_anchor  batch[threads];
-    std::uint32_t covering[tiles][threads];  // of each key, 32 by 32: those before it that cover it
+    std::uint32_t covering[tiles * (tiles + 1) / 2][32];  // of each key, 32 by 32: those before it that cover it
+
+    /// Where the verdicts of 32 keys on a later 32 lie, or on themselves.
+    CASCADA_DEVICE CASCADA_INLINE static constexpr index_t tile(index_t row, index_t column) {
+      return column * (column + 1) / 2 + row;
+    }
   };
 
   selection_layer          layer;
@@ -51,7 +56,7 @@ struct find_anchors {
     const index_t count = gather(gpu, batch, own, next, end);
     compare(gpu, batch, own, with, count);
     std::uint64_t before[block_waves];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (index_t w = 0; w < block_waves; ++w)
       before[w] = covering(gpu, batch, 2 * w) | covering(gpu, batch, 2 * w + 1) << 32;
     walk(gpu, batch, before, count);
@@ -103,7 +108,7 @@ struct find_anchors {
       for (index_t row = 0; row < rows; ++row) {
         const std::uint32_t asked = bits_below(i - 32 * row) & ~bits_below(begin - 32 * row);
         const std::uint32_t bits  = compare_tile(gpu, batch, with, key, row, count, exists ? asked : 0);
-        if (gpu.lane() < 32) batch.covering[row][i] = bits;
+        if (gpu.lane() < 32) batch.covering[shared::tile(row, column)][gpu.lane()] = bits;
       }
     }
     gpu.barrier();
@@ -131,18 +136,19 @@ struct find_anchors {
   /// The keys of tile `row` that cover this thread's.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static std::uint64_t covering(Gpu& gpu, const shared& batch, index_t row) {
-    return row <= gpu.thread() / 32 ? batch.covering[row][gpu.thread()] : 0;
+    const index_t column = gpu.thread() / 32;
+    return row <= column ? batch.covering[shared::tile(row, column)][gpu.thread() % 32] : 0;
   }
 
   /// Which keys are anchors: a wave after the other.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void walk(Gpu& gpu, shared& batch, const std::uint64_t (&before)[block_waves],
                                           index_t count) const {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (index_t turn = 0; turn < block_waves; ++turn) {
       if (gpu.wave() == turn) {
         bool waits = gpu.thread() < count;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (index_t w = 0; w < turn; ++w) waits = waits && (before[w] & batch.anchors[w]) == 0;
         std::uint64_t anchors = 0;
         for (std::uint64_t left = gpu.ballot(waits); left != 0;) {
@@ -166,7 +172,7 @@ struct find_anchors {
     nearest_anchor     best;
     index_t            slot = 0, all = 0;
     bool               begins = false;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (index_t w = 0; w < block_waves; ++w) {
       const std::uint64_t anchors = batch.anchors[w];
       for (std::uint64_t left = before[w] & anchors; left != 0; left &= left - 1) {

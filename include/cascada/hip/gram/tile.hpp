@@ -40,11 +40,11 @@ struct gram_columns {
   }
 };
 
-/// Representatives at 128 places of a list: the rows of a tile, 32 to a wave. Beyond the last one the last once more.
+/// Tokens at 128 places of a list: the rows of a tile, 32 to a wave. Beyond the last one the last once more.
 struct gram_panel {
   static constexpr index_t rows = 32 * gram_tile::waves;
 
-  /// How many of the representatives from `first` to `last` it has.
+  /// How many of the tokens at places from `first` to `last` it has.
   CASCADA_DEVICE CASCADA_INLINE static constexpr index_t used(index_t first, index_t last) {
     return last - first < rows ? last - first : rows;
   }
@@ -52,31 +52,32 @@ struct gram_panel {
   index_t token[rows];
   float   norm[rows];
 
-  /// Row `r` of the panel that begins at place `first` of a list of `end`.
+  /// The place of row `r` of the panel that begins at place `first` of `end`.
+  CASCADA_DEVICE CASCADA_INLINE static constexpr index_t place(index_t first, index_t end, index_t r) {
+    return first + r < end ? first + r : end - 1;
+  }
+
+  /// Token i as row `r`.
   template <matrix_scalar Scalar>
-  CASCADA_DEVICE CASCADA_INLINE void load(const gram_rows<Scalar>& of, const index_t* list, index_t first, index_t end,
-                                          index_t r) {
-    token[r] = list[first + r < end ? first + r : end - 1];
-    norm[r]  = of.norms[token[r]];
+  CASCADA_DEVICE CASCADA_INLINE void load(const gram_rows<Scalar>& of, index_t i, index_t r) {
+    token[r] = i, norm[r] = of.norms[i];
   }
 };
 
-/// sums [Tiles] of 32 x 32: rows x columns, over all of d (a multiple of 8).
+/// sums [Tiles] of 32 x 32: rows x columns, over `cols` elements (a multiple of 8).
 ///
-/// row      this lane's row of A, lane % 32 of its wave
-/// token    [64] tokens of the columns in shared memory, of which those below 32 first_tile + 32 Tiles are read by this
-///          wave and those below `staged` (a multiple of 32) by the block
-template <index_t Tiles, class Gpu, matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, const matrix_view<const Scalar>& x,
-                                            const Scalar* row, const index_t* token, index_t staged, index_t first_tile,
-                                            sums_16 (&sums)[Tiles]) {
+/// row        this lane's row of A, lane % 32 of its wave
+/// column_of  (c): the column c, of 64 that the block stages; this wave reads those from 32 first_tile on
+template <index_t Tiles, class Gpu, matrix_scalar Scalar, class Columns>
+CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, index_t cols, const Scalar* row,
+                                            const Columns& column_of, index_t first_tile, sums_16 (&sums)[Tiles]) {
   constexpr index_t slab = gram_tile::slab, pitch = gram_tile::pitch, steps = slab / 16, loads = 2;
-  const index_t     cols = x.cols, half = gpu.lane() / 32 * 8;
+  const index_t     half = gpu.lane() / 32 * 8;
   // Thread t stages vectors t and t + 256: row t / 8 (and 32 more), 8 elements from 8 (t % 8).
   const index_t stage_row = gpu.thread() / 8, stage_k = gpu.thread() % 8 * 8;
   const Scalar* column[loads];
 #pragma GCC unroll 2
-  for (index_t l = 0; l < loads; ++l) column[l] = x.row(token[(stage_row + 32 * l) % staged]);
+  for (index_t l = 0; l < loads; ++l) column[l] = column_of(stage_row + 32 * l);
 
   vector8    next_column[loads], next_row[steps];
   const auto fetch = [&](index_t k, auto load) {

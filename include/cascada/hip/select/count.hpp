@@ -21,7 +21,7 @@ struct selection_count {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t known = call.memory.known[call.blocks()].representatives;
+    const index_t known = call.memory.known[call.stretches()].representatives;
     if (known < 0 || call.memory.counters->answer != status::ok) {
       keep_old(gpu);
       return;

@@ -1,11 +1,11 @@
 #pragma once
 // Paper mode: the cross-Gram matrix, tokens that were no representatives x former representatives, before all else.
 //
-// Of its (T - r) x r products the verdicts stay, one bit each, and check what tokens inherit. Orphans meet all earlier
-// representatives as they do in the exact mode (advance.hpp), so the few products that they need are computed twice.
+// Of its (T - r) x r products the verdicts stay, one bit each, and check what tokens inherit. Tokens search as they do
+// in the exact mode (advance.hpp), so the products that they need for it are computed twice.
 
 #include "cascada/ascending.hpp"
-#include "cascada/hip/gram/tile.hpp"
+#include "cascada/hip/gram/panel.hpp"
 #include "cascada/hip/select/call.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
@@ -28,11 +28,7 @@ struct selection_cross_gram {
   static constexpr index_t threads = gram_tile::threads;
   static constexpr index_t waves   = 2;
 
-  struct shared {
-    gram_tile::shared tile;
-    gram_columns      columns;  // tokens of the block that were no representatives
-    gram_panel        panel;
-  };
+  using shared = gram_panel_shared;  // columns: tokens of the block that were no representatives
 
   selection_call<Scalar> call;
 
@@ -51,27 +47,26 @@ struct selection_cross_gram {
     if (gpu.wave() == 0)
       memory.columns.gather(gpu, call.rows, begin, i < call.tokens() && call.old_rep(i) != i, gpu.lane());
     else if (gpu.wave() < 3)
-      memory.panel.load(call.rows, call.before.indices, panel, former, gpu.thread() - gfx942::wave);
+      load(memory.panel, panel, former, gpu.thread() - gfx942::wave);
     gpu.barrier();
     const index_t count = gpu.uniform(memory.columns.count);
     if (count == 0) return;
 
-    const index_t first_row = 32 * gpu.wave();
-    sums_16       sums[2];
-    multiply<2>(gpu, memory.tile, call.rows.x, call.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
-                memory.columns.token, block_tokens, 0, sums);
-    std::int64_t pairs = gpu.thread() == 0 ? std::int64_t{count} * gram_panel::used(panel, former) : 0;
-#pragma GCC unroll 2
-    for (index_t t = 0; t < 2; ++t) {
-      const index_t       column = 32 * t + gpu.lane() % 32;
-      const judged_token  token(call.rows, memory.columns.token[column], memory.columns.norm[column]);
-      const std::uint32_t bits =
-          rows_that_cover(gpu, token, sums[t], memory.panel.token + first_row, memory.panel.norm + first_row,
-                          column < count ? former - panel - first_row : 0, pairs);
-      if (gpu.lane() < 32 && column < count && panel + first_row < former)
-        call.memory.cross[memory.columns.token[column] * cross_words(call.tokens()) + (panel + first_row) / 32] = bits;
-    }
+    const index_t first = panel + 32 * gpu.wave();  // of this wave's rows
+    std::int64_t  pairs = gpu.thread() == 0 ? std::int64_t{count} * gram_panel::used(panel, former) : 0;
+    judge_panel(
+        gpu, memory, call.rows, [&](index_t) { return former - first; },
+        [&](index_t column, std::uint32_t bits) {
+          if (first >= former) return;
+          call.memory.cross[memory.columns.token[column] * cross_words(call.tokens()) + first / 32] = bits;
+        },
+        pairs);
     if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, pairs);
+  }
+
+ private:
+  CASCADA_DEVICE CASCADA_INLINE void load(gram_panel& rows, index_t panel, index_t former, index_t r) const {
+    rows.load(call.rows, call.before.indices[gram_panel::place(panel, former, r)], r);
   }
 };
 

@@ -9,7 +9,11 @@
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
-inline constexpr index_t block_tokens = 64;  // tokens that one wave resolves
+inline constexpr index_t block_tokens    = 64;   // that one wave resolves
+inline constexpr index_t scan_tokens     = 32;   // that one block compares with representatives
+inline constexpr index_t stretch_tokens  = 256;  // that one launch resolves
+inline constexpr index_t stretch_blocks  = stretch_tokens / block_tokens;
+inline constexpr index_t neighbour_words = 2 * stretch_tokens / 32;  // of verdicts on a token's neighbours
 
 /// What a step did, in device memory; cleared before each.
 struct selection_counters {
@@ -23,7 +27,7 @@ struct selection_counters {
 
 /// What is known of a token that has not met all representatives before it.
 enum class token_stage : index_t {
-  awaiting,   // the token it inherits is not resolved yet
+  awaiting,   // the token it inherits is not resolved yet; it searches meanwhile, in case that one fails it
   searching,  // compared with every representative so far
   settled,
 };
@@ -35,7 +39,7 @@ struct token_progress {
   float       found_product = 0;   // canonical product with it, for assignment::nearest
 };
 
-/// Representatives before a token or a block; those of them that were none in the layer before.
+/// Representatives before a token or a stretch; those of them that were none in the layer before.
 struct set_prefix {
   index_t representatives, added;
 };
@@ -45,8 +49,8 @@ struct selection_memory {
   selection_counters* counters;
   token_progress*     progress;  // [T]
   set_prefix*         before;    // [T]
-  std::uint64_t*      graph;     // [T] bit k: token k of the block, an earlier one, covers this token
-  set_prefix*         known;     // [blocks + 1] before each block; representatives -1: the step has failed
+  std::uint32_t*      graph;     // [T, neighbour_words] bit k: neighbour k covers this token; from its block on, zeros
+  set_prefix*         known;     // [stretches + 1] before each stretch; representatives -1: the step has failed
   std::uint32_t*      cross;     // null, or paper mode's verdicts (cross_gram.hpp): [T, T / 32 rounded up]
 };
 

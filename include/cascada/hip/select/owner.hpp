@@ -11,13 +11,13 @@
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
-#include "cascada/hip/select/block_graph.hpp"
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
-#include "cascada/selection_report.hpp"
+#include "cascada/hip/select/graph.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/set_stamp.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
@@ -77,11 +77,11 @@ class selection_owner {
     launch(selection_begin<Scalar>{call});
     if (x.rows > 0) launch(selection_graph<Scalar>{call});
     if (inherits && arrays_.step.cross && x.rows > 0) launch(selection_cross_gram<Scalar>{call});
-    for (index_t b = 0; b < call.blocks(); ++b)
+    for (index_t s = 0; s < call.stretches(); ++s)
       if (options_.assign == assignment::nearest)
-        launch(selection_advance<Scalar, assignment::nearest>{call, b});
+        launch(selection_advance<Scalar, assignment::nearest>{call, s});
       else
-        launch(selection_advance<Scalar, assignment::lowest_index>{call, b});
+        launch(selection_advance<Scalar, assignment::lowest_index>{call, s});
     launch(selection_count<Scalar>{call});
     return launch.answer();
   }
@@ -159,14 +159,14 @@ class selection_owner {
   };
 
   void cut(carver& from, index_t T) noexcept {
-    const index_t blocks = (T + block_tokens - 1) / block_tokens;
+    const index_t stretches = (T + stretch_tokens - 1) / stretch_tokens;
     for (layer_memory& layer : arrays_.layers) {
       from.cut(layer.indices, T), from.cut(layer.rep, T), from.cut(layer.counts, T);
       from.cut(layer.count, 1);
     }
     from.cut(arrays_.norms, T);
     from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.before, T);
-    from.cut(arrays_.step.graph, T), from.cut(arrays_.step.known, blocks + 1);
+    from.cut(arrays_.step.graph, std::int64_t{T} * neighbour_words), from.cut(arrays_.step.known, stretches + 1);
     if (options_.validate == validation::cross_gram) from.cut(arrays_.step.cross, T * cross_words(T));
   }
 

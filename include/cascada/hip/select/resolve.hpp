@@ -1,90 +1,188 @@
 #pragma once
-// The advance's end: one wave walks the 64 tokens of block b, which have met all before it, in order.
+// The advance's other half: one block walks over the tokens of a stretch in order. They have met all representatives
+// but their neighbours, and the graph has verdicts on those, so it is bits that are walked over.
 
-#include "cascada/hip/select/cross_gram.hpp"
-#include "cascada/hip/select/scan.hpp"
+#include <cstdint>
+
+#include "cascada/hip/select/inherit.hpp"
+#include "cascada/hip/select/match.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
+using namespace gram;
+
+/// What waves that resolve a stretch tell each other. Neighbours of a thread's token are taken 64 by 64.
+struct resolve_shared {
+  static constexpr index_t blocks = 2 * stretch_blocks;  // of neighbours
+
+  std::uint64_t covering[blocks][stretch_tokens];  // those that cover a thread's token
+  std::uint64_t kept[blocks];                      // those that are representatives; of the stretch, once resolved
+  std::uint64_t added[stretch_blocks];             // tokens of the stretch that have become ones
+  index_t       rep[stretch_tokens];
+
+  /// Whether neighbour `number` covers a thread's token.
+  CASCADA_DEVICE CASCADA_INLINE bool covers(index_t thread, index_t number) const {
+    return (covering[number / block_tokens][thread] >> (number % block_tokens) & 1) != 0;
+  }
+};
+
 template <matrix_scalar Scalar, assignment Assign>
-struct block_resolution {
-  using shared = scan_shared;
+struct stretch_resolution {
+  using shared = resolve_shared;
 
   const selection_call<Scalar>& call;
-  index_t                       resolved_block;  // b
+  index_t                       stretch;
 
-  /// Whether the candidate, of an earlier block, covers token i: by the cross-Gram verdict where there is one.
+  /// Each wave has 64 tokens, a lane one of them. A wave after the other walks over its own; between turns, those
+  /// behind it learn what has become of them.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE bool inherits(Gpu& gpu, index_t i, index_t candidate, index_t& pairs) const {
-    if (call.memory.cross && call.old_rep(candidate) == candidate) return cross_covers(call, i, candidate);
-    pairs += gpu.lane() == 0;
-    return wave_covers(gpu, call.rows, i, candidate, pairs);
+  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t& pairs) const {
+    own_token own = load(gpu, memory);
+    gpu.barrier();
+#pragma GCC unroll 1
+    for (index_t turn = 0; turn < stretch_blocks; ++turn) {
+      if (gpu.wave() >= turn) {
+        check_inherited(gpu, memory, own, begin() + turn * block_tokens, pairs);
+        const index_t resolved = stretch_blocks + turn;
+        for (index_t block = turn == 0 ? 0 : resolved - 1; block < resolved; ++block)
+          meet_neighbours(gpu, memory, own, block, pairs);
+      }
+      if (gpu.wave() == turn) walk(gpu, memory, own, pairs);
+      gpu.barrier();
+    }
+    append(gpu, memory, own);
   }
 
-  /// Walks the 64 tokens of block b in order; lane l has token l. One wave, ballots and lane reads.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t begin, index_t& pairs) const {
-    const index_t        i        = begin + gpu.lane();
-    const bool           exists   = i < call.tokens();
-    constexpr bool       lowest   = Assign == assignment::lowest_index;
-    index_t* const       reps     = call.now.rep;
-    const index_t* const indices  = call.now.indices;
-    const std::uint64_t  graph    = exists ? call.memory.graph[i] : 0;
-    const index_t        stage    = static_cast<index_t>(memory.stage[gpu.lane()]);
-    const index_t        old      = exists ? call.old_rep(i) : i;
-    const index_t        position = memory.match[gpu.lane()].position;
-    index_t              rep      = exists && stage == settled ? reps[i] : -1;
+ private:
+  static constexpr bool lowest = Assign == assignment::lowest_index;
 
-    std::uint64_t joined = 0;
-    for (std::uint64_t todo = gpu.ballot(stage != settled); todo != 0;) {
+  static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);
+  static constexpr auto searching = static_cast<index_t>(token_stage::searching);
+  static constexpr auto settled   = static_cast<index_t>(token_stage::settled);
+
+  /// A lane's token.
+  struct own_token {
+    index_t i, stage, old;
+    index_t rep;    // -1: not settled
+    index_t found;  // the representative that it takes of those it has met, or -1
+    float   product, norm;
+  };
+
+  CASCADA_DEVICE CASCADA_INLINE index_t begin() const { return stretch * stretch_tokens; }
+  CASCADA_DEVICE CASCADA_INLINE index_t first_neighbour() const { return begin() - stretch_tokens; }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE own_token load(Gpu& gpu, shared& memory) const {
+    const index_t        i        = begin() + gpu.thread();
+    const bool           exists   = i < call.tokens();
+    const token_progress progress = exists ? call.memory.progress[i] : token_progress{};
+    const index_t        found    = progress.found < 0 ? -1 : call.now.indices[progress.found];
+#pragma GCC unroll 8
+    for (index_t block = 0; block < shared::blocks; ++block)  // of later blocks, what nobody has written or looks at
+      memory.covering[block][gpu.thread()] = exists ? call.covering(i, block * block_tokens) : 0;
+    const bool          kept  = stretch > 0 && call.now.rep[i - stretch_tokens] == i - stretch_tokens;
+    const std::uint64_t votes = gpu.ballot(kept);
+    if (gpu.lane() == 0) memory.kept[gpu.wave()] = votes;
+    return {.i       = i,
+            .stage   = static_cast<index_t>(progress.stage),
+            .old     = exists ? call.old_rep(i) : i,
+            .rep     = exists && progress.stage == token_stage::settled ? call.now.rep[i] : -1,
+            .found   = found,
+            .product = progress.found_product,
+            .norm    = found < 0 ? 1.0f : call.rows.norms[found]};
+  }
+
+  /// Tokens that await one before `resolved` settle, or become orphans.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, const shared& memory, own_token& own, index_t resolved,
+                                                     index_t& pairs) const {
+    const bool    asks      = own.stage == awaiting && own.old < resolved;
+    const index_t candidate = !asks ? 0 : own.old < begin() ? call.now.rep[own.old] : memory.rep[own.old - begin()];
+    const bool    near      = candidate >= first_neighbour();
+    const bool    by_graph  = asks && near && memory.covers(gpu.thread(), candidate - first_neighbour());
+    const bool    covered   = own_candidate_covers(gpu, call, asks && !near, own.i, candidate, pairs) || by_graph;
+    if (asks) own.stage = covered ? settled : searching;
+    if (covered) own.rep = candidate;
+  }
+
+  /// Tokens meet a block of neighbours that is resolved.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void meet_neighbours(Gpu& gpu, const shared& memory, own_token& own, index_t block,
+                                                     index_t& pairs) const {
+    if (own.stage == settled) return;
+    const index_t from     = first_neighbour() + block * block_tokens;
+    std::uint64_t covering = memory.covering[block][gpu.thread()] & memory.kept[block];
+    if constexpr (lowest) {
+      if (own.found < 0 && covering != 0) own.found = from + static_cast<index_t>(__builtin_ctzll(covering));
+      if (own.stage == searching && own.found >= 0) own.stage = settled, own.rep = own.found;
+    } else {
+      for (; covering != 0; covering &= covering - 1, ++pairs) {
+        const index_t j       = from + static_cast<index_t>(__builtin_ctzll(covering));
+        const float   product = canonical_product(call.rows.x.row(own.i), call.rows.x.row(j), call.rows.x.cols);
+        const float   norm    = call.rows.norms[j];
+        if (own.found < 0 || detail::nearer(product, norm, own.product, own.norm))
+          own.found = j, own.product = product, own.norm = norm;
+      }
+    }
+  }
+
+  /// Walks over the wave's tokens in order. Ballots and lane reads.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void walk(Gpu& gpu, shared& memory, const own_token& own, index_t& pairs) const {
+    const index_t       block  = begin() + gpu.wave() * block_tokens;
+    const std::uint64_t graph  = memory.covering[stretch_blocks + gpu.wave()][gpu.thread()];
+    index_t             rep    = own.rep;
+    std::uint64_t       joined = 0;
+    for (std::uint64_t todo = gpu.ballot(own.stage != settled); todo != 0;) {
       const auto          local = static_cast<index_t>(__builtin_ctzll(todo));
       const std::uint64_t row   = gpu.read_lane(graph, local);
       todo &= todo - 1;
       index_t found = -1;
-      if (gpu.read_lane(stage, local) == awaiting) {
-        const index_t candidate = gpu.read_lane(rep, gpu.read_lane(old, local) - begin);
-        const bool    covered =
-            candidate >= begin ? (row >> (candidate - begin) & 1) != 0 : inherits(gpu, begin + local, candidate, pairs);
-        if (covered) found = candidate;
+      if (gpu.read_lane(own.stage, local) == awaiting) {
+        const index_t candidate = gpu.read_lane(rep, gpu.read_lane(own.old, local) - block);
+        const bool    near      = candidate >= first_neighbour();
+        if (near ? memory.covers(gpu.wave() * block_tokens + local, candidate - first_neighbour())
+                 : candidate_covers(gpu, call, block + local, candidate, pairs))
+          found = candidate;
       }
       if (found < 0) {
-        const index_t known = gpu.read_lane(position, local);
+        found = gpu.read_lane(own.found, local);
         if constexpr (!lowest)
-          found = nearest_of(gpu, memory, begin, local, row & joined, pairs);
-        else if (known >= 0)
-          found = indices[known];
-        else if ((row & joined) != 0)
-          found = begin + __builtin_ctzll(row & joined);
+          found = nearest_of(gpu, own, block, local, row & joined, pairs);
+        else if (found < 0 && (row & joined) != 0)
+          found = block + __builtin_ctzll(row & joined);
       }
+      found = gpu.uniform(found);  // so that what follows takes scalar instructions
       if (found < 0) {
-        found = begin + local;
+        found = block + local;
         joined |= std::uint64_t{1} << local;
         // Searching tokens that nothing covered so far leave together: this is their lowest representative.
         const bool leaves =
-            lowest && stage == searching && rep < 0 && position < 0 && gpu.lane() > local && (graph >> local & 1) != 0;
+            lowest && own.stage == searching && rep < 0 && gpu.lane() > local && (graph >> local & 1) != 0;
         if (leaves) rep = found;
         todo &= ~gpu.ballot(leaves);
       }
       if (gpu.lane() == local) rep = found;
     }
-    append(gpu, begin, joined, old != i, rep);
-    memory.stage[gpu.lane()] = token_stage::settled;
+    const std::uint64_t added = gpu.ballot((joined >> gpu.lane() & 1) != 0 && own.old != own.i);
+    memory.rep[gpu.thread()]  = rep;
+    if (gpu.lane() != 0) return;
+    memory.kept[stretch_blocks + gpu.wave()] = joined;
+    memory.added[gpu.wave()]                 = added;
   }
 
- private:
-  /// The nearest of the representatives that cover token begin + local: the match of the search, and `row` within the
-  /// block, each by a lane of its own. -1: none.
+  /// The nearest of the representatives that cover token block + local: what it has found, and those of `row` within
+  /// its block, each by a lane of its own. -1: none.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, shared& memory, index_t begin, index_t local,
+  CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, const own_token& own, index_t block, index_t local,
                                                    std::uint64_t row, index_t& pairs) const {
-    const device_match known   = memory.match[local];
-    index_t            best    = known.position < 0 ? -1 : call.now.indices[known.position];
-    float              product = known.product, norm = known.norm;
+    index_t best    = gpu.read_lane(own.found, local);
+    float   product = gpu.shuffle(own.product, local), norm = gpu.shuffle(own.norm, local);
     if (row == 0) return best;
-    const index_t mine         = begin + gpu.lane();
+    const index_t mine         = block + gpu.lane();
     float         mine_product = 0, mine_norm = 1;
     if ((row >> gpu.lane() & 1) != 0) {
-      mine_product = canonical_product(call.rows.x.row(begin + local), call.rows.x.row(mine), call.rows.x.cols);
+      mine_product = canonical_product(call.rows.x.row(block + local), call.rows.x.row(mine), call.rows.x.cols);
       mine_norm    = call.rows.norms[mine];
       ++pairs;
     }
@@ -92,34 +190,35 @@ struct block_resolution {
       const auto  source        = static_cast<index_t>(__builtin_ctzll(row));
       const float other_product = gpu.shuffle(mine_product, source), other_norm = gpu.shuffle(mine_norm, source);
       if (best >= 0 && !detail::nearer(other_product, other_norm, product, norm)) continue;
-      best = begin + source, product = other_product, norm = other_norm;
+      best = block + source, product = other_product, norm = other_norm;
     }
     return best;
   }
 
-  /// Writes what block b has become.
+  /// Writes what the stretch has become.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, index_t begin, std::uint64_t joined, bool addition,
-                                            index_t rep) const {
-    const selection_memory& state    = call.memory;
-    const index_t           i        = begin + gpu.lane();
-    const bool              joins    = (joined >> gpu.lane() & 1) != 0;
-    const std::uint64_t     added    = gpu.ballot(joins && addition);
-    const set_prefix        known    = state.known[resolved_block];
-    const index_t           position = known.representatives + voters_below(gpu, joined);
-    if (i < call.tokens()) {
-      call.now.rep[i] = rep;
-      state.before[i] = {position, known.added + voters_below(gpu, added)};
-      if (joins && position < call.limit) call.now.indices[position] = i;
+  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, const shared& memory, const own_token& own) const {
+    const selection_memory& state  = call.memory;
+    const set_prefix        known  = state.known[stretch];
+    set_prefix              before = known, after = known;  // this token, the stretch
+#pragma GCC unroll 4
+    for (index_t w = 0; w < stretch_blocks; ++w) {
+      const std::uint64_t joined = memory.kept[stretch_blocks + w], added = memory.added[w];
+      after.representatives += __builtin_popcountll(joined), after.added += __builtin_popcountll(added);
+      if (w < gpu.wave()) before = after;
     }
-    if (gpu.lane() != 0) return;
-    const index_t all               = known.representatives + __builtin_popcountll(joined);
-    state.known[resolved_block + 1] = {all > call.limit ? -1 : all, known.added + __builtin_popcountll(added)};
+    const std::uint64_t joined = memory.kept[stretch_blocks + gpu.wave()];
+    before.representatives += voters_below(gpu, joined);
+    before.added += voters_below(gpu, memory.added[gpu.wave()]);
+    if (own.i < call.tokens()) {
+      call.now.rep[own.i] = memory.rep[gpu.thread()];
+      state.before[own.i] = before;
+      if ((joined >> gpu.lane() & 1) != 0 && before.representatives < call.limit)
+        call.now.indices[before.representatives] = own.i;
+    }
+    if (gpu.thread() == 0)
+      state.known[stretch + 1] = {after.representatives > call.limit ? -1 : after.representatives, after.added};
   }
-
-  static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);
-  static constexpr auto searching = static_cast<index_t>(token_stage::searching);
-  static constexpr auto settled   = static_cast<index_t>(token_stage::settled);
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::select

@@ -13,13 +13,16 @@ using namespace gram;
 struct scan_shared {
   static constexpr index_t slices = 2 * gram_tile::waves;  // of 128 representatives: rows that one lane sees
 
-  gram_tile::shared tile;
-  gram_columns      columns;
-  index_t           active[block_tokens];  // local token of each column
-  device_match      match[block_tokens];   // by local token
-  token_stage       stage[block_tokens];   // by local token
-  gram_panel        panel;
-  device_match      partial[slices][block_tokens];
+  union {
+    gram_tile::shared tile;
+    float             halves[gram_tile::waves / 2][16][gfx942::wave];  // sums over the second half of the elements
+  };
+  gram_columns columns;
+  index_t      active[scan_tokens];  // local token of each column
+  device_match match[scan_tokens];   // by local token
+  token_stage  stage[scan_tokens];   // by local token
+  gram_panel   panel;
+  device_match partial[slices][scan_tokens];
 };
 
 template <matrix_scalar Scalar, assignment Assign>
@@ -38,20 +41,18 @@ struct token_scan {
       const index_t count = gpu.uniform(memory.columns.count);
       if (count == 0) break;
       if (gpu.thread() == 0) pairs += count * gram_panel::used(panel, last);
-      if (gpu.thread() < gram_panel::rows) memory.panel.load(call.rows, call.now.indices, panel, last, gpu.thread());
+      if (gpu.thread() < gram_panel::rows)
+        memory.panel.load(call.rows, call.now.indices[gram_panel::place(panel, last, gpu.thread())], gpu.thread());
       gpu.barrier();
-      if (count > 32)
-        meet_panel<2>(gpu, memory, panel, last, pairs);
-      else
-        meet_panel<1>(gpu, memory, panel, last, pairs);
+      const bool halves = last - panel <= gram_panel::rows / 2 && call.rows.x.cols % 16 == 0;
+      meet_panel(gpu, memory, panel, last, halves, pairs);
       gpu.barrier();
-      keep_best(gpu, memory, begin);
+      keep_best(gpu, memory, begin, halves ? scan_shared::slices / 2 : scan_shared::slices);
     }
-    gpu.barrier();
   }
 
  private:
-  /// Columns in use := the local tokens (threads below 64) that have `stays`, in order.
+  /// Columns in use := the local tokens (threads below 32) that have `stays`, in order.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& memory, index_t begin, bool stays, index_t local) const {
     if (gpu.wave() == 0) {
@@ -61,31 +62,46 @@ struct token_scan {
     gpu.barrier();
   }
 
-  /// One panel of 128 representatives: sums, verdicts, and each lane's best match of its 16 rows.
-  template <index_t Tiles, class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void meet_panel(Gpu& gpu, shared& memory, index_t panel, index_t last,
+  /// One panel of 128 representatives: sums, verdicts, and each lane's best match of its 16 rows. Where half of the
+  /// waves would have no rows, each half of them takes half of the elements (`halves`): the first judges.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void meet_panel(Gpu& gpu, shared& memory, index_t panel, index_t last, bool halves,
                                                 index_t& pairs) const {
-    const index_t first_row = 32 * gpu.wave();
-    sums_16       sums[Tiles];
-    multiply<Tiles>(gpu, memory.tile, call.rows.x, call.rows.x.row(memory.panel.token[first_row + gpu.lane() % 32]),
-                    memory.columns.token, 32 * Tiles, 0, sums);
-#pragma GCC unroll 2
-    for (index_t t = 0; t < Tiles; ++t) {
-      const index_t column = 32 * t + gpu.lane() % 32;
-      const bool    exists = column < memory.columns.count;
-      memory.partial[2 * gpu.wave() + gpu.lane() / 32][column] =
-          exists ? best_row(gpu, memory, sums[t], column, panel, last, pairs) : device_match{};
-    }
+    const auto&   x    = call.rows.x;
+    const index_t part = halves ? gpu.wave() / 2 : 0, tile = halves ? gpu.wave() % 2 : gpu.wave();
+    const index_t cols = halves ? x.cols / 2 : x.cols, first_row = 32 * tile, column = gpu.lane() % 32;
+    sums_16       sums[1];
+    multiply<1>(
+        gpu, memory.tile, cols, x.row(memory.panel.token[first_row + column]) + part * cols,
+        [&](index_t c) { return x.row(memory.columns.token[c % 32]) + (halves ? c / 32 * cols : 0); }, part, sums);
+    if (halves) add_halves(gpu, memory.halves[tile], part, sums[0]);
+    if (part == 0)
+      memory.partial[2 * tile + gpu.lane() / 32][column] =
+          column < memory.columns.count ? best_row(gpu, memory, sums[0], column, panel, first_row, last, pairs)
+                                        : device_match{};
+  }
+
+  /// The first part's sums += the second part's.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void add_halves(Gpu& gpu, float (&other)[16][gfx942::wave], index_t part,
+                                                       sums_16& sums) {
+    if (part == 1)
+#pragma GCC unroll 16
+      for (index_t v = 0; v < 16; ++v) other[v][gpu.lane()] = sums[v];
+    gpu.barrier();
+    if (part == 0)
+#pragma GCC unroll 16
+      for (index_t v = 0; v < 16; ++v) sums[v] += other[v][gpu.lane()];
   }
 
   /// The match of one column among this lane's 16 rows. Sums decide outside the margin; what may change the answer
   /// inside it, and each product that `nearest` compares, is canonical.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE device_match best_row(Gpu& gpu, shared& memory, const sums_16& sums, index_t column,
-                                                      index_t panel, index_t last, index_t& pairs) const {
-    constexpr bool     nearest   = Assign == assignment::nearest;
-    const index_t      first_row = gpu.thread() / gfx942::wave * 32;  // not gpu.wave(): scalar registers are scarce
-    const float* const norms     = memory.panel.norm + first_row;
+                                                      index_t panel, index_t first_row, index_t last,
+                                                      index_t& pairs) const {
+    constexpr bool     nearest = Assign == assignment::nearest;
+    const float* const norms   = memory.panel.norm + first_row;
     const judged_token token(call.rows, memory.columns.token[column], memory.columns.norm[column]);
     const device_match so_far = memory.match[memory.active[column]];
     float              least  = so_far.position < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
@@ -126,15 +142,16 @@ struct token_scan {
     return bits_of_rows(gpu, entries);
   }
 
-  /// Joins the partial matches; a token with one is settled unless a later one may be nearer.
+  /// Joins the partial matches, as many as there are slices; a token with one is settled unless a later one may be
+  /// nearer.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& memory, index_t begin) const {
+  CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& memory, index_t begin, index_t slices) const {
     bool    stays = false;
     index_t local = 0;
     if (gpu.thread() < memory.columns.count) {
       local             = memory.active[gpu.thread()];
       device_match best = memory.match[local];
-      for (index_t s = 0; s < scan_shared::slices; ++s)
+      for (index_t s = 0; s < slices; ++s)
         if (replaces(memory.partial[s][gpu.thread()], best, Assign)) best = memory.partial[s][gpu.thread()];
       memory.match[local] = best;
       stays               = best.position < 0 || Assign == assignment::nearest;

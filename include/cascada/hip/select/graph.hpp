@@ -1,0 +1,61 @@
+#pragma once
+// The threshold graph near its diagonal: verdicts on neighbours, with which stretches are resolved later.
+
+#include <cstdint>
+
+#include "cascada/hip/gram/panel.hpp"
+#include "cascada/hip/select/call.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+using namespace gram;
+
+/// One block: 64 tokens against 128 of their neighbours. Panels that lie behind the tokens are left out, and nobody
+/// reads their words.
+template <matrix_scalar Scalar>
+struct selection_graph {
+  using shared                     = gram_panel_shared;
+  static constexpr index_t threads = gram_tile::threads;
+  static constexpr index_t waves   = 2;
+  static constexpr index_t panels  = 2 * stretch_tokens / gram_panel::rows;
+
+  selection_call<Scalar> call;
+
+  index_t grid() const { return call.blocks() * panels; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    auto&         memory = gpu.template shared<shared>();
+    const index_t begin = gpu.block() / panels * block_tokens, number = gpu.block() % panels * gram_panel::rows,
+                  panel = call.first_neighbour(begin) + number, end = call.tokens();
+    if (panel < 0 || panel >= begin + block_tokens) return;
+    // The first wave finds the tokens, the next two their neighbours.
+    if (gpu.wave() == 0)
+      memory.columns.gather(gpu, call.rows, begin, begin + gpu.lane() < end, gpu.lane());
+    else if (gpu.wave() < 3)
+      load(memory.panel, panel, gpu.thread() - gfx942::wave);
+    gpu.barrier();
+
+    const index_t count = gpu.uniform(memory.columns.count), first = 32 * gpu.wave();
+    std::int64_t  pairs = gpu.thread() == 0 ? pairs_of(count, begin - panel) : 0;
+    judge_panel(
+        gpu, memory, call.rows, [&](index_t column) { return begin + column - panel - first; },
+        [&](index_t column, std::uint32_t bits) {
+          call.memory.graph[std::int64_t{begin + column} * neighbour_words + (number + first) / 32] = bits;
+        },
+        pairs);
+    if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, pairs);
+  }
+
+ private:
+  CASCADA_DEVICE CASCADA_INLINE void load(gram_panel& rows, index_t panel, index_t r) const {
+    rows.load(call.rows, gram_panel::place(panel, call.tokens(), r), r);
+  }
+
+  /// Pairs of `count` successive tokens and rows before them, the first of which lies `distance` before the first.
+  CASCADA_DEVICE CASCADA_INLINE static std::int64_t pairs_of(index_t count, index_t distance) {
+    return distance >= gram_panel::rows ? count * gram_panel::rows : count * distance + count * (count - 1) / 2;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::select
