@@ -27,7 +27,8 @@ struct attend {
   struct shared {
     typename tiles::shared     tile;
     typename logits_of::shared logits;
-    index_t target[threads];  // of each lane: where the answer goes, 2 (token heads + head) + half of the wave, or -1
+    index_t
+        target[threads];  // of each lane: where the answer goes, 2 (row of out heads + head) + half of the wave, or -1
   };
 
   query_tokens<Scalar, Out> queries;
@@ -45,17 +46,18 @@ struct attend {
     if (queries.valid && *queries.valid < 0) return;
     auto&             memory = gpu.template shared<shared>();
     const query_block block  = queries.block_of(gpu);
-    if (block.first >= block.rows) return;
+    if (block.empty()) return;
     const query_row own    = queries.row_of(gpu, block);
     const index_t   token  = queries.list ? queries.list[own.place] : own.place;
     const index_t   answer = queries.answers ? queries.answers[own.place] : token;
     const walk      now    = logits_at().keys_of(gpu, queries, block);
 
     memory.logits.place[gpu.thread()] = own.place;
-    memory.target[gpu.thread()]       = own.exists ? 2 * (answer * queries.out.heads + own.head) + gpu.lane() / 32 : -1;
+    memory.target[gpu.thread()] =
+        own.exists ? 2 * ((answer - queries.base) * queries.out.heads + own.head) + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(token, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(token - queries.base, own.head), query);
     logits_at().measure_query(gpu, memory.logits, now, query);
     attend_all(gpu, memory, now, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
@@ -187,7 +189,8 @@ struct attend {
                                            index_t half) const {
     constexpr float    lowest = -std::numeric_limits<float>::infinity();
     const index_t      token = place / queries.out.heads, head = place % queries.out.heads;
-    const std::int64_t row = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
+    const index_t      asker = other.rows ? other.rows[queries.base + token] - other.base : token;
+    const std::int64_t row   = std::int64_t{asker} * queries.out.heads + head;
     const float        own = state.top_logit(scale), theirs = other.out ? other.log_sums[row] : lowest;
     const float        top = __builtin_fmaxf(own, theirs), reference = top == lowest ? 0.0f : top;
     const float        share = gpu.exp2(own - reference), others = gpu.exp2(theirs - reference);

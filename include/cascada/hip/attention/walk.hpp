@@ -51,11 +51,10 @@ struct key_walk {
 
   /// For queries at places `earliest` to `latest` of a chunk that begins at `chunk_begin`.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t latest,
-                                           index_t tokens) {
+  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t latest) {
     from                 = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
     far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
-    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
+    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
     sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
     const index_t by_all = near.causal ? earliest + 1 - from : near_count;
     const index_t listed = far.causal && earliest < far_count ? earliest + 1 : far_count;
@@ -143,7 +142,7 @@ struct key_walk {
  private:
   /// Of the KV head's leaves, and of their list for the chunk.
   CASCADA_DEVICE CASCADA_INLINE index_t set() const { return far.sets > 1 ? kv_head : 0; }
-  CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return field * far.sets + set(); }
+  CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return (field - far.first) * far.sets + set(); }
 
   /// Places of near keys in tiles with masks: sinks, then tokens from ahead() + sinks on.
   CASCADA_DEVICE CASCADA_INLINE index_t near_places() const { return sinks + near_count - keys * near_whole; }
