@@ -146,6 +146,43 @@ TEST_CASE("hip decode: one token after the other", "[hip]") {
   }
 }
 
+TEMPLATE_TEST_CASE("hip decode: as many portions as there may be", "[hip]", ROW_TYPES) {
+  // More than are read at once; of near keys and of leaves of one token.
+  const shape             size = {700, 2, 1, 64, 64};
+  const auto              mode = GENERATE(0, 1, 2);
+  const attention_options options =
+      mode == 0 ? attention_options{.keys = key_set::all}
+                : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 1, .moments = std::nullopt});
+  const problem<TestType>      p(size, 9);
+  const std::vector<selection> chosen = {random_selection(700, 0.3, 9)};
+  const auto                   all    = attend_rows(options, p, chosen, 0, 700, simulator::steady(3));
+  for (const index_t end : {130, 321, 640, 700}) {
+    CAPTURE(mode, end);
+    CHECK(same_bits(attend_rows(options, p, chosen, end - 3, end, simulator::steady(3)),
+                    rows_of(all, size, end - 3, end)));
+  }
+  const auto exact = reference::attention(p.template input<double>(), assignments(chosen), options).out;
+  double     worst = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) worst = larger(worst, std::fabs(all[i] - exact[i]));
+  CHECK(worst < 0.02);
+}
+
+TEST_CASE("hip decode: rows that see only logits of -infinity are zero", "[hip]") {
+  const shape       size = {300, 2, 1, 64, 64};
+  problem<bfloat16> p(size, 5);
+  p.q.fill([] { return 1.0f; });
+  p.k.fill([] { return -std::numeric_limits<float>::infinity(); }, 0);
+  for (index_t c = 0; c < 64; ++c) p.k.view().row(250, 0)[c] = from_float<bfloat16>(0.0f);
+  for (const index_t begin : {0, 290}) {
+    const auto rows = attend_rows({.keys = key_set::all}, p, {}, begin, 300, simulator::steady(5));
+    for (index_t t = begin; t < 300; ++t)
+      for (index_t c = 0; c < 128; ++c) {
+        const float got = rows[static_cast<std::size_t>((t - begin) * 128 + c)];
+        REQUIRE(got == (t < 250 ? 0.0f : to_float(p.v.view().row(250, 0)[c % 64])));
+      }
+  }
+}
+
 TEST_CASE("hip decode: without causal, any number of queries for any number of keys", "[hip]") {
   const attention_options options = {.keys = key_set::all, .causal = false};
   const shape             size    = {70, 2, 1, 64, 64};
@@ -211,18 +248,31 @@ TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
     attend_rows(with, p, {chosen}, 640 - asking, 640, where);
     return where.calls->blocks;
   };
-  CHECK(blocks({.keys = key_set::all}, 1) == 1);
-  CHECK(blocks({.keys = key_set::near, .window = 16, .chunk = 16}, 17) == 2);
-  // Of 80 chunks, those that ask have far fields: 3 blocks each, and one that attends.
-  CHECK(blocks(options, 17) - blocks(options, 1) == 2 * (3 + 1));
+  CHECK(blocks({.keys = key_set::all}, 1) == 10 + 1);  // portions of 64 keys, and what merges them
+  CHECK(blocks({.keys = key_set::near, .window = 16, .chunk = 16}, 17) == 2);  // one portion
+  // Of 80 chunks, those that ask have far fields, of 3 blocks, and 11 portions; of rows 4 are merged by a block.
+  CHECK(blocks(options, 9) - blocks(options, 1) == 3 + 11 + 2);
 
   using memory     = hip::attention::attention_memory<bfloat16, simulator::stream>;
-  const auto bytes = [&](const attention_options& with, index_t asking) {
+  const auto bytes = [&](index_t asking) {
     return hip::device_memory<simulator::stream>::bytes_of(
-        [&](hip::carver& from) { memory{}.cut(from, with, {640, 1, 1, 64, asking}); });
+        [&](hip::carver& from) { memory{}.cut(from, options, {640, 1, 1, 64, asking}); });
   };
-  CHECK(bytes(options, 17) - bytes(options, 1) <= 2 * 640 * sizeof(index_t) + 128);
-  CHECK(bytes(options, 640) - bytes(options, 1) >= 79 * 640 * sizeof(index_t));
+  CHECK(bytes(25) - bytes(17) <= 640 * sizeof(index_t) + 256);  // the list of one more chunk
+  CHECK(bytes(640) - bytes(17) >= 77 * 640 * sizeof(index_t));
+}
+
+TEST_CASE("hip decode: after a selection that failed nothing is written", "[hip]") {
+  const problem<bfloat16> p({64, 2, 1, 64, 64}, 8);
+  device_heads<bfloat16>  q(tests::rows_of(p.q.view(), 56, 64)), k(p.k.view()), v(p.v.view());
+  device_selection        failed(identity_selection(64));
+  failed.count = -1;
+  for (const auto& options : {closed({.window = 8, .chunk = 8}), opened({.window = 8, .chunk = 8, .tile = 8})}) {
+    device_heads<float>                    out(8, 2, 64);
+    attention<bfloat16, simulator::stream> attention(options, simulator::seeded(1));
+    REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, failed.layer(), out.view()) == status::ok);
+    for (const float x : out.packed()) REQUIRE(x != x);
+  }
 }
 
 TEST_CASE("hip decode: beginnings that are refused, each with its sentence", "[hip]") {

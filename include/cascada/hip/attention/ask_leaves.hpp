@@ -36,7 +36,7 @@ struct ask_leaves {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (*queries.valid < 0) return;
     auto&             memory = gpu.template shared<shared>();
-    const query_block block  = queries.block_of(gpu);
+    const query_block block  = queries.block_of(gpu, gpu.block());
     if (block.empty()) return;
     const query_row own = queries.row_of(gpu, block);
     const walk      now = logits_at().keys_of(gpu, queries, block);

@@ -2,6 +2,7 @@
 // Who asks: which tokens, and which of their rows, (token, head) pairs of one KV head, a block of threads answers.
 
 #include <cstdint>
+#include <limits>
 
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
@@ -42,6 +43,8 @@ struct query_tokens {
   index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
   float*         log_sums = nullptr;  // null, or [T - base, heads]: log2 of the sum of exponentials, too
 
+  index_t skipped = 0, most = std::numeric_limits<index_t>::max();  // of each KV head's blocks, `most` behind these
+
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return q.heads / kv_heads; }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_chunk() const {
     return (chunk * group() + rows_of_block - 1) / rows_of_block;
@@ -49,18 +52,19 @@ struct query_tokens {
 
   /// Blocks of one KV head.
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t turns() const {
-    return number_of(last - 1, group() - 1) - number_of(first, 0) + 1;
+    const index_t left = number_of(last - 1, group() - 1) + 1 - first_block();
+    return left < most ? left : most;
   }
   index_t grid() const { return turns() * kv_heads; }
 
-  /// The last chunks have the most keys: they start first.
+  /// Block `number` of the grid. The last chunks have the most keys: they start first.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE query_block block_of(Gpu& gpu) const {
+  CASCADA_DEVICE CASCADA_INLINE query_block block_of(Gpu& gpu, index_t number) const {
     const index_t per_chunk = blocks_of_chunk();
     query_block   own;
-    own.turn            = turns() - 1 - gpu.block() / kv_heads;
-    const index_t block = number_of(first, 0) + own.turn;
-    own.kv_head         = gpu.uniform(gpu.block() % kv_heads);
+    own.turn            = turns() - 1 - number / kv_heads;
+    const index_t block = first_block() + own.turn;
+    own.kv_head         = gpu.uniform(number % kv_heads);
     own.chunk           = gpu.uniform(block / per_chunk);
     own.begin           = own.chunk * chunk;
     own.first           = block % per_chunk * rows_of_block;
@@ -89,6 +93,7 @@ struct query_tokens {
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t number_of(index_t place, index_t head) const {
     return place / chunk * blocks_of_chunk() + (place % chunk * group() + head) / rows_of_block;
   }
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t first_block() const { return number_of(first, 0) + skipped; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

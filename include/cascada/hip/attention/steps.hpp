@@ -12,6 +12,7 @@
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
+#include "cascada/hip/attention/merge_portions.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/sequence.hpp"
 #include "cascada/hip/attention/workspace.hpp"
@@ -46,7 +47,28 @@ class attention_steps {
   using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
 
   void ask_near(const near_keys<Scalar>& near) {
-    launch_(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
+    attend_portions(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
+  }
+
+  /// Portions side by side, then joined; or one after the other, in slices of blocks whose softmaxes have room.
+  template <class Kernel>
+  void attend_portions(Kernel ask) {
+    ask.portions = memory_.portions;
+    if (ask.portions.blocks > 1) {
+      launch_(ask);
+      launch_(merge_portions<Out, Dim>{.portions = ask.portions,
+                                       .out      = of_.out,
+                                       .valid    = of_.layer.count,
+                                       .first    = ask.queries.first - of_.base,
+                                       .last     = ask.queries.last - of_.base,
+                                       .scale    = of_.scale});
+      return;
+    }
+    const index_t all = ask.queries.turns(), slice = std::min(memory_.turns, all);
+    for (index_t skipped = 0; skipped < all; skipped += slice) {
+      ask.queries.skipped = skipped, ask.queries.most = slice;
+      launch_(ask);
+    }
   }
 
   void list_members() {
@@ -146,7 +168,7 @@ class attention_steps {
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
     if (options_.open == opening::by_mass) return attend_opened();
-    launch_(kernel{.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale});
+    attend_portions(kernel{.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale});
   }
 
   /// Leaves open slice by slice: queries ask, what they asked for is listed, and they attend.

@@ -17,6 +17,25 @@ struct key_tile {
   bool    opened = false;  // tokens of leaves that are open
 };
 
+/// Tiles [begin, end) of a block's.
+struct tile_range {
+  index_t begin, end;
+
+  CASCADA_DEVICE CASCADA_INLINE index_t count() const { return end - begin; }
+
+  /// The part that is number `i`, where each has `tiles`; none beyond the end.
+  CASCADA_DEVICE CASCADA_INLINE tile_range part(index_t i, index_t tiles) const {
+    const index_t first = begin + i * tiles;
+    return {first, end - first < tiles ? end : first + tiles};
+  }
+
+  /// Those among `number` tiles from `first` on, counted from there; not fewer than none.
+  CASCADA_DEVICE CASCADA_INLINE tile_range among(index_t first, index_t number) const {
+    const index_t from = begin < first ? 0 : begin - first, to = end - first;
+    return {from, to < number ? to : number};
+  }
+};
+
 /// What a leaf's logits need besides its mean key: log2 of its size, over the scale of the logits, and its variances;
 /// and where leaves open, the rows of one wave that see it.
 struct leaf_terms {
@@ -63,6 +82,10 @@ struct key_walk {
   }
 
   CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * list_number(); }
+
+  /// Tiles of a block: near ones and listed ones without masks, then those with masks. What later queries of the block
+  /// add to them comes last.
+  CASCADA_DEVICE CASCADA_INLINE index_t tiles() const { return near_whole + far_whole + masked(); }
 
   /// Tiles with masks: first those of the list.
   CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + near_masked(); }
