@@ -146,7 +146,7 @@ TEST_CASE("hip decode: one token after the other", "[hip]") {
   }
 }
 
-TEMPLATE_TEST_CASE("hip decode: as many portions as there may be", "[hip]", ROW_TYPES) {
+TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_TYPES) {
   // More than are read at once; of near keys and of leaves of one token.
   const shape             size = {700, 2, 1, 64, 64};
   const auto              mode = GENERATE(0, 1, 2);
@@ -165,6 +165,18 @@ TEMPLATE_TEST_CASE("hip decode: as many portions as there may be", "[hip]", ROW_
   double     worst = 0;
   for (std::size_t i = 0; i < all.size(); ++i) worst = larger(worst, std::fabs(all[i] - exact[i]));
   CHECK(worst < 0.02);
+}
+
+TEST_CASE("hip decode: near + far without a far field is dense, bit for bit", "[hip]") {
+  const shape             size = {170, 6, 2, 64, 64};
+  const problem<bfloat16> p(size, 7);
+  const auto              chosen = random_selection(170, 0.2, 7);
+  const auto              options =
+      GENERATE(closed({.window = 170, .chunk = 35}), closed({.chunk = std::numeric_limits<index_t>::max()}),
+               attention_options{.window = 8, .chunk = 16, .open = opening::all});
+  const auto dense = attend_rows({.keys = key_set::all}, p, {chosen}, 0, 170, simulator::steady(7));
+  CHECK(same_bits(attend_rows(options, p, {chosen}, 0, 170, simulator::steady(7)), dense));
+  CHECK(same_bits(attend_rows(options, p, {chosen}, 163, 170, simulator::steady(7)), rows_of(dense, size, 163, 170)));
 }
 
 TEST_CASE("hip decode: rows that see only logits of -infinity are zero", "[hip]") {
@@ -248,9 +260,9 @@ TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
     attend_rows(with, p, {chosen}, 640 - asking, 640, where);
     return where.calls->blocks;
   };
-  CHECK(blocks({.keys = key_set::all}, 1) == 10 + 1);  // portions of 64 keys, and what merges them
-  CHECK(blocks({.keys = key_set::near, .window = 16, .chunk = 16}, 17) == 2);  // one portion
-  // Of 80 chunks, those that ask have far fields, of 3 blocks, and 11 portions; of rows 4 are merged by a block.
+  CHECK(blocks({.keys = key_set::all}, 1) == 10 + 1);  // segments of 64 keys, and what merges them
+  CHECK(blocks({.keys = key_set::near, .window = 16, .chunk = 16}, 17) == 2);  // one segment
+  // Of 80 chunks, those that ask have far fields, of 3 blocks, and 11 segments; of rows 4 are merged by a block.
   CHECK(blocks(options, 9) - blocks(options, 1) == 3 + 11 + 2);
 
   using memory     = hip::attention::attention_memory<bfloat16, simulator::stream>;

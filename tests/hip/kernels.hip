@@ -6,7 +6,7 @@
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
-#include "cascada/hip/attention/merge_portions.hpp"
+#include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
@@ -87,15 +87,15 @@ ENTRY(hip::attention::attend<float16, float, 64, hip::attention::closed_leaves_o
 ENTRY(hip::attention::attend<float16, float, 128, hip::attention::closed_leaves_of_bands>);
 ENTRY(hip::attention::attend<float16, float, 256, hip::attention::closed_leaves_of_bands>);
 
-ENTRY(hip::attention::merge_portions<bfloat16, 64>);
-ENTRY(hip::attention::merge_portions<bfloat16, 128>);
-ENTRY(hip::attention::merge_portions<bfloat16, 256>);
-ENTRY(hip::attention::merge_portions<float16, 64>);
-ENTRY(hip::attention::merge_portions<float16, 128>);
-ENTRY(hip::attention::merge_portions<float16, 256>);
-ENTRY(hip::attention::merge_portions<float, 64>);
-ENTRY(hip::attention::merge_portions<float, 128>);
-ENTRY(hip::attention::merge_portions<float, 256>);
+ENTRY(hip::attention::merge_segments<bfloat16, 64>);
+ENTRY(hip::attention::merge_segments<bfloat16, 128>);
+ENTRY(hip::attention::merge_segments<bfloat16, 256>);
+ENTRY(hip::attention::merge_segments<float16, 64>);
+ENTRY(hip::attention::merge_segments<float16, 128>);
+ENTRY(hip::attention::merge_segments<float16, 256>);
+ENTRY(hip::attention::merge_segments<float, 64>);
+ENTRY(hip::attention::merge_segments<float, 128>);
+ENTRY(hip::attention::merge_segments<float, 256>);
 
 ENTRY(hip::attention::ask_leaves<bfloat16, 64>);
 ENTRY(hip::attention::ask_leaves<bfloat16, 128>);

@@ -44,7 +44,7 @@ template <>
 constexpr const char* name_of<hip::attention::attend<scalar, scalar, dim, hip::attention::closed_leaves_of_bands>> =
     "attend, opened";
 template <>
-constexpr const char* name_of<hip::attention::merge_portions<scalar, dim>> = "merge_portions";
+constexpr const char* name_of<hip::attention::merge_segments<scalar, dim>> = "merge_segments";
 
 /// A kernel that says which block runs.
 template <class Kernel>

@@ -23,7 +23,7 @@ struct attend {
   static constexpr index_t threads = tiles::threads;
   static constexpr index_t waves   = 2;
   static constexpr index_t keys    = tiles::keys;                           // at a time
-  static constexpr bool    cuts    = std::same_as<Counts, counts_of_keys>;  // keys into portions, or merges
+  static constexpr bool    cuts    = std::same_as<Counts, counts_of_keys>;  // keys into segments; or merges
 
   struct shared {
     typename tiles::shared     tile;
@@ -39,15 +39,15 @@ struct attend {
 
   [[no_unique_address]] typename logits_of::opening opened = {};
 
-  key_portions portions = {};
+  key_segments segments = {};
 
-  index_t grid() const { return queries.grid() * portions.blocks; }
+  index_t grid() const { return queries.grid() * segments.blocks; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.valid && *queries.valid < 0) return;
     auto&             memory = gpu.template shared<shared>();
-    const query_block block  = queries.block_of(gpu, gpu.block() / portions.blocks);
+    const query_block block  = queries.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty()) return;
     const query_row own    = queries.row_of(gpu, block);
     const index_t   token  = queries.list ? queries.list[own.place] : own.place;
@@ -56,10 +56,10 @@ struct attend {
     tile_range      met    = {0, now.tiles()};
     index_t         row    = (answer - queries.base) * queries.out.heads + own.head;
     if (alone()) {
-      const index_t portion = gpu.uniform(gpu.block() % portions.blocks);
-      met                   = met.part(portion, portions.tiles);
-      if (portion > 0 && met.count() <= 0) return;
-      row += portion * (queries.out.tokens * queries.out.heads);
+      const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
+      met                   = met.part(segment, segments.tiles);
+      if (segment > 0 && met.count() <= 0) return;
+      row += segment * (queries.out.tokens * queries.out.heads);
     }
 
     memory.logits.place[gpu.thread()] = own.place;
@@ -83,56 +83,56 @@ struct attend {
 
   CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
 
-  /// Of the portion at hand.
+  /// Of the segment at hand.
   struct progress {
     index_t left;       // tiles
-    index_t ended = 0;  // portions before it
+    index_t ended = 0;  // segments before it
   };
   static constexpr index_t unlimited = std::numeric_limits<index_t>::max();
 
-  /// Whether the block has one portion, and others have the others.
-  CASCADA_DEVICE CASCADA_INLINE bool alone() const { return cuts && portions.blocks > 1; }
+  /// Whether this block has one segment, and other blocks have the others.
+  CASCADA_DEVICE CASCADA_INLINE bool alone() const { return cuts && segments.blocks > 1; }
 
-  /// One portion after the other, or one alone.
+  /// One segment after the other, or one alone.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& memory, const walk& now, const tile_range& met,
                                                 const vector8 (&query)[Dim / 16], summed& state) const {
-    progress at = {.left = alone() ? unlimited : portions.tiles};
+    progress at = {.left = alone() ? unlimited : segments.tiles};
     attend_tiles(gpu, memory, now, met, query, state, at);
     if constexpr (cuts)
       if (at.ended > 0) state.join(gpu, kept_by_block(gpu), scale);
   }
 
-  /// What the portion at hand has seen joins what those before it have, and the next one begins.
+  /// What the segment at hand has seen joins what those before it have, and the next one begins.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void end_portion(Gpu& gpu, summed& state, progress& at) const {
+  CASCADA_DEVICE CASCADA_INLINE void end_segment(Gpu& gpu, summed& state, progress& at) const {
     const kept_softmax kept = kept_by_block(gpu);
     if (at.ended > 0) state.join(gpu, kept, scale);
     state.keep(gpu, kept);
-    state = {}, at.left = portions.tiles, ++at.ended;
+    state = {}, at.left = segments.tiles, ++at.ended;
   }
 
-  /// Where a block that goes from portion to portion keeps what it has so far. Not computed ahead of loops.
+  /// Where a block that goes from segment to segment keeps what it has so far. Not computed ahead of loops.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE kept_softmax kept_by_block(Gpu& gpu) const {
     auto thread = static_cast<std::uint32_t>(gpu.thread());
     gpu.keep(thread);
     const std::int64_t block = gpu.block();
-    return {portions.kept + block * (threads * (Dim / 2 + 2)), 4 * thread, 4 * threads, threads * Dim / 2 + 2 * thread};
+    return {segments.kept + block * (threads * (Dim / 2 + 2)), 4 * thread, 4 * threads, threads * Dim / 2 + 2 * thread};
   }
 
-  /// Keeps a row of a portion for merge_portions, with how many there are. Where it is the only one, returns false:
+  /// Keeps a row of a segment for merge_segments, with how many there are. Where it is the only one, returns false:
   /// then it is the answer.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, const walk& now, const summed& state, index_t target) const {
-    const bool several = now.tiles() > portions.tiles;
+    const bool several = now.tiles() > segments.tiles;
     const auto half = static_cast<std::uint32_t>(target % 2), row = static_cast<std::uint32_t>(target / 2) * (Dim + 4);
-    if (half == 0) portions.counts[target / 2] = several ? (now.tiles() - 1) / portions.tiles + 1 : 1;
-    if (several) state.keep(gpu, {portions.kept, row + 4 * half, 8, row + Dim + 2 * half});
+    if (half == 0) segments.counts[target / 2] = several ? (now.tiles() - 1) / segments.tiles + 1 : 1;
+    if (several) state.keep(gpu, {segments.kept, row + 4 * half, 8, row + Dim + 2 * half});
     return several;
   }
 
-  /// Calls `turn` for `count` tiles one after the other, portion by portion.
+  /// Calls `turn` for `count` tiles one after the other, segment by segment.
   template <class Gpu, class Turn>
   CASCADA_DEVICE CASCADA_INLINE void turns(Gpu& gpu, index_t count, summed& state, progress& at,
                                            const Turn& turn) const {
@@ -140,7 +140,7 @@ struct attend {
     for (index_t i = 0; i < count;) {
       index_t end = count;
       if constexpr (cuts) {
-        if (at.left == 0) end_portion(gpu, state, at);
+        if (at.left == 0) end_segment(gpu, state, at);
         if (at.left < count - i) end = i + at.left;
         at.left -= end - i;
       }

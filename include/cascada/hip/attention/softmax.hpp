@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "cascada/hip/attention/portions.hpp"
+#include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/base/device.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {

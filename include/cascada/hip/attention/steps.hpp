@@ -12,7 +12,7 @@
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
-#include "cascada/hip/attention/merge_portions.hpp"
+#include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/sequence.hpp"
 #include "cascada/hip/attention/workspace.hpp"
@@ -47,21 +47,17 @@ class attention_steps {
   using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
 
   void ask_near(const near_keys<Scalar>& near) {
-    attend_portions(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
+    attend_segments(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
   }
 
-  /// Portions side by side, then joined; or one after the other, in slices of blocks whose softmaxes have room.
+  /// Segments side by side, then joined; or one after the other, in slices of blocks whose softmaxes have room.
   template <class Kernel>
-  void attend_portions(Kernel ask) {
-    ask.portions = memory_.portions;
-    if (ask.portions.blocks > 1) {
+  void attend_segments(Kernel ask) {
+    ask.segments = memory_.segments;
+    if (ask.segments.blocks > 1) {
       launch_(ask);
-      launch_(merge_portions<Out, Dim>{.portions = ask.portions,
-                                       .out      = of_.out,
-                                       .valid    = of_.layer.count,
-                                       .first    = ask.queries.first - of_.base,
-                                       .last     = ask.queries.last - of_.base,
-                                       .scale    = of_.scale});
+      launch_(merge_segments<Out, Dim>{
+          .segments = ask.segments, .out = of_.out, .valid = of_.layer.count, .scale = of_.scale});
       return;
     }
     const index_t all = ask.queries.turns(), slice = std::min(memory_.turns, all);
@@ -168,7 +164,7 @@ class attention_steps {
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
     if (options_.open == opening::by_mass) return attend_opened();
-    attend_portions(kernel{.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale});
+    attend_segments(kernel{.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale});
   }
 
   /// Leaves open slice by slice: queries ask, what they asked for is listed, and they attend.

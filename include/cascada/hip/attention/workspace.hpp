@@ -9,8 +9,8 @@
 #include "cascada/hip/attention/chains.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/operands.hpp"
-#include "cascada/hip/attention/portions.hpp"
 #include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/base/memory.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -20,11 +20,11 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 template <class B>
 inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
 
-/// Tiles of a portion of a row's keys: 512 keys. They decide how a row is rounded, for all numbers of queries alike.
+/// Tiles of a segment of a row's keys: 512 keys. They decide how a row is rounded, for all numbers of queries alike.
 template <class B>
-inline constexpr index_t portion_tiles = 16;
+inline constexpr index_t segment_tiles = 16;
 
-/// Blocks of queries for which each portion has a block of its own: with more, and they fill half of the compute units.
+/// Blocks of queries for which each segment has a block of its own: with more, and they fill half of the compute units.
 template <class B>
 inline constexpr index_t few_blocks = gfx942::compute_units / 2;
 
@@ -68,10 +68,10 @@ CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequenc
   return asking.grid();
 }
 
-/// Portions of a row's keys at most, known without the data: all older tokens may be leaves. One where rows are not
+/// Segments of a row's keys at most, known without the data: all older tokens may be leaves. One where rows are not
 /// cut: where all keys ask, or leaves open by mass.
 template <class B>
-constexpr index_t most_portions(const attention_options& options, const sequence_sizes& sizes) noexcept {
+constexpr index_t most_segments(const attention_options& options, const sequence_sizes& sizes) noexcept {
   const detail::key_kinds kinds = detail::kinds_of(options.keys);
   if (kinds.representatives || options.queries == query_set::grouped || detail::opens_by_mass(options)) return 1;
   const bool         every  = kinds.every_token || detail::opens_everything(options);
@@ -79,7 +79,7 @@ constexpr index_t most_portions(const attention_options& options, const sequence
   const std::int64_t near  = every ? tokens : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
   const std::int64_t far   = detail::has_leaves(options) ? tokens : 0;
   const std::int64_t tiles = (near + 31) / 32 + (far + 31) / 32;
-  return static_cast<index_t>(std::max<std::int64_t>(1, (tiles + portion_tiles<B> - 1) / portion_tiles<B>));
+  return static_cast<index_t>(std::max<std::int64_t>(1, (tiles + segment_tiles<B> - 1) / segment_tiles<B>));
 }
 
 template <class Scalar, class B>
@@ -98,7 +98,7 @@ struct attention_memory {
   index_t        slice        = 0;        // representatives in it
   opened_leaves  opened       = {};       // of a slice of bands
   index_t        bands        = 0;        // in it
-  key_portions   portions     = {};
+  key_segments   segments     = {};
   index_t        turns        = std::numeric_limits<index_t>::max();  // blocks of a KV head that a launch has
 
   /// Cuts the arrays that the options need off `from`.
@@ -127,7 +127,7 @@ struct attention_memory {
     }
     if (counted) cut_counts(from, tokens);
     if (detail::opens_by_mass(options)) cut_opened(from, options, sizes);
-    if (const index_t count = most_portions<B>(options, sizes); count > 1) cut_portions(from, options, sizes, count);
+    if (const index_t count = most_segments<B>(options, sizes); count > 1) cut_segments(from, options, sizes, count);
   }
 
  private:
@@ -161,20 +161,20 @@ struct attention_memory {
     from.cut(opened.asked, places), from.cut(opened.count, lists);
   }
 
-  /// For few queries room for all portions of their rows; for many what a slice of blocks has so far.
-  void cut_portions(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
+  /// For few queries room for all segments of their rows; for many what a slice of blocks has so far.
+  void cut_segments(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
     constexpr std::int64_t most = std::int64_t{1} << 26;  // words
     const std::int64_t     rows = std::int64_t{sizes.asking} * sizes.heads * count, dim = sizes.dim;
     const index_t          every = blocks_of(options, sizes);
-    portions.tiles               = portion_tiles<B>;
+    segments.tiles               = segment_tiles<B>;
     if (every <= few_blocks<B> && rows * (dim + 4) <= most) {
-      portions.blocks = count;
-      from.cut(portions.kept, rows * (dim + 4)), from.cut(portions.counts, rows);
+      segments.blocks = count;
+      from.cut(segments.kept, rows * (dim + 4)), from.cut(segments.counts, rows);
       return;
     }
     const std::int64_t of_turn = rows_of_block * (dim + 4) * sizes.kv_heads, all = every / sizes.kv_heads;
     turns = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / of_turn, 1, all));
-    from.cut(portions.kept, turns * of_turn);
+    from.cut(segments.kept, turns * of_turn);
   }
 };
 

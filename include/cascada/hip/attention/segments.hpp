@@ -1,9 +1,9 @@
 #pragma once
-// A row's keys in portions of so many tiles, at their places in the walk. Each has a softmax of its own, and these are
+// A row's keys in segments of so many tiles, at their places in the walk. Each has a softmax of its own, and these are
 // joined in their order.
 //
-// So a row is the same, bit for bit, whether one block of threads goes from portion to portion, as where many rows ask,
-// or each portion has a block, as where few do.
+// So a row is the same, bit for bit, whether one block of threads goes from segment to segment, as where many rows ask,
+// or each segment has a block, as where few do.
 
 #include <cstdint>
 #include <limits>
@@ -12,14 +12,14 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// What the attention kernel is told of portions, and where their softmaxes are kept. One block's, of what it has so
+/// What the attention kernel is told of segments, and where their softmaxes are kept. One block's, of what it has so
 /// far: sums of weighted values [grid, dim / 8, threads, 4], then {top, sum of weights} [threads, 2]. Of several, for
-/// each portion and row the same, [dim + 4]; where a row has one portion, that is the answer, and not kept.
-struct key_portions {
-  index_t  tiles  = std::numeric_limits<index_t>::max();  // of a portion
-  index_t  blocks = 1;        // to a block of queries: one that goes from portion to portion, or one for each portion
+/// each segment and row the same, [dim + 4]; where a row has one segment, that is the answer, and not kept.
+struct key_segments {
+  index_t  tiles  = std::numeric_limits<index_t>::max();  // of a segment
+  index_t  blocks = 1;        // to a block of queries: one that goes from segment to segment, or one for each segment
   float*   kept   = nullptr;  // [grid, threads (dim / 2 + 2)], or [blocks, rows, dim + 4]
-  index_t* counts = nullptr;  // [blocks, rows]: of a row's portions; the first ones are in use
+  index_t* counts = nullptr;  // [blocks, rows]: of a row's segments; the first ones are in use
 };
 
 /// A lane's half of a row in them: fours of elements from `first` on, `step` floats apart, and {top, sum}. The pointer

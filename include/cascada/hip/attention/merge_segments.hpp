@@ -1,28 +1,27 @@
 #pragma once
-// Rows from the softmaxes of their portions.
+// Rows from the softmaxes of their segments.
 
 #include <cstdint>
 
-#include "cascada/hip/attention/portions.hpp"
+#include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// Joins the portions of each (token, head), in their order: four elements to a thread.
+/// Joins the segments of each (token, head), in their order: four elements to a thread.
 template <row_scalar Out, index_t Dim>
-struct merge_portions {
+struct merge_segments {
   using shared                     = no_shared;
   static constexpr index_t threads = 64;
   static constexpr index_t waves   = 1;
   static constexpr index_t fours   = Dim / 4;
-  static constexpr index_t ahead   = 8;  // portions that are read before they are joined
+  static constexpr index_t ahead   = 8;  // segments that are read before they are joined
 
-  key_portions    portions;
+  key_segments    segments;
   heads_view<Out> out;
-  const index_t*  valid;
-  index_t         first, last;  // tokens of `out`
-  float           scale;        // times log2(e)
+  const index_t*  valid;  // as in query_tokens
+  float           scale;  // times log2(e)
 
   index_t grid() const { return (rows() * fours + threads - 1) / threads; }
 
@@ -31,18 +30,18 @@ struct merge_portions {
     if (valid && *valid < 0) return;
     const index_t item = gpu.block() * threads + gpu.thread();
     if (item >= rows() * fours) return;
-    const index_t row = first * out.heads + item / fours, four = item % fours;
-    const index_t count = portions.counts[row];
+    const index_t row = item / fours, four = item % fours;
+    const index_t count = segments.counts[row];
     if (count == 1) return;  // written
-    half_sums all = read(0, row, four);
+    row_part all = read(0, row, four);
 #pragma GCC unroll 1
-    for (index_t portion = 1; portion < count; portion += ahead) {
-      half_sums next[ahead];
+    for (index_t segment = 1; segment < count; segment += ahead) {
+      row_part next[ahead];
 #pragma GCC unroll 8
-      for (index_t i = 0; i < ahead; ++i) next[i] = read(portion + i < count ? portion + i : portion, row, four);
+      for (index_t i = 0; i < ahead; ++i) next[i] = read(segment + i < count ? segment + i : segment, row, four);
 #pragma GCC unroll 8
       for (index_t i = 0; i < ahead; ++i)
-        if (portion + i < count) all.join(gpu, next[i], scale);
+        if (segment + i < count) all.join(gpu, next[i], scale);
     }
     const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3]);
     Out* const           to = out.row(row / out.heads, row % out.heads) + 4 * four;
@@ -51,12 +50,12 @@ struct merge_portions {
   }
 
  private:
-  /// As portions.hpp says: four sums of weighted values, and the last four.
-  struct half_sums {
+  /// Four sums of weighted values, and {top, sum} of both halves of a wave, whose tops are alike.
+  struct row_part {
     sums_4 out, sums;
 
     template <class Gpu>
-    CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const half_sums& later, float scale) {
+    CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const row_part& later, float scale) {
       const joint_softmax joint(gpu, sums[0], later.sums[0], scale);
 #pragma GCC unroll 4
       for (index_t e = 0; e < 4; ++e) out[e] = joint(out[e], later.out[e]);
@@ -64,11 +63,11 @@ struct merge_portions {
     }
   };
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t rows() const { return (last - first) * out.heads; }
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t rows() const { return out.tokens * out.heads; }
 
-  CASCADA_DEVICE CASCADA_INLINE half_sums read(index_t portion, index_t row, index_t four) const {
-    const std::int64_t place = std::int64_t{portion} * (out.tokens * out.heads) + row;
-    const float* const from  = portions.kept + place * (Dim + 4);
+  CASCADA_DEVICE CASCADA_INLINE row_part read(index_t segment, index_t row, index_t four) const {
+    const std::int64_t place = std::int64_t{segment} * rows() + row;
+    const float* const from  = segments.kept + place * (Dim + 4);
     return {load_sums(from + 4 * four), load_sums(from + Dim)};
   }
 };
