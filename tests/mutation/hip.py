@@ -189,7 +189,6 @@ mutants = [
     ("decode: tokens before the queries ask", "? 0 : (first - own.begin) * group();", "? 0 : 0;", pieces),
     ("decode: whole tiles depend on who asks", "return of.begin + of.first / group();",
      "return of.begin + (of.first < of.asks ? of.asks : of.first) / group();", pieces),
-    ("decode: rows of a block that nobody asked for", "return {row == own, of.begin", "return {true, of.begin", pieces),
     ("decode: an earlier chunk's far field", "(field - far.first) * far.sets", "(field - far.first - (far.first > 0)) * far.sets",
      pieces),
     ("decode: another chunk's edge", "edge_of((leaves.first + field / leaves.sets) * chunk, window);",
