@@ -251,6 +251,21 @@ TEST_CASE("hip decode: ragged batches of queries and keys", "[hip]") {
   CHECK(same_bits(rows_of(together, p.size, 8, 40), alone(50, 64, 32, chosen[3])));
 }
 
+namespace {
+
+/// A stream with slices, segments and blocks as on the chip.
+struct usual_stream : simulator::stream {};
+
+/// The workspace for the last queries of 640 tokens.
+template <class Stream>
+std::size_t bytes_of(const attention_options& options, index_t asking) {
+  return hip::device_memory<Stream>::bytes_of([&](hip::carver& from) {
+    hip::attention::attention_memory<bfloat16, Stream>{}.cut(from, options, {640, 1, 1, 64, asking});
+  });
+}
+
+}  // namespace
+
 TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
   const auto              options = closed({.window = 4, .chunk = 8, .leaf = 3});
   const problem<bfloat16> p({640, 1, 1, 64, 64}, 4);
@@ -265,13 +280,11 @@ TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
   // Of 80 chunks, those that ask have far fields, of 3 blocks, and 11 segments; of rows 4 are merged by a block.
   CHECK(blocks(options, 9) - blocks(options, 1) == 3 + 11 + 2);
 
-  using memory     = hip::attention::attention_memory<bfloat16, simulator::stream>;
-  const auto bytes = [&](index_t asking) {
-    return hip::device_memory<simulator::stream>::bytes_of(
-        [&](hip::carver& from) { memory{}.cut(from, options, {640, 1, 1, 64, asking}); });
-  };
-  CHECK(bytes(25) - bytes(17) <= 640 * sizeof(index_t) + 256);  // the list of one more chunk
-  CHECK(bytes(640) - bytes(17) >= 77 * 640 * sizeof(index_t));
+  // Lists of far fields are there for the chunks that ask, or for a slice of them.
+  CHECK(bytes_of<usual_stream>(options, 25) - bytes_of<usual_stream>(options, 17) <=
+        640 * sizeof(index_t) + 8 * 2 * 69 * sizeof(float) + 512);
+  CHECK(bytes_of<usual_stream>(options, 640) - bytes_of<usual_stream>(options, 17) >= 77 * 640 * sizeof(index_t));
+  CHECK(bytes_of<simulator::stream>(options, 640) == bytes_of<simulator::stream>(options, 17));
 }
 
 TEST_CASE("hip decode: after a selection that failed nothing is written", "[hip]") {

@@ -193,6 +193,7 @@ mutants = [
      pieces),
     ("decode: another chunk's edge", "edge_of((leaves.first + field / leaves.sets) * chunk, window);",
      "edge_of(field / leaves.sets * chunk, window);", pieces),
+    ("decode: the far fields of the slice before", "of_.formed.first = first_chunk;", "", pieces),
     ("decode: leaves open that another chunk has", "return (chunk - first) * sets + set;", "return chunk * sets + set;", pieces),
     ("decode: askers of another chunk", "number = first / chunk + gpu.block(),", "number = gpu.block(),", pieces),
     ("decode: another group's far field", "other.rows[queries.base + token] - other.base", "other.rows[token] - other.base * 0",

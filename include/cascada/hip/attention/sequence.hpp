@@ -31,6 +31,8 @@ struct attention_sequence {
   index_t base = first_query(options, tokens, q.tokens), end = base + q.tokens;  // places of those that ask
   index_t chunk = std::min(options.chunk, tokens);                               // the kernels add it to positions
 
+  leaf_memory formed = memory.leaves;  // and the far fields at hand
+
   bool far() const { return detail::kinds_of(options.keys).far_field; }
 
   operand_rows<Scalar> own_rows() const {
@@ -67,13 +69,13 @@ struct attention_sequence {
                                       .half_scale = scale / log2e / 2,
                                       .most       = largest_correction * log2e / scale};
     return {.rows      = means(),
-            .list      = memory.leaves.far_rows,
-            .count     = memory.leaves.far_count,
-            .leaves    = memory.leaves.ranges,
+            .list      = formed.far_rows,
+            .count     = formed.far_count,
+            .leaves    = formed.ranges,
             .unit      = 1 / scale,
             .stride    = far() ? tokens : 0,
-            .sets      = memory.leaves.sets,
-            .first     = memory.leaves.first,
+            .sets      = formed.sets,
+            .first     = formed.first,
             .variances = variances};
   }
   listed_keys<Scalar> members() const {

@@ -48,23 +48,25 @@ class attention_steps {
 
   void ask_near(const near_keys<Scalar>& near) {
     attend_segments(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
+    merge();
   }
 
-  /// Segments side by side, then joined; or one after the other, in slices of blocks whose softmaxes have room.
+  /// Segments side by side, which `merge` joins; or one after the other, in slices of blocks whose softmaxes have room.
   template <class Kernel>
   void attend_segments(Kernel ask) {
     ask.segments = memory_.segments;
-    if (ask.segments.blocks > 1) {
-      launch_(ask);
-      launch_(merge_segments<Out, Dim>{
-          .segments = ask.segments, .out = of_.out, .valid = of_.layer.count, .scale = of_.scale});
-      return;
-    }
+    if (ask.segments.blocks > 1) return launch_(ask);
     const index_t all = ask.queries.turns(), slice = std::min(memory_.turns, all);
     for (index_t skipped = 0; skipped < all; skipped += slice) {
       ask.queries.skipped = skipped, ask.queries.most = slice;
       launch_(ask);
     }
+  }
+
+  void merge() {
+    if (memory_.segments.blocks > 1)
+      launch_(merge_segments<Out, Dim>{
+          .segments = memory_.segments, .out = of_.out, .valid = of_.layer.count, .scale = of_.scale});
   }
 
   void list_members() {
@@ -102,12 +104,30 @@ class attention_steps {
                                .moments   = options_.moments.value_or(0)});
     launch_(
         leaf_means<Scalar>{.clusters = clusters, .leaves = to, .rows = of_.kv.values, .means = memory_.mean_values});
-    launch_(far_fields{.clusters = clusters,
-                       .leaves   = to,
+  }
+
+  /// Of some chunks, or one of all tokens.
+  void list_far_fields(index_t first_chunk, index_t chunks) {
+    of_.formed.first = first_chunk;
+    launch_(far_fields{.clusters = of_.members_of_leaves(),
+                       .leaves   = of_.formed,
                        .tokens   = of_.tokens,
                        .chunk    = of_.chunk,
                        .window   = options_.window,
-                       .whole    = !of_.far()});
+                       .chunks   = chunks});
+  }
+
+  /// attend(first, last) for the tokens of as many chunks as there is room for their far fields.
+  template <class Attend>
+  void in_slices(const Attend& attend) {
+    for (index_t first = of_.base; first < of_.end;) {
+      const index_t begin = first / of_.chunk, left = (of_.end - 1) / of_.chunk + 1 - begin;
+      const index_t chunks = std::min(memory_.chunks, left);
+      const index_t last   = chunks == left ? of_.end : (begin + chunks) * of_.chunk;
+      list_far_fields(begin, chunks);
+      attend(first, last);
+      first = last;
+    }
   }
 
   /// r x r, and bidirectional T x r.
@@ -125,6 +145,7 @@ class attention_steps {
   /// Keys are the clusters' means, and so may queries be.
   void attend_means(bool all_ask) {
     summarise();
+    list_far_fields(0, 0);
     kernel ask = {.queries = all_ask ? of_.everyone() : of_.representatives(), .far = of_.leaves(), .scale = of_.scale};
     if (!all_ask) {
       launch_(leaf_means<Scalar>{
@@ -163,19 +184,25 @@ class attention_steps {
     if (options_.open == opening::all) return ask_near(of_.all());
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
-    if (options_.open == opening::by_mass) return attend_opened();
-    attend_segments(kernel{.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale});
+    if (options_.open == opening::by_mass)
+      return in_slices([&](index_t first, index_t last) { attend_opened(first, last); });
+    in_slices([&](index_t first, index_t last) {
+      kernel ask        = {.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale};
+      ask.queries.first = first, ask.queries.last = last;
+      attend_segments(ask);
+    });
+    merge();
   }
 
-  /// Leaves open slice by slice: queries ask, what they asked for is listed, and they attend.
-  void attend_opened() {
+  /// Leaves of tokens [begin, end) open slice by slice: queries ask, what they asked for is listed, and they attend.
+  void attend_opened(index_t begin, index_t end) {
     const index_t group = of_.q.heads / of_.kv_heads, tile = std::min(options_.tile, of_.tokens);
     const index_t band   = std::min(band_of(options_, group), of_.tokens);
     const auto    slice  = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, of_.tokens));
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
-    for (index_t first = of_.base; first < of_.end; first += slice) {
-      const index_t                     last   = of_.end - first < slice ? of_.end : first + slice;
+    for (index_t first = begin; first < end; first += slice) {
+      const index_t                     last   = end - first < slice ? end : first + slice;
       const query_tokens<Scalar, float> askers = {.q        = of_.q,
                                                   .out      = {},
                                                   .valid    = of_.layer.count,
@@ -192,7 +219,7 @@ class attention_steps {
                                       .opened         = opened});
       launch_(open_leaves{.layer          = of_.layer,
                           .clusters       = of_.members_of_leaves(),
-                          .leaves         = memory_.leaves,
+                          .leaves         = of_.formed,
                           .opened         = opened,
                           .tokens         = of_.tokens,
                           .first          = first,
@@ -217,27 +244,29 @@ class attention_steps {
         .layer = of_.layer, .clusters = memory_.clusters, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk});
     launch_(
         list_askers{.layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base});
-    const query_tokens<Scalar, float> askers = {.q        = of_.q,
-                                                .out      = packed_heads(memory_.other_out, of_.q.tokens, heads, Dim),
-                                                .list     = groups.asks,
-                                                .count    = groups.count,
-                                                .valid    = of_.layer.count,
-                                                .kv_heads = of_.kv_heads,
-                                                .chunk    = of_.chunk,
-                                                .base     = of_.base,
-                                                .first    = of_.base,
-                                                .last     = of_.end,
-                                                .log_sums = memory_.other_sums};
-    launch_(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
+    in_slices([&](index_t first, index_t last) {
+      const query_tokens<Scalar, float> askers = {.q        = of_.q,
+                                                  .out      = packed_heads(memory_.other_out, of_.q.tokens, heads, Dim),
+                                                  .list     = groups.asks,
+                                                  .count    = groups.count,
+                                                  .valid    = of_.layer.count,
+                                                  .kv_heads = of_.kv_heads,
+                                                  .chunk    = of_.chunk,
+                                                  .base     = of_.base,
+                                                  .first    = first,
+                                                  .last     = last,
+                                                  .log_sums = memory_.other_sums};
+      launch_(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
+    });
     const other_softmax other = {
         .out = memory_.other_out, .log_sums = memory_.other_sums, .rows = groups.asker, .base = of_.base};
     launch_(kernel{.queries = of_.everyone(), .near = of_.window(), .other = other, .scale = of_.scale});
   }
 
-  const attention_sequence<Scalar, Out, B> of_;
-  const attention_options&                 options_;
-  const attention_memory<Scalar, B>&       memory_;
-  launches<B>                              launch_;
+  attention_sequence<Scalar, Out, B> of_;
+  const attention_options&           options_;
+  const attention_memory<Scalar, B>& memory_;
+  launches<B>                        launch_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

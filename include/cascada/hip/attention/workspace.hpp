@@ -87,6 +87,7 @@ struct attention_memory {
   cluster_memory clusters     = {};
   chain_memory   chains       = {};
   leaf_memory    leaves       = {};
+  index_t        chunks       = 0;        // whose far fields are there at a time
   Scalar*        mean_keys    = nullptr;  // [kv_heads, T, dim]
   Scalar*        mean_values  = nullptr;
   Scalar*        mean_queries = nullptr;  // [heads, T, dim]; as many as keys
@@ -109,19 +110,19 @@ struct attention_memory {
     if (average || counted) from.cut(clusters.offsets, tokens + 1), from.cut(clusters.members, tokens);
     if (average) {
       const bool    far         = detail::has_leaves(options);
-      const index_t chunks      = (sizes.tokens - 1) / options.chunk + 1;
-      leaves.first              = far ? first_query(options, sizes.tokens, sizes.asking) / options.chunk : 0;
+      const index_t all         = (sizes.tokens - 1) / options.chunk + 1;
+      const index_t ask         = far ? all - (sizes.tokens - sizes.asking) / options.chunk : 1;  // of the chunks
       leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : 1;
-      const std::int64_t fields = far ? chunks - leaves.first : 1;
       const std::int64_t places = tokens * leaves.sets;
+      chunks                    = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / places, 1, ask));
       from.cut(leaves.formed, places), from.cut(leaves.ranges, places), from.cut(leaves.count, leaves.sets);
-      from.cut(leaves.far_rows, fields * places), from.cut(leaves.far_count, fields * leaves.sets);
+      from.cut(leaves.far_rows, chunks * places), from.cut(leaves.far_count, std::int64_t{chunks} * leaves.sets);
       if (detail::forms_by_keys(options)) cut_chains(from, sizes);
       from.cut(mean_keys, means), from.cut(mean_values, means);
       if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
       if (options.queries == query_set::representatives) from.cut(mean_queries, rows * sizes.dim);
       if (options.queries == query_set::grouped) {
-        from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, chunks);
+        from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, all);
         from.cut(other_out, rows * sizes.dim), from.cut(other_sums, rows);
       }
     }
