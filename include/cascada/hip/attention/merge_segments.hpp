@@ -55,8 +55,8 @@ struct merge_segments {
     sums_4 out, sums;
 
     template <class Gpu>
-    CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const row_part& later, float scale) {
-      const joint_softmax joint(gpu, sums[0], later.sums[0], scale);
+    CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const row_part& later, float of_logits) {
+      const joint_softmax joint(gpu, sums[0], later.sums[0], of_logits);
 #pragma GCC unroll 4
       for (index_t e = 0; e < 4; ++e) out[e] = joint(out[e], later.out[e]);
       sums = sums_4{joint.top, joint(sums[1], later.sums[1]), joint.top, joint(sums[3], later.sums[3])};

@@ -24,7 +24,7 @@ inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
 template <class B>
 inline constexpr index_t segment_tiles = 16;
 
-/// Blocks of queries for which each segment has a block of its own: with more, and they fill half of the compute units.
+/// With so many blocks of queries, or fewer, each segment has a block of its own; more fill half of the compute units.
 template <class B>
 inline constexpr index_t few_blocks = gfx942::compute_units / 2;
 
