@@ -15,6 +15,12 @@
 template <>
 inline constexpr std::int64_t cascada::hip::attention::table_words<simulator::stream> = 1;
 
+/// Segments of 64 keys, side by side for one or two blocks of queries, so that short sequences have both ways.
+template <>
+inline constexpr cascada::index_t cascada::hip::attention::segment_tiles<simulator::stream> = 2;
+template <>
+inline constexpr cascada::index_t cascada::hip::attention::few_blocks<simulator::stream> = 2;
+
 namespace tests {
 
 using namespace cascada;

@@ -16,7 +16,8 @@ import model  # noqa: E402
 # What a call is held against: columns of the rooflines, added up.
 parts = {"full selection": ["graph", "advance, all launches"], "cascade step": ["graph", "advance, all launches"],
          "step of paper mode": ["graph", "advance, all launches", "cross-Gram of paper mode"],
-         "dense attention": ["dense attention"], "near + far": ["near + far: attend", "near + far: tables"],
+         "dense attention": ["dense attention"], "dense decoding": ["dense decoding"],
+         "near + far": ["near + far: attend", "near + far: tables"],
          "near + far by keys": ["near + far: attend", "near + far: tables", "by keys: chains"]}
 
 

@@ -6,6 +6,7 @@
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
+#include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
@@ -85,6 +86,16 @@ ENTRY(hip::attention::attend<float16, float16, 256, hip::attention::closed_leave
 ENTRY(hip::attention::attend<float16, float, 64, hip::attention::closed_leaves_of_bands>);
 ENTRY(hip::attention::attend<float16, float, 128, hip::attention::closed_leaves_of_bands>);
 ENTRY(hip::attention::attend<float16, float, 256, hip::attention::closed_leaves_of_bands>);
+
+ENTRY(hip::attention::merge_segments<bfloat16, 64>);
+ENTRY(hip::attention::merge_segments<bfloat16, 128>);
+ENTRY(hip::attention::merge_segments<bfloat16, 256>);
+ENTRY(hip::attention::merge_segments<float16, 64>);
+ENTRY(hip::attention::merge_segments<float16, 128>);
+ENTRY(hip::attention::merge_segments<float16, 256>);
+ENTRY(hip::attention::merge_segments<float, 64>);
+ENTRY(hip::attention::merge_segments<float, 128>);
+ENTRY(hip::attention::merge_segments<float, 256>);
 
 ENTRY(hip::attention::ask_leaves<bfloat16, 64>);
 ENTRY(hip::attention::ask_leaves<bfloat16, 128>);

@@ -150,6 +150,8 @@ def roofline(model, tokens):
     x = tokens * d * 2
     return {
         "dense attention": microseconds(2 * tokens * rows, io),
+        # One query: every key and value once.
+        "dense decoding": microseconds(4 * rows, 2 * rows * 2),
         "near + far: attend": microseconds(4 * rows * (192 + leaves / 2) + correction * leaves / 2,
                                            io + 2 * rows * 2 + tokens * heads * 8 * 2),
         # Without values: near keys, and leaves twice.

@@ -1,7 +1,8 @@
 #pragma once
 // The simulator's names for a gfx942 that is there: what a HIP compiler makes of cascade.cpp, attention.cpp,
-// chains.cpp and opening.cpp beside this file runs on it. The tests' memory is the host's, and the chip reads and
-// writes it where it lies: HSA_XNACK=1, and a system whose device has pageableMemoryAccess. Seeds choose nothing.
+// chains.cpp, opening.cpp and decode.cpp beside this file runs on it. The tests' memory is the host's, and the chip
+// reads and writes it where it lies: HSA_XNACK=1, and a system whose device has pageableMemoryAccess. Seeds choose
+// nothing.
 
 #include <limits>
 #include <memory>
@@ -16,7 +17,7 @@ using namespace cascada;
 
 /// What the host has asked a stream for.
 struct stream_calls {
-  int launches = 0, allocations = 0, waits = 0;
+  int launches = 0, allocations = 0, waits = 0, blocks = 0;
   int most_allocations = std::numeric_limits<int>::max();  // more fail
 };
 
@@ -30,6 +31,7 @@ struct stream {
   template <class Kernel>
   [[nodiscard]] status launch(const Kernel& kernel) const {
     ++calls->launches;
+    calls->blocks += kernel.grid();
     if (const status answer = where.launch(kernel); answer != status::ok) return answer;
     return finished();
   }
@@ -58,6 +60,7 @@ struct stream {
 };
 
 inline stream seeded(unsigned) { return {}; }
+inline stream steady(unsigned) { return {}; }
 
 template <class Kernel>
 void launch(const Kernel& kernel, std::mt19937&) {

@@ -17,6 +17,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -95,8 +96,8 @@ class block_run {
     alignas(16) std::array<unsigned char, 16> bytes[2];
   };
 
-  block_run(index_t threads, std::size_t shared_bytes, std::mt19937& random)
-      : adds(static_cast<rounding>(random() % 5)),
+  block_run(index_t threads, std::size_t shared_bytes, std::mt19937& random, std::optional<rounding> fixed = {})
+      : adds(fixed.value_or(static_cast<rounding>(random() % 5))),
         left(static_cast<leftover>(random() % 3)),
         threads_(threads),
         random_(random) {
@@ -382,16 +383,16 @@ class simulated_lane {
   fiber&     who_;
 };
 
-/// Runs a kernel, blocks one after the other.
+/// Runs a kernel, blocks one after the other. Each adds as it likes, or all as they are told.
 template <class Kernel>
-void launch(const Kernel& kernel, std::mt19937& random) {
+void launch(const Kernel& kernel, std::mt19937& random, std::optional<rounding> adds = {}) {
   std::vector<index_t> blocks(static_cast<std::size_t>(kernel.grid()));
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), random);
   for (const index_t block : blocks) {
     std::mt19937 own(
         static_cast<unsigned>(random()));  // how often a block's waves meet does not matter to the next one
-    block_run run(Kernel::threads, sizeof(typename Kernel::shared), own);
+    block_run run(Kernel::threads, sizeof(typename Kernel::shared), own, adds);
     run(block, [&](fiber& who) {
       simulated_lane gpu(run, who);
       kernel(gpu);
@@ -401,7 +402,7 @@ void launch(const Kernel& kernel, std::mt19937& random) {
 
 /// What the host has asked a stream for.
 struct stream_calls {
-  int launches = 0, allocations = 0, waits = 0;
+  int launches = 0, allocations = 0, waits = 0, blocks = 0;
   int most_allocations = std::numeric_limits<int>::max();  // more fail
 };
 
@@ -411,11 +412,13 @@ struct stream {
 
   std::shared_ptr<std::mt19937> random = std::make_shared<std::mt19937>(1u);
   std::shared_ptr<stream_calls> calls  = std::make_shared<stream_calls>();
+  std::optional<rounding>       adds   = {};  // how every matrix instruction does
 
   template <class Kernel>
   [[nodiscard]] status launch(const Kernel& kernel) const {
     ++calls->launches;
-    simulator::launch(kernel, *random);
+    calls->blocks += kernel.grid();
+    simulator::launch(kernel, *random, adds);
     return status::ok;
   }
 
@@ -444,5 +447,13 @@ struct stream {
 };
 
 inline stream seeded(unsigned seed) { return {.random = std::make_shared<std::mt19937>(seed)}; }
+
+/// The same, with matrix instructions that all add alike, as those of one chip do: what does not depend on the launch
+/// is equal bit for bit.
+inline stream steady(unsigned seed) {
+  stream where = seeded(seed);
+  where.adds   = static_cast<rounding>(seed % 5);
+  return where;
+}
 
 }  // namespace simulator

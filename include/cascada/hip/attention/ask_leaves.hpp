@@ -23,7 +23,7 @@ struct ask_leaves {
     typename logits_of::shared  logits;
   };
 
-  query_tokens<Scalar, float> queries;  // all; nothing is written to its `out`
+  query_tokens<Scalar, float> queries;  // all of some bands; nothing is written to their `out`
   listed_keys<Scalar>         far;
   near_keys<Scalar>           near;
   float                       scale;           // times log2(e)
@@ -36,15 +36,15 @@ struct ask_leaves {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (*queries.valid < 0) return;
     auto&             memory = gpu.template shared<shared>();
-    const query_block block  = queries.block_of(gpu);
-    if (block.first >= block.rows) return;
+    const query_block block  = queries.block_of(gpu, gpu.block());
+    if (block.empty()) return;
     const query_row own = queries.row_of(gpu, block);
     const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
     memory.logits.place[gpu.thread()] = own.place;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(own.place, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);
     logits_at().measure_query(gpu, memory.logits, now, query);
 
     softmax<Scalar, 0> all;

@@ -22,45 +22,58 @@ struct attend {
   using logits_of                  = key_logits<Scalar, Dim, Counts>;
   static constexpr index_t threads = tiles::threads;
   static constexpr index_t waves   = 2;
-  static constexpr index_t keys    = tiles::keys;  // at a time
+  static constexpr index_t keys    = tiles::keys;                           // at a time
+  static constexpr bool    cuts    = std::same_as<Counts, counts_of_keys>;  // keys into segments; or merges
 
   struct shared {
     typename tiles::shared     tile;
     typename logits_of::shared logits;
-    index_t target[threads];  // of each lane: where the answer goes, 2 (token heads + head) + half of the wave, or -1
+    index_t                    target[threads];  // of each lane: where the answer goes
   };
 
-  query_tokens<Scalar, Out> queries;
-  listed_keys<Scalar>       far   = {};
-  near_keys<Scalar>         near  = {};
-  other_softmax             other = {};
-  float                     scale;  // times log2(e)
+  query_tokens<Scalar, Out>                                                queries;
+  listed_keys<Scalar>                                                      far   = {};
+  near_keys<Scalar>                                                        near  = {};
+  [[no_unique_address]] std::conditional_t<cuts, other_softmax, no_shared> other = {};
+  float                                                                    scale;  // times log2(e)
 
   [[no_unique_address]] typename logits_of::opening opened = {};
 
-  index_t grid() const { return queries.grid(); }
+  key_segments segments = {};
+
+  index_t grid() const { return queries.grid() * segments.blocks; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.valid && *queries.valid < 0) return;
     auto&             memory = gpu.template shared<shared>();
-    const query_block block  = queries.block_of(gpu);
-    if (block.first >= block.rows) return;
+    const query_block block  = queries.block_of(gpu, gpu.block() / segments.blocks);
+    if (block.empty()) return;
     const query_row own    = queries.row_of(gpu, block);
     const index_t   token  = queries.list ? queries.list[own.place] : own.place;
     const index_t   answer = queries.answers ? queries.answers[own.place] : token;
     const walk      now    = logits_at().keys_of(gpu, queries, block);
+    tile_range      met    = {0, now.tiles()};
+    index_t         row    = (answer - queries.base) * queries.out.heads + own.head;
+    if (alone()) {
+      const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
+      met                   = met.part(segment, segments.tiles);
+      if (segment > 0 && met.count() <= 0) return;
+      row += segment * (queries.out.tokens * queries.out.heads);
+    }
 
     memory.logits.place[gpu.thread()] = own.place;
-    memory.target[gpu.thread()]       = own.exists ? 2 * (answer * queries.out.heads + own.head) + gpu.lane() / 32 : -1;
+    memory.target[gpu.thread()]       = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(token, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(token - queries.base, own.head), query);
     logits_at().measure_query(gpu, memory.logits, now, query);
-    attend_all(gpu, memory, now, query, state);
+    attend_all(gpu, memory, now, met, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
     const index_t target = memory.target[tiles::thread_of(gpu)];
-    if (target >= 0) write(gpu, state, sum, target / 2, target % 2);
+    if (target < 0) return;
+    if (alone() && keep_alone(gpu, now, state, target)) return;
+    write(gpu, state, sum, target / 2, target % 2);
   }
 
  private:
@@ -70,36 +83,112 @@ struct attend {
 
   CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
 
+  /// Of the segment at hand.
+  struct progress {
+    index_t left;       // tiles
+    index_t ended = 0;  // segments before it
+  };
+  static constexpr index_t unlimited = std::numeric_limits<index_t>::max();
+
+  /// Whether this block has one segment, and other blocks have the others.
+  CASCADA_DEVICE CASCADA_INLINE bool alone() const { return cuts && segments.blocks > 1; }
+
+  /// One segment after the other, or one alone.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& memory, const walk& now,
+  CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& memory, const walk& now, const tile_range& met,
                                                 const vector8 (&query)[Dim / 16], summed& state) const {
+    progress at = {.left = alone() ? unlimited : segments.tiles};
+    attend_tiles(gpu, memory, now, met, query, state, at);
+    if constexpr (cuts)
+      if (at.ended > 0) state.join(gpu, kept_by_block(gpu), scale);
+  }
+
+  /// What the segment at hand has seen joins what those before it have, and the next one begins.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void end_segment(Gpu& gpu, summed& state, progress& at) const {
+    const kept_softmax kept = kept_by_block(gpu);
+    if (at.ended > 0) state.join(gpu, kept, scale);
+    state.keep(gpu, kept);
+    state = {}, at.left = segments.tiles, ++at.ended;
+  }
+
+  /// Where a block that goes from segment to segment keeps what it has so far. Not computed ahead of loops.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE kept_softmax kept_by_block(Gpu& gpu) const {
+    auto thread = static_cast<std::uint32_t>(gpu.thread());
+    gpu.keep(thread);
+    const std::int64_t block = gpu.block();
+    return {segments.kept + block * (threads * (Dim / 2 + 2)), 4 * thread, 4 * threads, threads * Dim / 2 + 2 * thread};
+  }
+
+  /// Keeps a row of a segment for merge_segments, with how many there are. Where it is the only one, returns false:
+  /// then it is the answer.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, const walk& now, const summed& state, index_t target) const {
+    const bool several = now.tiles() > segments.tiles;
+    const auto half = static_cast<std::uint32_t>(target % 2), row = static_cast<std::uint32_t>(target / 2) * (Dim + 4);
+    if (half == 0) segments.counts[target / 2] = several ? (now.tiles() - 1) / segments.tiles + 1 : 1;
+    if (several) state.keep(gpu, {segments.kept, row + 4 * half, 8, row + Dim + 2 * half});
+    return several;
+  }
+
+  /// Calls `turn` for `count` tiles one after the other, segment by segment.
+  template <class Gpu, class Turn>
+  CASCADA_DEVICE CASCADA_INLINE void turns(Gpu& gpu, index_t count, summed& state, progress& at,
+                                           const Turn& turn) const {
+#pragma GCC unroll 1
+    for (index_t i = 0; i < count;) {
+      index_t end = count;
+      if constexpr (cuts) {
+        if (at.left == 0) end_segment(gpu, state, at);
+        if (at.left < count - i) end = i + at.left;
+        at.left -= end - i;
+      }
+#pragma GCC unroll 1
+      for (; i < end; ++i) turn(i);
+    }
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void attend_tiles(Gpu& gpu, shared& memory, const walk& now, const tile_range& own,
+                                                  const vector8 (&query)[Dim / 16], summed& state, progress& at) const {
+    const auto among = [&](index_t first, index_t count) {
+      return cuts ? own.among(first, count) : tile_range{0, count};
+    };
+    const tile_range masked = among(now.near_whole + now.far_whole, now.masked());
     if constexpr (tiles::ahead) {
-      if (now.near_whole > 0)
-        attend_whole<false>(gpu, memory, now, now.near_whole,
-                            typename tiles::template adjacent<>(gpu, near.rows, now.kv_head, now.from), query, state);
-      if (now.far_whole > 0)
-        attend_whole<true>(gpu, memory, now, now.far_whole,
-                           typename tiles::template listed<>(gpu, far.rows, now.kv_head, now.list()), query, state);
+      const tile_range seen = among(0, now.near_whole), listed = among(now.near_whole, now.far_whole);
+      if (seen.count() > 0)
+        attend_whole<false>(
+            gpu, memory, now, seen,
+            typename tiles::template adjacent<>(gpu, near.rows, now.kv_head, now.from + keys * seen.begin), query,
+            state, at);
+      if (listed.count() > 0)
+        attend_whole<true>(
+            gpu, memory, now, listed,
+            typename tiles::template listed<>(gpu, far.rows, now.kv_head, now.list() + keys * listed.begin), query,
+            state, at);
     }
     if constexpr (logits_of::opens)
       if (now.opened_tiles() > 0)
         attend_masked(
-            gpu, memory, now, now.opened_tiles(), [&](index_t i) { return now.opened_tile_at(i); }, query, state);
-    if (now.masked() > 0)
-      attend_masked(gpu, memory, now, now.masked(), [&](index_t i) { return now.tile_at(i); }, query, state);
+            gpu, memory, now, now.opened_tiles(), [&](index_t i) { return now.opened_tile_at(i); }, query, state, at);
+    if (masked.count() > 0)
+      attend_masked(
+          gpu, memory, now, masked.count(), [&](index_t i) { return now.tile_at(masked.begin + i); }, query, state, at);
   }
 
   /// Tiles without masks: the loops that long sequences spend their time in.
   template <bool Listed, class Gpu, class Reader>
-  CASCADA_DEVICE CASCADA_INLINE void attend_whole(Gpu& gpu, shared& memory, const walk& now, index_t count,
-                                                  Reader  reader, const vector8 (&query)[Dim / 16],
-                                                  summed& state) const {
-    carried next;
+  CASCADA_DEVICE CASCADA_INLINE void attend_whole(Gpu& gpu, shared& memory, const walk& now, const tile_range& of,
+                                                  Reader reader, const vector8 (&query)[Dim / 16], summed& state,
+                                                  progress& at) const {
+    const index_t first = keys * of.begin, count = of.count();
+    carried       next;
     reader.fetch(gpu, next, count > 1);
     leaf_terms terms = {};
-    if constexpr (Listed) terms = logits_at().terms_of(gpu, now, {true, 0, now.far_count});
-#pragma GCC unroll 1
-    for (index_t i = 0; i < count; ++i) {
+    if constexpr (Listed) terms = logits_at().terms_of(gpu, now, {true, first, now.far_count});
+    turns(gpu, count, state, at, [&](index_t i) {
       tiles::stage_keys(gpu, memory.tile, next);
       tiles::stage_values(gpu, memory.tile, next);
       if constexpr (Listed) logits_at().stage_terms(gpu, memory.logits, terms);
@@ -107,8 +196,8 @@ struct attend {
       reader.fetch(gpu, next, i + 2 < count);
       sums_16 logits = {};
       if constexpr (Listed) {
-        terms  = logits_at().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
-        logits = logits_at().count_keys(gpu, memory.logits, {true, keys * i, now.far_count});
+        terms  = logits_at().terms_of(gpu, now, {true, first + keys * (i + 1), now.far_count});
+        logits = logits_at().count_keys(gpu, memory.logits, {true, first + keys * i, now.far_count});
       }
       logits_of::multiply_keys(gpu, memory.tile, query, logits);
       if constexpr (Listed && logits_of::opens) logits_at().mask_rows(gpu, memory.logits, logits);
@@ -116,22 +205,21 @@ struct attend {
       state.take_in(gpu, logits, scale, weights);
       multiply_values(gpu, memory, weights, state);
       gpu.barrier();
-    }
+    });
   }
 
   /// Any tiles: of the list, and those near of which some query sees a part.
   template <class Gpu, class Tiles>
   CASCADA_DEVICE CASCADA_INLINE void attend_masked(Gpu& gpu, shared& memory, const walk& now, index_t count,
                                                    const Tiles& tile_at, const vector8 (&query)[Dim / 16],
-                                                   summed&      state) const {
+                                                   summed& state, progress& at) const {
     carried    next;
     leaf_terms terms = {};
     if constexpr (tiles::ahead) {
       logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
       fetch_values(gpu, now, tile_at(0), next);
     }
-#pragma GCC unroll 1
-    for (index_t i = 0; i < count; ++i) {
+    turns(gpu, count, state, at, [&](index_t i) {
       if constexpr (!tiles::ahead) logits_at().fetch_keys(gpu, now, tile_at(i), next, terms);
       tiles::stage_keys(gpu, memory.tile, next);
       logits_at().stage_terms(gpu, memory.logits, terms);
@@ -151,7 +239,7 @@ struct attend {
       state.take_in(gpu, logits, scale, weights);
       multiply_values(gpu, memory, weights, state);
       gpu.barrier();
-    }
+    });
   }
 
   template <class Gpu>
@@ -185,25 +273,30 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const summed& state, float sum, index_t place,
                                            index_t half) const {
-    constexpr float    lowest = -std::numeric_limits<float>::infinity();
-    const index_t      token = place / queries.out.heads, head = place % queries.out.heads;
-    const std::int64_t row = std::int64_t{other.rows ? other.rows[token] : token} * queries.out.heads + head;
-    const float        own = state.top_logit(scale), theirs = other.out ? other.log_sums[row] : lowest;
-    const float        top = __builtin_fmaxf(own, theirs), reference = top == lowest ? 0.0f : top;
-    const float        share = gpu.exp2(own - reference), others = gpu.exp2(theirs - reference);
-    const float        total = sum * share + others, inverse = total == 0 ? 0.0f : 1.0f / total;
-    Out* const         to = queries.out.row(token, head);
+    const index_t token = place / queries.out.heads, head = place % queries.out.heads;
+    std::int64_t  row    = 0;  // of the other softmax
+    float         theirs = -std::numeric_limits<float>::infinity();
+    if constexpr (cuts)
+      if (other.out) {
+        row =
+            std::int64_t{other.rows ? other.rows[queries.base + token] - other.base : token} * queries.out.heads + head;
+        theirs = other.log_sums[row];
+      }
+    const softmax_shares share(gpu, top_logit_of(state.top, scale), sum, theirs);
+    Out* const           to = queries.out.row(token, head);
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {
-      sums_16 part = state.out[t] * (share * inverse);
-      if (other.out)
+      sums_16 part = state.out[t] * share.own;
+      if constexpr (cuts)
+        if (other.out)
 #pragma GCC unroll 16
-        for (index_t v = 0; v < 16; ++v)
-          part[v] += others * inverse * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
+          for (index_t v = 0; v < 16; ++v)
+            part[v] += share.other * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
 #pragma GCC unroll 16
       for (index_t v = 0; v < 16; ++v) to[32 * t + row_32(32 * half, v)] = from_float<Out>(part[v]);
     }
-    if (queries.log_sums && half == 0) queries.log_sums[place] = top + (total == 0 ? 0.0f : gpu.log2(total));
+    if constexpr (cuts)
+      if (queries.log_sums && half == 0) queries.log_sums[place] = share.log_sum;
   }
 };
 

@@ -1,8 +1,8 @@
 #pragma once
 // attention on gfx942: the class of attention.hpp for rows in device memory.
 
-#include <algorithm>
 #include <concepts>
+#include <cstddef>
 #include <span>
 
 #include "cascada/attention.hpp"
@@ -15,11 +15,12 @@ namespace cascada::inline CASCADA_ABI {
 
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64, 128 or 256;
-/// as many queries as keys; rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads
-/// apart; no summaries of their own, no cap, no sliding window, and of a call's options only query_offsets.
-/// Means are rounded to Scalar, and so are the softmax's weights before they are summed and meet the values: leaves
-/// open as elsewhere, but for those within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before
-/// it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
+/// rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads apart; no summaries of
+/// their own, no cap, no sliding window, and of a call's options only the offsets. Fewer queries than keys
+/// begin, by mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar,
+/// and so are the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those
+/// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it. There is no report. One call
+/// at a time; threads as hip/select/selector.hpp says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -32,44 +33,29 @@ class attention<Scalar, B> {
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
                                   const attention_call& call = {}) {
-    const index_t whole[] = {0, q.tokens};
-    const auto    offsets = call.query_offsets.empty() ? std::span<const index_t>(whole) : call.query_offsets;
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
     if (const status answer = check_logits(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
-    if (kv.tokens() != q.tokens)
-      return {status::unsupported_by_device, "kv.tokens() differs from q.tokens: on gfx942 every token asks"};
-    const detail::sequence_spans spans = {offsets, offsets};
+    const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
+    if (!call.query_offsets.empty() && call.key_offsets.empty() && kv.tokens() != q.tokens)
+      return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
+    const auto query_offsets = call.query_offsets.empty() ? std::span<const index_t>(all_queries) : call.query_offsets;
+    const auto key_offsets   = !call.key_offsets.empty()     ? call.key_offsets
+                               : !call.query_offsets.empty() ? call.query_offsets
+                                                             : std::span<const index_t>(all_keys);
+    const detail::sequence_spans spans = {query_offsets, key_offsets};
     if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
         answer != status::ok)
       return answer;
+    if (const status answer = detail::check_beginnings<B>(options_, spans); answer != status::ok) return answer;
+    if (const status answer = check_bands(spans, q.heads / kv.kv_heads()); answer != status::ok) return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
     if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
         answer != status::ok)
       return answer;
-
-    const index_t parts   = selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
-    index_t       longest = 0;
-    for (std::size_t s = 1; s < offsets.size(); ++s) longest = std::max(longest, offsets[s] - offsets[s - 1]);
-    if (longest == 0) return status::ok;
-    if (const status answer =
-            reserve({.tokens = longest, .heads = q.heads / parts, .kv_heads = kv.kv_heads() / parts, .dim = q.dim});
-        answer != status::ok)
-      return answer;
-    for (std::size_t s = 0; s < spans.count(); ++s) {
-      const index_t begin = offsets[s], tokens = offsets[s + 1] - begin;
-      for (index_t p = 0; p < parts && tokens > 0; ++p) {
-        const auto   own    = [&](const auto& heads) { return part(heads, begin, tokens, p, heads.heads / parts); };
-        const auto   layer  = selections.empty()
-                                  ? hip::selection_layer{}
-                                  : selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)];
-        const status answer = run(own(q), {own(kv.keys), own(kv.values)}, layer, own(out));
-        if (answer != status::ok) return answer;
-      }
-    }
-    return status::ok;
+    return run_all(q, kv, selections, spans, out);
   }
 
   template <std::same_as<hip::selection_layer> One, result_of<Scalar> Out>
@@ -123,14 +109,22 @@ class attention<Scalar, B> {
 
   /// What a call may bring along.
   static status check_call(const attention_call& call) noexcept {
-    if (!call.key_offsets.empty())
-      return {status::unsupported_by_device, "key_offsets is not empty: on gfx942 every token asks"};
     if (!call.sink_logits.empty())
       return {status::unsupported_by_device, "sink_logits is not empty: gfx942's kernels have no sink logits"};
     if (!call.slopes.empty())
       return {status::unsupported_by_device, "slopes is not empty: gfx942's kernels add nothing to logits"};
     if (!detail::is_nothing(call.log_sum_exp))
       return {status::unsupported_by_device, "log_sum_exp is not empty: gfx942's kernels do not write it"};
+    return status::ok;
+  }
+
+  /// Tiles of a band share a list of opened tokens: a later one reads behind what the first ones asked for.
+  status check_bands(const detail::sequence_spans& spans, index_t group) const noexcept {
+    if (!detail::opens_by_mass(options_)) return status::ok;
+    for (std::size_t s = 0; s < spans.count(); ++s)
+      if (spans.asking(s) > 0 && (spans.tokens(s) - spans.asking(s)) % hip::attention::band_of(options_, group) != 0)
+        return {status::unsupported_by_device,
+                "queries begin inside a band of tiles, which on gfx942 share a list of opened tokens"};
     return status::ok;
   }
 
@@ -166,6 +160,50 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
+  /// One sequence after the other. Memory is for the one that takes most, so that a shape allocates once.
+  template <class Out>
+  status run_all(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
+                 std::span<const hip::selection_layer> selections, const detail::sequence_spans& spans,
+                 const heads_view<Out>& out) {
+    const index_t parts = selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
+    const auto    sizes = [&](std::size_t s) {
+      return hip::attention::sequence_sizes{.tokens   = spans.tokens(s),
+                                               .heads    = q.heads / parts,
+                                               .kv_heads = kv.kv_heads() / parts,
+                                               .dim      = q.dim,
+                                               .asking   = spans.asking(s)};
+    };
+    std::size_t widest = 0, most = 0;
+    for (std::size_t s = 0; s < spans.count(); ++s) {
+      const std::size_t bytes = spans.asking(s) > 0 ? bytes_of(sizes(s)) : 0;
+      if (bytes > most) widest = s, most = bytes;
+    }
+    if (most > 0)
+      if (const status answer = reserve(sizes(widest)); answer != status::ok) return answer;
+    for (std::size_t s = 0; s < spans.count(); ++s) {
+      if (spans.asking(s) == 0) continue;
+      if (const status answer = reserve(sizes(s)); answer != status::ok) return answer;
+      for (index_t p = 0; p < parts; ++p) {
+        const auto own_queries = [&](const auto& heads) {
+          return part(heads, spans.queries[s], spans.asking(s), p, heads.heads / parts);
+        };
+        const auto own_keys = [&](const auto& heads) {
+          return part(heads, spans.keys[s], spans.tokens(s), p, heads.heads / parts);
+        };
+        const auto   layer  = selections.empty()
+                                  ? hip::selection_layer{}
+                                  : selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)];
+        const status answer = run(own_queries(q), {own_keys(kv.keys), own_keys(kv.values)}, layer, own_queries(out));
+        if (answer != status::ok) return answer;
+      }
+    }
+    return status::ok;
+  }
+
+  std::size_t bytes_of(const hip::attention::sequence_sizes& sizes) const {
+    return hip::device_memory<B>::bytes_of(
+        [&](hip::carver& from) { hip::attention::attention_memory<Scalar, B>{}.cut(from, options_, sizes); });
+  }
   status reserve(const hip::attention::sequence_sizes& sizes) {
     arrays_ = {};
     return memory_.carve([&](hip::carver& from) { arrays_.cut(from, options_, sizes); });

@@ -45,7 +45,7 @@ struct chunk_groups {
   }
 };
 
-/// The askers of one chunk, in order, by one wave.
+/// The askers of one chunk, in order, by one wave. For chunks from that of token `first` on.
 struct list_askers {
   using shared                     = no_shared;
   static constexpr index_t threads = 64;
@@ -53,20 +53,21 @@ struct list_askers {
 
   selection_layer layer;
   group_memory    groups;
-  index_t         tokens, chunk;
+  index_t         tokens, chunk, first;
 
-  index_t grid() const { return (tokens + chunk - 1) / chunk; }
+  index_t grid() const { return (tokens - 1) / chunk + 1 - first / chunk; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t begin = gpu.block() * chunk, end = tokens - begin < chunk ? tokens : begin + chunk;
+    const index_t number = first / chunk + gpu.block(), begin = number * chunk;
+    const index_t end    = tokens - begin < chunk ? tokens : begin + chunk;
     index_t       listed = 0;
     if (*layer.count >= 0)
       for (index_t base = begin; base < end; base += gfx942::wave) {
         const index_t token = base + gpu.lane();
         listed += append(gpu, token < end && groups.asker[token] == token, token, groups.asks + begin + listed);
       }
-    if (gpu.lane() == 0) groups.count[gpu.block()] = listed;
+    if (gpu.lane() == 0) groups.count[number] = listed;
   }
 };
 

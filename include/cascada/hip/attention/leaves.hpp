@@ -38,10 +38,15 @@ struct leaf_memory {
   leaf_range* formed;     // [sets, T]: the leaf that a token is the first of; empty where it is none's
   leaf_range* ranges;     // [sets, T], `count` in use
   index_t*    count;      // [sets]: leaves
-  index_t*    far_rows;   // [chunks, sets, T]: rows of the tables, one for each leaf older than the chunk's near field
-  index_t*    far_count;  // [chunks, sets]
+  index_t*    far_rows;   // [fields, T]: rows of the tables, one for each leaf older than the chunk's near field
+  index_t*    far_count;  // [fields]: of some chunks, and of their sets
 
-  index_t sets = 1;
+  index_t sets = 1, first = 0;  // the first of those chunks
+
+  /// The far field of a chunk and a set of leaves.
+  CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t chunk, index_t set) const {
+    return (chunk - first) * sets + set;
+  }
 
   /// The set of a KV head, and a set's leaves.
   CASCADA_DEVICE CASCADA_INLINE index_t           set_of(index_t kv_head) const { return sets > 1 ? kv_head : 0; }
@@ -212,7 +217,7 @@ struct leaf_means {
   }
 };
 
-/// Which rows make up the far field of each chunk.
+/// Which rows make up the far fields of some chunks.
 struct far_fields {
   using shared                     = no_shared;
   static constexpr index_t threads = 256;
@@ -221,20 +226,18 @@ struct far_fields {
   cluster_memory clusters;
   leaf_memory    leaves;
   index_t        tokens, chunk, window;
-  bool           whole;  // one field, of all tokens
+  index_t        chunks;  // from leaves.first on; 0: one field, of all tokens
 
-  /// One for each chunk and set of leaves.
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const {
-    return (whole ? 1 : (tokens + chunk - 1) / chunk) * leaves.sets;
-  }
-  index_t grid() const { return fields() * ((tokens + threads - 1) / threads); }
+  /// One for each of the chunks and set of leaves.
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const { return (chunks > 0 ? chunks : 1) * leaves.sets; }
+  index_t                                    grid() const { return fields() * ((tokens + threads - 1) / threads); }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t           field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
     const index_t           set = field % leaves.sets, count = leaves.count[set];
-    const cluster_memory    own    = clusters.of_set(set, tokens);
-    const index_t           edge   = whole ? tokens : edge_of(field / leaves.sets * chunk, window);
+    const cluster_memory    own  = clusters.of_set(set, tokens);
+    const index_t           edge = chunks > 0 ? edge_of((leaves.first + field / leaves.sets) * chunk, window) : tokens;
     const leaf_range* const ranges = leaves.ranges_of(set, tokens);
     const auto              first  = [&](index_t leaf) { return own.members[ranges[leaf].begin]; };
     if (j == 0 && (count == 0 || first(0) >= edge)) leaves.far_count[field] = 0;

@@ -55,9 +55,9 @@ struct key_logits {
   template <class Gpu, class Queries>
   CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
     walk    now   = {far, near, block.kv_head, block.chunk};
-    index_t begin = block.chunk_begin;
+    index_t begin = block.begin;
     if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
-    now.begin(gpu, begin, block.begin + block.first / queries.group(), queries.latest(block), queries.q.tokens);
+    now.begin(gpu, begin, queries.earliest(block), queries.latest(block));
     if (!tiles::ahead) now.near_whole = now.far_whole = 0;  // no registers for loops of their own
     if constexpr (opens) {
       const index_t      band = block.chunk - queries.first / queries.chunk;

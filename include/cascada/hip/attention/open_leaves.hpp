@@ -52,7 +52,7 @@ struct open_leaves {
   /// Opens leaves, lists those that somebody asked for, by place, and counts their members. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, asked_leaf* asked) const {
-    const index_t           field   = own.begin / opened.chunk * leaves.sets + leaves.set_of(own.kv_head);
+    const index_t           field   = leaves.field_of(own.begin / opened.chunk, leaves.set_of(own.kv_head));
     const index_t           count   = gpu.uniform(leaves.far_count[field]);
     const index_t* const    rows    = leaves.far_rows + std::int64_t{field} * tokens;
     const leaf_range* const ranges  = leaves.ranges_of(leaves.set_of(own.kv_head), tokens);

@@ -37,13 +37,14 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;              // [chunks, sets, T], or [r] for all
-  const index_t*       count;             // [chunks, sets], or [1]; null: no such keys
+  const index_t*       list;              // [chunks from `first` on, sets, T], or [r] for all
+  const index_t*       count;             // [those chunks, sets], or [1]; null: no such keys
   const leaf_range*    leaves = nullptr;  // or [sets, T]: row - leaves[place].begin + 1 is the leaf's size, whose
                                           // log2 is added
   float          unit      = 1;           // 1 / scale, in which logits are added to
   std::int64_t   stride    = 0;           // of the list, from set to set
   index_t        sets      = 1;           // of leaves: those of all KV heads, or each KV head's own
+  index_t        first     = 0;           // the chunk that has the first list
   bool           causal    = false;       // place k sees places up to k
   pair_counts    counts    = {};          // instead of leaves, for the kernel that is made for them
   leaf_variances variances = {};
@@ -53,6 +54,7 @@ struct listed_keys {
 template <class Scalar>
 struct near_keys {
   operand_rows<Scalar> rows;
+  index_t              tokens    = 0;  // T, if not causal
   index_t              window    = 0;  // from = begin of the chunk - window, at least 0
   index_t              sinks     = 0;
   bool                 unlimited = false;  // from = 0
@@ -88,7 +90,8 @@ struct opened_leaves {
 struct other_softmax {
   const float*   out;       // [rows, heads, dim]; null: none
   const float*   log_sums;  // [rows, heads]
-  const index_t* rows;      // of token t row rows[t]; null: row t
+  const index_t* rows;      // of token t the row of token rows[t]; null: its own
+  index_t        base;      // the token of row 0
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -9,9 +9,30 @@
 #include <cstdint>
 #include <limits>
 
+#include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/base/device.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// A top, over the scale, as a logit. A plain product might be fused with what is subtracted from it.
+CASCADA_DEVICE CASCADA_INLINE float top_logit_of(float top, float scale) { return __builtin_fmaf(top, scale, 0.0f); }
+
+/// What a softmax's weighted values weigh in an answer, beside another's average, if there is one; merged by
+/// log-sum-exp.
+struct softmax_shares {
+  float own, other, log_sum;
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE softmax_shares(Gpu& gpu, float top_logit, float sum,
+                                               float other_log_sum = -std::numeric_limits<float>::infinity()) {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    const float     top = __builtin_fmaxf(top_logit, other_log_sum), reference = top == lowest ? 0.0f : top;
+    const float     share = gpu.exp2(top_logit - reference), others = gpu.exp2(other_log_sum - reference);
+    const float     total = sum * share + others, inverse = total == 0 ? 0.0f : 1.0f / total;
+    own = share * inverse, other = others * inverse;
+    log_sum = top + (total == 0 ? 0.0f : gpu.log2(total));
+  }
+};
 
 /// One query's softmax so far: O^T, unless Dim is 0, and of this half's keys the sum of weights.
 template <matrix_scalar Scalar, index_t Dim>
@@ -35,11 +56,41 @@ struct softmax {
     sum += part;
   }
 
-  /// What weights are relative to, as a logit. A plain product might be fused with what is subtracted from it.
-  CASCADA_DEVICE CASCADA_INLINE float top_logit(float scale) const { return __builtin_fmaf(top, scale, 0.0f); }
+  /// Keeps this for later, and goes on after what was kept.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void keep(Gpu& gpu, const kept_softmax& in) const {
+    in.at[in.sums] = top, in.at[in.sums + 1] = sum;
+    std::uint32_t place = in.first;
+#pragma GCC unroll 32
+    for (index_t i = 0; i < Dim / 8; ++i, place += in.step) {
+      gpu.keep(place);
+      store_sums(in.at + place, four(i));
+    }
+  }
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const kept_softmax& in, float scale) {
+    const joint_softmax joint(gpu, in.at[in.sums], top, scale);
+    top = joint.top, sum = joint(in.at[in.sums + 1], sum);
+    std::uint32_t place = in.first;
+#pragma GCC unroll 32
+    for (index_t i = 0; i < Dim / 8; ++i, place += in.step) {
+      gpu.keep(place);
+      if (i % (Dim > 128 ? 1 : 4) == 0) gpu.schedule_barrier();  // few at a time, for want of registers
+      const sums_4 before = load_sums(in.at + place);
+#pragma GCC unroll 4
+      for (index_t e = 0; e < 4; ++e) out[i / 4][i % 4 * 4 + e] = joint(before[e], out[i / 4][i % 4 * 4 + e]);
+    }
+  }
 
  private:
   using two = float __attribute__((vector_size(8)));  // to an instruction
+
+  /// Elements 8 i + 4 half + 0..3 of O.
+  CASCADA_DEVICE CASCADA_INLINE sums_4 four(index_t i) const {
+    const sums_16& from = out[i / 4];
+    const index_t  v    = i % 4 * 4;
+    return sums_4{from[v], from[v + 1], from[v + 2], from[v + 3]};
+  }
 
   static constexpr float infinity    = std::numeric_limits<float>::infinity();
   static constexpr float least_large = 0x1p12f;  // below, rounding takes 2^-12 at most: less than weights lose
@@ -80,13 +131,15 @@ struct softmax {
   /// shrinks.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void raise(Gpu& gpu, const sums_16& logits, float scale, std::uint64_t high) {
+    auto lane = static_cast<std::uint32_t>(gpu.lane());
+    if (Dim > 128) gpu.keep(lane);  // what depends on it is rarely needed, and registers are wanting
     float largest = logits[0];
 #pragma GCC unroll 15
     for (index_t v = 1; v < 16; ++v) largest = __builtin_fmaxf(largest, logits[v]);
-    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, gpu.lane() ^ 32));
+    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, static_cast<index_t>(lane) ^ 32));
     const float before = top;
     // Others stay as they are: what a query gets must not depend on who shares its wave.
-    if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
+    if (((high | high >> 32) >> lane % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
     large              = gpu.ballot(is_large(top * scale));
     const float shrink = gpu.exp2((before - reference()) * scale);
     sum *= shrink;

@@ -17,6 +17,25 @@ struct key_tile {
   bool    opened = false;  // tokens of leaves that are open
 };
 
+/// Tiles [begin, end) of a block's.
+struct tile_range {
+  index_t begin, end;
+
+  CASCADA_DEVICE CASCADA_INLINE index_t count() const { return end - begin; }
+
+  /// The part that is number `i`, where each has `tiles`; none beyond the end.
+  CASCADA_DEVICE CASCADA_INLINE tile_range part(index_t i, index_t tiles) const {
+    const index_t first = begin + i * tiles;
+    return {first, end - first < tiles ? end : first + tiles};
+  }
+
+  /// Those among `number` tiles from `first` on, counted from there; not fewer than none.
+  CASCADA_DEVICE CASCADA_INLINE tile_range among(index_t first, index_t number) const {
+    const index_t from = begin < first ? 0 : begin - first, to = end - first;
+    return {from, to < number ? to : number};
+  }
+};
+
 /// What a leaf's logits need besides its mean key: log2 of its size, over the scale of the logits, and its variances;
 /// and where leaves open, the rows of one wave that see it.
 struct leaf_terms {
@@ -51,11 +70,10 @@ struct key_walk {
 
   /// For queries at places `earliest` to `latest` of a chunk that begins at `chunk_begin`.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t latest,
-                                           index_t tokens) {
+  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t latest) {
     from                 = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
     far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
-    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : tokens) - from);
+    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
     sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
     const index_t by_all = near.causal ? earliest + 1 - from : near_count;
     const index_t listed = far.causal && earliest < far_count ? earliest + 1 : far_count;
@@ -64,6 +82,10 @@ struct key_walk {
   }
 
   CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * list_number(); }
+
+  /// Tiles of a block: near ones and listed ones without masks, then those with masks. What later queries of the block
+  /// add to them comes last.
+  CASCADA_DEVICE CASCADA_INLINE index_t tiles() const { return near_whole + far_whole + masked(); }
 
   /// Tiles with masks: first those of the list.
   CASCADA_DEVICE CASCADA_INLINE index_t  masked() const { return far_masked() + near_masked(); }
@@ -143,7 +165,7 @@ struct key_walk {
  private:
   /// Of the KV head's leaves, and of their list for the chunk.
   CASCADA_DEVICE CASCADA_INLINE index_t set() const { return far.sets > 1 ? kv_head : 0; }
-  CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return field * far.sets + set(); }
+  CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return (field - far.first) * far.sets + set(); }
 
   /// Places of near keys in tiles with masks: sinks, then tokens from ahead() + sinks on.
   CASCADA_DEVICE CASCADA_INLINE index_t near_places() const { return sinks + near_count - keys * near_whole; }

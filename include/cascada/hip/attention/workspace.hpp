@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/chains.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/base/memory.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -18,10 +20,26 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 template <class B>
 inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
 
-/// Of a call's longest sequence.
+/// Tiles of a segment of a row's keys: 512 keys. They decide how a row is rounded, for all numbers of queries alike.
+template <class B>
+inline constexpr index_t segment_tiles = 16;
+
+/// With so many blocks of queries, or fewer, each segment has a block of its own; more fill half of the compute units.
+template <class B>
+inline constexpr index_t few_blocks = gfx942::compute_units / 2;
+
+/// Of a sequence: its keys, and how many of its tokens ask.
 struct sequence_sizes {
   index_t tokens, heads, kv_heads, dim;
+  index_t asking = tokens;
+
+  index_t group() const noexcept { return heads / kv_heads; }
 };
+
+/// The place of the first query: they are the last tokens. Not causal, they have places of their own.
+constexpr index_t first_query(const attention_options& options, index_t tokens, index_t asking) noexcept {
+  return options.causal ? tokens - asking : 0;
+}
 
 /// Whether keys are means: of leaves, or of whole clusters.
 constexpr bool averages(const attention_options& options) noexcept {
@@ -37,46 +55,80 @@ constexpr index_t band_of(const attention_options& options, index_t group) noexc
   return options.tile;
 }
 
+/// Blocks of queries, as many for each KV head.
+CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequence_sizes& sizes) noexcept {
+  const index_t first = first_query(options, sizes.tokens, sizes.asking), last = first + sizes.asking;
+  const query_tokens<bfloat16, float> asking = {
+      .q        = {.tokens = sizes.asking, .heads = sizes.heads},
+      .out      = {},
+      .kv_heads = sizes.kv_heads,
+      .chunk    = detail::kinds_of(options.keys).near_field ? std::min(options.chunk, sizes.tokens) : last,
+      .first    = first,
+      .last     = last};
+  return asking.grid();
+}
+
+/// Segments of a row's keys at most, known without the data: all older tokens may be leaves. One where rows are not
+/// cut: where all keys ask, or leaves open by mass.
+template <class B>
+constexpr index_t most_segments(const attention_options& options, const sequence_sizes& sizes) noexcept {
+  const detail::key_kinds kinds = detail::kinds_of(options.keys);
+  if (kinds.representatives || options.queries == query_set::grouped || detail::opens_by_mass(options)) return 1;
+  const bool         every  = kinds.every_token || detail::opens_everything(options);
+  const std::int64_t tokens = sizes.tokens, window = std::int64_t{options.window} + options.chunk;
+  const std::int64_t near  = every ? tokens : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
+  const std::int64_t far   = detail::has_leaves(options) ? tokens : 0;
+  const std::int64_t tiles = (near + 31) / 32 + (far + 31) / 32;
+  return static_cast<index_t>(std::max<std::int64_t>(1, (tiles + segment_tiles<B> - 1) / segment_tiles<B>));
+}
+
 template <class Scalar, class B>
 struct attention_memory {
   cluster_memory clusters     = {};
   chain_memory   chains       = {};
   leaf_memory    leaves       = {};
+  index_t        chunks       = 0;        // whose far fields are there at a time
   Scalar*        mean_keys    = nullptr;  // [kv_heads, T, dim]
   Scalar*        mean_values  = nullptr;
-  Scalar*        mean_queries = nullptr;  // [heads, T, dim]
+  Scalar*        mean_queries = nullptr;  // [heads, T, dim]; as many as keys
   std::uint16_t* variances    = nullptr;  // [kv_heads, T, variance_parts]
   group_memory   groups       = {};
-  float*         other_out    = nullptr;  // [T, heads, dim]: the softmax to be merged
-  float*         other_sums   = nullptr;  // [T, heads]
+  float*         other_out    = nullptr;  // [queries, heads, dim]: the softmax to be merged
+  float*         other_sums   = nullptr;  // [queries, heads]
   pair_counts    counts       = {};       // of a slice of representatives
   index_t        slice        = 0;        // representatives in it
   opened_leaves  opened       = {};       // of a slice of bands
   index_t        bands        = 0;        // in it
+  key_segments   segments     = {};
+  index_t        turns        = std::numeric_limits<index_t>::max();  // blocks of a KV head that a launch has
 
   /// Cuts the arrays that the options need off `from`.
   void cut(carver& from, const attention_options& options, const sequence_sizes& sizes) {
-    const std::int64_t tokens = sizes.tokens, rows = tokens * sizes.heads, means = tokens * sizes.kv_heads * sizes.dim;
+    const std::int64_t tokens = sizes.tokens, means = tokens * sizes.kv_heads * sizes.dim;
+    const std::int64_t rows    = std::int64_t{sizes.asking} * sizes.heads;
     const bool         average = averages(options), counted = options.weighted && options.causal;
     if (average || counted) from.cut(clusters.offsets, tokens + 1), from.cut(clusters.members, tokens);
     if (average) {
-      const bool         far    = detail::has_leaves(options);
-      const std::int64_t fields = far ? (tokens + options.chunk - 1) / options.chunk : 1;
+      const bool    far         = detail::has_leaves(options);
+      const index_t all         = (sizes.tokens - 1) / options.chunk + 1;
+      const index_t ask         = far ? all - (sizes.tokens - sizes.asking) / options.chunk : 1;  // of the chunks
       leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : 1;
       const std::int64_t places = tokens * leaves.sets;
+      chunks                    = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / places, 1, ask));
       from.cut(leaves.formed, places), from.cut(leaves.ranges, places), from.cut(leaves.count, leaves.sets);
-      from.cut(leaves.far_rows, fields * places), from.cut(leaves.far_count, fields * leaves.sets);
+      from.cut(leaves.far_rows, chunks * places), from.cut(leaves.far_count, std::int64_t{chunks} * leaves.sets);
       if (detail::forms_by_keys(options)) cut_chains(from, sizes);
       from.cut(mean_keys, means), from.cut(mean_values, means);
       if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
       if (options.queries == query_set::representatives) from.cut(mean_queries, rows * sizes.dim);
       if (options.queries == query_set::grouped) {
-        from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, fields);
+        from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, all);
         from.cut(other_out, rows * sizes.dim), from.cut(other_sums, rows);
       }
     }
     if (counted) cut_counts(from, tokens);
     if (detail::opens_by_mass(options)) cut_opened(from, options, sizes);
+    if (const index_t count = most_segments<B>(options, sizes); count > 1) cut_segments(from, options, sizes, count);
   }
 
  private:
@@ -97,17 +149,33 @@ struct attention_memory {
 
   void cut_opened(carver& from, const attention_options& options, const sequence_sizes& sizes) {
     constexpr std::int64_t words_of_lists = 2 + sizeof(asked_leaf) / sizeof(index_t);  // tokens, places, asked leaves
-    const index_t          tokens = sizes.tokens, group = sizes.heads / sizes.kv_heads;
+    const index_t          tokens = sizes.tokens, group = sizes.group();
     const index_t          band   = std::min(band_of(options, group), tokens);
     const std::int64_t     blocks = (std::int64_t{band} * group + rows_of_block - 1) / rows_of_block;
     const std::int64_t     bits   = blocks * opened_leaves::waves;
     opened.stride                 = (std::int64_t{tokens} + 31) / 32 * 32;
     const std::int64_t words      = opened.stride * (bits + words_of_lists) * sizes.kv_heads;
-    const index_t      all        = (tokens - 1) / band + 1;
+    const index_t      all        = (sizes.asking - 1) / band + 1;  // they begin with the first query
     bands                         = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
     const std::int64_t lists = std::int64_t{bands} * sizes.kv_heads, places = lists * opened.stride;
     from.cut(opened.rows, places * bits), from.cut(opened.tokens, places), from.cut(opened.places, places);
     from.cut(opened.asked, places), from.cut(opened.count, lists);
+  }
+
+  /// For few queries room for all segments of their rows; for many what a slice of blocks has so far.
+  void cut_segments(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
+    constexpr std::int64_t most = std::int64_t{1} << 26;  // words
+    const std::int64_t     rows = std::int64_t{sizes.asking} * sizes.heads * count, dim = sizes.dim;
+    const index_t          every = blocks_of(options, sizes);
+    segments.tiles               = segment_tiles<B>;
+    if (every <= few_blocks<B> && rows * (dim + 4) <= most) {
+      segments.blocks = count;
+      from.cut(segments.kept, rows * (dim + 4)), from.cut(segments.counts, rows);
+      return;
+    }
+    const std::int64_t of_turn = rows_of_block * (dim + 4) * sizes.kv_heads, all = every / sizes.kv_heads;
+    turns = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / of_turn, 1, all));
+    from.cut(segments.kept, turns * of_turn);
   }
 };
 

@@ -1,0 +1,75 @@
+#pragma once
+// Rows from the softmaxes of their segments.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/segments.hpp"
+#include "cascada/hip/attention/softmax.hpp"
+#include "cascada/views.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// Joins the segments of each (token, head), in their order: four elements to a thread.
+template <row_scalar Out, index_t Dim>
+struct merge_segments {
+  using shared                     = no_shared;
+  static constexpr index_t threads = 64;
+  static constexpr index_t waves   = 1;
+  static constexpr index_t fours   = Dim / 4;
+  static constexpr index_t ahead   = 8;  // segments that are read before they are joined
+
+  key_segments    segments;
+  heads_view<Out> out;
+  const index_t*  valid;  // as in query_tokens
+  float           scale;  // times log2(e)
+
+  index_t grid() const { return (rows() * fours + threads - 1) / threads; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (valid && *valid < 0) return;
+    const index_t item = gpu.block() * threads + gpu.thread();
+    if (item >= rows() * fours) return;
+    const index_t row = item / fours, four = item % fours;
+    const index_t count = segments.counts[row];
+    if (count == 1) return;  // written
+    row_part all = read(0, row, four);
+#pragma GCC unroll 1
+    for (index_t segment = 1; segment < count; segment += ahead) {
+      row_part next[ahead];
+#pragma GCC unroll 8
+      for (index_t i = 0; i < ahead; ++i) next[i] = read(segment + i < count ? segment + i : segment, row, four);
+#pragma GCC unroll 8
+      for (index_t i = 0; i < ahead; ++i)
+        if (segment + i < count) all.join(gpu, next[i], scale);
+    }
+    const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3]);
+    Out* const           to = out.row(row / out.heads, row % out.heads) + 4 * four;
+#pragma GCC unroll 4
+    for (index_t e = 0; e < 4; ++e) to[e] = from_float<Out>(all.out[e] * share.own);
+  }
+
+ private:
+  /// Four sums of weighted values, and {top, sum} of both halves of a wave, whose tops are alike.
+  struct row_part {
+    sums_4 out, sums;
+
+    template <class Gpu>
+    CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const row_part& later, float of_logits) {
+      const joint_softmax joint(gpu, sums[0], later.sums[0], of_logits);
+#pragma GCC unroll 4
+      for (index_t e = 0; e < 4; ++e) out[e] = joint(out[e], later.out[e]);
+      sums = sums_4{joint.top, joint(sums[1], later.sums[1]), joint.top, joint(sums[3], later.sums[3])};
+    }
+  };
+
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t rows() const { return out.tokens * out.heads; }
+
+  CASCADA_DEVICE CASCADA_INLINE row_part read(index_t segment, index_t row, index_t four) const {
+    const std::int64_t place = std::int64_t{segment} * rows() + row;
+    const float* const from  = segments.kept + place * (Dim + 4);
+    return {load_sums(from + 4 * four), load_sums(from + Dim)};
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

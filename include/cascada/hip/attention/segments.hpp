@@ -1,0 +1,62 @@
+#pragma once
+// A row's keys in segments of so many tiles, at their places in the walk. Each has a softmax of its own, and these are
+// joined in their order.
+//
+// So a row is the same, bit for bit, whether one block of threads goes from segment to segment, as where many rows ask,
+// or each segment has a block, as where few do.
+
+#include <cstdint>
+#include <limits>
+
+#include "cascada/hip/base/device.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// What the attention kernel is told of segments, and where their softmaxes are kept. One block's, of what it has so
+/// far: sums of weighted values [grid, dim / 8, threads, 4], then {top, sum of weights} [threads, 2]. Of several, for
+/// each segment and row the same, [dim + 4]; where a row has one segment, that is the answer, and not kept.
+struct key_segments {
+  index_t  tiles  = std::numeric_limits<index_t>::max();  // of a segment
+  index_t  blocks = 1;        // to a block of queries: one that goes from segment to segment, or one for each segment
+  float*   kept   = nullptr;  // [grid, threads (dim / 2 + 2)], or [blocks, rows, dim + 4]
+  index_t* counts = nullptr;  // [blocks, rows]: of a row's segments; the first ones are in use
+};
+
+/// A lane's half of a row in them: fours of elements from `first` on, `step` floats apart, and {top, sum}. The pointer
+/// is the same for all lanes, so that the rest takes 32 bits.
+struct kept_softmax {
+  float*        at;
+  std::uint32_t first, step, sums;
+};
+
+/// Four floats on a 16-byte boundary.
+CASCADA_DEVICE CASCADA_INLINE sums_4 load_sums(const float* from) noexcept {
+  sums_4 value;
+  __builtin_memcpy(&value, __builtin_assume_aligned(from, 16), sizeof(value));
+  return value;
+}
+CASCADA_DEVICE CASCADA_INLINE void store_sums(float* to, sums_4 value) noexcept {
+  __builtin_memcpy(__builtin_assume_aligned(to, 16), &value, sizeof(value));
+}
+
+/// Two softmaxes of a row as one: what each weighs, relative to the larger top. One that has seen nothing changes
+/// nothing.
+struct joint_softmax {
+  float top, earlier, later;
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE joint_softmax(Gpu& gpu, float earlier_top, float later_top, float scale)
+      : top(__builtin_fmaxf(earlier_top, later_top)) {
+    constexpr float nothing   = -std::numeric_limits<float>::infinity();
+    const float     reference = top == nothing ? 0.0f : top;
+    earlier                   = gpu.exp2((earlier_top - reference) * scale);
+    later                     = gpu.exp2((later_top - reference) * scale);
+  }
+
+  /// The order of roundings is told: kernels that join shall not differ in it.
+  CASCADA_DEVICE CASCADA_INLINE float operator()(float of_earlier, float of_later) const {
+    return __builtin_fmaf(of_later, later, of_earlier * earlier);
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention

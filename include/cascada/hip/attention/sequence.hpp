@@ -1,0 +1,108 @@
+#pragma once
+// Parts of what the kernels are asked for one sequence: who asks, and which keys answer.
+
+#include <algorithm>
+#include <cstdint>
+#include <numbers>
+
+#include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/operands.hpp"
+#include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/kv_view.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// One sequence of T keys. Its queries are its last tokens, from token `base` on; not causal, they are as many as there
+/// are, and have no places among the keys.
+template <class Scalar, class Out, class B>
+struct attention_sequence {
+  const attention_options&           options;
+  heads_view<const Scalar>           q;
+  strided_kv<Scalar>                 kv;
+  selection_layer                    layer;
+  heads_view<Out>                    out;
+  const attention_memory<Scalar, B>& memory;
+
+  float   scale    = detail::scale_in_base_2(options, q.dim);
+  index_t tokens   = kv.tokens();  // T
+  index_t kv_heads = kv.kv_heads();
+  index_t base = first_query(options, tokens, q.tokens), end = base + q.tokens;  // places of those that ask
+  index_t chunk = std::min(options.chunk, tokens);                               // the kernels add it to positions
+
+  leaf_memory formed = memory.leaves;  // and the far fields at hand
+
+  bool far() const { return detail::kinds_of(options.keys).far_field; }
+
+  operand_rows<Scalar> own_rows() const {
+    return {.keys       = kv.keys.data,
+            .values     = kv.values.data,
+            .key_row    = kv.keys.token_stride,
+            .key_head   = kv.keys.head_stride,
+            .value_row  = kv.values.token_stride,
+            .value_head = kv.values.head_stride};
+  }
+  operand_rows<Scalar> means() const {
+    const std::int64_t head = std::int64_t{tokens} * q.dim;
+    return {.keys       = memory.mean_keys,
+            .values     = memory.mean_values,
+            .key_row    = q.dim,
+            .key_head   = head,
+            .value_row  = q.dim,
+            .value_head = head};
+  }
+
+  near_keys<Scalar> all() const {
+    return {.rows = own_rows(), .tokens = tokens, .unlimited = true, .causal = options.causal, .exists = true};
+  }
+  near_keys<Scalar> window() const {
+    return {.rows = own_rows(), .window = options.window, .sinks = options.sink_tokens, .causal = true, .exists = true};
+  }
+
+  /// The leaves' means: those older than a chunk's near field, or of whole clusters.
+  listed_keys<Scalar> leaves() const {
+    const float          log2e     = std::numbers::log2e_v<float>;
+    const leaf_variances variances = {.rows       = memory.variances,
+                                      .head       = std::int64_t{tokens} * variance_parts,
+                                      .groups     = options.moments.value_or(0),
+                                      .half_scale = scale / log2e / 2,
+                                      .most       = largest_correction * log2e / scale};
+    return {.rows      = means(),
+            .list      = formed.far_rows,
+            .count     = formed.far_count,
+            .leaves    = formed.ranges,
+            .unit      = 1 / scale,
+            .stride    = far() ? tokens : 0,
+            .sets      = formed.sets,
+            .first     = formed.first,
+            .variances = variances};
+  }
+  listed_keys<Scalar> members() const {
+    return {.rows = own_rows(), .list = layer.indices, .count = layer.count, .causal = options.causal};
+  }
+
+  query_tokens<Scalar, Out> everyone() const {
+    const bool chunked = detail::kinds_of(options.keys).near_field;
+    return {.q        = q,
+            .out      = out,
+            .valid    = layer.count,
+            .kv_heads = kv_heads,
+            .chunk    = chunked ? chunk : end,
+            .base     = base,
+            .first    = base,
+            .last     = end};
+  }
+  query_tokens<Scalar, Out> representatives() const {
+    auto asking = everyone();
+    asking.list = layer.indices, asking.count = layer.count;
+    return asking;
+  }
+
+  /// Members of clusters, leaf by leaf.
+  cluster_memory members_of_leaves() const {
+    return detail::forms_by_keys(options) ? cluster_memory{nullptr, memory.chains.members} : memory.clusters;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention
