@@ -11,7 +11,7 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 using namespace gram;
 
 /// One block: 64 tokens against 128 of their neighbours. Panels that lie behind the tokens are left out, and nobody
-/// reads their words.
+/// looks at their words.
 template <matrix_scalar Scalar>
 struct selection_graph {
   using shared                     = gram_panel_shared;
