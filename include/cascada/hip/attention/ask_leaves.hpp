@@ -12,11 +12,11 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct ask_leaves {
-  using tiles                      = key_tiles<Scalar, Dim>;
-  using logits_of                  = key_logits<Scalar, Dim, leaves_of_bands>;
-  static constexpr index_t threads = tiles::threads;
-  static constexpr index_t waves   = 2;
-  static constexpr index_t keys    = tiles::keys;  // at a time
+  using tiles                             = key_tiles<Scalar, Dim>;
+  using logits_of                         = key_logits<Scalar, Dim, leaves_of_bands>;
+  static constexpr index_t threads        = tiles::threads;
+  static constexpr index_t waves_per_simd = 2;
+  static constexpr index_t keys           = tiles::keys;  // at a time
 
   struct shared {
     typename tiles::shared_keys tile;

@@ -18,12 +18,12 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys>
 struct attend {
-  using tiles                      = key_tiles<Scalar, Dim>;
-  using logits_of                  = key_logits<Scalar, Dim, Counts>;
-  static constexpr index_t threads = tiles::threads;
-  static constexpr index_t waves   = 2;
-  static constexpr index_t keys    = tiles::keys;                           // at a time
-  static constexpr bool    cuts    = std::same_as<Counts, counts_of_keys>;  // keys into segments; or merges
+  using tiles                             = key_tiles<Scalar, Dim>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts>;
+  static constexpr index_t threads        = tiles::threads;
+  static constexpr index_t waves_per_simd = 2;
+  static constexpr index_t keys           = tiles::keys;                           // at a time
+  static constexpr bool    cuts           = std::same_as<Counts, counts_of_keys>;  // keys into segments; or merges
 
   struct shared {
     typename tiles::shared     tile;

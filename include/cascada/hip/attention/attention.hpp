@@ -26,6 +26,8 @@ namespace cascada::inline CASCADA_ABI {
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
 template <row_scalar Scalar, gfx942_backend B>
 class attention<Scalar, B> {
+  static_assert(hip::matrix_scalar<Scalar>, "attention on gfx942: rows are bfloat16 or float16");
+
  public:
   explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where), memory_(where) {}
 
@@ -76,6 +78,13 @@ class attention<Scalar, B> {
   status operator()(const heads_view<const Scalar>&, const KV&, const auto&...) {
     static_assert(sizeof(KV) == 0, "attention on gfx942: keys and values have to be strided_kv, with the Scalar of q");
     return status::unsupported_by_device;
+  }
+
+  /// What a call read is not counted there.
+  template <class Self = attention>
+  attention_report report() const {
+    static_assert(sizeof(Self) == 0, "attention on gfx942: there is no report(); the CPU's attention has it");
+    return {};
   }
 
  private:

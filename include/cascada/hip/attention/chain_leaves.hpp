@@ -3,16 +3,16 @@
 
 #include <cstdint>
 
-#include "cascada/hip/attention/chains.hpp"
+#include "cascada/hip/attention/leaf_chains.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// How many members each chain has.
 struct count_chains {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   chain_memory    memory;
@@ -31,8 +31,8 @@ struct count_chains {
 
 /// Where members of chains begin: a running sum of their sizes. One block a KV head.
 struct chain_offsets {
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
 
   using sums   = running_sums<threads>;
   using shared = sums::shared;
@@ -55,9 +55,9 @@ struct chain_offsets {
 
 /// Members of each chain, and which of them begin leaves: every `size`-th. One wave looks through its cluster.
 struct order_chains {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   cluster_memory  clusters;

@@ -62,8 +62,8 @@ struct running_sums {
 
 /// Offsets of the clusters: a running sum of their sizes. One block.
 struct cluster_offsets {
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
 
   using sums   = running_sums<threads>;
   using shared = sums::shared;
@@ -83,9 +83,9 @@ struct cluster_offsets {
 
 /// Members of each cluster, by one wave.
 struct cluster_members {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   cluster_memory  memory;

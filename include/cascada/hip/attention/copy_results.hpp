@@ -10,9 +10,9 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// Every token copies its representative's output.
 template <row_scalar Out>
 struct copy_results {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   heads_view<Out> out;

@@ -10,9 +10,9 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Counts for the representatives at places [first, last) of R, one block each: place i sees those up to i.
 struct count_older {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   cluster_memory  clusters;

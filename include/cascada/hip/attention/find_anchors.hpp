@@ -1,9 +1,9 @@
 #pragma once
-// Chains by keys: of a range's keys that no anchor covers, which are anchors (chains.hpp).
+// Chains by keys: of a range's keys that no anchor covers, which are anchors (leaf_chains.hpp).
 
 #include <cstdint>
 
-#include "cascada/hip/attention/chains.hpp"
+#include "cascada/hip/attention/leaf_chains.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -12,8 +12,8 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// alone: one that no anchor before it covers is an anchor. Last, keys look for the nearest of those that cover them.
 template <matrix_scalar Scalar>
 struct find_anchors {
-  static constexpr index_t threads = chain_batch;
-  static constexpr index_t waves   = 2;
+  static constexpr index_t threads        = chain_batch;
+  static constexpr index_t waves_per_simd = 2;
 
   static constexpr index_t block_waves = threads / gfx942::wave;
 

@@ -16,9 +16,9 @@ struct group_memory {
 
 /// Who asks for whom: one wave walks through the members of a cluster.
 struct chunk_groups {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   cluster_memory  clusters;
@@ -47,9 +47,9 @@ struct chunk_groups {
 
 /// The askers of one chunk, in order, by one wave. For chunks from that of token `first` on.
 struct list_askers {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   group_memory    groups;

@@ -57,9 +57,9 @@ struct leaf_memory {
 
 /// Which tokens of a cluster begin leaves: every `size`-th, from the first that is no sink on. One wave.
 struct form_leaves {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   cluster_memory  clusters;
@@ -82,8 +82,8 @@ struct form_leaves {
 
 /// The leaves in the order of their first tokens. Each block counts those of all tokens before its own.
 struct list_leaves {
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
 
   struct shared {
     std::uint32_t before[threads / gfx942::wave], own[threads / gfx942::wave];
@@ -131,9 +131,9 @@ struct list_leaves {
 /// [heads, T, variance_parts], if they are wanted. Eight elements to a lane.
 template <matrix_scalar Scalar>
 struct leaf_means {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   cluster_memory           clusters;
   leaf_memory              leaves;
@@ -219,9 +219,9 @@ struct leaf_means {
 
 /// Which rows make up the far fields of some chunks.
 struct far_fields {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
 
   cluster_memory clusters;
   leaf_memory    leaves;

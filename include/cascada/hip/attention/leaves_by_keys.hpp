@@ -1,5 +1,5 @@
 #pragma once
-// Leaves by keys: the launches from clusters to leaves (chains.hpp).
+// Leaves by keys: the launches from clusters to leaves (leaf_chains.hpp).
 
 #include "cascada/hip/attention/chain_leaves.hpp"
 #include "cascada/hip/attention/find_anchors.hpp"
@@ -21,14 +21,28 @@ struct leaves_by_keys {
   template <class Launch>
   void operator()(Launch& launch) const {
     const index_t tokens = keys.tokens, rounds = chain_memory::ranges(tokens);
-    launch(begin_chains<Scalar>{layer, clusters, chains, keys, sinks});
+    launch(begin_chains<Scalar>{.layer = layer, .clusters = clusters, .memory = chains, .keys = keys, .sinks = sinks});
     for (index_t round = 0; round < rounds; ++round) {
-      launch(find_anchors<Scalar>{layer, clusters, chains, keys, threshold, round == 0});
-      if (rounds > 1) launch(meet_anchors<Scalar>{layer, clusters, chains, keys, threshold});
+      launch(find_anchors<Scalar>{.layer     = layer,
+                                  .clusters  = clusters,
+                                  .memory    = chains,
+                                  .keys      = keys,
+                                  .threshold = threshold,
+                                  .first     = round == 0});
+      if (rounds > 1)
+        launch(meet_anchors<Scalar>{
+            .layer = layer, .clusters = clusters, .memory = chains, .keys = keys, .threshold = threshold});
     }
-    launch(count_chains{layer, chains, tokens, keys.heads});
-    launch(chain_offsets{layer, chains, tokens, keys.heads});
-    launch(order_chains{layer, clusters, chains, leaves, tokens, keys.heads, sinks, size});
+    launch(count_chains{.layer = layer, .memory = chains, .tokens = tokens, .kv_heads = keys.heads});
+    launch(chain_offsets{.layer = layer, .memory = chains, .tokens = tokens, .kv_heads = keys.heads});
+    launch(order_chains{.layer    = layer,
+                        .clusters = clusters,
+                        .memory   = chains,
+                        .leaves   = leaves,
+                        .tokens   = tokens,
+                        .kv_heads = keys.heads,
+                        .sinks    = sinks,
+                        .size     = size});
   }
 };
 

@@ -1,9 +1,9 @@
 #pragma once
-// Chains by keys: keys meet the new anchors of their clusters (chains.hpp).
+// Chains by keys: keys meet the new anchors of their clusters (leaf_chains.hpp).
 
 #include <cstdint>
 
-#include "cascada/hip/attention/chains.hpp"
+#include "cascada/hip/attention/leaf_chains.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -11,9 +11,9 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// and of these the canonical product is asked. Each half of the wave has half of the anchors.
 template <matrix_scalar Scalar>
 struct meet_anchors {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 2;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 2;
 
   selection_layer          layer;
   cluster_memory           clusters;

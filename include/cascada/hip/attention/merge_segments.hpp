@@ -12,11 +12,11 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// Joins the segments of each (token, head), in their order: four elements to a thread.
 template <row_scalar Out, index_t Dim>
 struct merge_segments {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
-  static constexpr index_t fours   = Dim / 4;
-  static constexpr index_t ahead   = 8;  // segments that are read before they are joined
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
+  static constexpr index_t fours          = Dim / 4;
+  static constexpr index_t ahead          = 8;  // segments that are read before they are joined
 
   key_segments    segments;
   heads_view<Out> out;

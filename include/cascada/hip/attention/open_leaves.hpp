@@ -13,9 +13,9 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// One wave for each band and KV head. Tokens are listed in the order of their leaves' first askers: which of them a
 /// row sees, and at which places, does not depend on later rows. O(leaves + tokens + asked leaves^2 / 64).
 struct open_leaves {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
   cluster_memory  clusters;

@@ -1,8 +1,9 @@
 #pragma once
 // The vocabulary kernels speak: lanes, waves, barriers, matrix instructions, shared memory.
 //
-// A kernel is an aggregate of its parameters with `threads`, `shared`, grid() and operator()(Gpu&), passed by value. On
-// the chip Gpu is `gfx942_lane` below, compiler builtins and nothing else. In the tests it is a simulator on the host.
+// A kernel is an aggregate of its parameters with `threads` (of a block), `waves_per_simd` (that there has to be room
+// for), `shared`, grid() and operator()(Gpu&), passed by value. On the chip Gpu is `gfx942_lane` below, compiler
+// builtins and nothing else. In the tests it is a simulator on the host.
 
 #include <bit>
 #include <concepts>
@@ -162,11 +163,11 @@ class gfx942_lane {
   using half_4 = _Float16 __attribute__((vector_size(8)));
 };
 
-/// The one device entry point. Kernel::waves on each SIMD cap the registers; with at least two, results of the matrix
+/// The one device entry point. Kernel::waves_per_simd caps the registers; with at least two, results of the matrix
 /// units stay in the registers that other instructions read.
 template <class Kernel>
 __attribute__((global, amdgpu_flat_work_group_size(Kernel::threads, Kernel::threads),
-               amdgpu_waves_per_eu(Kernel::waves, 8))) void
+               amdgpu_waves_per_eu(Kernel::waves_per_simd, 8))) void
 entry(Kernel kernel) {
   gfx942_lane gpu;
   kernel(gpu);

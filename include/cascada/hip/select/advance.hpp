@@ -17,8 +17,8 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar, assignment Assign>
 struct selection_advance {
-  static constexpr index_t threads = gram_tile::threads;
-  static constexpr index_t waves   = 2;
+  static constexpr index_t threads        = gram_tile::threads;
+  static constexpr index_t waves_per_simd = 2;
 
   union shared {  // a block does one of the two
     scan_shared    scan;

@@ -7,9 +7,9 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 
 template <matrix_scalar Scalar>
 struct selection_begin {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 2;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 2;
 
   selection_call<Scalar> call;
 

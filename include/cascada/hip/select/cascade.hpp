@@ -12,6 +12,8 @@ namespace cascada::inline CASCADA_ABI {
 /// that fails on the device leaves the state as it was; T may change only by reset() or inherit().
 template <row_scalar Scalar, gfx942_backend B>
 class cascade<Scalar, B> {
+  static_assert(hip::matrix_scalar<Scalar>, "cascade on gfx942: rows are bfloat16 or float16");
+
  public:
   explicit cascade(selection_options options = {}, B where = {}) : own_(options, where) {}
 

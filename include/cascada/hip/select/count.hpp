@@ -11,9 +11,9 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 /// Counts and the report. One block.
 template <matrix_scalar Scalar>
 struct selection_count {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 256;
-  static constexpr index_t waves   = 2;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 2;
 
   selection_call<Scalar> call;
 

@@ -25,8 +25,8 @@ CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_call<Scalar>& ca
 /// One block: 64 tokens against 128 former representatives.
 template <matrix_scalar Scalar>
 struct selection_cross_gram {
-  static constexpr index_t threads = gram_tile::threads;
-  static constexpr index_t waves   = 2;
+  static constexpr index_t threads        = gram_tile::threads;
+  static constexpr index_t waves_per_simd = 2;
 
   using shared = gram_panel_shared;  // columns: tokens of the block that were no representatives
 

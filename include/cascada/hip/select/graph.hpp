@@ -14,10 +14,10 @@ using namespace gram;
 /// looks at their words.
 template <matrix_scalar Scalar>
 struct selection_graph {
-  using shared                     = gram_panel_shared;
-  static constexpr index_t threads = gram_tile::threads;
-  static constexpr index_t waves   = 2;
-  static constexpr index_t panels  = 2 * stretch_tokens / gram_panel::rows;
+  using shared                            = gram_panel_shared;
+  static constexpr index_t threads        = gram_tile::threads;
+  static constexpr index_t waves_per_simd = 2;
+  static constexpr index_t panels         = 2 * stretch_tokens / gram_panel::rows;
 
   selection_call<Scalar> call;
 

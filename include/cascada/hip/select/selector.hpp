@@ -14,6 +14,8 @@ namespace cascada::inline CASCADA_ABI {
 /// what they put there in any order.
 template <row_scalar Scalar, gfx942_backend B>
 class selector<Scalar, B> {
+  static_assert(hip::matrix_scalar<Scalar>, "selector on gfx942: rows are bfloat16 or float16");
+
  public:
   explicit selector(selection_options options = {}, B where = {}) : own_(options, where) {}
 
@@ -21,6 +23,13 @@ class selector<Scalar, B> {
     if (const status answer = own_.check(x); answer != status::ok) return answer;
     if (const status answer = own_.reserve(x.rows); answer != status::ok) return answer;
     return own_.run(x, 0, false);
+  }
+
+  /// The paper's baseline is the CPU's.
+  template <class X>
+  status literal(const X&) {
+    static_assert(sizeof(X) == 0, "selector on gfx942: there is no literal(); the CPU's selector has it");
+    return status::unsupported_by_device;
   }
 
   /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.

@@ -155,9 +155,9 @@ struct compared_keys {
 /// Norms, and where clusters lie. Sinks and keys without a norm have chains of their own.
 template <matrix_scalar Scalar>
 struct begin_chains {
-  using shared                     = no_shared;
-  static constexpr index_t threads = 64;
-  static constexpr index_t waves   = 1;
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 64;
+  static constexpr index_t waves_per_simd = 1;
 
   selection_layer          layer;
   cluster_memory           clusters;
