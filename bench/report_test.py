@@ -2,6 +2,7 @@
 import copy
 import unittest
 
+from harness.chains import anchors_met
 from harness.report import LABELS, MEASURES, MORE_NAMES, NAMES, faults, meets_target, variant
 from table import UNITS, rows
 
@@ -10,6 +11,14 @@ ENTRY = {"name": "cascade_1024", "case": "", "measure": "ratio", "value": 1.3, "
          "heads": None, "r": 340, "repetitions": 9, "spread": 0.02, "series": None}
 REPORT = {"machine": {}, "peers": {}, "settings": {}, "entries": [ENTRY],
           "gaps": [{"name": name, "reason": "not asked for"} for name in NAMES if name != "cascade_1024"]}
+
+
+class Counting(unittest.TestCase):
+    def test_keys_meet_the_anchors_of_their_cluster(self):
+        self.assertEqual(anchors_met([0, 0, 0, 1, 0], [0, 1, 0, 2, 3]), 0 + 1 + 2 + 0 + 2)
+
+    def test_the_numbers_of_chains_are_names(self):
+        self.assertEqual(anchors_met([0, 1, 0, 1], [7, 3, 5, 3]), anchors_met([0, 1, 0, 1], [0, 1, 2, 1]))
 
 
 class WellFormed(unittest.TestCase):

@@ -1,6 +1,7 @@
 """The parts of the far field, each by itself: scores of closed leaves, leaves' sums, assignment of keys to leaves."""
 import numpy as np
 
+from harness.chains import anchors_met
 from harness.library import FULL, Attention, Leaves, Selection, one_cluster
 
 LAYERS = (5, 15, 25)
@@ -63,17 +64,6 @@ def sums(session):
             session.entry(name, f"{label} {formation}: T={T}, {len(pairs)} heads x {DIM}, leaves of 16", samples,
                           measure="of_bandwidth", values=samples.of_peak(moved), target=0.5, T=T, d=DIM,
                           r=leaves // len(pairs))
-
-
-def anchors_met(clusters, chains):
-    """Pairs of a key and an anchor of its cluster: the work of assignment. Chains are numbered as they begin."""
-    sizes, met, begun = np.zeros(clusters.max() + 1, np.int64), 0, 0
-    for cluster, chain in zip(clusters, chains):
-        met += sizes[cluster]
-        if chain == begun:
-            begun += 1
-            sizes[cluster] += 1
-    return int(met)
 
 
 def cascade_clusters(session, layer, T):
