@@ -192,7 +192,7 @@ mutants = [
     ("decode: an earlier chunk's far field", "(field - far.first) * far.sets", "(field - far.first - (far.first > 0)) * far.sets",
      pieces),
     ("decode: another chunk's edge", "edge_of((leaves.first + field / leaves.sets) * chunk, window)",
-     "edge_of(field / leaves.sets * chunk, window)", pieces),
+     "edge_of(field / leaves.sets * chunk, window)", modes),
     ("decode: the far fields of the slice before", "of_.formed.first = first_chunk;", "", pieces),
     ("decode: leaves open that another chunk has", "return (chunk - first) * sets + set;", "return chunk * sets + set;", pieces),
     ("decode: askers of another chunk", "number = first / chunk + gpu.block(),", "number = gpu.block(),", pieces),
