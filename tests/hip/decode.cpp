@@ -147,12 +147,12 @@ TEST_CASE("hip decode: one token after the other", "[hip]") {
 }
 
 TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_TYPES) {
-  // More than are read at once; of near keys and of leaves of one token.
+  // More than are read at once; of near keys and of leaves.
   const shape             size = {600, 1, 1, 64, 64};
   const auto              mode = GENERATE(0, 1, 2);
   const attention_options options =
       mode == 0 ? attention_options{.keys = key_set::all}
-                : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 1, .moments = std::nullopt});
+                : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 3 - mode, .moments = std::nullopt});
   const problem<TestType>      p(size, 9);
   const std::vector<selection> chosen = {random_selection(600, 0.3, 9)};
   const auto late = attend_rows(options, p, chosen, 300, 600, simulator::steady(3));  // one segment after the other
@@ -180,18 +180,21 @@ TEST_CASE("hip decode: near + far without a far field is dense, bit for bit", "[
   CHECK(same_bits(attend_rows(options, p, {chosen}, 163, 170, simulator::steady(7)), rows_of(dense, size, 163, 170)));
 }
 
-TEST_CASE("hip decode: rows that see only logits of -infinity are zero", "[hip]") {
+TEST_CASE("hip decode: rows that see only logits of -infinity are zero, and a large one gives its value", "[hip]") {
   const shape       size = {300, 2, 1, 64, 64};
   problem<bfloat16> p(size, 5);
   p.q.fill([] { return 1.0f; });
   p.k.fill([] { return -std::numeric_limits<float>::infinity(); }, 0);
-  for (index_t c = 0; c < 64; ++c) p.k.view().row(250, 0)[c] = from_float<bfloat16>(0.0f);
-  for (const index_t begin : {0, 290}) {
+  for (index_t c = 0; c < 64; ++c) {
+    p.k.view().row(250, 0)[c] = from_float<bfloat16>(0.0f);
+    p.k.view().row(290, 0)[c] = from_float<bfloat16>(100.0f);  // outweighs all of the segments before
+  }
+  for (const index_t begin : {0, 285}) {
     const auto rows = attend_rows({.keys = key_set::all}, p, {}, begin, 300, simulator::steady(5));
     for (index_t t = begin; t < 300; ++t)
       for (index_t c = 0; c < 128; ++c) {
         const float got = rows[static_cast<std::size_t>((t - begin) * 128 + c)];
-        REQUIRE(got == (t < 250 ? 0.0f : to_float(p.v.view().row(250, 0)[c % 64])));
+        REQUIRE(got == (t < 250 ? 0.0f : to_float(p.v.view().row(t < 290 ? 250 : 290, 0)[c % 64])));
       }
   }
 }
@@ -296,8 +299,9 @@ TEST_CASE("hip decode: after a selection that failed nothing is written", "[hip]
   for (const auto& options : {closed({.window = 8, .chunk = 8}), opened({.window = 8, .chunk = 8, .tile = 8})}) {
     device_heads<float>                    out(8, 2, 64);
     attention<bfloat16, simulator::stream> attention(options, simulator::seeded(1));
+    for (index_t t = 0; t < 8; ++t) std::fill_n(out.view().row(t, 0), 128, 7.0f);
     REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, failed.layer(), out.view()) == status::ok);
-    for (const float x : out.packed()) REQUIRE(x != x);
+    for (const float x : out.packed()) REQUIRE(x == 7);
   }
 }
 
