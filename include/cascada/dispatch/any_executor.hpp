@@ -70,7 +70,8 @@ class any_executor {
 
 static_assert(executor<any_executor>);
 
-/// One pool for all levels, with a thread for each CPU that the process may use when it is first needed (thread_pool.hpp).
+/// One pool for all levels, with a thread for each CPU that the process may use when it is first needed
+/// (thread_pool.hpp).
 [[nodiscard]] any_executor shared_pool();
 
 }  // namespace cascada::inline CASCADA_ABI::dispatch

@@ -15,10 +15,10 @@
 #include "cascada/dispatch/any_executor.hpp"
 #include "cascada/dispatch/any_kv.hpp"
 #include "cascada/dispatch/levels.hpp"
-#include "cascada/selection_report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 

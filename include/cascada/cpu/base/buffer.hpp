@@ -29,11 +29,10 @@ class buffer {
   buffer() = default;
   ~buffer() { release(); }
 
-  buffer(buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)) {}
+  buffer(buffer&& other) noexcept { swap(other); }
   buffer& operator=(buffer&& other) noexcept {
     buffer taken(std::move(other));
-    std::swap(data_, taken.data_), std::swap(capacity_, taken.capacity_);
+    swap(taken);
     return *this;
   }
   buffer(const buffer& other) : buffer(other, other.capacity_) {}
@@ -74,6 +73,14 @@ class buffer {
 
  private:
   static constexpr std::align_val_t alignment{64};
+
+  /// By hand: of pointers to Value, unoptimised objects would share std's.
+  void swap(buffer& other) noexcept {
+    Value* const       data     = data_;
+    const std::int64_t capacity = capacity_;
+    data_ = other.data_, capacity_ = other.capacity_;
+    other.data_ = data, other.capacity_ = capacity;
+  }
 
   void release() noexcept {
     if (data_) ::operator delete(data_, alignment);

@@ -13,8 +13,8 @@
 #include "cascada/cpu/select/count.hpp"
 #include "cascada/cpu/select/match.hpp"
 #include "cascada/cpu/select/memory.hpp"
-#include "cascada/selection_report.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::select {

@@ -5,10 +5,10 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/base/buffer.hpp"
-#include "cascada/selection_report.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
+#include "cascada/selection_report.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::select {
 
