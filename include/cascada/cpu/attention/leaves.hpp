@@ -71,7 +71,10 @@ class leaf_summaries {
       this->*of = Values(other.*of, used);
     });
   }
-  leaf_summaries& operator=(const leaf_summaries& other) { return *this = leaf_summaries(other); }
+  leaf_summaries& operator=(const leaf_summaries& other) {
+    *this = leaf_summaries(other);
+    return *this;
+  }
 
   /// Room for `tokens` tokens in as many leaves. Forgets those there are.
   void reserve(index_t tokens, const leaf_shape& shape) {

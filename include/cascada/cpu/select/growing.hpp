@@ -38,7 +38,10 @@ class growing_selection<Scalar, B> {
     rows_.reserve(elements);
     if (elements > 0) std::copy_n(other.rows_.data(), elements, rows_.data());
   }
-  growing_selection& operator=(const growing_selection& other) { return *this = growing_selection(other); }
+  growing_selection& operator=(const growing_selection& other) {
+    *this = growing_selection(other);
+    return *this;
+  }
 
   [[nodiscard]] status extend(matrix_view<const Scalar> x, std::span<const index_t> below = {}) {
     if (const status answer = check(x, below); answer != status::ok) return answer;
