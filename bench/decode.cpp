@@ -183,16 +183,19 @@ BENCHMARK(decode_near_far<float>)
 BENCHMARK(decode_near_far<bfloat16>)->ArgsProduct({{4096, 16384, 65536}, {0}})->Iterations(1)->UseManualTime();
 BENCHMARK(decode_near_far<float16>)->ArgsProduct({{4096, 16384}, {0, 1}})->Iterations(1)->UseManualTime();
 
-/// A prompt in pieces of 512 tokens, by the preset balanced; `pieces` 0: at once.
+/// A prompt in pieces of 512 tokens, by the preset balanced; pieces of 0: at once. With `summaries` of the last
+/// argument.
 template <row_scalar Scalar>
 void prefill(benchmark::State& state) {
-  const auto                      tokens = static_cast<index_t>(state.range(0));
-  const auto                      piece  = state.range(1) == 0 ? tokens : static_cast<index_t>(state.range(1));
-  auto&                           layers = layers_of<Scalar>(tokens, 9, 3, 64);
-  std::vector<index_t>            rep(static_cast<std::size_t>(tokens), 0);
-  const index_t                   first = 0;
-  const representatives           everything{{&first, 1}, rep, {&tokens, 1}};
-  attention<Scalar, serial>       attend(presets::balanced.attention);
+  const auto            tokens = static_cast<index_t>(state.range(0));
+  const auto            piece  = state.range(1) == 0 ? tokens : static_cast<index_t>(state.range(1));
+  auto&                 layers = layers_of<Scalar>(tokens, 9, 3, 64);
+  std::vector<index_t>  rep(static_cast<std::size_t>(tokens), 0);
+  const index_t         first = 0;
+  const representatives everything{{&first, 1}, rep, {&tokens, 1}};
+  auto                  options = presets::balanced.attention;
+  options.summaries             = static_cast<summary_type>(state.range(2));
+  attention<Scalar, serial>       attend(options);
   attention_state<Scalar, serial> grown;
   std::vector<Scalar>             out(layers.q.size());
   grown.reserve(tokens);
@@ -207,7 +210,7 @@ void prefill(benchmark::State& state) {
     }
   }
 }
-BENCHMARK(prefill<float>)->ArgsProduct({{1024, 8192}, {0, 512}});
-BENCHMARK(prefill<bfloat16>)->ArgsProduct({{1024, 8192}, {0, 512}});
+BENCHMARK(prefill<float>)->ArgsProduct({{1024, 8192}, {0, 512}, {0}})->Args({8192, 0, 2});
+BENCHMARK(prefill<bfloat16>)->ArgsProduct({{1024, 8192}, {0, 512}, {0}})->Args({8192, 0, 2});
 
 }  // namespace

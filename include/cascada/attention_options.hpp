@@ -45,7 +45,7 @@ enum class opening {
 enum class summary_type {
   as_multiplied,  // float, or bfloat16 where rows of it are multiplied as such
   bfloat16,       // where rows are float, half the bytes that a decoding step reads of the far field; less exact
-  bytes,          // integers of 7 bits times a scale for each mean: a quarter of the bytes, of bfloat16 half
+  bytes,          // integers from -63 to 63, a scale for each mean: half the bytes of bfloat16
 };
 
 namespace detail {

@@ -6,10 +6,6 @@
 #include "hip/plain_attention.hpp"
 #include "sample.hpp"
 
-#ifndef ROW_TYPES  // mutants are compiled often, and for one
-#define ROW_TYPES bfloat16, float16
-#endif
-
 using namespace cascada;
 using namespace tests;
 

@@ -11,6 +11,10 @@
 #include "hip/chip.hpp"
 #include "library/attention_data.hpp"
 
+#ifndef ROW_TYPES  // of the tests; mutants are compiled often, and for one
+#define ROW_TYPES bfloat16, float16
+#endif
+
 /// Slices of 32 tokens, or of one band, so that short sequences have several.
 template <>
 inline constexpr std::int64_t cascada::hip::attention::table_words<simulator::stream> = 1;
@@ -98,6 +102,12 @@ void gather_keys(problem<Scalar>& p, float spread = 0.7f) {
 /// Near + far, closed: leaves by order.
 inline attention_options closed(attention_options with = {}) {
   with.leaves = leaf_formation::by_order, with.open = opening::none;
+  return with;
+}
+
+/// The same, with leaves that open by mass.
+inline attention_options opened(attention_options with = {}) {
+  with.leaves = leaf_formation::by_order, with.open = opening::by_mass;
   return with;
 }
 

@@ -12,10 +12,6 @@
 #include "library/near_threshold.hpp"
 #include "sample.hpp"
 
-#ifndef ROW_TYPES  // mutants are compiled often, and for one
-#define ROW_TYPES bfloat16, float16
-#endif
-
 using namespace cascada;
 using namespace tests;
 

@@ -6,10 +6,6 @@
 #include "hip/plain_attention.hpp"
 #include "sample.hpp"
 
-#ifndef ROW_TYPES  // mutants are compiled often, and for one
-#define ROW_TYPES bfloat16, float16
-#endif
-
 using namespace cascada;
 using namespace tests;
 
@@ -21,11 +17,6 @@ struct cut_mode {
   attention_options options;
   index_t           unit = 1;  // queries begin at multiples of it
 };
-
-attention_options opened(attention_options with) {
-  with.leaves = leaf_formation::by_order, with.open = opening::by_mass;
-  return with;
-}
 
 const std::vector<cut_mode> cut_modes = {
     {"dense", {.keys = key_set::all}},

@@ -6,10 +6,6 @@
 #include "hip/plain_attention.hpp"
 #include "sample.hpp"
 
-#ifndef ROW_TYPES  // mutants are compiled often, and for one
-#define ROW_TYPES bfloat16, float16
-#endif
-
 using namespace cascada;
 using namespace tests;
 
@@ -18,15 +14,9 @@ namespace {
 /// A stream whose sequences are one slice, so that all of their bands are there in the end.
 struct whole_stream : simulator::stream {};
 
-/// The same, with leaves by keys.
+/// Near + far with leaves by keys that open by mass.
 attention_options by_keys(attention_options with) {
   with.open = opening::by_mass;
-  return with;
-}
-
-/// Near + far with leaves by order that open by mass.
-attention_options opened(attention_options with = {}) {
-  with.leaves = leaf_formation::by_order, with.open = opening::by_mass;
   return with;
 }
 

@@ -74,7 +74,7 @@ class leaf_statistics {
     return rounded_.data();
   }
 
-  /// The means as integers of 7 bits and a sign in units of `scale`, `excess` more, up to a whole lane of them: the
+  /// The means as integers in units of `scale`, `excess` more, up to a whole lane of them: the
   /// largest is 63. The scale is NaN if one is; beside what is infinite, so is the scale, and the others are zero.
   const std::int8_t* byte_means(index_t dim, std::int8_t excess, float& scale) noexcept {
     constexpr float     most = 63, to_integer = 0x1.8p23f;  // so large that units are 1, and the lowest bits count them

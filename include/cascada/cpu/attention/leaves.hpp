@@ -51,7 +51,7 @@ struct leaf_scratch {
 /// members is summed anew, in token order, from the rows of all of them: it depends on its members alone, not on how
 /// the prefix grew, and no sums are kept, which would be more than half of the memory.
 ///
-/// Means are in lanes of E, or, rounded, in pairs.
+/// Means are in lanes of E or, as the shape says, in pairs, or in fours of bytes with a scale for each mean.
 template <cpu_backend B, class E = float>
 class leaf_summaries {
  public:

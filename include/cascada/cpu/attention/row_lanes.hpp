@@ -33,7 +33,7 @@ CASCADA_INLINE vec<B> load_lanes(strided_row<Scalar> row, index_t first, [[maybe
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 /// Two of the four integers in each lane, that are kept without a sign, as pairs of 128 more: the bits of 128 are those
-/// of its exponent, and an integer of 7 bits fills the rest.
+/// of its exponent, and an integer from 0 to 127 fills the rest.
 template <cpu_backend B>
 CASCADA_INLINE vec<B> pairs_of_fours(vec<B> fours, index_t which) noexcept {
   const __m512i bytes  = _mm512_castps_si512(fours.value);

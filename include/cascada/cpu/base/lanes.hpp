@@ -21,7 +21,7 @@ struct bf16_pair {
   bfloat16 first, second;
 };
 
-/// Four integers in a lane, of 7 bits and a sign: numbers in units of a scale that is kept elsewhere. Beside pairs they
+/// Four integers in a lane, from -63 to 63: numbers in units of a scale that is kept elsewhere. Beside pairs they
 /// are kept without a sign, 64 more than they stand for.
 struct byte_four {
   std::int8_t first, second, third, fourth;

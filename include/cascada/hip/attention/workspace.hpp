@@ -15,10 +15,13 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
+/// Words of a table at most: 256 MiB.
+inline constexpr std::int64_t largest_table = std::int64_t{1} << 26;
+
 /// Words that a slice of queries may have in tables with columns for representatives, leaves or tokens. The longer the
 /// sequence, the fewer in a slice: nothing is T x T. A backend may say otherwise.
 template <class B>
-inline constexpr std::int64_t table_words = std::int64_t{1} << 26;
+inline constexpr std::int64_t table_words = largest_table;
 
 /// Tiles of a segment of a row's keys: 512 keys. They decide how a row is rounded, for all numbers of queries alike.
 template <class B>
@@ -164,11 +167,10 @@ struct attention_memory {
 
   /// For few queries room for all segments of their rows; for many what a slice of blocks has so far.
   void cut_segments(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
-    constexpr std::int64_t most = std::int64_t{1} << 26;  // words
-    const std::int64_t     rows = std::int64_t{sizes.asking} * sizes.heads * count, dim = sizes.dim;
-    const index_t          every = blocks_of(options, sizes);
-    segments.tiles               = segment_tiles<B>;
-    if (every <= few_blocks<B> && rows * (dim + 4) <= most) {
+    const std::int64_t rows = std::int64_t{sizes.asking} * sizes.heads * count, dim = sizes.dim;
+    const index_t      every = blocks_of(options, sizes);
+    segments.tiles           = segment_tiles<B>;
+    if (every <= few_blocks<B> && rows * (dim + 4) <= largest_table) {
       segments.blocks = count;
       from.cut(segments.kept, rows * (dim + 4)), from.cut(segments.counts, rows);
       return;
