@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-#include "cascada/hip/attention/logits.hpp"
 #include "cascada/hip/attention/softmax.hpp"
+#include "cascada/hip/attention/tile_loops.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -15,13 +15,11 @@ struct ask_leaves {
   using tiles                             = key_tiles<Scalar, Dim>;
   using logits_of                         = key_logits<Scalar, Dim, leaves_of_bands>;
   static constexpr index_t threads        = tiles::threads;
-  static constexpr index_t waves_per_simd = 2;
+  static constexpr index_t waves_per_simd = Dim <= 128 ? 4 : 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
 
-  struct shared {
-    typename tiles::shared_keys tile;
-    typename logits_of::shared  logits;
-  };
+  using loops  = tile_loops<Scalar, Dim, leaves_of_bands, false>;
+  using shared = typename loops::shared;
 
   query_tokens<Scalar, float> queries;  // all of some bands; nothing is written to their `out`
   listed_keys<Scalar>         far;
@@ -35,109 +33,68 @@ struct ask_leaves {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (*queries.valid < 0) return;
-    auto&             memory = gpu.template shared<shared>();
-    const query_block block  = queries.block_of(gpu, gpu.block());
+    auto&             lds   = gpu.template shared<shared>();
+    const query_block block = queries.block_of(gpu, gpu.block());
     if (block.empty()) return;
     const query_row own = queries.row_of(gpu, block);
     const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
-    memory.logits.place[gpu.thread()] = own.place;
+    lds.logits.place[gpu.thread()] = own.place;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);
-    logits_at().measure_query(gpu, memory.logits, now, query);
+    logits_at().measure_query(gpu, lds.logits, now, query);
 
     softmax<Scalar, 0> all;
     const auto         take_in = [&](const key_tile&, const sums_16& logits) {
       fragment weights[keys / 8] = {};
       all.take_in(gpu, logits, scale, weights);
     };
-    meet_near(gpu, memory, now, query, take_in);
-    meet_leaves(gpu, memory, now, query, take_in);
+    meet_near(gpu, lds, now, query, take_in);
+    meet_leaves(gpu, lds, now, query, take_in);
     // Relative to the top, where logits are near to each other: of large ones no digits are lost.
     const float          bound = gpu.log2(all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)) + log_open_above;
     std::uint32_t* const asking =
         opened.rows_of(gpu.uniform(block.turn * queries.kv_heads + block.kv_head), gpu.wave());
-    meet_leaves(gpu, memory, now, query, [&](const key_tile& of, const sums_16& logits) {
+    meet_leaves(gpu, lds, now, query, [&](const key_tile& of, const sums_16& logits) {
       const std::uint32_t rows = rows_above(gpu, logits, all.top, own.exists ? bound : never);
       if (gpu.lane() < keys && of.first + gpu.lane() < of.count) asking[of.first + gpu.lane()] = rows;
     });
   }
+
+  /// For the loops.
+  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
 
  private:
   using walk = typename logits_of::walk;
 
   static constexpr float never = std::numeric_limits<float>::infinity();
 
-  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
-
   // Each calls `use` with tiles and their logits.
 
   template <class Gpu, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet_near(Gpu& gpu, shared& memory, const walk& now,
-                                               const vector8 (&query)[Dim / 16], const Use& use) const {
+  CASCADA_DEVICE CASCADA_INLINE void meet_near(Gpu& gpu, shared& lds, const walk& now, const vector8 (&query)[Dim / 16],
+                                               const Use& use) const {
     if constexpr (tiles::ahead)
       if (now.near_whole > 0)
-        meet_whole<false>(gpu, memory, now, now.near_whole,
-                          typename tiles::template adjacent<false>(gpu, near.rows, now.kv_head, now.from), query, use);
-    meet_masked(gpu, memory, now, now.near_masked(), [&](index_t i) { return now.near_tile_at(i); }, query, use);
+        loops::template whole<false>(gpu, lds, *this, now, {0, now.near_whole}, loops::near_from(gpu, *this, now, 0),
+                                     query, in_turn{}, use);
+    if (now.near_masked() > 0)
+      loops::masked(
+          gpu, lds, *this, now, now.near_masked(), [&](index_t i) { return now.near_tile_at(i); }, query, in_turn{},
+          use);
   }
 
   template <class Gpu, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet_leaves(Gpu& gpu, shared& memory, const walk& now,
+  CASCADA_DEVICE CASCADA_INLINE void meet_leaves(Gpu& gpu, shared& lds, const walk& now,
                                                  const vector8 (&query)[Dim / 16], const Use& use) const {
     if constexpr (tiles::ahead)
       if (now.far_whole > 0)
-        meet_whole<true>(gpu, memory, now, now.far_whole,
-                         typename tiles::template listed<false>(gpu, far.rows, now.kv_head, now.list()), query, use);
-    meet_masked(gpu, memory, now, now.far_masked(), [&](index_t i) { return now.far_tile_at(i); }, query, use);
-  }
-
-  template <bool Listed, class Gpu, class Reader, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet_whole(Gpu& gpu, shared& memory, const walk& now, index_t count, Reader reader,
-                                                const vector8 (&query)[Dim / 16], const Use& use) const {
-    typename tiles::carried next;
-    leaf_terms              terms = {};
-    reader.fetch(gpu, next, count > 1);
-    if constexpr (Listed) terms = logits_at().terms_of(gpu, now, {true, 0, now.far_count});
-#pragma GCC unroll 1
-    for (index_t i = 0; i < count; ++i) {
-      const key_tile own = {Listed, keys * i, now.far_count};
-      tiles::stage_keys(gpu, memory.tile, next);
-      if constexpr (Listed) logits_at().stage_terms(gpu, memory.logits, terms);
-      gpu.barrier();
-      reader.fetch(gpu, next, i + 2 < count);
-      sums_16 logits = {};
-      if constexpr (Listed) {
-        terms  = logits_at().terms_of(gpu, now, {true, keys * (i + 1), now.far_count});
-        logits = logits_at().count_keys(gpu, memory.logits, own);
-      }
-      logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      use(own, logits);
-      gpu.barrier();
-    }
-  }
-
-  template <class Gpu, class Tiles, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet_masked(Gpu& gpu, shared& memory, const walk& now, index_t count,
-                                                 const Tiles& tile_at, const vector8 (&query)[Dim / 16],
-                                                 const Use&   use) const {
-    typename tiles::carried next;
-    leaf_terms              terms = {};
-    if (count > 0) logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
-#pragma GCC unroll 1
-    for (index_t i = 0; i < count; ++i) {
-      tiles::stage_keys(gpu, memory.tile, next);
-      logits_at().stage_terms(gpu, memory.logits, terms);
-      gpu.barrier();
-      logits_at().fetch_keys(gpu, now, tile_at(i + 1 < count ? i + 1 : i), next, terms);
-      const key_tile own    = tile_at(i);
-      sums_16        logits = logits_at().count_keys(gpu, memory.logits, own);
-      logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      logits_at().mask(gpu, memory.logits, now, own, logits);
-      use(own, logits);
-      gpu.barrier();
-    }
+        loops::template whole<true>(gpu, lds, *this, now, {0, now.far_whole}, loops::listed_from(gpu, *this, now, 0),
+                                    query, in_turn{}, use);
+    if (now.far_masked() > 0)
+      loops::masked(
+          gpu, lds, *this, now, now.far_masked(), [&](index_t i) { return now.far_tile_at(i); }, query, in_turn{}, use);
   }
 
   /// Of key `lane`, the rows of the wave whose logit exceeds their bound over their top; a NaN exceeds nothing.

@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "cascada/hip/attention/logits.hpp"
 #include "cascada/hip/attention/softmax.hpp"
+#include "cascada/hip/attention/tile_loops.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -25,10 +25,9 @@ struct attend {
   static constexpr index_t keys           = tiles::keys;                           // at a time
   static constexpr bool    cuts           = std::same_as<Counts, counts_of_keys>;  // keys into segments; or merges
 
-  struct shared {
-    typename tiles::shared     tile;
-    typename logits_of::shared logits;
-    index_t                    target[threads];  // of each lane: where the answer goes
+  using loops = tile_loops<Scalar, Dim, Counts, true>;
+  struct shared : loops::shared {
+    index_t target[threads];  // of each lane: where the answer goes
   };
 
   query_tokens<Scalar, Out>                                                queries;
@@ -46,8 +45,8 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.valid && *queries.valid < 0) return;
-    auto&             memory = gpu.template shared<shared>();
-    const query_block block  = queries.block_of(gpu, gpu.block() / segments.blocks);
+    auto&             lds   = gpu.template shared<shared>();
+    const query_block block = queries.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty()) return;
     const query_row own    = queries.row_of(gpu, block);
     const index_t   token  = queries.list ? queries.list[own.place] : own.place;
@@ -62,26 +61,26 @@ struct attend {
       row += segment * (queries.out.tokens * queries.out.heads);
     }
 
-    memory.logits.place[gpu.thread()] = own.place;
-    memory.target[gpu.thread()]       = own.exists ? 2 * row + gpu.lane() / 32 : -1;
+    lds.logits.place[gpu.thread()] = own.place;
+    lds.target[gpu.thread()]       = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(token - queries.base, own.head), query);
-    logits_at().measure_query(gpu, memory.logits, now, query);
-    attend_all(gpu, memory, now, met, query, state);
+    logits_at().measure_query(gpu, lds.logits, now, query);
+    attend_all(gpu, lds, now, met, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
-    const index_t target = memory.target[tiles::thread_of(gpu)];
+    const index_t target = lds.target[tiles::thread_of(gpu)];
     if (target < 0) return;
     if (alone() && keep_alone(gpu, now, state, target)) return;
     write(gpu, state, sum, target / 2, target % 2);
   }
 
- private:
-  using summed  = softmax<Scalar, Dim>;
-  using carried = typename tiles::carried;
-  using walk    = typename logits_of::walk;
-
+  /// For the loops.
   CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
+
+ private:
+  using summed = softmax<Scalar, Dim>;
+  using walk   = typename logits_of::walk;
 
   /// Of the segment at hand.
   struct progress {
@@ -95,10 +94,10 @@ struct attend {
 
   /// One segment after the other, or one alone.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& memory, const walk& now, const tile_range& met,
+  CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& lds, const walk& now, const tile_range& met,
                                                 const vector8 (&query)[Dim / 16], summed& state) const {
     progress at = {.left = alone() ? unlimited : segments.tiles};
-    attend_tiles(gpu, memory, now, met, query, state, at);
+    attend_tiles(gpu, lds, now, met, query, state, at);
     if constexpr (cuts)
       if (at.ended > 0) state.join(gpu, kept_by_block(gpu), scale);
   }
@@ -134,131 +133,63 @@ struct attend {
 
   /// Calls `turn` for `count` tiles one after the other, segment by segment.
   template <class Gpu, class Turn>
-  CASCADA_DEVICE CASCADA_INLINE void turns(Gpu& gpu, index_t count, summed& state, progress& at,
-                                           const Turn& turn) const {
+  CASCADA_DEVICE CASCADA_INLINE void attend_turns(Gpu& gpu, index_t count, summed& state, progress& at,
+                                                  const Turn& turn) const {
 #pragma GCC unroll 1
     for (index_t i = 0; i < count;) {
-      index_t end = count;
-      if constexpr (cuts) {
-        if (at.left == 0) end_segment(gpu, state, at);
-        if (at.left < count - i) end = i + at.left;
-        at.left -= end - i;
-      }
+      if (at.left == 0) end_segment(gpu, state, at);
+      const index_t end = at.left < count - i ? i + at.left : count;
+      at.left -= end - i;
 #pragma GCC unroll 1
       for (; i < end; ++i) turn(i);
     }
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void attend_tiles(Gpu& gpu, shared& memory, const walk& now, const tile_range& own,
+  CASCADA_DEVICE CASCADA_INLINE void attend_tiles(Gpu& gpu, shared& lds, const walk& now, const tile_range& own,
                                                   const vector8 (&query)[Dim / 16], summed& state, progress& at) const {
     const auto among = [&](index_t first, index_t count) {
       return cuts ? own.among(first, count) : tile_range{0, count};
+    };
+    const auto turns = [&] {
+      if constexpr (cuts)
+        return [&](index_t count, const auto& turn) { attend_turns(gpu, count, state, at, turn); };
+      else
+        return in_turn{};
+    }();
+    const auto use = [&](const key_tile&, const sums_16& logits) {
+      fragment weights[keys / 8] = {};
+      state.take_in(gpu, logits, scale, weights);
+      multiply_values(gpu, lds, weights, state);
     };
     const tile_range masked = among(now.near_whole + now.far_whole, now.masked());
     if constexpr (tiles::ahead) {
       const tile_range seen = among(0, now.near_whole), listed = among(now.near_whole, now.far_whole);
       if (seen.count() > 0)
-        attend_whole<false>(
-            gpu, memory, now, seen,
-            typename tiles::template adjacent<>(gpu, near.rows, now.kv_head, now.from + keys * seen.begin), query,
-            state, at);
+        loops::template whole<false>(gpu, lds, *this, now, seen, loops::near_from(gpu, *this, now, seen.begin), query,
+                                     turns, use);
       if (listed.count() > 0)
-        attend_whole<true>(
-            gpu, memory, now, listed,
-            typename tiles::template listed<>(gpu, far.rows, now.kv_head, now.list() + keys * listed.begin), query,
-            state, at);
+        loops::template whole<true>(gpu, lds, *this, now, listed, loops::listed_from(gpu, *this, now, listed.begin),
+                                    query, turns, use);
     }
     if constexpr (logits_of::opens)
       if (now.opened_tiles() > 0)
-        attend_masked(
-            gpu, memory, now, now.opened_tiles(), [&](index_t i) { return now.opened_tile_at(i); }, query, state, at);
+        loops::masked(
+            gpu, lds, *this, now, now.opened_tiles(), [&](index_t i) { return now.opened_tile_at(i); }, query, turns,
+            use);
     if (masked.count() > 0)
-      attend_masked(
-          gpu, memory, now, masked.count(), [&](index_t i) { return now.tile_at(masked.begin + i); }, query, state, at);
-  }
-
-  /// Tiles without masks: the loops that long sequences spend their time in.
-  template <bool Listed, class Gpu, class Reader>
-  CASCADA_DEVICE CASCADA_INLINE void attend_whole(Gpu& gpu, shared& memory, const walk& now, const tile_range& of,
-                                                  Reader reader, const vector8 (&query)[Dim / 16], summed& state,
-                                                  progress& at) const {
-    const index_t first = keys * of.begin, count = of.count();
-    carried       next;
-    reader.fetch(gpu, next, count > 1);
-    leaf_terms terms = {};
-    if constexpr (Listed) terms = logits_at().terms_of(gpu, now, {true, first, now.far_count});
-    turns(gpu, count, state, at, [&](index_t i) {
-      tiles::stage_keys(gpu, memory.tile, next);
-      tiles::stage_values(gpu, memory.tile, next);
-      if constexpr (Listed) logits_at().stage_terms(gpu, memory.logits, terms);
-      gpu.barrier();
-      reader.fetch(gpu, next, i + 2 < count);
-      sums_16 logits = {};
-      if constexpr (Listed) {
-        terms  = logits_at().terms_of(gpu, now, {true, first + keys * (i + 1), now.far_count});
-        logits = logits_at().count_keys(gpu, memory.logits, {true, first + keys * i, now.far_count});
-      }
-      logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      if constexpr (Listed && logits_of::opens) logits_at().mask_rows(gpu, memory.logits, logits);
-      fragment weights[keys / 8] = {};
-      state.take_in(gpu, logits, scale, weights);
-      multiply_values(gpu, memory, weights, state);
-      gpu.barrier();
-    });
-  }
-
-  /// Any tiles: of the list, and those near of which some query sees a part.
-  template <class Gpu, class Tiles>
-  CASCADA_DEVICE CASCADA_INLINE void attend_masked(Gpu& gpu, shared& memory, const walk& now, index_t count,
-                                                   const Tiles& tile_at, const vector8 (&query)[Dim / 16],
-                                                   summed& state, progress& at) const {
-    carried    next;
-    leaf_terms terms = {};
-    if constexpr (tiles::ahead) {
-      logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
-      fetch_values(gpu, now, tile_at(0), next);
-    }
-    turns(gpu, count, state, at, [&](index_t i) {
-      if constexpr (!tiles::ahead) logits_at().fetch_keys(gpu, now, tile_at(i), next, terms);
-      tiles::stage_keys(gpu, memory.tile, next);
-      logits_at().stage_terms(gpu, memory.logits, terms);
-      if constexpr (!tiles::ahead) fetch_values(gpu, now, tile_at(i), next);
-      tiles::stage_values(gpu, memory.tile, next);
-      gpu.barrier();
-      if constexpr (tiles::ahead) {
-        const key_tile following = tile_at(i + 1 < count ? i + 1 : i);
-        logits_at().fetch_keys(gpu, now, following, next, terms);
-        fetch_values(gpu, now, following, next);
-      }
-      const key_tile own    = tile_at(i);
-      sums_16        logits = logits_at().count_keys(gpu, memory.logits, own);
-      logits_of::multiply_keys(gpu, memory.tile, query, logits);
-      logits_at().mask(gpu, memory.logits, now, own, logits);
-      fragment weights[keys / 8] = {};
-      state.take_in(gpu, logits, scale, weights);
-      multiply_values(gpu, memory, weights, state);
-      gpu.barrier();
-    });
+      loops::masked(
+          gpu, lds, *this, now, masked.count(), [&](index_t i) { return now.tile_at(masked.begin + i); }, query, turns,
+          use);
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void fetch_values(Gpu& gpu, const walk& now, const key_tile& from,
-                                                  carried& next) const {
-    typename tiles::value_rows at;
-#pragma GCC unroll 2
-    for (index_t l = 0; l < tiles::value_rounds; ++l)
-      now.rows_of(from, tiles::part_of(gpu).value + tiles::value_step * l, 1, at.row[l]);
-    tiles::fetch_values(gpu, from.listed ? far.rows : near.rows, now.kv_head, at, next);
-  }
-
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void multiply_values(Gpu& gpu, const shared&                      memory,
-                                                     const fragment (&weights)[keys / 8], summed& state) const {
+  CASCADA_DEVICE CASCADA_INLINE void multiply_values(Gpu& gpu, const shared& lds, const fragment (&weights)[keys / 8],
+                                                     summed& state) const {
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {
       const std::uint16_t* const row =
-          memory.tile.value + (32 * t + gpu.lane() % 32) * tiles::value_pitch + gpu.lane() / 32 * 8;
+          lds.tile.value + (32 * t + gpu.lane() % 32) * tiles::value_pitch + gpu.lane() / 32 * 8;
 #pragma GCC unroll 2
       for (index_t s = 0; s < keys / 16; ++s) {
         const vector8 value = load_8(row + 16 * s);

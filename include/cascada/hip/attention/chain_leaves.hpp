@@ -5,6 +5,8 @@
 
 #include "cascada/hip/attention/leaf_chains.hpp"
 #include "cascada/hip/attention/leaves.hpp"
+#include "cascada/hip/base/running_sums.hpp"
+#include "cascada/hip/base/votes.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -15,7 +17,7 @@ struct count_chains {
   static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
-  chain_memory    memory;
+  chain_memory    chains;
   index_t         tokens, kv_heads;
 
   index_t grid() const { return ((tokens - 1) / threads + 1) * kv_heads; }
@@ -23,8 +25,8 @@ struct count_chains {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t place = gpu.block() / kv_heads * threads + gpu.thread();
-    if (*layer.count < 0 || place >= tokens) return;
-    const chain_memory own = memory.of(gpu.block() % kv_heads, tokens);
+    if (layer.failed() || place >= tokens) return;
+    const chain_memory own = chains.of(gpu.block() % kv_heads, tokens);
     gpu.atomic_add(own.sizes + own.nearest[place].place, index_t{1});
   }
 };
@@ -38,15 +40,15 @@ struct chain_offsets {
   using shared = sums::shared;
 
   selection_layer layer;
-  chain_memory    memory;
+  chain_memory    chains;
   index_t         tokens, kv_heads;
 
   index_t grid() const { return kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*layer.count < 0) return;
-    const chain_memory own = memory.of(gpu.block(), tokens);
+    if (layer.failed()) return;
+    const chain_memory own = chains.of(gpu.block(), tokens);
     sums::add(
         gpu, gpu.template shared<shared>(), tokens, [&](index_t place) { return own.sizes[place]; },
         [&](index_t place, index_t before) { own.offsets[place] = before; });
@@ -61,7 +63,7 @@ struct order_chains {
 
   selection_layer layer;
   cluster_memory  clusters;
-  chain_memory    memory;
+  chain_memory    chains;
   leaf_memory     leaves;
   index_t         tokens, kv_heads, sinks, size;  // of a leaf: tokens at most
 
@@ -70,8 +72,8 @@ struct order_chains {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t head = gpu.block() % kv_heads, first = gpu.block() / kv_heads;
-    if (*layer.count < 0) return;
-    const chain_memory own = memory.of(head, tokens);
+    if (layer.failed()) return;
+    const chain_memory own = chains.of(head, tokens);
     const index_t      all = gpu.uniform(own.sizes[first]);
     if (all == 0) return;
     leaf_range* const formed = leaves.formed + std::int64_t{head} * tokens;
@@ -87,7 +89,7 @@ struct order_chains {
         own.members[to]      = token;
         formed[token]        = {to, !begins ? to : all - number < size ? begin + all : to + size};
       }
-      found += __builtin_popcountll(votes);
+      found += voters(votes);
     }
   }
 };

@@ -4,8 +4,9 @@
 #include <cstdint>
 
 #include "cascada/ascending.hpp"
-#include "cascada/hip/base/device.hpp"
+#include "cascada/hip/base/running_sums.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/hip/base/votes.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -25,41 +26,6 @@ struct cluster_memory {
   }
 };
 
-/// Running sums of `count` sizes by a block of `Threads`, and shared memory: `put(i, sum)` hears of those before i, and
-/// last of all.
-template <index_t Threads>
-struct running_sums {
-  struct shared {
-    std::uint32_t total[Threads / gfx942::wave];
-  };
-
-  template <class Gpu, class Size, class Put>
-  CASCADA_DEVICE CASCADA_INLINE static void add(Gpu& gpu, shared& totals, index_t count, const Size& size_of,
-                                                const Put& put) {
-    std::uint32_t before = 0;
-    for (index_t base = 0; base < count; base += Threads) {
-      const index_t       j    = base + gpu.thread();
-      const std::uint32_t size = j < count ? static_cast<std::uint32_t>(size_of(j)) : 0;
-      std::uint32_t       sum  = size;
-#pragma GCC unroll 6
-      for (index_t step = 1; step < gfx942::wave; step *= 2) {
-        const std::uint32_t lower = gpu.shuffle(sum, gpu.lane() < step ? gpu.lane() : gpu.lane() - step);
-        if (gpu.lane() >= step) sum += lower;
-      }
-      if (gpu.lane() == gfx942::wave - 1) totals.total[gpu.wave()] = sum;
-      gpu.barrier();
-      std::uint32_t own = before + sum - size;
-      for (index_t w = 0; w < Threads / gfx942::wave; ++w) {
-        if (w < gpu.wave()) own += totals.total[w];
-        before += totals.total[w];
-      }
-      if (j < count) put(j, static_cast<index_t>(own));
-      gpu.barrier();
-    }
-    if (gpu.thread() == 0 && count >= 0) put(count, static_cast<index_t>(before));
-  }
-};
-
 /// Offsets of the clusters: a running sum of their sizes. One block.
 struct cluster_offsets {
   static constexpr index_t threads        = 256;
@@ -69,7 +35,7 @@ struct cluster_offsets {
   using shared = sums::shared;
 
   selection_layer layer;
-  cluster_memory  memory;
+  cluster_memory  clusters;
 
   index_t grid() const { return 1; }
 
@@ -77,7 +43,7 @@ struct cluster_offsets {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     sums::add(
         gpu, gpu.template shared<shared>(), gpu.uniform(*layer.count), [&](index_t j) { return layer.counts[j]; },
-        [&](index_t j, index_t before) { memory.offsets[j] = before; });
+        [&](index_t j, index_t before) { clusters.offsets[j] = before; });
   }
 };
 
@@ -88,7 +54,7 @@ struct cluster_members {
   static constexpr index_t waves_per_simd = 1;
 
   selection_layer layer;
-  cluster_memory  memory;
+  cluster_memory  clusters;
   index_t         tokens;
 
   index_t grid() const { return tokens; }  // r is known to the device only
@@ -96,11 +62,11 @@ struct cluster_members {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (gpu.block() >= *layer.count) return;
-    const index_t own = layer.indices[gpu.block()], end = gpu.uniform(memory.offsets[gpu.block() + 1]);
-    index_t       next = gpu.uniform(memory.offsets[gpu.block()]);
+    const index_t own = layer.indices[gpu.block()], end = gpu.uniform(clusters.offsets[gpu.block() + 1]);
+    index_t       next = gpu.uniform(clusters.offsets[gpu.block()]);
     for (index_t base = gpu.uniform(own); next < end; base += gfx942::wave) {
       const index_t i = base + gpu.lane();
-      next += append(gpu, i < tokens && layer.rep[i] == own, i, memory.members + next);
+      next += append(gpu, i < tokens && layer.rep[i] == own, i, clusters.members + next);
     }
   }
 };

@@ -21,7 +21,7 @@ struct copy_results {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*layer.count < 0) return;
+    if (layer.failed()) return;
     const index_t token = gpu.block(), rep = layer.rep[token];
     if (rep == token) return;
     for (index_t i = gpu.thread(); i < out.heads * out.dim; i += threads)

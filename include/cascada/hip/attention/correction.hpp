@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/operands.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -58,10 +59,10 @@ struct leaf_correction {
 
   /// Of the 32 leaves whose variances are staged, and the query of this lane.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE sums_16 correct(Gpu& gpu, const shared& memory, index_t thread) const {
+  CASCADA_DEVICE CASCADA_INLINE sums_16 correct(Gpu& gpu, const shared& lds, index_t thread) const {
     const index_t  lane       = thread % gfx942::wave;
-    const fragment variances  = load_4(memory.variances + lane % 32 * variance_parts + lane / 32 * most_groups);
-    const operand  query      = memory.queries[thread];
+    const fragment variances  = load_4(lds.variances + lane % 32 * variance_parts + lane / 32 * most_groups);
+    const operand  query      = lds.queries[thread];
     sums_16        correction = {};
     correction                = gpu.template mfma_32x32x8<bfloat16>(variances, query.part[0], correction);
     correction                = gpu.template mfma_32x32x8<bfloat16>(variances, query.part[1], correction);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/leaf_chains.hpp"
+#include "cascada/hip/base/votes.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -20,9 +21,10 @@ struct find_anchors {
   static constexpr index_t tiles = threads / 32;  // of keys
 
   struct shared {
-    std::uint64_t votes[block_waves], anchors[block_waves];
-    chain_anchor  batch[threads];
-    std::uint32_t covering[tiles * (tiles + 1) / 2][32];  // of each key, 32 by 32: those before it that cover it
+    block_votes<threads> waiting;
+    std::uint64_t        anchors[block_waves];
+    chain_anchor         batch[threads];
+    std::uint32_t        covering[tiles * (tiles + 1) / 2][32];  // of each key, 32 by 32: those before it that cover it
 
     /// Where the verdicts of 32 keys on a later 32 lie, or on themselves.
     CASCADA_DEVICE CASCADA_INLINE static constexpr index_t tile(index_t row, index_t column) {
@@ -32,7 +34,7 @@ struct find_anchors {
 
   selection_layer          layer;
   cluster_memory           clusters;
-  chain_memory             memory;
+  chain_memory             chains;
   heads_view<const Scalar> keys;
   float                    threshold;
   bool                     first;  // round
@@ -41,10 +43,10 @@ struct find_anchors {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*layer.count < 0) return;
+    if (layer.failed()) return;
     auto&                       batch = gpu.template shared<shared>();
     const index_t               head = gpu.block() % keys.heads, range = gpu.block() / keys.heads;
-    const chain_memory          own  = memory.of(head, keys.tokens);
+    const chain_memory          own  = chains.of(head, keys.tokens);
     const compared_keys<Scalar> with = {keys, head, threshold};
     const index_t               last = (range + 1) * chain_batch;
     const index_t               end  = gpu.uniform(own.ends[(last < keys.tokens ? last : keys.tokens) - 1]);
@@ -65,24 +67,18 @@ struct find_anchors {
   }
 
  private:
-  CASCADA_DEVICE CASCADA_INLINE static index_t popcount(std::uint64_t votes) { return __builtin_popcountll(votes); }
-
   /// The first keys of places [next, end) that wait. `next` becomes the place after them. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, shared& batch, const chain_memory& own, index_t& next,
                                                index_t end) const {
     index_t count = 0;
     for (; next < end && count < threads; next += threads) {
-      const index_t       place = next + gpu.thread();
-      const bool          waits = place < end && own.nearest[place].none();
-      const std::uint64_t votes = gpu.ballot(waits);
-      if (gpu.lane() == 0) batch.votes[gpu.wave()] = votes;
+      const index_t place = next + gpu.thread();
+      const bool    waits = place < end && own.nearest[place].none();
+      batch.waiting.cast(gpu, waits);
       gpu.barrier();
-      index_t slot = count + voters_below(gpu, votes);
-      for (index_t w = 0; w < block_waves; ++w) {
-        slot += w < gpu.wave() ? popcount(batch.votes[w]) : 0;
-        count += popcount(batch.votes[w]);
-      }
+      const index_t slot = count + batch.waiting.before(gpu);
+      count += batch.waiting.all();
       if (waits && slot < threads) batch.batch[slot] = {place, clusters.members[place], own.norms[place]};
       gpu.barrier();
     }
@@ -124,13 +120,8 @@ struct find_anchors {
     const index_t             own    = gpu.lane() % 32;
     const auto                seen =
         with.judge(gpu, key, others[32 * row + own < count ? own : 0], [&](index_t j) { return others[j].norm; });
-    std::uint32_t bits = seen.sure & asked;
-    for (std::uint32_t left = seen.possible & asked & ~bits; left != 0; left &= left - 1) {
-      const index_t j = __builtin_ctz(left);
-      bits |= static_cast<std::uint32_t>(with.covers(key, others[j], with.product(key, others[j]))) << j;
-    }
-    bits |= gpu.shuffle(bits, gpu.lane() ^ 32);
-    return bits;
+    return rows_that_cover(gpu, seen, asked,
+                           [&](index_t j) { return with.covers(key, others[j], with.product(key, others[j])); });
   }
 
   /// The keys of tile `row` that cover this thread's.
@@ -169,7 +160,7 @@ struct find_anchors {
                                                const compared_keys<Scalar>& with, index_t          range,
                                                const std::uint64_t (&before)[block_waves], index_t count) const {
     const chain_anchor key = batch.batch[gpu.thread() < count ? gpu.thread() : 0];
-    nearest_anchor     best;
+    covering_row       best;
     index_t            slot = 0, all = 0;
     bool               begins = false;
 #pragma GCC unroll 8
@@ -177,12 +168,13 @@ struct find_anchors {
       const std::uint64_t anchors = batch.anchors[w];
       for (std::uint64_t left = before[w] & anchors; left != 0; left &= left - 1) {
         const chain_anchor other = batch.batch[gfx942::wave * w + __builtin_ctzll(left)];
-        best.meet(other, with.product(key, other));
+        const covering_row found = {other.place, with.product(key, other), other.norm};
+        if (found.nearer_than(best)) best = found;
       }
       if (w == gpu.wave()) begins = (anchors >> gpu.lane() & 1) != 0, slot = all + voters_below(gpu, anchors);
-      all += popcount(anchors);
+      all += voters(anchors);
     }
-    if (begins) best = {key.place}, own.anchors[std::int64_t{range} * chain_batch + slot] = key;
+    if (begins) best = {.place = key.place}, own.anchors[std::int64_t{range} * chain_batch + slot] = key;
     if (gpu.thread() < count) own.nearest[key.place] = best;
     return all;
   }

@@ -62,7 +62,7 @@ struct list_askers {
     const index_t number = first / chunk + gpu.block(), begin = number * chunk;
     const index_t end    = tokens - begin < chunk ? tokens : begin + chunk;
     index_t       listed = 0;
-    if (*layer.count >= 0)
+    if (!layer.failed())
       for (index_t base = begin; base < end; base += gfx942::wave) {
         const index_t token = base + gpu.lane();
         listed += append(gpu, token < end && groups.asker[token] == token, token, groups.asks + begin + listed);

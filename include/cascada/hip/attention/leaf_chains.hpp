@@ -26,6 +26,7 @@
 
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/base/canonical.hpp"
+#include "cascada/hip/base/covering_row.hpp"
 #include "cascada/hip/base/margin.hpp"
 #include "cascada/verdict.hpp"
 #include "cascada/views.hpp"
@@ -45,28 +46,6 @@ struct chain_anchor {
   }
 };
 
-/// What a key has found so far.
-struct nearest_anchor {
-  index_t place   = -1;  // of the anchor; its own: it begins a chain
-  float   product = 0, norm = 0;
-
-  CASCADA_DEVICE CASCADA_INLINE bool none() const { return place < 0; }
-
-  /// Anchors come in order: of equally near ones, the older stays.
-  CASCADA_DEVICE CASCADA_INLINE void meet(const chain_anchor& other, float with) {
-    if (none() || detail::nearer(with, other.norm, product, norm))
-      place = other.place, product = with, norm = other.norm;
-  }
-
-  /// What another search has found.
-  CASCADA_DEVICE CASCADA_INLINE void join(const nearest_anchor& other) {
-    const bool nearer = !other.none() && (none() || detail::nearer(other.product, other.norm, product, norm));
-    const bool older =
-        !none() && !other.none() && other.place < place && !detail::nearer(product, norm, other.product, other.norm);
-    if (nearer || older) *this = other;
-  }
-};
-
 /// How far a range of clusters is.
 struct chain_round {
   index_t next;         // no key before this place waits to be settled
@@ -75,15 +54,15 @@ struct chain_round {
 
 /// Chains of T keys in each KV head; by place, unless it says otherwise.
 struct chain_memory {
-  index_t*        begins;   // [T]: where the cluster begins
-  index_t*        ends;     // [T]: and ends
-  float*          norms;    // [kv_heads, T]; 0: a chain of its own
-  nearest_anchor* nearest;  // [kv_heads, T]
-  chain_anchor*   anchors;  // [kv_heads, T]: from the first place of each range on, those that are new
-  chain_round*    rounds;   // [kv_heads, ranges]
-  index_t*        sizes;    // [kv_heads, T]: members of the chain that begins here
-  index_t*        offsets;  // [kv_heads, T + 1]: where its members begin
-  index_t*        members;  // [kv_heads, T]: tokens, chain by chain
+  index_t*      begins;   // [T]: where the cluster begins
+  index_t*      ends;     // [T]: and ends
+  float*        norms;    // [kv_heads, T]; 0: a chain of its own
+  covering_row* nearest;  // [kv_heads, T]: anchors found so far; of a key that begins a chain, its own place
+  chain_anchor* anchors;  // [kv_heads, T]: from the first place of each range on, those that are new
+  chain_round*  rounds;   // [kv_heads, ranges]
+  index_t*      sizes;    // [kv_heads, T]: members of the chain that begins here
+  index_t*      offsets;  // [kv_heads, T + 1]: where its members begin
+  index_t*      members;  // [kv_heads, T]: tokens, chain by chain
 
   /// The arrays of one KV head.
   CASCADA_DEVICE CASCADA_INLINE chain_memory of(index_t head, index_t tokens) const {
@@ -161,7 +140,7 @@ struct begin_chains {
 
   selection_layer          layer;
   cluster_memory           clusters;
-  chain_memory             memory;
+  chain_memory             chains;
   heads_view<const Scalar> keys;
   index_t                  sinks;
 
@@ -172,14 +151,14 @@ struct begin_chains {
     const index_t head = gpu.block() % keys.heads, place = gpu.block() / keys.heads * threads + gpu.thread();
     const index_t count = *layer.count;
     if (count < 0 || place >= keys.tokens) return;
-    const chain_memory  own   = memory.of(head, keys.tokens);
+    const chain_memory  own   = chains.of(head, keys.tokens);
     const index_t       next  = detail::first_from(clusters.offsets, 0, count, place + 1);  // cluster
     const index_t       begin = clusters.offsets[next - 1], end = clusters.offsets[next];
     const index_t       token = clusters.members[place];
     const Scalar* const key   = keys.row(token, head);
     const float         norm  = detail::norm_or(canonical_product(key, key, keys.dim), 0);
     own.norms[place]          = token < sinks ? 0 : norm;
-    own.nearest[place]        = {own.norms[place] > 0 ? -1 : place};
+    own.nearest[place]        = {.place = own.norms[place] > 0 ? -1 : place};
     own.sizes[place]          = 0;
     if (head == 0) own.begins[place] = begin, own.ends[place] = end;
     if (place % chain_batch == 0) own.rounds[place / chain_batch] = {begin == place ? place : end, 0, 0};

@@ -21,23 +21,23 @@ struct leaves_by_keys {
   template <class Launch>
   void operator()(Launch& launch) const {
     const index_t tokens = keys.tokens, rounds = chain_memory::ranges(tokens);
-    launch(begin_chains<Scalar>{.layer = layer, .clusters = clusters, .memory = chains, .keys = keys, .sinks = sinks});
+    launch(begin_chains<Scalar>{.layer = layer, .clusters = clusters, .chains = chains, .keys = keys, .sinks = sinks});
     for (index_t round = 0; round < rounds; ++round) {
       launch(find_anchors<Scalar>{.layer     = layer,
                                   .clusters  = clusters,
-                                  .memory    = chains,
+                                  .chains    = chains,
                                   .keys      = keys,
                                   .threshold = threshold,
                                   .first     = round == 0});
       if (rounds > 1)
         launch(meet_anchors<Scalar>{
-            .layer = layer, .clusters = clusters, .memory = chains, .keys = keys, .threshold = threshold});
+            .layer = layer, .clusters = clusters, .chains = chains, .keys = keys, .threshold = threshold});
     }
-    launch(count_chains{.layer = layer, .memory = chains, .tokens = tokens, .kv_heads = keys.heads});
-    launch(chain_offsets{.layer = layer, .memory = chains, .tokens = tokens, .kv_heads = keys.heads});
+    launch(count_chains{.layer = layer, .chains = chains, .tokens = tokens, .kv_heads = keys.heads});
+    launch(chain_offsets{.layer = layer, .chains = chains, .tokens = tokens, .kv_heads = keys.heads});
     launch(order_chains{.layer    = layer,
                         .clusters = clusters,
-                        .memory   = chains,
+                        .chains   = chains,
                         .leaves   = leaves,
                         .tokens   = tokens,
                         .kv_heads = keys.heads,

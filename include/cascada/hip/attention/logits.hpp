@@ -81,11 +81,11 @@ struct key_logits {
 
   /// Keeps what leaves ask of a lane's query.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void measure_query(Gpu& gpu, shared& memory, const walk& now,
+  CASCADA_DEVICE CASCADA_INLINE void measure_query(Gpu& gpu, shared& lds, const walk& now,
                                                    const vector8 (&query)[Dim / 16]) const {
     if constexpr (same_for_all)
       if (corrects() && now.far_count > 0)
-        memory.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
+        lds.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
   }
 
   template <class Gpu>
@@ -108,28 +108,28 @@ struct key_logits {
     return terms;
   }
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& memory, const leaf_terms& terms) const {
+  CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& lds, const leaf_terms& terms) const {
     if constexpr (same_for_all) {
       const index_t thread = tiles::thread_of(gpu);
       if constexpr (opens)
-        if (thread < opened_leaves::waves * keys) memory.rows.see[thread] = terms.rows;
+        if (thread < opened_leaves::waves * keys) lds.rows.see[thread] = terms.rows;
       if (thread >= keys) return;
-      memory.bias[thread] = terms.bias;
-      if (corrects()) store_8(memory.corrections.variances + thread * variance_parts, terms.variances);
+      lds.bias[thread] = terms.bias;
+      if (corrects()) store_8(lds.corrections.variances + thread * variance_parts, terms.variances);
     }
   }
 
   /// What the products are added to.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& memory, const key_tile& own) const {
+  CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& lds, const key_tile& own) const {
     sums_16      logs = {};
-    const float* from = memory.bias;
+    const float* from = lds.bias;
     if constexpr (!same_for_all) {
       if (!own.listed) return logs;
-      from = far.counts.row(memory.place[gpu.thread()] - first) + own.first;
+      from = far.counts.row(lds.place[gpu.thread()] - first) + own.first;
     } else {
       if (corrects() && own.listed)
-        logs = correction{far.variances}.correct(gpu, memory.corrections, tiles::thread_of(gpu));
+        logs = correction{far.variances}.correct(gpu, lds.corrections, tiles::thread_of(gpu));
     }
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logs[v] += from[row_32(gpu.lane(), v)];
@@ -137,9 +137,9 @@ struct key_logits {
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static void multiply_keys(Gpu& gpu, const typename tiles::shared_keys& memory,
+  CASCADA_DEVICE CASCADA_INLINE static void multiply_keys(Gpu& gpu, const typename tiles::shared_keys& lds,
                                                           const vector8 (&query)[Dim / 16], sums_16&   logits) {
-    const std::uint16_t* const row = memory.key + gpu.lane() % 32 * tiles::key_pitch + gpu.lane() / 32 * 8;
+    const std::uint16_t* const row = lds.key + gpu.lane() % 32 * tiles::key_pitch + gpu.lane() / 32 * 8;
 #pragma GCC unroll 16
     for (index_t s = 0; s < Dim / 16; ++s) {
       const vector8 key = load_8(row + 16 * s);
@@ -151,20 +151,20 @@ struct key_logits {
 
   /// Keys that a query does not see weigh nothing.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void mask(Gpu& gpu, const shared& memory, const walk& now, const key_tile& own,
+  CASCADA_DEVICE CASCADA_INLINE void mask(Gpu& gpu, const shared& lds, const walk& now, const key_tile& own,
                                           sums_16& logits) const {
     if constexpr (opens)
-      if (own.listed || own.opened) return mask_rows(gpu, memory, logits);
-    const index_t seen = now.seen(own, memory.place[gpu.thread()]);
+      if (own.listed || own.opened) return mask_rows(gpu, lds, logits);
+    const index_t seen = now.seen(own, lds.place[gpu.thread()]);
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
   }
 
   /// The same where it depends on the row: of open leaves, and of their tokens.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void mask_rows(Gpu& gpu, const shared& memory, sums_16& logits) const {
+  CASCADA_DEVICE CASCADA_INLINE void mask_rows(Gpu& gpu, const shared& lds, sums_16& logits) const {
     const index_t              thread = tiles::thread_of(gpu), lane = thread % gfx942::wave;
-    const std::uint32_t* const see = memory.rows.see + thread / gfx942::wave * keys;
+    const std::uint32_t* const see = lds.rows.see + thread / gfx942::wave * keys;
     if (gpu.ballot(see[lane % keys] != ~std::uint32_t{0}) == 0) return;
     const std::uint32_t own = std::uint32_t{1} << lane % 32;
 #pragma GCC unroll 16

@@ -17,7 +17,7 @@ struct meet_anchors {
 
   selection_layer          layer;
   cluster_memory           clusters;
-  chain_memory             memory;
+  chain_memory             chains;
   heads_view<const Scalar> keys;
   float                    threshold;
 
@@ -27,9 +27,9 @@ struct meet_anchors {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*layer.count < 0) return;
+    if (layer.failed()) return;
     const index_t      head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
-    const chain_memory own  = memory.of(head, keys.tokens);
+    const chain_memory own  = chains.of(head, keys.tokens);
     const index_t      mine = base + gpu.lane() % places, place = mine < keys.tokens ? mine : keys.tokens - 1;
     const chain_anchor key   = {place, clusters.members[place], own.norms[place]};
     const index_t      range = own.begins[place] / chain_batch;
@@ -37,17 +37,17 @@ struct meet_anchors {
     const bool         meets = place == mine && key.norm > 0 && round.count > 0 && round.from <= place;
     std::uint64_t      todo  = gpu.ballot(meets);
     if (todo == 0) return;
-    nearest_anchor best = own.nearest[place];
+    covering_row best = own.nearest[place];
     while (todo != 0) {  // ranges: two at most
       const index_t which = gpu.read_lane(range, static_cast<index_t>(__builtin_ctzll(todo)));
       const bool    now   = meets && range == which;
       todo &= ~gpu.ballot(now);
       meet(gpu, own, {keys, head, threshold}, which, now, key, best);
     }
-    const nearest_anchor other = {
+    const covering_row other = {
         static_cast<index_t>(gpu.shuffle(static_cast<std::uint32_t>(best.place), gpu.lane() ^ 32)),
         gpu.shuffle(best.product, gpu.lane() ^ 32), gpu.shuffle(best.norm, gpu.lane() ^ 32)};
-    best.join(other);
+    if (other.nearer_than(best)) best = other;
     if (meets && gpu.lane() < 32) own.nearest[place] = best;
   }
 
@@ -55,8 +55,7 @@ struct meet_anchors {
   /// The new anchors of a range, for keys of it that take part `now`.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, const chain_memory& own, const compared_keys<Scalar>& with,
-                                          index_t range, bool now, const chain_anchor& key,
-                                          nearest_anchor& best) const {
+                                          index_t range, bool now, const chain_anchor& key, covering_row& best) const {
     const chain_anchor* const from  = own.anchors + std::int64_t{range} * chain_batch;
     const index_t             count = gpu.uniform(own.rounds[range].count);
     // Those of its cluster that come before a key.
@@ -69,9 +68,9 @@ struct meet_anchors {
       const chain_anchor other = from[row < count ? row : first];
       const auto         seen  = with.judge(gpu, key, other, [&](index_t j) { return gpu.shuffle(other.norm, j); });
       for (std::uint32_t left = seen.possible & asked; left != 0; left &= left - 1) {
-        const chain_anchor anchor  = from[first + __builtin_ctz(left)];
-        const float        product = with.product(key, anchor);
-        if (with.covers(key, anchor, product)) best.meet(anchor, product);
+        const chain_anchor anchor = from[first + __builtin_ctz(left)];
+        const covering_row found  = {anchor.place, with.product(key, anchor), anchor.norm};
+        if (with.covers(key, anchor, found.product) && found.nearer_than(best)) best = found;
       }
     }
   }

@@ -30,7 +30,7 @@ struct open_leaves {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*layer.count < 0) return;
+    if (layer.failed()) return;
     const index_t      number = gpu.block() / kv_heads, begin = first + number * band;
     const index_t      end   = last - begin < band ? last : begin + band;
     const std::int64_t list  = std::int64_t{gpu.block()} * opened.stride;

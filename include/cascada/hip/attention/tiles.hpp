@@ -83,17 +83,17 @@ struct key_tiles {
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static void stage_keys(Gpu& gpu, shared_keys& memory, const carried& next) {
+  CASCADA_DEVICE CASCADA_INLINE static void stage_keys(Gpu& gpu, shared_keys& lds, const carried& next) {
     const part           own = part_of(gpu);
-    std::uint16_t* const key = memory.key + own.key * key_pitch + own.key_column;
+    std::uint16_t* const key = lds.key + own.key * key_pitch + own.key_column;
 #pragma GCC unroll 4
     for (index_t l = 0; l < key_loads; ++l) store_8(key + key_step * key_pitch * l, next.key[l]);
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static void stage_values(Gpu& gpu, shared& memory, const carried& next) {
+  CASCADA_DEVICE CASCADA_INLINE static void stage_values(Gpu& gpu, shared& lds, const carried& next) {
     const part           own   = part_of(gpu);
-    std::uint16_t* const value = memory.value + own.value_column * value_pitch + place_of(own.value);
+    std::uint16_t* const value = lds.value + own.value_column * value_pitch + place_of(own.value);
 #pragma GCC unroll 2
     for (index_t l = 0; l < value_rounds; ++l) {
       static_assert(value_rounds == 1 || value_step == 16, "place_of(k + 16) = place_of(k) + 16");

@@ -150,7 +150,7 @@ class gfx942_lane {
     __hip_atomic_fetch_add(to, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
   }
 
-  /// The block's shared memory; its contents are undefined.
+  /// The block's shared memory, `lds` in kernels; its contents are undefined.
   template <class Shared>
   CASCADA_DEVICE CASCADA_INLINE Shared& shared() const {
     static_assert(sizeof(Shared) <= gfx942::lds_bytes, "a block has 64 KiB of shared memory");
@@ -174,20 +174,6 @@ entry(Kernel kernel) {
 }
 
 #endif
-
-/// How many lanes below this one voted for something, by ballot.
-template <class Gpu>
-CASCADA_DEVICE CASCADA_INLINE index_t voters_below(const Gpu& gpu, std::uint64_t votes) {
-  return __builtin_popcountll(votes & ((std::uint64_t{1} << gpu.lane()) - 1));
-}
-
-/// Lanes whose value `counts` append theirs to a list, in the order of the lanes. Returns how many they are.
-template <class Gpu, class Value>
-CASCADA_DEVICE CASCADA_INLINE index_t append(const Gpu& gpu, bool counts, const Value& value, Value* list) {
-  const std::uint64_t votes = gpu.ballot(counts);
-  if (counts) list[voters_below(gpu, votes)] = value;
-  return __builtin_popcountll(votes);
-}
 
 /// The sum of what all lanes of the wave have, in every lane. In which order floats are added is not specified.
 template <class Gpu, class Value>

@@ -69,4 +69,17 @@ CASCADA_DEVICE CASCADA_INLINE row_evidence judge_sums(Gpu& gpu, const Margin& ma
   return {bits_of_rows(gpu, sure), bits_of_rows(gpu, possible)};
 }
 
+/// Those of the 32 rows that cover a column's token, as bits, of those `asked` for; each half of the wave has the sums
+/// of half. `covers(row)`, the canonical product's verdict, decides where sums do not.
+template <class Gpu, class Verdict>
+CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const row_evidence& seen, std::uint32_t asked,
+                                                            const Verdict& covers) {
+  std::uint32_t bits = seen.sure & asked;
+  for (std::uint32_t left = seen.possible & asked & ~bits; left != 0; left &= left - 1) {
+    const index_t row = __builtin_ctz(left);
+    bits |= static_cast<std::uint32_t>(covers(row)) << row;
+  }
+  return bits | gpu.shuffle(bits, gpu.lane() ^ 32);
+}
+
 }  // namespace cascada::inline CASCADA_ABI::hip

@@ -13,12 +13,15 @@ struct selection_layer {
   const index_t* indices = nullptr;  // [T], r in use
   const index_t* rep     = nullptr;  // [T]; rep[i] = i where there is no selection
   const index_t* counts  = nullptr;  // [T], r in use
-  const index_t* count   = nullptr;  // [1] r, or -1: no selection
+  const index_t* count   = nullptr;  // [1] r; negative: the selection has failed, and there is none
   index_t        length  = 0;        // T
 
   detail::set_stamp stamp = {};  // of what kept() gave
 
   index_t tokens() const noexcept { return length; }
+
+  /// Known to the device alone.
+  CASCADA_DEVICE CASCADA_INLINE bool failed() const { return *count < 0; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/base/votes.hpp"
 #include "cascada/hip/gram/verdict.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::gram {
@@ -32,7 +33,7 @@ struct gram_columns {
   CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, const gram_rows<Scalar>& rows, index_t begin, bool takes,
                                                index_t local) {
     const std::uint64_t votes = gpu.ballot(takes);
-    const index_t       own = voters_below(gpu, votes), all = __builtin_popcountll(votes);
+    const index_t       own = voters_below(gpu, votes), all = voters(votes);
     if (takes) token[own] = begin + local, norm[own] = rows.norms[begin + local];
     if (gpu.lane() >= all) token[gpu.lane()] = begin;
     if (gpu.lane() == 0) count = all;
@@ -69,7 +70,7 @@ struct gram_panel {
 /// row        this lane's row of A, lane % 32 of its wave
 /// column_of  (c): the column c, of 64 that the block stages; this wave reads those from 32 first_tile on
 template <index_t Tiles, class Gpu, matrix_scalar Scalar, class Columns>
-CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared, index_t cols, const Scalar* row,
+CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& lds, index_t cols, const Scalar* row,
                                             const Columns& column_of, index_t first_tile, sums_16 (&sums)[Tiles]) {
   constexpr index_t slab = gram_tile::slab, pitch = gram_tile::pitch, steps = slab / 16, loads = 2;
   const index_t     half = gpu.lane() / 32 * 8;
@@ -91,7 +92,7 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
   const auto stage  = [&](index_t buffer) {
 #pragma GCC unroll 2
     for (index_t l = 0; l < loads; ++l)
-      store_8(shared.slabs[buffer] + (stage_row + 32 * l) * pitch + stage_k, next_column[l]);
+      store_8(lds.slabs[buffer] + (stage_row + 32 * l) * pitch + stage_k, next_column[l]);
   };
   // Multiplies the slab in `buffer` while `load` brings the one at k.
   const auto turn = [&](index_t buffer, index_t k, auto load) {
@@ -102,7 +103,7 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& shared,
     for (index_t t = 0; t < Tiles; ++t)
 #pragma GCC unroll 4
       for (index_t s = 0; s < steps; ++s)
-        b[t][s] = load_8(shared.slabs[buffer] + (32 * (first_tile + t) + gpu.lane() % 32) * pitch + 16 * s + half);
+        b[t][s] = load_8(lds.slabs[buffer] + (32 * (first_tile + t) + gpu.lane() % 32) * pitch + 16 * s + half);
     fetch(k, load);
     gpu.schedule_barrier();
 #pragma GCC unroll 4
@@ -145,19 +146,17 @@ CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_tok
   return {seen.sure & bits_below(count), seen.possible & bits_below(count)};
 }
 
-/// The canonical verdicts on a column's token and the first `count` of 32 rows, as bits, of which each half of the wave
-/// has the sums of half: sums decide outside the margin, the canonical product inside. `rechecks` counts those.
+/// The canonical verdicts on a column's token and the first `count` of 32 rows, as bits. `rechecks` counts those that
+/// sums did not decide.
 template <class Gpu, matrix_scalar Scalar, class Count>
 CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const judged_token<Scalar>& token,
                                                             const sums_16& sums, const index_t* tokens,
                                                             const float* norms, index_t count, Count& rechecks) {
   const row_evidence seen = judge_rows(gpu, token, sums, norms, count, [](bool, float, float) {});
-  std::uint32_t      bits = seen.sure;
-  for (std::uint32_t asked = seen.possible & ~seen.sure; asked != 0; asked &= asked - 1, ++rechecks) {
-    const index_t row = __builtin_ctz(asked);
-    bits |= static_cast<std::uint32_t>(token.covered(token.product(tokens[row]), norms[row])) << row;
-  }
-  return bits | gpu.shuffle(bits, gpu.lane() ^ 32);
+  return hip::rows_that_cover(gpu, seen, ~0u, [&](index_t row) {
+    ++rechecks;
+    return token.covered(token.product(tokens[row]), norms[row]);
+  });
 }
 
 }  // namespace cascada::inline CASCADA_ABI::hip::gram

@@ -37,13 +37,13 @@ struct selection_advance {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     static_assert(threads == stretch_tokens);
-    auto& memory = gpu.template shared<shared>();
+    auto& lds = gpu.template shared<shared>();
     if (failed(gpu)) return;
     index_t pairs = 0;
     if (gpu.block() == 0)
-      stretch_resolution<Scalar, Assign>{call, stretch}(gpu, memory.resolve, pairs);
+      stretch_resolution<Scalar, Assign>{call, stretch}(gpu, lds.resolve, pairs);
     else
-      meet(gpu, memory.scan, (stretch + 1) * stretch_tokens + (gpu.block() - 1) * scan_tokens, pairs);
+      meet(gpu, lds.scan, (stretch + 1) * stretch_tokens + (gpu.block() - 1) * scan_tokens, pairs);
     if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, std::int64_t{pairs});
   }
 
@@ -59,28 +59,27 @@ struct selection_advance {
 
   /// The 32 tokens from `begin` on.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, scan_shared& memory, index_t begin, index_t& pairs) const {
+  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, scan_shared& lds, index_t begin, index_t& pairs) const {
     const selection_memory& state = call.memory;
-    load(gpu, memory, begin);
-    check_inherited(gpu, memory, begin, pairs);
-    token_scan<Scalar, Assign>{call}(gpu, memory, begin, searches(gpu, memory),
-                                     state.known[stretch - 1].representatives, state.known[stretch].representatives,
-                                     pairs);
+    load(gpu, lds, begin);
+    check_inherited(gpu, lds, begin, pairs);
+    token_scan<Scalar, Assign>{call}(gpu, lds, begin, searches(gpu, lds), state.known[stretch - 1].representatives,
+                                     state.known[stretch].representatives, pairs);
     if (gpu.thread() < scan_tokens && begin + gpu.thread() < call.tokens())
-      state.progress[begin + gpu.thread()] = {memory.stage[gpu.thread()], memory.match[gpu.thread()].position,
-                                              memory.match[gpu.thread()].product};
+      state.progress[begin + gpu.thread()] = {lds.stage[gpu.thread()], lds.match[gpu.thread()].place,
+                                              lds.match[gpu.thread()].product};
   }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, scan_shared& memory, index_t begin) const {
+  CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, scan_shared& lds, index_t begin) const {
     if (gpu.thread() < scan_tokens) {
       const index_t        i        = begin + gpu.thread();
       const token_progress progress = i < call.tokens() ? call.memory.progress[i] : token_progress{};
-      memory.stage[gpu.thread()]    = progress.stage;
-      memory.match[gpu.thread()]    = {};
+      lds.stage[gpu.thread()]       = progress.stage;
+      lds.match[gpu.thread()]       = {};
       if (progress.found >= 0)
-        memory.match[gpu.thread()] = {progress.found, progress.found_product,
-                                      call.rows.norms[call.now.indices[progress.found]]};
+        lds.match[gpu.thread()] = {progress.found, progress.found_product,
+                                   call.rows.norms[call.now.indices[progress.found]]};
     }
     gpu.barrier();
   }
@@ -88,24 +87,23 @@ struct selection_advance {
   /// Whether this thread's token looks further. One that is not settled but has found a representative would take no
   /// other, unless a nearer one.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& memory) const {
-    if (gpu.thread() >= scan_tokens || memory.stage[gpu.thread()] == token_stage::settled) return false;
-    return Assign == assignment::nearest || memory.match[gpu.thread()].position < 0;
+  CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& lds) const {
+    if (gpu.thread() >= scan_tokens || lds.stage[gpu.thread()] == token_stage::settled) return false;
+    return Assign == assignment::nearest || lds.match[gpu.thread()].none();
   }
 
   /// Each wave checks every fourth token that inherits one of stretch s - 1.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, scan_shared& memory, index_t begin,
-                                                     index_t& pairs) const {
+  CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, scan_shared& lds, index_t begin, index_t& pairs) const {
     if (!call.before.rep) return;
     const index_t local = gpu.wave() + gram_tile::waves * gpu.lane(), i = begin + local;
-    const bool    waits     = local < scan_tokens && i < call.tokens() && memory.stage[local] == token_stage::awaiting;
+    const bool    waits     = local < scan_tokens && i < call.tokens() && lds.stage[local] == token_stage::awaiting;
     const index_t old       = waits ? call.old_rep(i) : 0;
     const bool    asks      = waits && old / stretch_tokens == stretch - 1;
     const index_t candidate = asks ? call.now.rep[old] : 0;
     const bool    covered   = own_candidate_covers(gpu, call, asks, i, candidate, pairs);
     if (covered) call.now.rep[i] = candidate;
-    if (asks) memory.stage[local] = covered ? token_stage::settled : token_stage::searching;
+    if (asks) lds.stage[local] = covered ? token_stage::settled : token_stage::searching;
     gpu.barrier();
   }
 };

@@ -35,7 +35,7 @@ struct selection_count {
       else
         sums.gram.selection += detail::scan_of(result{call}, i, call.assign).representatives;
     }
-    add(gpu, sums);
+    call.memory.counters->add(gpu, sums);
     if (gpu.thread() != 0) return;
     *call.now.count                       = known;
     call.memory.counters->representatives = known;
@@ -58,19 +58,6 @@ struct selection_count {
       return {earlier.representatives + 1, earlier.additions + (old_rep(j) != j)};
     }
   };
-
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void add(Gpu& gpu, const selection_counters& sums) const {
-    selection_counters& total = *call.memory.counters;
-    gpu.atomic_add(&total.gram.selection, sums.gram.selection);
-    gpu.atomic_add(&total.gram.inherited, sums.gram.inherited);
-    gpu.atomic_add(&total.gram.validation, sums.gram.validation);
-    gpu.atomic_add(&total.gram.orphans, sums.gram.orphans);
-    gpu.atomic_add(&total.additions, sums.additions);
-    gpu.atomic_add(&total.removals, sums.removals);
-    gpu.atomic_add(&total.inherited, sums.inherited);
-    gpu.atomic_add(&total.orphans, sums.orphans);
-  }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void keep_old(Gpu& gpu) const {

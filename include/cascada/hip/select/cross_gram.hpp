@@ -37,7 +37,7 @@ struct selection_cross_gram {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&         memory = gpu.template shared<shared>();
+    auto&         lds    = gpu.template shared<shared>();
     const index_t begin  = gpu.block() % call.blocks() * block_tokens,
                   panel  = gpu.block() / call.blocks() * gram_panel::rows;
     const index_t former = gpu.uniform(*call.before.count);
@@ -45,20 +45,20 @@ struct selection_cross_gram {
     // The first wave finds the tokens, the next two the representatives.
     const index_t i = begin + gpu.lane();
     if (gpu.wave() == 0)
-      memory.columns.gather(gpu, call.rows, begin, i < call.tokens() && call.old_rep(i) != i, gpu.lane());
+      lds.columns.gather(gpu, call.rows, begin, i < call.tokens() && call.old_rep(i) != i, gpu.lane());
     else if (gpu.wave() < 3)
-      load(memory.panel, panel, former, gpu.thread() - gfx942::wave);
+      load(lds.panel, panel, former, gpu.thread() - gfx942::wave);
     gpu.barrier();
-    const index_t count = gpu.uniform(memory.columns.count);
+    const index_t count = gpu.uniform(lds.columns.count);
     if (count == 0) return;
 
     const index_t first = panel + 32 * gpu.wave();  // of this wave's rows
     std::int64_t  pairs = gpu.thread() == 0 ? std::int64_t{count} * gram_panel::used(panel, former) : 0;
     judge_panel(
-        gpu, memory, call.rows, [&](index_t) { return former - first; },
+        gpu, lds, call.rows, [&](index_t) { return former - first; },
         [&](index_t column, std::uint32_t bits) {
           if (first >= former) return;
-          call.memory.cross[memory.columns.token[column] * cross_words(call.tokens()) + first / 32] = bits;
+          call.memory.cross[lds.columns.token[column] * cross_words(call.tokens()) + first / 32] = bits;
         },
         pairs);
     if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, pairs);

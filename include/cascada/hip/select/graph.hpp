@@ -25,21 +25,21 @@ struct selection_graph {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&         memory = gpu.template shared<shared>();
+    auto&         lds   = gpu.template shared<shared>();
     const index_t begin = gpu.block() / panels * block_tokens, number = gpu.block() % panels * gram_panel::rows,
                   panel = call.first_neighbour(begin) + number, end = call.tokens();
     if (panel < 0 || panel >= begin + block_tokens) return;
     // The first wave finds the tokens, the next two their neighbours.
     if (gpu.wave() == 0)
-      memory.columns.gather(gpu, call.rows, begin, begin + gpu.lane() < end, gpu.lane());
+      lds.columns.gather(gpu, call.rows, begin, begin + gpu.lane() < end, gpu.lane());
     else if (gpu.wave() < 3)
-      load(memory.panel, panel, gpu.thread() - gfx942::wave);
+      load(lds.panel, panel, gpu.thread() - gfx942::wave);
     gpu.barrier();
 
-    const index_t count = gpu.uniform(memory.columns.count), first = 32 * gpu.wave();
+    const index_t count = gpu.uniform(lds.columns.count), first = 32 * gpu.wave();
     std::int64_t  pairs = gpu.thread() == 0 ? pairs_of(count, begin - panel) : 0;
     judge_panel(
-        gpu, memory, call.rows, [&](index_t column) { return begin + column - panel - first; },
+        gpu, lds, call.rows, [&](index_t column) { return begin + column - panel - first; },
         [&](index_t column, std::uint32_t bits) {
           call.memory.graph[std::int64_t{begin + column} * neighbour_words + (number + first) / 32] = bits;
         },

@@ -4,8 +4,7 @@
 #include <cstdint>
 
 #include "cascada/config.hpp"
-#include "cascada/selection_report.hpp"
-#include "cascada/status.hpp"
+#include "cascada/hip/select/counters.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -14,16 +13,6 @@ inline constexpr index_t scan_tokens     = 32;   // that one block compares with
 inline constexpr index_t stretch_tokens  = 256;  // that one launch resolves
 inline constexpr index_t stretch_blocks  = stretch_tokens / block_tokens;
 inline constexpr index_t neighbour_words = 2 * stretch_tokens / 32;  // of verdicts on a token's neighbours
-
-/// What a step did, in device memory; cleared before each.
-struct selection_counters {
-  gram_operations gram            = {};
-  std::int64_t    pairs_evaluated = 0;
-  index_t         additions = 0, removals = 0, inherited = 0, orphans = 0;
-  index_t         representatives = 0;
-  index_t         former          = 0;  // representatives in the layer before; -1: a full selection
-  status::code    answer          = status::ok;
-};
 
 /// What is known of a token that has not met all representatives before it.
 enum class token_stage : index_t {

@@ -114,7 +114,8 @@ class selection_owner {
     selection_counters counters;
     const status       answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
     if (answer != status::ok) return answer;
-    if (counters.answer == status::ok) to = report_of(counters);
+    if (counters.answer == status::ok)
+      to = counters.report(arrays_.tokens, options_.validate == validation::cross_gram);
     return counters.answer;
   }
 
@@ -168,19 +169,6 @@ class selection_owner {
     from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.before, T);
     from.cut(arrays_.step.graph, std::int64_t{T} * neighbour_words), from.cut(arrays_.step.known, stretches + 1);
     if (options_.validate == validation::cross_gram) from.cut(arrays_.step.cross, T * cross_words(T));
-  }
-
-  selection_report report_of(const selection_counters& counters) const {
-    selection_report report = {.tokens          = arrays_.tokens,
-                               .representatives = counters.representatives,
-                               .gram            = counters.gram,
-                               .pairs_evaluated = counters.pairs_evaluated,
-                               .additions       = counters.additions,
-                               .removals        = counters.removals,
-                               .inherited       = counters.inherited,
-                               .orphans         = counters.orphans};
-    if (counters.former >= 0) detail::count_step(counters.former, options_.validate == validation::cross_gram, report);
-    return report;
   }
 
   selection_options options_;

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "cascada/hip/select/inherit.hpp"
-#include "cascada/hip/select/match.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -36,21 +35,21 @@ struct stretch_resolution {
   /// Each wave has 64 tokens, a lane one of them. A wave after the other walks over its own; between turns, those
   /// behind it learn what has become of them.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t& pairs) const {
-    own_token own = load(gpu, memory);
+  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& lds, index_t& pairs) const {
+    own_token own = load(gpu, lds);
     gpu.barrier();
 #pragma GCC unroll 1
     for (index_t turn = 0; turn < stretch_blocks; ++turn) {
       if (gpu.wave() >= turn) {
-        check_inherited(gpu, memory, own, begin() + turn * block_tokens, pairs);
+        check_inherited(gpu, lds, own, begin() + turn * block_tokens, pairs);
         const index_t resolved = stretch_blocks + turn;
         for (index_t block = turn == 0 ? 0 : resolved - 1; block < resolved; ++block)
-          meet_neighbours(gpu, memory, own, block, pairs);
+          meet_neighbours(gpu, lds, own, block, pairs);
       }
-      if (gpu.wave() == turn) walk(gpu, memory, own, pairs);
+      if (gpu.wave() == turn) walk(gpu, lds, own, pairs);
       gpu.barrier();
     }
-    append(gpu, memory, own);
+    append(gpu, lds, own);
   }
 
  private:
@@ -72,17 +71,17 @@ struct stretch_resolution {
   CASCADA_DEVICE CASCADA_INLINE index_t first_neighbour() const { return begin() - stretch_tokens; }
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE own_token load(Gpu& gpu, shared& memory) const {
+  CASCADA_DEVICE CASCADA_INLINE own_token load(Gpu& gpu, shared& lds) const {
     const index_t        i        = begin() + gpu.thread();
     const bool           exists   = i < call.tokens();
     const token_progress progress = exists ? call.memory.progress[i] : token_progress{};
     const index_t        found    = progress.found < 0 ? -1 : call.now.indices[progress.found];
 #pragma GCC unroll 8
     for (index_t block = 0; block < shared::blocks; ++block)  // of later blocks, what nobody has written or looks at
-      memory.covering[block][gpu.thread()] = exists ? call.covering(i, block * block_tokens) : 0;
+      lds.covering[block][gpu.thread()] = exists ? call.covering(i, block * block_tokens) : 0;
     const bool          kept  = stretch > 0 && call.now.rep[i - stretch_tokens] == i - stretch_tokens;
     const std::uint64_t votes = gpu.ballot(kept);
-    if (gpu.lane() == 0) memory.kept[gpu.wave()] = votes;
+    if (gpu.lane() == 0) lds.kept[gpu.wave()] = votes;
     return {.i       = i,
             .stage   = static_cast<index_t>(progress.stage),
             .old     = exists ? call.old_rep(i) : i,
@@ -94,12 +93,12 @@ struct stretch_resolution {
 
   /// Tokens that await one before `resolved` settle, or become orphans.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, const shared& memory, own_token& own, index_t resolved,
+  CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, const shared& lds, own_token& own, index_t resolved,
                                                      index_t& pairs) const {
     const bool    asks      = own.stage == awaiting && own.old < resolved;
-    const index_t candidate = !asks ? 0 : own.old < begin() ? call.now.rep[own.old] : memory.rep[own.old - begin()];
+    const index_t candidate = !asks ? 0 : own.old < begin() ? call.now.rep[own.old] : lds.rep[own.old - begin()];
     const bool    near      = candidate >= first_neighbour();
-    const bool    by_graph  = asks && near && memory.covers(gpu.thread(), candidate - first_neighbour());
+    const bool    by_graph  = asks && near && lds.covers(gpu.thread(), candidate - first_neighbour());
     const bool    covered   = own_candidate_covers(gpu, call, asks && !near, own.i, candidate, pairs) || by_graph;
     if (asks) own.stage = covered ? settled : searching;
     if (covered) own.rep = candidate;
@@ -107,11 +106,11 @@ struct stretch_resolution {
 
   /// Tokens meet a block of neighbours that is resolved.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void meet_neighbours(Gpu& gpu, const shared& memory, own_token& own, index_t block,
+  CASCADA_DEVICE CASCADA_INLINE void meet_neighbours(Gpu& gpu, const shared& lds, own_token& own, index_t block,
                                                      index_t& pairs) const {
     if (own.stage == settled) return;
     const index_t from     = first_neighbour() + block * block_tokens;
-    std::uint64_t covering = memory.covering[block][gpu.thread()] & memory.kept[block];
+    std::uint64_t covering = lds.covering[block][gpu.thread()] & lds.kept[block];
     if constexpr (lowest) {
       if (own.found < 0 && covering != 0) own.found = from + static_cast<index_t>(__builtin_ctzll(covering));
       if (own.stage == searching && own.found >= 0) own.stage = settled, own.rep = own.found;
@@ -128,9 +127,9 @@ struct stretch_resolution {
 
   /// Walks over the wave's tokens in order. Ballots and lane reads.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void walk(Gpu& gpu, shared& memory, const own_token& own, index_t& pairs) const {
+  CASCADA_DEVICE CASCADA_INLINE void walk(Gpu& gpu, shared& lds, const own_token& own, index_t& pairs) const {
     const index_t       block  = begin() + gpu.wave() * block_tokens;
-    const std::uint64_t graph  = memory.covering[stretch_blocks + gpu.wave()][gpu.thread()];
+    const std::uint64_t graph  = lds.covering[stretch_blocks + gpu.wave()][gpu.thread()];
     index_t             rep    = own.rep;
     std::uint64_t       joined = 0;
     for (std::uint64_t todo = gpu.ballot(own.stage != settled); todo != 0;) {
@@ -141,7 +140,7 @@ struct stretch_resolution {
       if (gpu.read_lane(own.stage, local) == awaiting) {
         const index_t candidate = gpu.read_lane(rep, gpu.read_lane(own.old, local) - block);
         const bool    near      = candidate >= first_neighbour();
-        if (near ? memory.covers(gpu.wave() * block_tokens + local, candidate - first_neighbour())
+        if (near ? lds.covers(gpu.wave() * block_tokens + local, candidate - first_neighbour())
                  : candidate_covers(gpu, call, block + local, candidate, pairs))
           found = candidate;
       }
@@ -165,10 +164,10 @@ struct stretch_resolution {
       if (gpu.lane() == local) rep = found;
     }
     const std::uint64_t added = gpu.ballot((joined >> gpu.lane() & 1) != 0 && own.old != own.i);
-    memory.rep[gpu.thread()]  = rep;
+    lds.rep[gpu.thread()]     = rep;
     if (gpu.lane() != 0) return;
-    memory.kept[stretch_blocks + gpu.wave()] = joined;
-    memory.added[gpu.wave()]                 = added;
+    lds.kept[stretch_blocks + gpu.wave()] = joined;
+    lds.added[gpu.wave()]                 = added;
   }
 
   /// The nearest of the representatives that cover token block + local: what it has found, and those of `row` within
@@ -197,21 +196,21 @@ struct stretch_resolution {
 
   /// Writes what the stretch has become.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, const shared& memory, const own_token& own) const {
+  CASCADA_DEVICE CASCADA_INLINE void append(Gpu& gpu, const shared& lds, const own_token& own) const {
     const selection_memory& state  = call.memory;
     const set_prefix        known  = state.known[stretch];
     set_prefix              before = known, after = known;  // this token, the stretch
 #pragma GCC unroll 4
     for (index_t w = 0; w < stretch_blocks; ++w) {
-      const std::uint64_t joined = memory.kept[stretch_blocks + w], added = memory.added[w];
-      after.representatives += __builtin_popcountll(joined), after.added += __builtin_popcountll(added);
+      const std::uint64_t joined = lds.kept[stretch_blocks + w], added = lds.added[w];
+      after.representatives += voters(joined), after.added += voters(added);
       if (w < gpu.wave()) before = after;
     }
-    const std::uint64_t joined = memory.kept[stretch_blocks + gpu.wave()];
+    const std::uint64_t joined = lds.kept[stretch_blocks + gpu.wave()];
     before.representatives += voters_below(gpu, joined);
-    before.added += voters_below(gpu, memory.added[gpu.wave()]);
+    before.added += voters_below(gpu, lds.added[gpu.wave()]);
     if (own.i < call.tokens()) {
-      call.now.rep[own.i] = memory.rep[gpu.thread()];
+      call.now.rep[own.i] = lds.rep[gpu.thread()];
       state.before[own.i] = before;
       if ((joined >> gpu.lane() & 1) != 0 && before.representatives < call.limit)
         call.now.indices[before.representatives] = own.i;

@@ -1,9 +1,9 @@
 #pragma once
 // The advance's scan: tokens of a block meet representatives, 128 at a time, and leave as they are settled.
 
+#include "cascada/hip/base/covering_row.hpp"
 #include "cascada/hip/gram/tile.hpp"
 #include "cascada/hip/select/call.hpp"
-#include "cascada/hip/select/match.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -19,10 +19,10 @@ struct scan_shared {
   };
   gram_columns columns;
   index_t      active[scan_tokens];  // local token of each column
-  device_match match[scan_tokens];   // by local token
+  covering_row match[scan_tokens];   // by local token
   token_stage  stage[scan_tokens];   // by local token
   gram_panel   panel;
-  device_match partial[slices][scan_tokens];
+  covering_row partial[slices][scan_tokens];
 };
 
 template <matrix_scalar Scalar, assignment Assign>
@@ -33,31 +33,36 @@ struct token_scan {
 
   /// Compares the tokens of threads that take `part` with representatives [first, last), 128 at a time.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& memory, index_t begin, bool part, index_t first,
+  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& lds, index_t begin, bool part, index_t first,
                                                 index_t last, index_t& pairs) const {
     if (first >= last) return;
-    gather(gpu, memory, begin, part, gpu.thread());
+    gather(gpu, lds, begin, part, gpu.thread());
     for (index_t panel = first; panel < last; panel += gram_panel::rows) {
-      const index_t count = gpu.uniform(memory.columns.count);
+      const index_t count = gpu.uniform(lds.columns.count);
       if (count == 0) break;
       if (gpu.thread() == 0) pairs += count * gram_panel::used(panel, last);
       if (gpu.thread() < gram_panel::rows)
-        memory.panel.load(call.rows, call.now.indices[gram_panel::place(panel, last, gpu.thread())], gpu.thread());
+        lds.panel.load(call.rows, call.now.indices[gram_panel::place(panel, last, gpu.thread())], gpu.thread());
       gpu.barrier();
       const bool halves = last - panel <= gram_panel::rows / 2 && call.rows.x.cols % 16 == 0;
-      meet_panel(gpu, memory, panel, last, halves, pairs);
+      meet_panel(gpu, lds, panel, last, halves, pairs);
       gpu.barrier();
-      keep_best(gpu, memory, begin, halves ? scan_shared::slices / 2 : scan_shared::slices);
+      keep_best(gpu, lds, begin, halves ? scan_shared::slices / 2 : scan_shared::slices);
     }
   }
 
  private:
+  /// Whether a token takes what it has found rather than the best so far.
+  CASCADA_DEVICE CASCADA_INLINE static bool takes(const covering_row& found, const covering_row& best) {
+    return Assign == assignment::nearest ? found.nearer_than(best) : found.earlier_than(best);
+  }
+
   /// Columns in use := the local tokens (threads below 32) that have `stays`, in order.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& memory, index_t begin, bool stays, index_t local) const {
+  CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& lds, index_t begin, bool stays, index_t local) const {
     if (gpu.wave() == 0) {
-      const index_t column = memory.columns.gather(gpu, call.rows, begin, stays, local);
-      if (stays) memory.active[column] = local;
+      const index_t column = lds.columns.gather(gpu, call.rows, begin, stays, local);
+      if (stays) lds.active[column] = local;
     }
     gpu.barrier();
   }
@@ -65,20 +70,20 @@ struct token_scan {
   /// One panel of 128 representatives: sums, verdicts, and each lane's best match of its 16 rows. Where half of the
   /// waves would have no rows, each half of them takes half of the elements (`halves`): the first judges.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void meet_panel(Gpu& gpu, shared& memory, index_t panel, index_t last, bool halves,
+  CASCADA_DEVICE CASCADA_INLINE void meet_panel(Gpu& gpu, shared& lds, index_t panel, index_t last, bool halves,
                                                 index_t& pairs) const {
     const auto&   x    = call.rows.x;
     const index_t part = halves ? gpu.wave() / 2 : 0, tile = halves ? gpu.wave() % 2 : gpu.wave();
     const index_t cols = halves ? x.cols / 2 : x.cols, first_row = 32 * tile, column = gpu.lane() % 32;
     sums_16       sums[1];
     multiply<1>(
-        gpu, memory.tile, cols, x.row(memory.panel.token[first_row + column]) + part * cols,
-        [&](index_t c) { return x.row(memory.columns.token[c % 32]) + (halves ? c / 32 * cols : 0); }, part, sums);
-    if (halves) add_halves(gpu, memory.halves[tile], part, sums[0]);
+        gpu, lds.tile, cols, x.row(lds.panel.token[first_row + column]) + part * cols,
+        [&](index_t c) { return x.row(lds.columns.token[c % 32]) + (halves ? c / 32 * cols : 0); }, part, sums);
+    if (halves) add_halves(gpu, lds.halves[tile], part, sums[0]);
     if (part == 0)
-      memory.partial[2 * tile + gpu.lane() / 32][column] =
-          column < memory.columns.count ? best_row(gpu, memory, sums[0], column, panel, first_row, last, pairs)
-                                        : device_match{};
+      lds.partial[2 * tile + gpu.lane() / 32][column] =
+          column < lds.columns.count ? best_row(gpu, lds, sums[0], column, panel, first_row, last, pairs)
+                                     : covering_row{};
   }
 
   /// The first part's sums += the second part's.
@@ -97,14 +102,14 @@ struct token_scan {
   /// The match of one column among this lane's 16 rows. Sums decide outside the margin; what may change the answer
   /// inside it, and each product that `nearest` compares, is canonical.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE device_match best_row(Gpu& gpu, shared& memory, const sums_16& sums, index_t column,
+  CASCADA_DEVICE CASCADA_INLINE covering_row best_row(Gpu& gpu, shared& lds, const sums_16& sums, index_t column,
                                                       index_t panel, index_t first_row, index_t last,
                                                       index_t& pairs) const {
     constexpr bool     nearest = Assign == assignment::nearest;
-    const float* const norms   = memory.panel.norm + first_row;
-    const judged_token token(call.rows, memory.columns.token[column], memory.columns.norm[column]);
-    const device_match so_far = memory.match[memory.active[column]];
-    float              least  = so_far.position < 0 ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
+    const float* const norms   = lds.panel.norm + first_row;
+    const judged_token token(call.rows, lds.columns.token[column], lds.columns.norm[column]);
+    const covering_row so_far = lds.match[lds.active[column]];
+    float              least  = so_far.none() ? 0.0f : so_far.product / so_far.norm;  // that the nearest one has
     const row_evidence seen =
         judge_rows(gpu, token, sums, norms, last - panel - first_row, [&](bool covered, float sum, float norm) {
           const float at_least = (sum - token.error(norm)) / norm;
@@ -114,16 +119,15 @@ struct token_scan {
     if (!nearest && seen.sure != 0) asked &= (seen.sure & (0u - seen.sure)) - 1;
     if constexpr (nearest) asked = seen.possible & may_be_nearest(gpu, token, sums, norms, least);
 
-    device_match best;
+    covering_row best;
     for (; asked != 0; asked &= asked - 1) {
       ++pairs;
       const index_t      row = first_row + __builtin_ctz(asked);
-      const device_match match{panel + row, token.product(memory.panel.token[row]), memory.panel.norm[row]};
-      if (token.covered(match.product, match.norm) && replaces(match, best, Assign)) best = match;
-      if (!nearest && best.position >= 0) break;
+      const covering_row match{panel + row, token.product(lds.panel.token[row]), lds.panel.norm[row]};
+      if (token.covered(match.product, match.norm) && takes(match, best)) best = match;
+      if (!nearest && !best.none()) break;
     }
-    if (!nearest && best.position < 0 && seen.sure != 0)
-      best = {panel + first_row + __builtin_ctz(seen.sure), 0.0f, 1.0f};
+    if (!nearest && best.none() && seen.sure != 0) best = {panel + first_row + __builtin_ctz(seen.sure), 0.0f, 1.0f};
     return best;
   }
 
@@ -145,22 +149,22 @@ struct token_scan {
   /// Joins the partial matches, as many as there are slices; a token with one is settled unless a later one may be
   /// nearer.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& memory, index_t begin, index_t slices) const {
+  CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& lds, index_t begin, index_t slices) const {
     bool    stays = false;
     index_t local = 0;
-    if (gpu.thread() < memory.columns.count) {
-      local             = memory.active[gpu.thread()];
-      device_match best = memory.match[local];
+    if (gpu.thread() < lds.columns.count) {
+      local             = lds.active[gpu.thread()];
+      covering_row best = lds.match[local];
       for (index_t s = 0; s < slices; ++s)
-        if (replaces(memory.partial[s][gpu.thread()], best, Assign)) best = memory.partial[s][gpu.thread()];
-      memory.match[local] = best;
-      stays               = best.position < 0 || Assign == assignment::nearest;
-      if (!stays && memory.stage[local] == token_stage::searching) {
-        memory.stage[local]         = token_stage::settled;
-        call.now.rep[begin + local] = call.now.indices[best.position];
+        if (takes(lds.partial[s][gpu.thread()], best)) best = lds.partial[s][gpu.thread()];
+      lds.match[local] = best;
+      stays            = best.none() || Assign == assignment::nearest;
+      if (!stays && lds.stage[local] == token_stage::searching) {
+        lds.stage[local]            = token_stage::settled;
+        call.now.rep[begin + local] = call.now.indices[best.place];
       }
     }
-    gather(gpu, memory, begin, stays, local);
+    gather(gpu, lds, begin, stays, local);
   }
 };
 

@@ -1,0 +1,40 @@
+#pragma once
+// Far fields: of which leaves, and of how much of them, those of some chunks are made.
+
+#include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/leaves.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// Which rows make up the far fields of some chunks.
+struct far_fields {
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
+
+  cluster_memory clusters;
+  leaf_memory    leaves;
+  index_t        tokens, chunk, window;
+  index_t        chunks;  // from leaves.first on; 0: one field, of all tokens
+
+  /// One for each of the chunks and set of leaves.
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const { return (chunks > 0 ? chunks : 1) * leaves.sets; }
+  index_t                                    grid() const { return fields() * ((tokens + threads - 1) / threads); }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t           field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
+    const index_t           set = field % leaves.sets, count = leaves.count[set];
+    const cluster_memory    own  = clusters.of_set(set, tokens);
+    const index_t           edge = chunks > 0 ? edge_of((leaves.first + field / leaves.sets) * chunk, window) : tokens;
+    const leaf_range* const ranges = leaves.ranges_of(set, tokens);
+    const auto              first  = [&](index_t leaf) { return own.members[ranges[leaf].begin]; };
+    if (j == 0 && (count == 0 || first(0) >= edge)) leaves.far_count[field] = 0;
+    if (j >= count || first(j) >= edge) return;
+    // First tokens ascend: older leaves are the first.
+    if (j + 1 == count || first(j + 1) >= edge) leaves.far_count[field] = j + 1;
+    leaves.far_rows[std::int64_t{field} * tokens + j] = own.place_from(ranges[j].begin, ranges[j].end, edge) - 1;
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention
