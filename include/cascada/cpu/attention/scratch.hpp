@@ -59,7 +59,8 @@ struct far_field_scratch {
   buffer<index_t, B>       seen;           // [tokens]: how many of those a token sees
 
   struct {
-    std::int64_t opened = 0, computed = 0, mass = 0;  // as in attention_report; mass times 2^32, over heads
+    // Of the chunk at hand, as in attention_report; mass times 2^32, over heads. count_chunk takes them.
+    std::int64_t opened = 0, computed = 0, mass = 0;
   } counts;
 
   CASCADA_INLINE float closed_of(index_t row) const noexcept {
