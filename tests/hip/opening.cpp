@@ -15,7 +15,7 @@ namespace {
 struct whole_stream : simulator::stream {};
 
 /// Near + far with leaves by keys that open by mass.
-attention_options by_keys(attention_options with) {
+attention_options with_leaves_by_keys(attention_options with) {
   with.open = opening::by_mass;
   return with;
 }
@@ -36,9 +36,11 @@ const std::vector<mode> opened_modes = {
     {"large open_above", opened({.window = 0, .chunk = 16, .leaf = 16, .open_above = 0.6f, .tile = 8})},
     {"near keys that all see", opened({.window = 40, .chunk = 32, .leaf = 2, .open_above = 0.03f, .tile = 8})},
     {"leaves of one", opened({.window = 8, .chunk = 16, .leaf = 1, .open_above = 0.01f, .tile = 8})},
-    {"by keys", by_keys({.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.05f, .tile = 4})},
+    {"by keys", with_leaves_by_keys(
+                    {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.05f, .tile = 4})},
     {"by keys, more sinks, larger tiles",
-     by_keys({.window = 4, .chunk = 32, .sink_tokens = 3, .leaf_threshold = 0.05f, .open_above = 0.1f, .tile = 32})},
+     with_leaves_by_keys(
+         {.window = 4, .chunk = 32, .sink_tokens = 3, .leaf_threshold = 0.05f, .open_above = 0.1f, .tile = 32})},
 };
 
 /// What a call opened, read back from its workspace.
@@ -195,7 +197,7 @@ TEMPLATE_TEST_CASE("hip opening: leaves open as in the reference", "[hip]", ROW_
 TEST_CASE("hip opening: as many opened tokens as the CPU reports, and outputs close to its own", "[hip]") {
   const shape size = {90, 4, 2, 64, 64};
   const bool  keys = GENERATE(false, true);
-  const auto  mode = (keys ? by_keys : opened)(
+  const auto  mode = (keys ? with_leaves_by_keys : opened)(
       {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.2f, .tile = 4});
   const selection chosen = random_selection(90, 0.2, 4);
   index_t         tried  = 0;
@@ -324,9 +326,10 @@ TEST_CASE("hip opening: ragged batches, and a selection for each KV head", "[hip
 }
 
 TEST_CASE("hip opening: launches are known from the shape, and a failed selection writes nothing", "[hip]") {
-  const bool        keys    = GENERATE(false, true);
-  const auto        options = (keys ? by_keys : opened)({.window = 8, .chunk = 16, .open_above = 0.02f, .tile = 4});
-  simulator::stream where   = simulator::seeded(2);
+  const bool keys = GENERATE(false, true);
+  const auto options =
+      (keys ? with_leaves_by_keys : opened)({.window = 8, .chunk = 16, .open_above = 0.02f, .tile = 4});
+  simulator::stream                      where = simulator::seeded(2);
   attention<bfloat16, simulator::stream> attention(options, where);
   device_selection                       chosen(random_selection(70, 0.3, 2)), failed(identity_selection(70));
   failed.count = -1;
