@@ -130,7 +130,9 @@ EXPORT kept_tokens cascada_kept(const selection* self) {
   return {kept.indices.data(), kept.rep.data(), kept.counts.data(), kept.tokens(), kept.count()};
 }
 EXPORT std::int64_t cascada_pairs_evaluated(const selection* self) { return self->report().pairs_evaluated; }
-EXPORT std::int64_t cascada_pairs_rechecked(const selection* self) { return self->report().pairs_rechecked; }
+EXPORT std::int64_t cascada_pairs_rechecked(const selection* self) {
+  return self->report().pairs_rechecked.value_or(0);
+}
 EXPORT std::int64_t cascada_gram_operations(const selection* self) { return self->report().gram.total(); }
 
 /// attention_options as plain numbers; moments 0: no correction.

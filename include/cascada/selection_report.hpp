@@ -29,18 +29,18 @@ struct gram_operations {
   return tokens < 2 ? 0 : std::int64_t{tokens} * (tokens - 1) / 2;
 }
 
-/// One layer's selection. A full selection leaves all from `jaccard` to `orphans` empty.
+/// One layer's selection. A full selection has no `jaccard`, and no counts of a step.
 struct selection_report {
   index_t         tokens          = 0;
   index_t         representatives = 0;
   gram_operations gram            = {};
-  std::int64_t    pairs_evaluated = 0;   // inner products the kernels computed or estimated, rechecks included
-  std::int64_t    pairs_rechecked = 0;   // of these, the ones that an estimate had left open; not counted on gfx942
-  std::optional<double> jaccard   = {};  // overlap with the layer before
-  index_t               additions = 0;   // representatives that were none before
-  index_t               removals  = 0;   // former representatives that are covered now
-  index_t               inherited = 0;   // tokens still covered by the representative they inherit
-  index_t               orphans   = 0;   // tokens that no longer are
+  std::int64_t    pairs_evaluated = 0;  // inner products the kernels computed or estimated, rechecks included
+  std::optional<std::int64_t> pairs_rechecked = {};  // of these, those that an estimate had left open; not on gfx942
+  std::optional<double>       jaccard         = {};  // overlap with the layer before
+  index_t                     additions       = 0;   // representatives that were none before
+  index_t                     removals        = 0;   // former representatives that are covered now
+  index_t                     inherited       = 0;   // tokens still covered by the representative they inherit
+  index_t                     orphans         = 0;   // tokens that no longer are
 
   /// Share of the full Gram matrix that was not evaluated.
   CASCADA_INLINE constexpr double savings() const noexcept { return saved(gram.total()); }

@@ -157,12 +157,12 @@ TEST_CASE("lifetimes: memory runs out in a cascade", "[lifetimes][errors]") {
 }
 
 TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]") {
-  const auto     limit  = GENERATE(selection_options().max_representatives, 1, 3, 40);
+  const auto     limit  = GENERATE(std::optional<index_t>(), 1, 3, 40);
   const bool     reuse  = GENERATE(false, true);
   const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
   const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});
-  CAPTURE(limit, reuse);
+  CAPTURE(limit.value_or(0), reuse);
   if (reuse) REQUIRE(walk.step({tokens.view().data, 1, held_width, held_width}) == status::ok);
   REQUIRE(walk.inherit(state.view()) == status::ok);
   const shown before(walk);
@@ -188,7 +188,7 @@ TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]"
 }
 
 TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing", "[lifetimes]") {
-  const auto     limit  = GENERATE(selection_options().max_representatives, 100);
+  const auto     limit  = GENERATE(std::optional<index_t>(), 100);
   const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
   const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});
@@ -434,8 +434,12 @@ TEST_CASE("lifetimes: a state whose call an executor ended is refused until it i
   const auto             extend = [&](attention_state<float, on>& state, index_t end) {
     return extend_to(end, attend, state, sequence.p.q, sequence.p.kv(), one, sequence.out);
   };
-  const char* const why = "state is that of a call which an exception ended; clear it";
-  int               n   = 0;
+  const char* const          why = "state is that of a call which an exception ended; clear it";
+  attention_state<float, on> whole;
+  REQUIRE(extend(whole, held_tokens) == status::ok);
+  const attention_report usual = attend.report();
+  REQUIRE(usual.opened > 0);
+  int n = 0;
   for (bool failed = true; failed;) {
     attention_state<float, on> state;
     REQUIRE(extend(state, 40) == status::ok);
@@ -463,6 +467,7 @@ TEST_CASE("lifetimes: a state whose call an executor ended is refused until it i
     for (attention_state<float, on>* of : {&state, &copy}) {
       CHECK(extend(*of, held_tokens) == status::ok);
       CHECK(same_bits(sequence.out.packed<float>(), expected.packed<float>()));
+      CHECK(attend.report() == usual);  // without what the call that ended did
     }
   }
   CHECK(n > 5);

@@ -29,13 +29,13 @@ inline std::size_t entry(index_t t, index_t n, index_t i) {
   return static_cast<std::size_t>(t) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
 }
 
-/// What a call did, and per (token, KV head) why.
+/// What a call gives, and for each (token, KV head) of near + far how.
 template <class Real>
 struct attention_output {
   std::vector<Real>              out;          // [tokens, heads, value_dim]
   std::vector<Real>              log_sum_exp;  // [tokens, heads]: -infinity for a row that attends to nothing
-  std::vector<std::vector<Real>> above;  // for tests, [tokens, kv_heads][leaves]: the largest logit, less its bound,
-                                         // that the tile's tokens so far give the leaf: above 0 it is open
+  std::vector<std::vector<Real>> above;  // [tokens, kv_heads][leaves]: the largest logit, less its bound, that the
+                                         // tile's tokens so far give the leaf: above 0 it is open
   std::vector<index_t> near_keys;        // [tokens, kv_heads]: sinks included
   std::vector<index_t> leaves;           // [tokens, kv_heads]: open and closed ones
   std::vector<index_t> opened;           // [tokens, kv_heads]: tokens of open leaves

@@ -132,13 +132,13 @@ class attention<Scalar, B> {
                    const Call& call) const noexcept {
     kernel::attention::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
     sequence.log_sum_exp                                            = call.log_sum_exp;
-    sequence.sink_logits  = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
-    const double cap      = options_.softcap ? static_cast<double>(*options_.softcap) * std::numbers::log2e : 0.0;
-    sequence.terms.cap    = static_cast<float>(cap);
-    sequence.terms.window = options_.sliding_window.value_or(0);
-    sequence.terms.slopes = call.slopes.empty() ? nullptr : call.slopes.data();
-    sequence.group        = q.heads / kv.kv_heads();
-    sequence.scale        = detail::scale_in_base_2(options_, q.dim);
+    sequence.sink_logits = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
+    const double cap     = options_.softcap ? static_cast<double>(*options_.softcap) * std::numbers::log2e : 0.0;
+    sequence.terms.cap   = static_cast<float>(cap);
+    sequence.terms.sliding_window = options_.sliding_window.value_or(0);
+    sequence.terms.slopes         = call.slopes.empty() ? nullptr : call.slopes.data();
+    sequence.group                = q.heads / kv.kv_heads();
+    sequence.scale                = detail::scale_in_base_2(options_, q.dim);
     return sequence;
   }
 

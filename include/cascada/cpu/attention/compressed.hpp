@@ -64,7 +64,7 @@ query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t
     const index_t begin = lists.begin(first + i), end = lists.end(first + i);
     mean_queries(sequence, kv_head, lists.members.data() + begin, end - begin, tile.part(i, 1));
   }
-  see_sinks(sequence, kv_head, tile);
+  see_sink_logits(sequence, kv_head, tile);
   attend_clusters(sequence, tile, means, scratch);
   return tile;
 }

@@ -31,7 +31,8 @@ void attend_dense_tile(const Sequence& sequence, bool causal, const tile_tasks& 
 template <cpu_backend B, class Sequence>
 void count_dense(const Sequence& sequence, bool causal, attention_report& report) noexcept {
   const index_t      T        = sequence.tokens;
-  const std::int64_t kv_heads = sequence.kv.kv_heads(), queries = sequence.queries(), window = sequence.terms.window;
+  const std::int64_t kv_heads = sequence.kv.kv_heads(), queries = sequence.queries(),
+                     window = sequence.terms.sliding_window;
   const auto         up_to  = [](std::int64_t t) { return t * (t + 1) / 2; };
   const auto         passed = [&](std::int64_t t) { return window > 0 && t > window ? up_to(t - window) : 0; };
   const std::int64_t keys   = causal ? up_to(T) - up_to(sequence.first) : queries * T;

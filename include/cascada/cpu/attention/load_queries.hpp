@@ -120,7 +120,7 @@ CASCADA_INLINE float load_pairs(const bfloat16* row, index_t dim, index_t lanes,
 
 /// A row that has seen nothing sees a logit without a value.
 template <cpu_backend B, class E>
-CASCADA_INLINE void see_sink(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
+CASCADA_INLINE void see_sink_logit(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
   constexpr auto largest = static_cast<double>(std::numeric_limits<float>::max());
   const auto     bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
   float*         sum = tile.sums + row * vec<B>::width;
@@ -143,10 +143,10 @@ CASCADA_INLINE void see_sink(const query_rows<B, E>& tile, index_t row, float lo
 
 /// The same for the rows of a KV head, if the call has sink logits.
 template <cpu_backend B, class E, class Sequence>
-CASCADA_INLINE void see_sinks(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile) noexcept {
+CASCADA_INLINE void see_sink_logits(const Sequence& sequence, index_t kv_head, const query_rows<B, E>& tile) noexcept {
   if (!sequence.sink_logits) return;
   for (index_t row = 0; row < tile.rows; ++row)
-    see_sink(tile, row, sequence.sink_logits[kv_head * tile.group + row % tile.group]);
+    see_sink_logit(tile, row, sequence.sink_logits[kv_head * tile.group + row % tile.group]);
 }
 
 /// Fills in the queries of tokens token(0), ..., which have seen nothing but their sinks' logits.
@@ -166,7 +166,7 @@ void load_queries(const Sequence& sequence, index_t kv_head, const Token& token,
         tile.lengths[i * sequence.group + head_of_group] =
             length_of<B>(load_pairs<B>(row, sequence.q.dim, tile.key_lanes, to), sequence.scale);
     }
-  see_sinks(sequence, kv_head, tile);
+  see_sink_logits(sequence, kv_head, tile);
 }
 
 /// The queries of tokens token(0) .. token(count - 1), of one KV head after the other.

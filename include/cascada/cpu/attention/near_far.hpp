@@ -108,6 +108,7 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
   const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
   tile_tasks    tasks    = query_tasks(sequence, step, static_cast<index_t>(space.workers.size()));
+  for (auto& worker : space.far_fields) worker.counts = {};
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = edge_of(now.begin, options.window);
@@ -130,11 +131,10 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
     count_chunk(sequence, options, now, space, report);
   }
   std::int64_t mass = 0;
-  for (auto& worker : space.far_fields) {
+  for (const auto& worker : space.far_fields) {
     report.opened += worker.counts.opened;
     report.computed += worker.counts.computed;
     mass += worker.counts.mass;
-    worker.counts = {};
   }
   report.mass += static_cast<double>(mass) * 0x1p-32 / sequence.group;
 }

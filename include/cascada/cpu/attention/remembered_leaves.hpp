@@ -20,10 +20,11 @@ class remembered_leaves {
   /// Room for `tokens` tokens, and so for as many leaves, in tiles of `tile` tokens. What is remembered stays, also if
   /// memory runs out.
   void grow(index_t tokens, index_t tile) {
-    for (record* one : {&kept_[0], &kept_[1], &start_}) {
-      one->leaves.grow(tokens, one->open());
-      one->seen.grow(tile < tokens ? tile : tokens, one->tokens);
-    }
+    const auto make_room = [&](record& one) {
+      one.leaves.grow(tokens, one.open());
+      one.seen.grow(tile < tokens ? tile : tokens, one.tokens);
+    };
+    make_room(kept_[0]), make_room(kept_[1]), make_room(start_);
     tile_ = tile;
   }
 
@@ -122,9 +123,11 @@ class remembered_leaves {
   index_t tokens_of(index_t tile, index_t tokens) const noexcept { return std::min(tile_, tokens - tile * tile_); }
 
   record  kept_[2];   // of the last two tiles, by the tile's number
-  record  start_;     // of the tile in which the call at hand begins
   index_t tile_ = 0;  // 0: nothing is remembered
-  index_t last_ = 0;  // the last tile of the call at hand
+
+  // Of the call at hand: the tile in which it begins, and the last one's number.
+  call_memory<record> start_;
+  index_t             last_ = 0;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

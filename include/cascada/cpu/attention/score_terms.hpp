@@ -10,11 +10,11 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 
 /// What happens to a sequence's scores between the products and the softmax. In base 2, but for the slopes.
 struct score_terms {
-  float        cap    = 0;        // logits come to lie in (-cap, cap); 0: they stay
-  index_t      window = 0;        // tokens that a token sees, itself the last; 0: all before it
-  const float* slopes = nullptr;  // [heads]
+  float        cap            = 0;        // logits come to lie in (-cap, cap); 0: they stay
+  index_t      sliding_window = 0;        // tokens that a token sees, itself the last; 0: all before it
+  const float* slopes         = nullptr;  // [heads]
 
-  CASCADA_INLINE bool any() const noexcept { return cap > 0 || window > 0 || slopes; }
+  CASCADA_INLINE bool any() const noexcept { return cap > 0 || sliding_window > 0 || slopes; }
 };
 
 /// The same for one block of keys of one KV head.

@@ -59,7 +59,7 @@ struct far_field_scratch {
   buffer<index_t, B>       seen;           // [tokens]: how many of those a token sees
 
   struct {
-    // Of the chunk at hand, as in attention_report; mass times 2^32, over heads. count_chunk takes them.
+    // Of the sequence so far, as in attention_report; mass times 2^32, over heads.
     std::int64_t opened = 0, computed = 0, mass = 0;
   } counts;
 

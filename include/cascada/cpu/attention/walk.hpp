@@ -72,10 +72,11 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, con
   const score_terms& terms  = sequence.terms;
   score_adjustment   adjust = {.cap = terms.cap, .token = position};
   if (terms.slopes) adjust.slopes = terms.slopes + kv_head * tile.group, adjust.positions = scratch.positions.data();
-  const index_t passed       = terms.window > 0 && position >= terms.window ? position - terms.window + 1 : 0;
-  const auto    adjust_block = [&](key_block& block, index_t first) {
+  const index_t passed =
+      terms.sliding_window > 0 && position >= terms.sliding_window ? position - terms.sliding_window + 1 : 0;
+  const auto adjust_block = [&](key_block& block, index_t first) {
     if (!terms.any()) return;
-    if (terms.window > 0) adjust.hidden = std::int64_t{position} - terms.window + 1 - first;
+    if (terms.sliding_window > 0) adjust.hidden = std::int64_t{position} - terms.sliding_window + 1 - first;
     for (index_t i = 0; terms.slopes && i < whole_vectors<B>(block.count); ++i)
       scratch.positions[i] = i < block.count ? token(first + i) : position;
     const bool passes = adjust.hidden + tile.rows / tile.group > 1;  // the last token no longer sees the first key
