@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <limits>
-#include <optional>
 
 #include "cascada/config.hpp"
 #include "cascada/finite.hpp"
@@ -34,14 +33,16 @@ enum class prefilter {
   bf16_tiles,    // the same by matrix instructions (AMX-BF16), where the process may use them
 };
 
+/// Of a selection_options::max_representatives: all tokens may be representatives.
+inline constexpr index_t no_limit = std::numeric_limits<index_t>::max();
+
 /// Options of selector, growing_selection and cascade. Values out of range are refused by each call, in a sentence.
 struct selection_options {
-  float      threshold = 0.8f;  // tau in (0, 1], a cosine
-  assignment assign    = assignment::lowest_index;
-  validation validate  = validation::exact;  // read by `cascade` only
-  /// >= 1, and then no more room than this is reserved; else room for all tokens.
-  std::optional<index_t> max_representatives = {};
-  prefilter              filter              = prefilter::automatic;
+  float      threshold           = 0.8f;  // tau in (0, 1], a cosine
+  assignment assign              = assignment::lowest_index;
+  validation validate            = validation::exact;  // read by `cascade` only
+  index_t    max_representatives = no_limit;           // >= 1; for more than T, room for T is reserved
+  prefilter  filter              = prefilter::automatic;
 };
 
 namespace detail {
@@ -56,9 +57,8 @@ inline constexpr index_t largest_size = std::numeric_limits<index_t>::max() - 40
 template <class Scalar>
 [[nodiscard]] CASCADA_INLINE constexpr status check(const matrix_view<Scalar>& x,
                                                     const selection_options&   options) noexcept {
-  if (options.max_representatives && *options.max_representatives < 1)
-    return {status::invalid_shape,
-            "options.max_representatives is less than 1; without one, there is room for all tokens"};
+  if (options.max_representatives < 1)
+    return {status::invalid_shape, "options.max_representatives is less than 1; no_limit makes room for all tokens"};
   if (!detail::positive_up_to(options.threshold, 1))
     return {status::invalid_threshold, "options.threshold does not lie in (0, 1]"};
   if (options.threshold < smallest_threshold)
@@ -79,7 +79,7 @@ template <class Scalar>
 
 /// Room for representatives among `tokens` tokens.
 [[nodiscard]] CASCADA_INLINE constexpr index_t room(const selection_options& options, index_t tokens) noexcept {
-  return options.max_representatives && *options.max_representatives < tokens ? *options.max_representatives : tokens;
+  return options.max_representatives < tokens ? options.max_representatives : tokens;
 }
 
 }  // namespace detail

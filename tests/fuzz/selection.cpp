@@ -74,7 +74,7 @@ selection_options draw_options(fuzz::input& bytes, index_t T) {
   return {.threshold           = tau < 8 ? thresholds[tau] : bytes.take<float>(),
           .assign              = bytes.below(2) ? assignment::nearest : assignment::lowest_index,
           .validate            = bytes.below(3) == 0 ? validation::cross_gram : validation::exact,
-          .max_representatives = bytes.below(4) == 0 ? std::optional(bytes.below(T + 2)) : std::nullopt,
+          .max_representatives = bytes.below(4) == 0 ? bytes.below(T + 2) : no_limit,
           .filter              = tests::all_filters[bytes.below(5)]};
 }
 

@@ -157,12 +157,12 @@ TEST_CASE("lifetimes: memory runs out in a cascade", "[lifetimes][errors]") {
 }
 
 TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]") {
-  const auto     limit  = GENERATE(std::optional<index_t>(), 1, 3, 40);
+  const auto     limit  = GENERATE(no_limit, 1, 3, 40);
   const bool     reuse  = GENERATE(false, true);
   const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
   const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});
-  CAPTURE(limit.value_or(0), reuse);
+  CAPTURE(limit, reuse);
   if (reuse) REQUIRE(walk.step({tokens.view().data, 1, held_width, held_width}) == status::ok);
   REQUIRE(walk.inherit(state.view()) == status::ok);
   const shown before(walk);
@@ -188,7 +188,7 @@ TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]"
 }
 
 TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing", "[lifetimes]") {
-  const auto     limit  = GENERATE(std::optional<index_t>(), 100);
+  const auto     limit  = GENERATE(no_limit, 100);
   const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
   const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});

@@ -64,10 +64,10 @@ TEST_CASE("errors: a limit of representatives that leaves no room", "[errors]") 
   const auto tokens = make_tokens<float>(kind::random, 40, 8, 1);
   check_refused(
       tokens.view(), {.max_representatives = -1},
-      {status::invalid_shape, "options.max_representatives is less than 1; without one, there is room for all tokens"});
+      {status::invalid_shape, "options.max_representatives is less than 1; no_limit makes room for all tokens"});
   check_refused(
       tokens.view(), {.max_representatives = 0},
-      {status::invalid_shape, "options.max_representatives is less than 1; without one, there is room for all tokens"});
+      {status::invalid_shape, "options.max_representatives is less than 1; no_limit makes room for all tokens"});
 }
 
 TEST_CASE("errors: no tokens is no error, whatever their columns and data", "[errors]") {
