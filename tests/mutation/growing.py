@@ -24,7 +24,7 @@ mutants = [
     ("state: chains of the call before", "leaders.count = count_;", "", cuts),
     ("state: chains go on from the first token", "clear(key_dim_, options.leaf_threshold, end);",
      "clear(key_dim_, options.leaf_threshold, 0);", cuts),
-    ("chains: what has no company becomes an anchor", "if (row_norms_[i] == 0) return count_++;", "",
+    ("chains: what has no company becomes an anchor", "if (at_hand_.norms[i] == 0) return count_++;", "",
      "leaves: chains: keys that are zero*"),
     ("state: any number of query heads", "if (begun_ && heads != heads_of_q_)", "if (false)", refused),
     ("state: bytes of what was cleared", "if (!begun_) return all;", "", bytes_of),

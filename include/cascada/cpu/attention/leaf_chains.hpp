@@ -41,10 +41,10 @@ class leaf_chains {
     norms_.reserve(strips * width);
     chains_.reserve(strips * width);
     next_.reserve(strips);
-    for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &heads_}) of_clusters->reserve(tokens);
+    for (buffer<index_t, B>* of_clusters : {&first_, &last_, &sizes_, &at_hand_.heads}) of_clusters->reserve(tokens);
     leaders_.reserve(tokens);
     chain_of_.reserve(tokens);
-    rows_.reserve(std::int64_t{batch} * key_dim);
+    at_hand_.rows.reserve(std::int64_t{batch} * key_dim);
   }
 
   /// No chains, and no clusters. The first token to come is `begin`.
@@ -57,7 +57,8 @@ class leaf_chains {
 
   /// From now on there are `clusters` clusters, new ones without chains.
   void add_clusters(index_t clusters) noexcept {
-    for (; clusters_ < clusters; ++clusters_) first_[clusters_] = heads_[clusters_] = none, sizes_[clusters_] = 0;
+    for (; clusters_ < clusters; ++clusters_)
+      first_[clusters_] = at_hand_.heads[clusters_] = none, sizes_[clusters_] = 0;
   }
 
   /// Begins the chains that earlier tokens led, in clusters that are there. O(count d).
@@ -87,20 +88,20 @@ class leaf_chains {
       index_t seen[batch], distinct = 0;  // clusters in the order of their first tokens
       index_t tails[batch];
       for (index_t i = 0; i < count; ++i) {
-        index_t& head = heads_[clusters[begin + i]];
-        following_[i] = none;
+        index_t& head         = at_hand_.heads[clusters[begin + i]];
+        at_hand_.following[i] = none;
         if (head == none) {
           seen[distinct] = clusters[begin + i];
           head           = i;
         } else {
-          following_[tails[places_[head]]] = i;
+          at_hand_.following[tails[at_hand_.places[head]]] = i;
         }
-        if (head == i) places_[i] = distinct++;
-        tails[places_[head]] = i;
+        if (head == i) at_hand_.places[i] = distinct++;
+        tails[at_hand_.places[head]] = i;
       }
       for (index_t c = 0; c < distinct; ++c) {
-        join_all(seen[c], heads_[seen[c]], chain_of_.data() + begin);
-        heads_[seen[c]] = none;
+        join_all(seen[c], at_hand_.heads[seen[c]], chain_of_.data() + begin);
+        at_hand_.heads[seen[c]] = none;
       }
     }
   }
@@ -117,7 +118,9 @@ class leaf_chains {
     float   product = 0, norm = 0;
   };
 
-  CASCADA_INLINE const float* row(index_t i) const noexcept { return rows_.data() + std::int64_t{i} * key_dim_; }
+  CASCADA_INLINE const float* row(index_t i) const noexcept {
+    return at_hand_.rows.data() + std::int64_t{i} * key_dim_;
+  }
   CASCADA_INLINE const float* anchors(index_t strip) const noexcept {
     return anchors_.data() + std::int64_t{strip} * key_dim_ * width;
   }
@@ -127,14 +130,14 @@ class leaf_chains {
   void load(index_t count, const Key& key) noexcept {
     for (index_t i = 0; i < count; ++i) {
       const auto from = key(i);
-      float*     to   = rows_.data() + std::int64_t{i} * key_dim_;
+      float*     to   = at_hand_.rows.data() + std::int64_t{i} * key_dim_;
       index_t    k    = 0;
       for (; k + width <= key_dim_; k += width) load_lanes<B, float>(from, k, key_dim_).store(to + k);
       for (; k < key_dim_; ++k) to[k] = from[k];
     }
     squares_of_rows<B>(
         0, count, key_dim_, [&](index_t i) { return row(i); }, [](index_t) { return std::int64_t{0}; },
-        [&](index_t i, float square) { row_norms_[i] = detail::norm_or(square, 0); });
+        [&](index_t i, float square) { at_hand_.norms[i] = detail::norm_or(square, 0); });
   }
 
   /// The tokens of a cluster among those loaded, from `i` on.
@@ -145,8 +148,8 @@ class leaf_chains {
     for (; i != none;) {
       index_t tokens[at_once], count = 0;
       nearest best[at_once] = {};
-      for (; i != none && count < at_once; i = following_[i]) {
-        if (row_norms_[i] > 0)
+      for (; i != none && count < at_once; i = at_hand_.following[i]) {
+        if (at_hand_.norms[i] > 0)
           tokens[count++] = i;
         else
           chain[i] = append(cluster, i, tokens_ + i);
@@ -215,7 +218,7 @@ class leaf_chains {
   /// The nearest of `best` and the anchors in lanes [begin, end) of a strip.
   CASCADA_INLINE void choose(index_t token, index_t strip, index_t begin, index_t end, vec<B> products,
                              nearest& best) const noexcept {
-    const float   norm = row_norms_[token], scaled = opaque<B>(threshold_ * norm);
+    const float   norm = at_hand_.norms[token], scaled = opaque<B>(threshold_ * norm);
     const float*  norms = norms_.data() + std::int64_t{strip} * width;
     std::uint32_t lanes = rows_that_may_cover<B>(scaled, norm, key_dim_, vec<B>::load(norms), products);
     lanes &= (std::uint32_t{1} << (end - 1)) * 2 - (std::uint32_t{1} << begin);
@@ -241,7 +244,7 @@ class leaf_chains {
   /// own. Returns the chain's number.
   index_t append(index_t cluster, index_t i, index_t leader) noexcept {
     leaders_[count_] = leader;
-    if (row_norms_[i] == 0) return count_++;
+    if (at_hand_.norms[i] == 0) return count_++;
     const index_t lane = sizes_[cluster]++ % width;
     if (lane == 0) {
       const index_t fresh                                                 = strips_++;
@@ -252,7 +255,7 @@ class leaf_chains {
     }
     const std::int64_t strip = last_[cluster];
     for (index_t k = 0; k < key_dim_; ++k) anchors_[(strip * key_dim_ + k) * width + lane] = row(i)[k];
-    norms_[strip * width + lane]         = row_norms_[i];
+    norms_[strip * width + lane]         = at_hand_.norms[i];
     return chains_[strip * width + lane] = count_++;
   }
 
@@ -262,10 +265,14 @@ class leaf_chains {
   buffer<float, B>   anchors_, norms_;       // [strips, key_dim, width], [strips, width]
   buffer<index_t, B> chains_, next_;         // [strips, width], [strips]: the next strip of a cluster
   buffer<index_t, B> first_, last_, sizes_;  // [clusters]: strips, anchors
-  buffer<float, B>   rows_;                  // [batch, key_dim]: the keys at hand
-  float              row_norms_[batch];
-  buffer<index_t, B> heads_;  // [clusters]: the first of a cluster's tokens at hand, or none
-  index_t            following_[batch], places_[batch];
+
+  /// Of the batch that is added.
+  struct {
+    buffer<float, B>   rows;  // [batch, key_dim]
+    float              norms[batch];
+    buffer<index_t, B> heads;  // [clusters]: the first of a cluster's tokens among them, or none
+    index_t            following[batch], places[batch];
+  } at_hand_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

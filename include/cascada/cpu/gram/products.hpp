@@ -30,19 +30,26 @@ inline constexpr index_t numbered_tokens = 256, batch_tokens = 64, row_places = 
 template <cpu_backend B>
 inline constexpr std::int64_t gram_stride = (batch_tokens + strip_width<B> - 1) / strip_width<B> * strip_width<B>;
 
-/// Memory that the kinds share; one is in use at a time.
+/// Memory that the kinds share; one is in use at a time. By lifetime, the longest first.
 template <cpu_backend B>
 struct product_workspace {
+  // Of the walk.
   packed_rows<B>        known;  // the representatives so far
-  packed_rows<B>        batch;  // the tokens of a batch
-  buffer<float, B>      rows;   // [row_places, row_stride], where the tokens' own rows are not what is multiplied
-  const float*          row[row_places];
-  index_t               token[row_places];        // whose row it is
-  buffer<float, B>      sums;                     // [row_places, panel_width] products of the rows with a panel
-  buffer<float, B>      gram;                     // [batch_tokens, gram_stride], of a batch's tokens
-  product_bounds<B>     bounds[numbered_tokens];  // by the token's number
-  float                 norms[numbered_tokens], residuals[numbered_tokens];  // the same tokens as columns
   sketch_coordinates<B> coordinates;
+
+  // Of the tokens that have numbers, and of a batch behind them.
+  buffer<float, B>  rows;  // [row_places, row_stride], where the tokens' own rows are not what is multiplied
+  const float*      row[row_places];
+  index_t           token[row_places];                                   // whose row it is
+  product_bounds<B> bounds[numbered_tokens];                             // by the token's number
+  float             norms[numbered_tokens], residuals[numbered_tokens];  // the same tokens as columns
+
+  // Of a batch.
+  packed_rows<B>   batch;  // its tokens
+  buffer<float, B> gram;   // [batch_tokens, gram_stride]
+
+  // Of a panel.
+  buffer<float, B> sums;  // [row_places, panel_width] its products with the rows
 
   /// An odd number of cache lines, so that rows lie in all sets of the cache.
   CASCADA_INLINE static constexpr std::int64_t row_stride(index_t depth) noexcept {
