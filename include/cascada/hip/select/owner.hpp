@@ -6,14 +6,13 @@
 #include <utility>
 
 #include "cascada/hip/base/downloaded_selection.hpp"
-#include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
-#include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/graph.hpp"
+#include "cascada/hip/select/launch.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
@@ -44,15 +43,7 @@ class selection_owner {
   }
 
   /// What the arguments alone tell.
-  [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept {
-    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (x.rows == 0) return status::ok;
-    if (x.cols % 8 != 0) return {status::unsupported_by_device, "x.cols is no multiple of 8, as gfx942 needs it"};
-    if (x.cols > max_columns) return {status::unsupported_by_device, "x.cols is more than 2^18, too much for gfx942"};
-    if (reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0 || x.stride % 8 != 0)
-      return {status::unsupported_by_device, "x is not on 16-byte boundaries, row by row, as gfx942 needs it"};
-    return status::ok;
-  }
+  [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept { return select::check(x, options_); }
 
   /// Memory for T tokens; other T forgets both layers, if there is enough.
   [[nodiscard]] status reserve(index_t T) {
@@ -77,11 +68,7 @@ class selection_owner {
     launch(selection_begin<Scalar>{call});
     if (x.rows > 0) launch(selection_graph<Scalar>{call});
     if (inherits && arrays_.step.cross && x.rows > 0) launch(selection_cross_gram<Scalar>{call});
-    for (index_t s = 0; s < call.stretches(); ++s)
-      if (options_.assign == assignment::nearest)
-        launch(selection_advance<Scalar, assignment::nearest>{call, s});
-      else
-        launch(selection_advance<Scalar, assignment::lowest_index>{call, s});
+    launch_advance(launch, call);
     launch(selection_count<Scalar>{call});
     return launch.answer();
   }
@@ -93,12 +80,7 @@ class selection_owner {
     index_t             count  = -1;
     status              answer = where_.download(&count, layer.count, sizeof(count));
     if (answer != status::ok) return answer;
-    const auto r = static_cast<std::size_t>(count < 0 ? 0 : count);
-    const auto T = static_cast<std::size_t>(count < 0 ? 0 : arrays_.tokens);
-    to.indices.resize(r), to.counts.resize(r), to.rep.resize(T);
-    answer = where_.download(to.indices.data(), layer.indices, r * sizeof(index_t));
-    if (answer == status::ok) answer = where_.download(to.counts.data(), layer.counts, r * sizeof(index_t));
-    if (answer == status::ok) answer = where_.download(to.rep.data(), layer.rep, T * sizeof(index_t));
+    answer = download_set(where_, layer, count < 0 ? 0 : count, count < 0 ? 0 : arrays_.tokens, to);
     return answer == status::ok ? download(to.report) : answer;
   }
 

@@ -45,12 +45,6 @@ class selector<Scalar, B> {
   hip::select::selection_owner<Scalar, B> own_;
 };
 
-/// Not there yet.
-template <row_scalar Scalar, gfx942_backend B>
-class growing_selection<Scalar, B> {
-  static_assert(sizeof(B) == 0, "growing_selection: selections do not grow on gfx942 yet; select from all tokens anew");
-};
-
 static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16>);
 
 }  // namespace cascada::inline CASCADA_ABI
