@@ -169,6 +169,25 @@ TEST_CASE("hip growing: any inherited state", "[hip]") {
   }
 }
 
+// An earlier one covers them as well: they wait for what becomes of the new one.
+TEST_CASE("hip growing: heirs of new tokens keep what they inherit", "[hip]") {
+  const auto                  assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  tests::token_rows<bfloat16> rows(40, 24);
+  for (index_t i = 0; i < 40; ++i)  // axes, and behind them sums of two, first one that none of these covers
+    for (index_t c = 0; c < 24; ++c)
+      rows.set(i, c, i < 24 ? (c == i ? 1.0f : 0.0f) : c == 0 ? 1.0f : c == 1 ? (i == 24 ? 1.0f : 0.6f) : 0.0f);
+  device_rows<bfloat16>      x(rows);
+  const index_t              count = 25;
+  const std::vector<index_t> rep(40, 24);
+  on_chip<bfloat16>          grown({.threshold = 0.8f, .assign = assign});
+  hip::downloaded_selection  got;
+  REQUIRE(grown.extend(piece_of(x, 0, 24)) == status::ok);
+  REQUIRE(grown.extend(piece_of(x, 24, 40), {.rep = rep.data(), .count = &count, .length = 40}) == status::ok);
+  REQUIRE(grown.download(got) == status::ok);
+  CHECK(got.rep[30] == 24);
+  CHECK(got.counts.back() == 16);
+}
+
 TEST_CASE("hip growing: truncated, it goes on as if the rest had never been", "[hip]") {
   const auto                  assign = GENERATE(assignment::lowest_index, assignment::nearest);
   const unsigned              seed   = GENERATE(from_range(sample(seeds)));
