@@ -491,6 +491,76 @@ TEST_CASE("hip cascade: the launches of a step", "[hip]") {
   }
 }
 
+// One buffer for the rows of every layer: all that changes between replays is what it holds.
+TEST_CASE("hip cascade: a step as a graph", "[hip]") {
+  const auto                           mode   = GENERATE(validation::exact, validation::cross_gram);
+  const auto                           assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  constexpr index_t                    T = 270, d = 16;
+  const selection_options              options{.threshold = 0.7f, .assign = assign, .validate = mode};
+  simulator::stream                    where = simulator::capturable(2);
+  cascade<bfloat16, simulator::stream> on_device(options, where);
+  cascade<bfloat16>                    on_cpu(options);
+  device_rows<bfloat16>                x(make_tokens<bfloat16>(kind::clustered, T, d, 2, 0));
+  REQUIRE(on_device.step(x.view()) == status::ok);
+  REQUIRE(on_cpu.step(x.view()) == status::ok);
+  const simulator::graph graph = simulator::capture(where, [&] { REQUIRE(on_device.step(x.view()) == status::ok); });
+  for (unsigned layer = 1; layer < 6; ++layer) {
+    CAPTURE(layer);
+    const device_rows<bfloat16> next(make_tokens<bfloat16>(kind::clustered, T, d, 2, layer));
+    x.storage = next.storage;  // as long: it lies where it was
+    graph.replay();
+    REQUIRE(on_cpu.step(x.view()) == status::ok);
+    hip::downloaded_selection got;
+    REQUIRE(on_device.download(got) == status::ok);
+    check_same(got, on_cpu.kept(), on_cpu.report());
+    if (layer != 3) continue;
+    REQUIRE(on_device.step(x.view()) == status::ok);  // between replays, a call
+    REQUIRE(on_cpu.step(x.view()) == status::ok);
+    const auto state = tests::random_state(T, 4);  // and an adopted state
+    REQUIRE(on_device.inherit(state.view()) == status::ok);
+    REQUIRE(on_cpu.inherit(state.view()) == status::ok);
+  }
+}
+
+TEST_CASE("hip cascade: a first call as a graph", "[hip]") {
+  simulator::stream                     where = simulator::capturable(2);
+  cascade<bfloat16, simulator::stream>  walk({.threshold = 0.7f}, where), without({.threshold = 0.7f}, where);
+  selector<bfloat16, simulator::stream> select({.threshold = 0.7f}, where);
+  device_rows<bfloat16>                 x(make_tokens<bfloat16>(kind::clustered, 130, 16, 2, 0));
+  device_rows<bfloat16>                 next(make_tokens<bfloat16>(kind::clustered, 130, 16, 2, 1));
+  CHECK_THROWS(simulator::capture(where, [&] { (void)without.step(x.view()); }));
+  REQUIRE(walk.reserve(130) == status::ok);
+  REQUIRE(select.reserve(130) == status::ok);
+  CHECK(walk.kept().tokens() == 0);
+  CHECK(select.kept().tokens() == 0);
+  const simulator::graph graph = simulator::capture(where, [&] {  // two layers
+    REQUIRE(walk.step(x.view()) == status::ok);
+    REQUIRE(select(x.view()) == status::ok);
+    REQUIRE(walk.step(next.view()) == status::ok);
+  });
+  cascade<bfloat16>      want({.threshold = 0.7f});
+  selector<bfloat16>     want_one({.threshold = 0.7f});
+  REQUIRE(want_one(x.view()) == status::ok);
+  REQUIRE(want.step(x.view()) == status::ok);
+  REQUIRE(want.step(next.view()) == status::ok);
+  for (int turn = 0; turn < 3; ++turn) {
+    hip::downloaded_selection got;
+    graph.replay();
+    REQUIRE(walk.download(got) == status::ok);
+    check_same(got, want.kept(), want.report());
+    REQUIRE(select.download(got) == status::ok);
+    check_same(got, want_one.kept(), want_one.report());
+  }
+  CHECK(std::string(message(walk.reserve(-1))) == "tokens is negative");
+  CHECK(std::string(message(select.reserve(detail::largest_size + 1))) == "tokens is more than 2^31 - 4097");
+  const hip::selection_layer view = walk.kept();
+  REQUIRE(walk.reserve(130) == status::ok);
+  CHECK_FALSE(view.stamp.stale());
+  REQUIRE(walk.reserve(10) == status::ok);
+  CHECK(view.stamp.stale());
+  CHECK(walk.kept().tokens() == 0);
+}
+
 TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {
   cascade<bfloat16, simulator::stream> trunk({.threshold = 0.7f}), branch({.threshold = 0.7f});
   cascade<bfloat16>                    want({.threshold = 0.7f});

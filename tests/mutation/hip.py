@@ -23,6 +23,7 @@ pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segme
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
 fails, decodes = "hip growing: an extension that fails*", "hip growing: a step of decoding*"
+again_as_graph = "hip cascade: a step as a graph"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
 
 mutants = [
@@ -87,6 +88,13 @@ mutants = [
     ("count: a scan one too short", ".representatives + 1,", ".representatives,", inherited),
     ("count: an addition is not counted", "gpu.atomic_add(&additions, sums.additions);", "", inherited),
     ("count: a failed step keeps no counts", ", call.now.counts[k] = before.counts[k];", ";", faults),
+
+    ("begin: the set so far is not that of the layer before", "if (call.before.rep) keep(i);", "", again_as_graph),
+    ("begin: how many there were is not kept", "if (i == 0) *call.before.count = count;", "", again_as_graph),
+    ("begin: counts are not kept", ", call.before.counts[i] = call.now.counts[i];", ";", faults),
+    ("begin: indices are not kept", "call.before.indices[i] = call.now.indices[i],", "", faults),
+    ("cascade: an adopted state that is not taken", "answer = where_.copy(arrays_.now.rep, layer.rep, state.rep.size_bytes());",
+     "answer = status::ok;", inherited),
 
     ("extension: another representative's row", "return i < 0 ? kept.row(i) :", "return i < 0 ? kept.row(i + 1) :", cuts),
     ("extension: one part, however few the tokens", "call.tokens() > 0 ? most_parts / token_blocks() : 0", "1", calls),
