@@ -23,6 +23,7 @@
 #include "cascada/selection_options.hpp"
 #include "cascada/hip/select/selector.hpp"
 #include "cascada/hip/select/cascade.hpp"
+#include "cascada/hip/select/growing.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/attention.hpp"
 #include "cascada/presets.hpp"

@@ -1,7 +1,7 @@
 #pragma once
 // Selection: the representatives of one layer, from nothing (Activation Decorrelation Attention, arXiv:2605.03110).
 //
-// The contract; selector.hpp in cpu/select and hip/select keeps it, and cpu/select/growing.hpp.
+// The contract; selector.hpp and growing.hpp in cpu/select and hip/select keep it.
 
 #include <concepts>
 #include <cstddef>
@@ -65,8 +65,8 @@ class selector;
 ///                     off or changed are refused; those that someone made up can cost the right set, never more
 ///
 /// Rows of representatives are copied; no other row is needed again. If a call is refused or memory runs out, the
-/// selection stays as it was. One call at a time; const use from several threads is safe, and so are calls of different
-/// objects.
+/// selection stays as it was. On gfx942 it is not copied but forked, and not saved (hip/select/growing.hpp). One call
+/// at a time; const use from several threads is safe, and so are calls of different objects.
 template <row_scalar Scalar, backend B = default_backend>
 class growing_selection;
 
@@ -79,7 +79,7 @@ concept token_selector =
       { done.kept().tokens() } -> std::same_as<index_t>;
     };
 
-/// What a selection that grows offers, where a backend has one. Copies are independent.
+/// What a selection that grows offers on the CPU. Copies are independent.
 template <class Growing, class Scalar>
 concept growing_token_selector =
     std::copyable<Growing> &&

@@ -11,10 +11,13 @@
 #include "cascada/hip.hpp"
 #include "catch.hpp"
 #include "hip/chip.hpp"
+#include "hip/selection_data.hpp"
 #include "library/tokens.hpp"
 #include "sample.hpp"
 
 using namespace cascada;
+using tests::check_same;
+using tests::device_rows;
 using tests::kind;
 using tests::make_tokens;
 using tests::sample;
@@ -23,29 +26,6 @@ using tests::to_vector;
 namespace {
 
 const std::vector<unsigned> seeds = {1, 2, 3};
-
-/// Rows that the device takes, from rows that it does not.
-template <class Scalar>
-struct device_rows {
-  device_rows(const tests::token_rows<Scalar>& from)
-      : T(from.view().rows),
-        d(from.view().cols),
-        storage(static_cast<std::size_t>(T) * static_cast<std::size_t>(d + 8) / 8 + 1) {
-    for (index_t i = 0; i < T; ++i)
-      for (index_t k = 0; k < d; ++k) data()[i * (d + 8) + k] = from.view().row(i)[k];
-    for (index_t i = 0; i < T; ++i)
-      for (index_t k = d; k < d + 8; ++k)  // NaN shows in norms and chains; in sums of the matrix units 64 does
-        data()[i * (d + 8) + k] = from_float<Scalar>(i % 2 == 0 ? std::nanf("") : 64.0f);
-  }
-  Scalar*                   data() { return reinterpret_cast<Scalar*>(storage.data()); }
-  matrix_view<const Scalar> view() { return {data(), T, d, d + 8}; }
-
-  struct alignas(16) eight {
-    Scalar element[8];
-  };
-  index_t            T, d;
-  std::vector<eight> storage;
-};
 
 /// float16 cannot hold the tiny and the huge.
 template <class Scalar>
@@ -56,24 +36,6 @@ bool holds(kind k) {
 template <class Scalar>
 tests::token_rows<Scalar> rows_of(kind k, index_t T, index_t d, unsigned seed, unsigned layer) {
   return make_tokens<Scalar>(k, T, d, seed, layer);
-}
-
-void check_same(const hip::downloaded_selection& got, const representatives& want, const selection_report& report) {
-  CHECK(got.indices == to_vector(want.indices));
-  CHECK(got.rep == to_vector(want.rep));
-  CHECK(got.counts == to_vector(want.counts));
-  CHECK(got.report.tokens == report.tokens);
-  CHECK(got.report.representatives == report.representatives);
-  CHECK(got.report.gram.selection == report.gram.selection);
-  CHECK(got.report.gram.inherited == report.gram.inherited);
-  CHECK(got.report.gram.validation == report.gram.validation);
-  CHECK(got.report.gram.orphans == report.gram.orphans);
-  CHECK(got.report.gram.cross_gram == report.gram.cross_gram);
-  CHECK(got.report.jaccard == report.jaccard);
-  CHECK(got.report.additions == report.additions);
-  CHECK(got.report.removals == report.removals);
-  CHECK(got.report.inherited == report.inherited);
-  CHECK(got.report.orphans == report.orphans);
 }
 
 /// Layers of one sequence on both sides.
@@ -527,6 +489,76 @@ TEST_CASE("hip cascade: the launches of a step", "[hip]") {
     CAPTURE(T);
     CHECK(where.calls->launches == launches);
   }
+}
+
+// One buffer for the rows of every layer: all that changes between replays is what it holds.
+TEST_CASE("hip cascade: a step as a graph", "[hip]") {
+  const auto                           mode   = GENERATE(validation::exact, validation::cross_gram);
+  const auto                           assign = GENERATE(assignment::lowest_index, assignment::nearest);
+  constexpr index_t                    T = 270, d = 16;
+  const selection_options              options{.threshold = 0.7f, .assign = assign, .validate = mode};
+  simulator::stream                    where = simulator::capturable(2);
+  cascade<bfloat16, simulator::stream> on_device(options, where);
+  cascade<bfloat16>                    on_cpu(options);
+  device_rows<bfloat16>                x(make_tokens<bfloat16>(kind::clustered, T, d, 2, 0));
+  REQUIRE(on_device.step(x.view()) == status::ok);
+  REQUIRE(on_cpu.step(x.view()) == status::ok);
+  const simulator::graph graph = simulator::capture(where, [&] { REQUIRE(on_device.step(x.view()) == status::ok); });
+  for (unsigned layer = 1; layer < 6; ++layer) {
+    CAPTURE(layer);
+    const device_rows<bfloat16> next(make_tokens<bfloat16>(kind::clustered, T, d, 2, layer));
+    x.storage = next.storage;  // as long: it lies where it was
+    graph.replay();
+    REQUIRE(on_cpu.step(x.view()) == status::ok);
+    hip::downloaded_selection got;
+    REQUIRE(on_device.download(got) == status::ok);
+    check_same(got, on_cpu.kept(), on_cpu.report());
+    if (layer != 3) continue;
+    REQUIRE(on_device.step(x.view()) == status::ok);  // between replays, a call
+    REQUIRE(on_cpu.step(x.view()) == status::ok);
+    const auto state = tests::random_state(T, 4);  // and an adopted state
+    REQUIRE(on_device.inherit(state.view()) == status::ok);
+    REQUIRE(on_cpu.inherit(state.view()) == status::ok);
+  }
+}
+
+TEST_CASE("hip cascade: a first call as a graph", "[hip]") {
+  simulator::stream                     where = simulator::capturable(2);
+  cascade<bfloat16, simulator::stream>  walk({.threshold = 0.7f}, where), without({.threshold = 0.7f}, where);
+  selector<bfloat16, simulator::stream> select({.threshold = 0.7f}, where);
+  device_rows<bfloat16>                 x(make_tokens<bfloat16>(kind::clustered, 130, 16, 2, 0));
+  device_rows<bfloat16>                 next(make_tokens<bfloat16>(kind::clustered, 130, 16, 2, 1));
+  CHECK_THROWS(simulator::capture(where, [&] { (void)without.step(x.view()); }));
+  REQUIRE(walk.reserve(130) == status::ok);
+  REQUIRE(select.reserve(130) == status::ok);
+  CHECK(walk.kept().tokens() == 0);
+  CHECK(select.kept().tokens() == 0);
+  const simulator::graph graph = simulator::capture(where, [&] {  // two layers
+    REQUIRE(walk.step(x.view()) == status::ok);
+    REQUIRE(select(x.view()) == status::ok);
+    REQUIRE(walk.step(next.view()) == status::ok);
+  });
+  cascade<bfloat16>      want({.threshold = 0.7f});
+  selector<bfloat16>     want_one({.threshold = 0.7f});
+  REQUIRE(want_one(x.view()) == status::ok);
+  REQUIRE(want.step(x.view()) == status::ok);
+  REQUIRE(want.step(next.view()) == status::ok);
+  for (int turn = 0; turn < 3; ++turn) {
+    hip::downloaded_selection got;
+    graph.replay();
+    REQUIRE(walk.download(got) == status::ok);
+    check_same(got, want.kept(), want.report());
+    REQUIRE(select.download(got) == status::ok);
+    check_same(got, want_one.kept(), want_one.report());
+  }
+  CHECK(std::string(message(walk.reserve(-1))) == "tokens is negative");
+  CHECK(std::string(message(select.reserve(detail::largest_size + 1))) == "tokens is more than 2^31 - 4097");
+  const hip::selection_layer view = walk.kept();
+  REQUIRE(walk.reserve(130) == status::ok);
+  CHECK_FALSE(view.stamp.stale());
+  REQUIRE(walk.reserve(10) == status::ok);
+  CHECK(view.stamp.stale());
+  CHECK(walk.kept().tokens() == 0);
 }
 
 TEST_CASE("hip cascade: a fork goes its own way", "[hip]") {

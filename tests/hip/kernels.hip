@@ -11,11 +11,15 @@
 #include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
+#include "cascada/hip/select/adopt.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
+#include "cascada/hip/select/begin_extension.hpp"
 #include "cascada/hip/select/graph.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/count.hpp"
+#include "cascada/hip/select/meet_kept.hpp"
+#include "cascada/hip/select/truncate.hpp"
 
 using namespace cascada;
 
@@ -33,6 +37,27 @@ ENTRY(hip::select::selection_advance<float16, assignment::lowest_index>);
 ENTRY(hip::select::selection_advance<float16, assignment::nearest>);
 ENTRY(hip::select::selection_count<bfloat16>);
 ENTRY(hip::select::selection_count<float16>);
+
+ENTRY(hip::select::begin_extension<bfloat16>);
+ENTRY(hip::select::begin_extension<float16>);
+ENTRY(hip::select::meet_kept<bfloat16, assignment::lowest_index>);
+ENTRY(hip::select::meet_kept<bfloat16, assignment::nearest>);
+ENTRY(hip::select::meet_kept<float16, assignment::lowest_index>);
+ENTRY(hip::select::meet_kept<float16, assignment::nearest>);
+ENTRY(hip::select::join_kept<bfloat16, assignment::lowest_index>);
+ENTRY(hip::select::join_kept<bfloat16, assignment::nearest>);
+ENTRY(hip::select::join_kept<float16, assignment::lowest_index>);
+ENTRY(hip::select::join_kept<float16, assignment::nearest>);
+ENTRY(hip::select::selection_advance<bfloat16, assignment::lowest_index, hip::gram::gram_rows_behind>);
+ENTRY(hip::select::selection_advance<bfloat16, assignment::nearest, hip::gram::gram_rows_behind>);
+ENTRY(hip::select::selection_advance<float16, assignment::lowest_index, hip::gram::gram_rows_behind>);
+ENTRY(hip::select::selection_advance<float16, assignment::nearest, hip::gram::gram_rows_behind>);
+ENTRY(hip::select::adopt_extension<bfloat16>);
+ENTRY(hip::select::adopt_extension<float16>);
+ENTRY(hip::select::truncate_selection<bfloat16>);
+ENTRY(hip::select::truncate_selection<float16>);
+ENTRY(hip::select::number_kept<bfloat16>);
+ENTRY(hip::select::number_kept<float16>);
 
 ENTRY(hip::attention::cluster_offsets);
 ENTRY(hip::attention::cluster_members);

@@ -209,7 +209,7 @@ def main():
         symbol = re.escape(kernel["symbol"])
         body = re.search(rf"^{symbol}:.*?\n(.*?)^\.Lfunc_end", assembly, re.S | re.M).group(1)
         loops = sorted(turns(body), key=lambda turn: -matrix_share(turn[0])[2])
-        if kernel["name"].startswith("selection_advance<bfloat16, assignment 0"):
+        if kernel["name"].startswith("selection_advance<bfloat16, assignment 0, gram_rows>"):
             advance_turn = mca_clocks * cycles(loops[0][0])
         if loops:
             # The hot loop is the one without masks and the guards of the tail.

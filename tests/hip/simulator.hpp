@@ -14,6 +14,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -400,13 +401,27 @@ void launch(const Kernel& kernel, std::mt19937& random, std::optional<rounding> 
   }
 }
 
-/// What the host has asked a stream for.
-struct stream_calls {
-  int launches = 0, allocations = 0, waits = 0, blocks = 0;
-  int most_allocations = std::numeric_limits<int>::max();  // more fail
+/// What was put on a stream while it was captured, to be done any number of times, with the arguments of then.
+class graph {
+ public:
+  void add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void replay() const {
+    for (const auto& step : steps_) step();
+  }
+
+ private:
+  std::vector<std::function<void()>> steps_;
 };
 
-/// The stream of the simulated chip: everything has run when the call returns. Memory is the host's.
+/// What the host has asked a stream for.
+struct stream_calls {
+  int    launches = 0, allocations = 0, waits = 0, blocks = 0;
+  int    most_allocations = std::numeric_limits<int>::max();  // more fail
+  graph* captured         = nullptr;                          // where what is put on the stream goes meanwhile
+};
+
+/// The stream of the simulated chip: everything has run when the call returns, unless it is captured. Memory is the
+/// host's.
 struct stream {
   using architecture = gfx942;
 
@@ -418,13 +433,13 @@ struct stream {
   [[nodiscard]] status launch(const Kernel& kernel) const {
     ++calls->launches;
     calls->blocks += kernel.grid();
-    simulator::launch(kernel, *random, adds);
-    return status::ok;
+    return put([=, from = random, how = adds] { simulator::launch(kernel, *from, how); });
   }
 
   static constexpr std::size_t alignment = 256;  // as the chip's runtime aligns
 
   void* allocate(std::size_t bytes) const {
+    if (calls->captured) throw fault("memory is allocated while a graph is captured");
     if (++calls->allocations > calls->most_allocations) return nullptr;
     void* const memory = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
     return memory ? std::memset(memory, 0xff, bytes) : nullptr;  // NaN, and indices that no array has
@@ -432,21 +447,46 @@ struct stream {
   void release(void* memory) const { ::operator delete(memory, std::align_val_t{alignment}); }
 
   [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
-    std::memset(memory, 0, bytes);
-    return status::ok;
+    return put([=] { std::memset(memory, 0, bytes); });
   }
   [[nodiscard]] status copy(void* to, const void* from, std::size_t bytes) const {
-    if (bytes > 0) std::memcpy(to, from, bytes);
-    return status::ok;
+    if (bytes == 0) return status::ok;
+    return put([=] { std::memcpy(to, from, bytes); });
   }
   [[nodiscard]] status upload(void* to, const void* from, std::size_t bytes) const {
+    if (calls->captured) throw fault("the host waits for a stream that is captured");
     ++calls->waits;
     return copy(to, from, bytes);
   }
   [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const { return upload(to, from, bytes); }
+
+ private:
+  template <class Step>
+  status put(const Step& step) const {
+    if (calls->captured)
+      calls->captured->add(step);
+    else
+      step();
+    return status::ok;
+  }
 };
 
+/// What `body` puts on a stream, none of which runs before it is replayed.
+template <class Body>
+graph capture(const stream& where, const Body& body) {
+  struct ends {
+    const stream& where;
+    ~ends() { where.calls->captured = nullptr; }
+  };
+  graph      all;
+  const ends at_the_end{where};
+  where.calls->captured = &all;
+  body();
+  return all;
+}
+
 inline stream seeded(unsigned seed) { return {.random = std::make_shared<std::mt19937>(seed)}; }
+inline stream capturable(unsigned seed) { return seeded(seed); }
 
 /// The same, with matrix instructions that all add alike, as those of one chip do: what does not depend on the launch
 /// is equal bit for bit.

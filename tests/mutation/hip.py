@@ -20,6 +20,11 @@ joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
+cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
+parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
+fails, decodes = "hip growing: an extension that fails*", "hip growing: a step of decoding*"
+again_as_graph = "hip cascade: a step as a graph"
+needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
 
 mutants = [
     ("layout: rows of a 32 x 32 result", "return 8 * (v / 4) + 4 * (lane / 32) + v % 4;",
@@ -47,8 +52,8 @@ mutants = [
     ("paper mode: an addition mistaken for a former one", "call.old_rep(candidate) == candidate)", "true)", paper),
 
     ("advance: rows beyond the last representative", "norms, last - panel - first_row,", "norms, 32,", twice),
-    ("advance: the first new representative skipped", "state.known[stretch - 1].representatives,",
-     "state.known[stretch - 1].representatives + 1,", edges),
+    ("advance: the first new representative skipped", "known[stretch - 1].representatives,",
+     "known[stretch - 1].representatives + 1,", edges),
     ("advance: a half of the elements is lost", "sums[v] += other[v][gpu.lane()];", "sums[v] += 0;", edges),
     ("advance: the first half of a column twice", "(halves ? c / 32 * cols : 0)", "0", edges),
     ("advance: the first half of a row twice", "+ part * cols,", ",", edges),
@@ -58,8 +63,8 @@ mutants = [
     ("advance: tokens that wait do not search", "lds.stage[gpu.thread()] == token_stage::settled) return false;",
      "lds.stage[gpu.thread()] != token_stage::searching) return false;", heirs),
     ("advance: tokens that have found one search on", "|| lds.match[gpu.thread()].none();", "|| true;", again),
-    ("advance: heirs of tokens that are not resolved", "waits && old / stretch_tokens == stretch - 1;", "waits;", inherited),
-    ("resolve: tokens that are no members cover", "else if (found < 0 && (row & joined) != 0)", "else if (found < 0 && row != 0)",
+    ("advance: heirs of tokens that are not resolved", "waits && old < resolved;", "waits;", inherited),
+    ("resolve: tokens that are no members cover", "else if (found == none && (row & joined) != 0)", "else if (found == none && row != 0)",
      inherited),
     ("resolve: the stretch before is not met", "turn == 0 ? 0 : resolved - 1;", "resolved - 1;", edges),
     ("resolve: blocks of the stretch are not met", "block < resolved; ++block)", "block < stretch_blocks; ++block)", edges),
@@ -73,7 +78,7 @@ mutants = [
     ("resolve: what stands for neighbours does not cover", "call, asks && !near, own.i, candidate", "call, false, own.i, candidate",
      neighbours),
     ("resolve: orphans forget what they have found", "found = gpu.read_lane(own.found, local);", "found = -1;", neighbours),
-    ("resolve: the nearest is found once", "if (own.found < 0 || detail::nearer(product,", "if (own.found < 0 && detail::nearer(product,", edges),
+    ("resolve: the nearest is found once", "if (own.found == none || detail::nearer(product,", "if (own.found == none && detail::nearer(product,", edges),
     ("advance: ties to the higher index", "return place < other.place && !detail::nearer", "return !detail::nearer",
      "hip cascade: ties*"),
     ("resolve: positions one too high", "before.representatives += voters_below(gpu, joined);",
@@ -83,6 +88,48 @@ mutants = [
     ("count: a scan one too short", ".representatives + 1,", ".representatives,", inherited),
     ("count: an addition is not counted", "gpu.atomic_add(&additions, sums.additions);", "", inherited),
     ("count: a failed step keeps no counts", ", call.now.counts[k] = before.counts[k];", ";", faults),
+
+    ("begin: the set so far is not that of the layer before", "if (call.before.rep) keep(i);", "", again_as_graph),
+    ("begin: how many there were is not kept", "if (i == 0) *call.before.count = count;", "", again_as_graph),
+    ("begin: counts are not kept", ", call.before.counts[i] = call.now.counts[i];", ";", faults),
+    ("begin: indices are not kept", "call.before.indices[i] = call.now.indices[i],", "", faults),
+    ("cascade: an adopted state that is not taken", "answer = where_.copy(arrays_.now.rep, layer.rep, state.rep.size_bytes());",
+     "answer = status::ok;", inherited),
+
+    ("extension: another representative's row", "return i < 0 ? kept.row(i) :", "return i < 0 ? kept.row(i + 1) :", cuts),
+    ("extension: one part, however few the tokens", "call.tokens() > 0 ? most_parts / token_blocks() : 0", "1", calls),
+    ("extension: the last representative left out", "panel * gram_panel::rows : kept();", "panel * gram_panel::rows : kept() - 1;", parts),
+    ("extension: representatives so far taken for neighbours", "p - room - stretch_tokens;", "p - room - 2;", cuts),
+    ("extension: representatives so far taken for none", "if (own.found == none && covering", "if (own.found < 0 && covering", cuts),
+    ("begin: what another token has below", "of.below[tokens + i];", "of.below[i];", states),
+    ("begin: representatives below that are none here", "number_of(of.set.place[old])", "number_of(old < of.set.room ? old : 0)", states),
+    ("begin: counts are what they were", "of.set.layer.counts[state.representatives + i] = 0;", ";", cuts),
+    ("begin: more tokens than there is memory for", "of.call.tokens() > of.set.tokens - state.tokens", "false", decodes),
+    ("begin: a failed call is forgotten by the next", "if (state.answer != status::ok) return state.answer;", "", fails),
+    ("begin: a layer below that has failed", "of.below && *of.below_count < 0", "false", "hip growing: an inherited state that is none"),
+    ("begin: what no layer below can have", "old < 0 || old > tokens + i", "old < 0", "hip growing: an inherited state that is none"),
+    ("meet: what tokens inherit is not checked", "tokens.check_inherited(gpu, lds, 0, pairs);", "", needs),
+    ("meet: heirs of tokens that are not resolved", "check_inherited(gpu, lds, 0, pairs);",
+     "check_inherited(gpu, lds, stretch_tokens, pairs);", cuts),
+    ("join: the last part left out", "part < of.parts_in_use(); ++part", "part + 1 < of.parts_in_use(); ++part", cuts),
+    ("join: what any part has", "if (takes<Assign>(found, best)) best = found;", "if (!found.none()) best = found;", parts),
+    ("join: tokens that await one settle", "own.stage == token_stage::searching && !best.none();", "!best.none();",
+     "hip growing: heirs of new tokens keep what they inherit"),
+    ("adopt: eight columns too few", "k < cols; k += 8 * gfx942::wave", "k + 8 < cols; k += 8 * gfx942::wave", cuts),
+    ("adopt: norms stay behind", "call.rows.norms[number] = call.rows.norms[i];", "", cuts),
+    ("adopt: numbers of the call stay", "call.now.indices[place] = number;", "", cuts),
+    ("adopt: places for tokens", "rep < 0 ? layer.indices[place] :", "rep < 0 ? place :", cuts),
+    ("adopt: a failed call is taken in", "if (all < 0) return;", "", fails),
+    ("adopt: a report of a cascade's step", "counters.former               = -1;", "", cuts),
+    ("truncate: the last token is counted", "t < had; t += threads", "t + 1 < had; t += threads", shortened),
+    ("truncate: one representative too many", "0, state.representatives, tokens);", "0, state.representatives, tokens + 1);", shortened),
+    ("truncate: a failed call is not forgotten", "state.answer          = status::ok;", "", fails),
+    ("growth: numbers that stand for none", "of.call.now.rep[number]       = number;", "", states),
+    ("growth: places are counted from none", "of.call.memory.before[number] = {place, 0};", "of.call.memory.before[number] = {0, 0};", cuts),
+    ("growth: norms stay behind", "copy(to.norms, from.norms, places);", "copy(to.norms, from.norms, 0);", cuts),
+    ("growth: places stay behind", "copy(to.set.place, from.set.place, tokens);", "copy(to.set.place, from.set.place, 0);", cuts),
+    ("fork: numbers of a failed call stay", "const status answer = number_kept(arrays_);", "const status answer = status::ok;",
+     "hip growing: a fork goes its own way"),
 
     ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;",
      "if (gpu.lane() >= step && step < 32) sum += lower;", shapes),
@@ -274,11 +321,12 @@ barriers = {
     "attention/form_leaves.hpp": [of_leaves],
     "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],
-    "select/advance.hpp": [twice, twice],
+    "select/block.hpp": [twice, twice],
     "select/cross_gram.hpp": [paper],
     "select/graph.hpp": [ragged],
     "select/resolve.hpp": [edges, neighbours],
     "select/scan.hpp": [panels, panels, panels, edges],
+    "select/truncate.hpp": [shortened],
 }
 
 

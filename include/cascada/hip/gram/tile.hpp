@@ -134,8 +134,8 @@ CASCADA_DEVICE CASCADA_INLINE void multiply(Gpu& gpu, gram_tile::shared& lds, in
 
 /// What this lane's 16 sums tell about the first `count` of 32 rows with these norms. `found(covered, sum,
 /// norm)` hears of each of the 16, also of rows beyond `count`.
-template <class Gpu, matrix_scalar Scalar, class Found>
-CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_token<Scalar>& token, const sums_16& sums,
+template <class Gpu, class Rows, class Found>
+CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_token<Rows>& token, const sums_16& sums,
                                                       const float* norms, index_t count, const Found& found) {
   const row_evidence seen = judge_sums(
       gpu, token, sums, [&](index_t row) { return norms[row]; },
@@ -148,8 +148,8 @@ CASCADA_DEVICE CASCADA_INLINE row_evidence judge_rows(Gpu& gpu, const judged_tok
 
 /// The canonical verdicts on a column's token and the first `count` of 32 rows, as bits. `rechecks` counts those that
 /// sums did not decide.
-template <class Gpu, matrix_scalar Scalar, class Count>
-CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const judged_token<Scalar>& token,
+template <class Gpu, class Rows, class Count>
+CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_cover(Gpu& gpu, const judged_token<Rows>& token,
                                                             const sums_16& sums, const index_t* tokens,
                                                             const float* norms, index_t count, Count& rechecks) {
   const row_evidence seen = judge_rows(gpu, token, sums, norms, count, [](bool, float, float) {});

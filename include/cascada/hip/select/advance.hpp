@@ -9,13 +9,12 @@
 // Those that still await what they inherit have met them, too, for nothing in most cases: an orphan that began then
 // would have all representatives to meet in one launch, and the others would wait for it.
 
-#include "cascada/hip/select/inherit.hpp"
+#include "cascada/hip/select/block.hpp"
 #include "cascada/hip/select/resolve.hpp"
-#include "cascada/hip/select/scan.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
-template <matrix_scalar Scalar, assignment Assign>
+template <matrix_scalar Scalar, assignment Assign, template <class> class Rows = gram_rows>
 struct selection_advance {
   static constexpr index_t threads        = gram_tile::threads;
   static constexpr index_t waves_per_simd = 2;
@@ -25,8 +24,8 @@ struct selection_advance {
     resolve_shared resolve;
   };
 
-  selection_call<Scalar> call;
-  index_t                stretch;  // s
+  selection_call<Scalar, Rows> call;
+  index_t                      stretch;  // s
 
   /// In the first launch there is nothing to meet yet.
   index_t grid() const {
@@ -41,7 +40,7 @@ struct selection_advance {
     if (failed(gpu)) return;
     index_t pairs = 0;
     if (gpu.block() == 0)
-      stretch_resolution<Scalar, Assign>{call, stretch}(gpu, lds.resolve, pairs);
+      stretch_resolution<Assign, selection_call<Scalar, Rows>>{call, stretch}(gpu, lds.resolve, pairs);
     else
       meet(gpu, lds.scan, (stretch + 1) * stretch_tokens + (gpu.block() - 1) * scan_tokens, pairs);
     if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, std::int64_t{pairs});
@@ -60,51 +59,12 @@ struct selection_advance {
   /// The 32 tokens from `begin` on.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, scan_shared& lds, index_t begin, index_t& pairs) const {
-    const selection_memory& state = call.memory;
-    load(gpu, lds, begin);
-    check_inherited(gpu, lds, begin, pairs);
-    token_scan<Scalar, Assign>{call}(gpu, lds, begin, searches(gpu, lds), state.known[stretch - 1].representatives,
-                                     state.known[stretch].representatives, pairs);
-    if (gpu.thread() < scan_tokens && begin + gpu.thread() < call.tokens())
-      state.progress[begin + gpu.thread()] = {lds.stage[gpu.thread()], lds.match[gpu.thread()].place,
-                                              lds.match[gpu.thread()].product};
-  }
-
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void load(Gpu& gpu, scan_shared& lds, index_t begin) const {
-    if (gpu.thread() < scan_tokens) {
-      const index_t        i        = begin + gpu.thread();
-      const token_progress progress = i < call.tokens() ? call.memory.progress[i] : token_progress{};
-      lds.stage[gpu.thread()]       = progress.stage;
-      lds.match[gpu.thread()]       = {};
-      if (progress.found >= 0)
-        lds.match[gpu.thread()] = {progress.found, progress.found_product,
-                                   call.rows.norms[call.now.indices[progress.found]]};
-    }
-    gpu.barrier();
-  }
-
-  /// Whether this thread's token looks further. One that is not settled but has found a representative would take no
-  /// other, unless a nearer one.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& lds) const {
-    if (gpu.thread() >= scan_tokens || lds.stage[gpu.thread()] == token_stage::settled) return false;
-    return Assign == assignment::nearest || lds.match[gpu.thread()].none();
-  }
-
-  /// Each wave checks every fourth token that inherits one of stretch s - 1.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void check_inherited(Gpu& gpu, scan_shared& lds, index_t begin, index_t& pairs) const {
-    if (!call.before.rep) return;
-    const index_t local = gpu.wave() + gram_tile::waves * gpu.lane(), i = begin + local;
-    const bool    waits     = local < scan_tokens && i < call.tokens() && lds.stage[local] == token_stage::awaiting;
-    const index_t old       = waits ? call.old_rep(i) : 0;
-    const bool    asks      = waits && old / stretch_tokens == stretch - 1;
-    const index_t candidate = asks ? call.now.rep[old] : 0;
-    const bool    covered   = own_candidate_covers(gpu, call, asks, i, candidate, pairs);
-    if (covered) call.now.rep[i] = candidate;
-    if (asks) lds.stage[local] = covered ? token_stage::settled : token_stage::searching;
-    gpu.barrier();
+    const set_prefix* const                                    known = call.memory.known;
+    const scanned_tokens<Assign, selection_call<Scalar, Rows>> tokens{call, begin};
+    tokens.load(gpu, lds);
+    tokens.check_inherited(gpu, lds, stretch * stretch_tokens, pairs);
+    tokens.scan(gpu, lds, known[stretch - 1].representatives, known[stretch].representatives, pairs);
+    tokens.store(gpu, lds);
   }
 };
 

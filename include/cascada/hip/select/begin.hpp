@@ -1,5 +1,6 @@
 #pragma once
-// A selection's begin: norms of all tokens, and what each inherits.
+// A selection's begin: norms of all tokens, and what each inherits. Of a step, the set so far first becomes that of the
+// layer before: so a step always leaves its set in the same place, also where it was captured in a graph.
 
 #include "cascada/hip/select/call.hpp"
 
@@ -19,14 +20,23 @@ struct selection_begin {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const selection_memory& state = call.memory;
     const index_t           i     = gpu.block() * threads + gpu.thread();
+    if (call.before.rep) keep(i);
     if (i == 0) state.known[0] = {0, 0};
-    if (i < call.tokens()) call.now.counts[i] = 0;
     if (i >= call.tokens()) return;
+    call.now.counts[i] = 0;
 
     const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
     if (!detail::is_finite(square)) state.counters->answer = status::non_finite_token;
     call.rows.norms[i] = detail::norm_or(square, zero_row_norm);
     state.progress[i]  = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+  }
+
+ private:
+  CASCADA_DEVICE CASCADA_INLINE void keep(index_t i) const {
+    const index_t count = *call.now.count;
+    if (i == 0) *call.before.count = count;
+    if (i < count) call.before.indices[i] = call.now.indices[i], call.before.counts[i] = call.now.counts[i];
+    if (i < call.tokens()) call.before.rep[i] = call.now.rep[i];
   }
 };
 

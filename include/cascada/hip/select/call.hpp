@@ -28,14 +28,14 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 using namespace gram;
 
 /// What every kernel of a selection is given.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, template <class> class Rows = gram_rows>
 struct selection_call {
-  gram_rows<Scalar> rows;
-  selection_memory  memory;
-  layer_memory      now;     // to be made
-  layer_memory      before;  // inherited; without rep, nothing is
-  assignment        assign;
-  index_t           limit;  // of representatives
+  Rows<Scalar>     rows;
+  selection_memory memory;
+  layer_memory     now;     // to be made
+  layer_memory     before;  // inherited; without rep, nothing is
+  assignment       assign;
+  index_t          limit;  // of representatives
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t tokens() const { return rows.x.rows; }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks() const { return (tokens() + block_tokens - 1) / block_tokens; }

@@ -3,8 +3,7 @@
 
 #include <cstdint>
 
-#include "cascada/hip/select/call.hpp"
-#include "cascada/selection_counts.hpp"
+#include "cascada/hip/select/result.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
@@ -30,10 +29,7 @@ struct selection_count {
     const bool         inherits = call.before.rep && *call.before.count >= 0;
     for (index_t i = gpu.thread(); i < call.tokens(); i += threads) {
       gpu.atomic_add(call.now.counts + call.memory.before[call.now.rep[i]].representatives, index_t{1});
-      if (inherits)
-        detail::count_token(result{call}, i, call.assign, call.memory.cross != nullptr, sums);
-      else
-        sums.gram.selection += detail::scan_of(result{call}, i, call.assign).representatives;
+      selection_result<selection_call<Scalar>>{call}.count(i, inherits, sums);
     }
     call.memory.counters->add(gpu, sums);
     if (gpu.thread() != 0) return;
@@ -43,22 +39,6 @@ struct selection_count {
   }
 
  private:
-  /// The step's, as scan_of and count_token ask for it.
-  struct result {
-    const selection_call<Scalar>& call;
-
-    CASCADA_DEVICE CASCADA_INLINE index_t rep(index_t i) const { return call.now.rep[i]; }
-    CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return call.old_rep(i); }
-    CASCADA_DEVICE CASCADA_INLINE index_t position(index_t j) const { return call.memory.before[j].representatives; }
-    CASCADA_DEVICE CASCADA_INLINE detail::scan_length before(index_t i) const {
-      return {call.memory.before[i].representatives, call.memory.before[i].added};
-    }
-    CASCADA_DEVICE CASCADA_INLINE detail::scan_length up_to(index_t j) const {
-      const detail::scan_length earlier = before(j);
-      return {earlier.representatives + 1, earlier.additions + (old_rep(j) != j)};
-    }
-  };
-
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void keep_old(Gpu& gpu) const {
     const layer_memory& before = call.before;

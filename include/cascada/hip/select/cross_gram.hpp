@@ -16,8 +16,8 @@ using namespace gram;
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t cross_words(index_t tokens) { return (tokens + 31) / 32; }
 
 /// Whether former representative j covers token i, which was none.
-template <matrix_scalar Scalar>
-CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const selection_call<Scalar>& call, index_t i, index_t j) {
+template <class Call>
+CASCADA_DEVICE CASCADA_INLINE bool cross_covers(const Call& call, index_t i, index_t j) {
   const index_t position = detail::first_from(call.before.indices, 0, *call.before.count - 1, j);
   return (call.memory.cross[i * cross_words(call.tokens()) + position / 32] >> (position % 32) & 1) != 0;
 }

@@ -6,14 +6,13 @@
 #include <utility>
 
 #include "cascada/hip/base/downloaded_selection.hpp"
-#include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
-#include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/graph.hpp"
+#include "cascada/hip/select/launch.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
@@ -22,7 +21,8 @@
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
-/// Two layers of memory: a step reads one and writes the other.
+/// Two layers of memory: a step copies the set so far to the second one, from which it inherits, and leaves its own in
+/// the first. Where that lies, and all else that a launch is given, depends on T alone.
 template <matrix_scalar Scalar, gfx942_stream B>
 class selection_owner {
  public:
@@ -33,42 +33,40 @@ class selection_owner {
         where_(other.where_),
         memory_(std::move(other.memory_)),
         arrays_(std::exchange(other.arrays_, {})),
+        there_(std::exchange(other.there_, false)),
         number_(std::move(other.number_)) {}
   selection_owner& operator=(selection_owner&& other) noexcept {
     options_ = other.options_;
     where_   = other.where_;
     memory_  = std::move(other.memory_);
     arrays_  = std::exchange(other.arrays_, {});
+    there_   = std::exchange(other.there_, false);
     number_  = std::move(other.number_);
     return *this;
   }
 
   /// What the arguments alone tell.
-  [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept {
-    if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
-    if (x.rows == 0) return status::ok;
-    if (x.cols % 8 != 0) return {status::unsupported_by_device, "x.cols is no multiple of 8, as gfx942 needs it"};
-    if (x.cols > max_columns) return {status::unsupported_by_device, "x.cols is more than 2^18, too much for gfx942"};
-    if (reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0 || x.stride % 8 != 0)
-      return {status::unsupported_by_device, "x is not on 16-byte boundaries, row by row, as gfx942 needs it"};
+  [[nodiscard]] status check(const matrix_view<const Scalar>& x) const noexcept { return select::check(x, options_); }
+
+  /// Memory for T tokens; other T forgets the set, if there is enough.
+  [[nodiscard]] status reserve(index_t T) {
+    if (T < 0) return {status::invalid_shape, "tokens is negative"};
+    if (T > detail::largest_size) return {status::too_large, "tokens is more than 2^31 - 4097"};
+    if (T == arrays_.tokens && arrays_.now.count) return status::ok;
+    const status answer = memory_.carve([&](carver& from) { cut(from, T); });
+    if (answer != status::ok) return answer;
+    arrays_.tokens = T;
+    forget();
     return status::ok;
   }
 
-  /// Memory for T tokens; other T forgets both layers, if there is enough.
-  [[nodiscard]] status reserve(index_t T) {
-    if (T == arrays_.tokens && arrays_.layers[0].count) return status::ok;
-    const status answer = memory_.carve([&](carver& from) { cut(from, T); });
-    if (answer == status::ok) arrays_.tokens = T;
-    return answer;
-  }
-
-  /// Puts one step on the stream: layers[now] from x and, if `inherits`, from the other layer.
-  [[nodiscard]] status run(matrix_view<const Scalar> x, int now, bool inherits) {
-    replace();
+  /// Puts one step on the stream, which `inherits` from the set that is there. If that fails, there is none any more.
+  [[nodiscard]] status run(matrix_view<const Scalar> x, bool inherits) {
+    forget();
     const selection_call<Scalar> call   = {.rows   = {x, options_.threshold, arrays_.norms},
                                            .memory = arrays_.step,
-                                           .now    = arrays_.layers[now],
-                                           .before = inherits ? arrays_.layers[now ^ 1] : layer_memory{},
+                                           .now    = arrays_.now,
+                                           .before = inherits ? arrays_.before : layer_memory{},
                                            .assign = options_.assign,
                                            .limit  = detail::room(options_, x.rows)};
     const status                 answer = where_.clear(arrays_.step.counters, sizeof(selection_counters));
@@ -77,28 +75,21 @@ class selection_owner {
     launch(selection_begin<Scalar>{call});
     if (x.rows > 0) launch(selection_graph<Scalar>{call});
     if (inherits && arrays_.step.cross && x.rows > 0) launch(selection_cross_gram<Scalar>{call});
-    for (index_t s = 0; s < call.stretches(); ++s)
-      if (options_.assign == assignment::nearest)
-        launch(selection_advance<Scalar, assignment::nearest>{call, s});
-      else
-        launch(selection_advance<Scalar, assignment::lowest_index>{call, s});
+    launch_advance(launch, call);
     launch(selection_count<Scalar>{call});
+    there_ = launch.answer() == status::ok;
     return launch.answer();
   }
 
-  /// Waits for the stream and copies a layer and the last step's report. The answer is the step's own.
-  [[nodiscard]] status download(downloaded_selection& to, int now) const {
-    if (!arrays_.layers[now].count) return to = {}, status::ok;
-    const layer_memory& layer  = arrays_.layers[now];
+  /// Waits for the stream and copies the set and the last step's report. The answer is the step's own; nothing is there
+  /// where there is no set.
+  [[nodiscard]] status download(downloaded_selection& to) const {
+    if (!there_) return to = {}, status::ok;
+    const layer_memory& layer  = arrays_.now;
     index_t             count  = -1;
     status              answer = where_.download(&count, layer.count, sizeof(count));
     if (answer != status::ok) return answer;
-    const auto r = static_cast<std::size_t>(count < 0 ? 0 : count);
-    const auto T = static_cast<std::size_t>(count < 0 ? 0 : arrays_.tokens);
-    to.indices.resize(r), to.counts.resize(r), to.rep.resize(T);
-    answer = where_.download(to.indices.data(), layer.indices, r * sizeof(index_t));
-    if (answer == status::ok) answer = where_.download(to.counts.data(), layer.counts, r * sizeof(index_t));
-    if (answer == status::ok) answer = where_.download(to.rep.data(), layer.rep, T * sizeof(index_t));
+    answer = download_set(where_, layer, count < 0 ? 0 : count, count < 0 ? 0 : arrays_.tokens, to);
     return answer == status::ok ? download(to.report) : answer;
   }
 
@@ -110,7 +101,7 @@ class selection_owner {
 
   /// Waits for the stream and copies the last step's report, which stays as it was if the step failed.
   [[nodiscard]] status download(selection_report& to) const {
-    if (!arrays_.step.counters) return to = {}, status::ok;
+    if (!there_) return to = {}, status::ok;
     selection_counters counters;
     const status       answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
     if (answer != status::ok) return answer;
@@ -119,51 +110,72 @@ class selection_owner {
     return counters.answer;
   }
 
-  /// Puts a state of the host into layer `to`, after which the report has its numbers alone.
-  [[nodiscard]] status upload(const representatives& state, int to) {
+  /// Takes a state of the host, after which the report has its numbers alone. What is there stays until all of it has
+  /// come.
+  [[nodiscard]] status upload(const representatives& state) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
-    replace();
-    const layer_memory& layer  = arrays_.layers[to];
-    const index_t       count  = state.count();
-    status              answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
+    const layer_memory&      layer  = arrays_.before;
+    const index_t            count  = state.count();
+    const selection_counters none   = {.representatives = count, .former = -1};
+    status                   answer = where_.upload(layer.indices, state.indices.data(), state.indices.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.rep, state.rep.data(), state.rep.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.counts, state.counts.data(), state.counts.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.count, &count, sizeof(count));
-    const selection_counters none = {.representatives = count, .former = -1};
-    return answer == status::ok ? where_.upload(arrays_.step.counters, &none, sizeof(none)) : answer;
+    if (answer == status::ok) answer = where_.upload(arrays_.step.counters, &none, sizeof(none));
+    if (answer != status::ok) return answer;
+    forget();
+    answer = where_.copy(arrays_.now.indices, layer.indices, state.indices.size_bytes());
+    if (answer == status::ok) answer = where_.copy(arrays_.now.rep, layer.rep, state.rep.size_bytes());
+    if (answer == status::ok) answer = where_.copy(arrays_.now.counts, layer.counts, state.counts.size_bytes());
+    if (answer == status::ok) answer = where_.copy(arrays_.now.count, layer.count, sizeof(count));
+    there_ = answer == status::ok;
+    return answer;
   }
 
-  /// Copies all of `from`, which has as many tokens, on the stream.
+  /// Copies all of `from` on the stream.
   [[nodiscard]] status copy(const selection_owner& from) {
-    const std::size_t bytes = memory_.bytes_of([&](carver& rest) { cut(rest, arrays_.tokens); });
-    return where_.copy(memory_.data(), from.memory_.data(), bytes);
+    if (from.there_)
+      if (const status answer = reserve(from.tokens()); answer != status::ok) return answer;
+    forget();
+    if (!from.there_) return status::ok;
+    const std::size_t bytes  = memory_.bytes_of([&](carver& rest) { cut(rest, arrays_.tokens); });
+    const status      answer = where_.copy(memory_.data(), from.memory_.data(), bytes);
+    there_                   = answer == status::ok;
+    return answer;
   }
 
   index_t tokens() const noexcept { return arrays_.tokens; }
 
-  /// View of a layer, for its owner to give away. Stale once the set is replaced.
-  selection_layer view(int l) const noexcept {
-    const layer_memory& layer = arrays_.layers[l];
+  /// Whether there is a set.
+  bool there() const noexcept { return there_; }
+
+  /// View of the set, for its owner to give away; empty where there is none. Stale once the set is replaced.
+  selection_layer view() const noexcept {
+    if (!there_) return {};
+    const layer_memory& layer = arrays_.now;
     return {layer.indices, layer.rep, layer.counts, layer.count, arrays_.tokens, number_.stamp()};
   }
 
-  /// Another set is on its way, or none: views given away are stale.
-  void replace() noexcept { number_.renew(); }
+  /// There is no set, or another one is on its way: views given away are stale.
+  void forget() noexcept {
+    number_.renew();
+    there_ = false;
+  }
 
  private:
   /// What lies in the memory; nothing, at first.
   struct arrays {
     index_t          tokens = 0;
-    layer_memory     layers[2];
+    layer_memory     now, before;
     selection_memory step  = {};
     float*           norms = nullptr;
   };
 
   void cut(carver& from, index_t T) noexcept {
     const index_t stretches = (T + stretch_tokens - 1) / stretch_tokens;
-    for (layer_memory& layer : arrays_.layers) {
-      from.cut(layer.indices, T), from.cut(layer.rep, T), from.cut(layer.counts, T);
-      from.cut(layer.count, 1);
+    for (layer_memory* const layer : {&arrays_.now, &arrays_.before}) {
+      from.cut(layer->indices, T), from.cut(layer->rep, T), from.cut(layer->counts, T);
+      from.cut(layer->count, 1);
     }
     from.cut(arrays_.norms, T);
     from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.before, T);
@@ -175,6 +187,7 @@ class selection_owner {
   B                 where_;
   device_memory<B>  memory_;
   arrays            arrays_;
+  bool              there_ = false;
 
   detail::set_number<B> number_;
 };

@@ -25,12 +25,12 @@ struct resolve_shared {
   }
 };
 
-template <matrix_scalar Scalar, assignment Assign>
+template <assignment Assign, class Call>
 struct stretch_resolution {
   using shared = resolve_shared;
 
-  const selection_call<Scalar>& call;
-  index_t                       stretch;
+  const Call& call;
+  index_t     stretch;
 
   /// Each wave has 64 tokens, a lane one of them. A wave after the other walks over its own; between turns, those
   /// behind it learn what has become of them.
@@ -53,7 +53,8 @@ struct stretch_resolution {
   }
 
  private:
-  static constexpr bool lowest = Assign == assignment::lowest_index;
+  static constexpr bool    lowest = Assign == assignment::lowest_index;
+  static constexpr index_t none = -1;  // a number that no token has: those below it are representatives (extension.hpp)
 
   static constexpr auto awaiting  = static_cast<index_t>(token_stage::awaiting);
   static constexpr auto searching = static_cast<index_t>(token_stage::searching);
@@ -62,8 +63,8 @@ struct stretch_resolution {
   /// A lane's token.
   struct own_token {
     index_t i, stage, old;
-    index_t rep;    // -1: not settled
-    index_t found;  // the representative that it takes of those it has met, or -1
+    index_t rep;    // none: not settled
+    index_t found;  // the representative that it takes of those it has met, or none
     float   product, norm;
   };
 
@@ -75,7 +76,7 @@ struct stretch_resolution {
     const index_t        i        = begin() + gpu.thread();
     const bool           exists   = i < call.tokens();
     const token_progress progress = exists ? call.memory.progress[i] : token_progress{};
-    const index_t        found    = progress.found < 0 ? -1 : call.now.indices[progress.found];
+    const index_t        found    = progress.found < 0 ? none : call.now.indices[progress.found];
 #pragma GCC unroll 8
     for (index_t block = 0; block < shared::blocks; ++block)  // of later blocks, what nobody has written or looks at
       lds.covering[block][gpu.thread()] = exists ? call.covering(i, block * block_tokens) : 0;
@@ -85,10 +86,10 @@ struct stretch_resolution {
     return {.i       = i,
             .stage   = static_cast<index_t>(progress.stage),
             .old     = exists ? call.old_rep(i) : i,
-            .rep     = exists && progress.stage == token_stage::settled ? call.now.rep[i] : -1,
+            .rep     = exists && progress.stage == token_stage::settled ? call.now.rep[i] : none,
             .found   = found,
             .product = progress.found_product,
-            .norm    = found < 0 ? 1.0f : call.rows.norms[found]};
+            .norm    = found == none ? 1.0f : call.rows.norms[found]};
   }
 
   /// Tokens that await one before `resolved` settle, or become orphans.
@@ -112,14 +113,14 @@ struct stretch_resolution {
     const index_t from     = first_neighbour() + block * block_tokens;
     std::uint64_t covering = lds.covering[block][gpu.thread()] & lds.kept[block];
     if constexpr (lowest) {
-      if (own.found < 0 && covering != 0) own.found = from + static_cast<index_t>(__builtin_ctzll(covering));
-      if (own.stage == searching && own.found >= 0) own.stage = settled, own.rep = own.found;
+      if (own.found == none && covering != 0) own.found = from + static_cast<index_t>(__builtin_ctzll(covering));
+      if (own.stage == searching && own.found != none) own.stage = settled, own.rep = own.found;
     } else {
       for (; covering != 0; covering &= covering - 1, ++pairs) {
         const index_t j       = from + static_cast<index_t>(__builtin_ctzll(covering));
         const float   product = canonical_product(call.rows.x.row(own.i), call.rows.x.row(j), call.rows.x.cols);
         const float   norm    = call.rows.norms[j];
-        if (own.found < 0 || detail::nearer(product, norm, own.product, own.norm))
+        if (own.found == none || detail::nearer(product, norm, own.product, own.norm))
           own.found = j, own.product = product, own.norm = norm;
       }
     }
@@ -136,7 +137,7 @@ struct stretch_resolution {
       const auto          local = static_cast<index_t>(__builtin_ctzll(todo));
       const std::uint64_t row   = gpu.read_lane(graph, local);
       todo &= todo - 1;
-      index_t found = -1;
+      index_t found = none;
       if (gpu.read_lane(own.stage, local) == awaiting) {
         const index_t candidate = gpu.read_lane(rep, gpu.read_lane(own.old, local) - block);
         const bool    near      = candidate >= first_neighbour();
@@ -144,20 +145,20 @@ struct stretch_resolution {
                  : candidate_covers(gpu, call, block + local, candidate, pairs))
           found = candidate;
       }
-      if (found < 0) {
+      if (found == none) {
         found = gpu.read_lane(own.found, local);
         if constexpr (!lowest)
           found = nearest_of(gpu, own, block, local, row & joined, pairs);
-        else if (found < 0 && (row & joined) != 0)
+        else if (found == none && (row & joined) != 0)
           found = block + __builtin_ctzll(row & joined);
       }
       found = gpu.uniform(found);  // so that what follows takes scalar instructions
-      if (found < 0) {
+      if (found == none) {
         found = block + local;
         joined |= std::uint64_t{1} << local;
         // Searching tokens that nothing covered so far leave together: this is their lowest representative.
         const bool leaves =
-            lowest && own.stage == searching && rep < 0 && gpu.lane() > local && (graph >> local & 1) != 0;
+            lowest && own.stage == searching && rep == none && gpu.lane() > local && (graph >> local & 1) != 0;
         if (leaves) rep = found;
         todo &= ~gpu.ballot(leaves);
       }
@@ -171,7 +172,7 @@ struct stretch_resolution {
   }
 
   /// The nearest of the representatives that cover token block + local: what it has found, and those of `row` within
-  /// its block, each by a lane of its own. -1: none.
+  /// its block, each by a lane of its own.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t nearest_of(Gpu& gpu, const own_token& own, index_t block, index_t local,
                                                    std::uint64_t row, index_t& pairs) const {
@@ -188,7 +189,7 @@ struct stretch_resolution {
     for (; row != 0; row &= row - 1) {
       const auto  source        = static_cast<index_t>(__builtin_ctzll(row));
       const float other_product = gpu.shuffle(mine_product, source), other_norm = gpu.shuffle(mine_norm, source);
-      if (best >= 0 && !detail::nearer(other_product, other_norm, product, norm)) continue;
+      if (best != none && !detail::nearer(other_product, other_norm, product, norm)) continue;
       best = block + source, product = other_product, norm = other_norm;
     }
     return best;

@@ -25,11 +25,17 @@ struct scan_shared {
   covering_row partial[slices][scan_tokens];
 };
 
-template <matrix_scalar Scalar, assignment Assign>
+/// Whether a token takes what it has found rather than the best so far.
+template <assignment Assign>
+CASCADA_DEVICE CASCADA_INLINE bool takes(const covering_row& found, const covering_row& best) {
+  return Assign == assignment::nearest ? found.nearer_than(best) : found.earlier_than(best);
+}
+
+template <assignment Assign, class Call>
 struct token_scan {
   using shared = scan_shared;
 
-  const selection_call<Scalar>& call;
+  const Call& call;
 
   /// Compares the tokens of threads that take `part` with representatives [first, last), 128 at a time.
   template <class Gpu>
@@ -52,11 +58,6 @@ struct token_scan {
   }
 
  private:
-  /// Whether a token takes what it has found rather than the best so far.
-  CASCADA_DEVICE CASCADA_INLINE static bool takes(const covering_row& found, const covering_row& best) {
-    return Assign == assignment::nearest ? found.nearer_than(best) : found.earlier_than(best);
-  }
-
   /// Columns in use := the local tokens (threads below 32) that have `stays`, in order.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void gather(Gpu& gpu, shared& lds, index_t begin, bool stays, index_t local) const {
@@ -77,7 +78,7 @@ struct token_scan {
     const index_t cols = halves ? x.cols / 2 : x.cols, first_row = 32 * tile, column = gpu.lane() % 32;
     sums_16       sums[1];
     multiply<1>(
-        gpu, lds.tile, cols, x.row(lds.panel.token[first_row + column]) + part * cols,
+        gpu, lds.tile, cols, call.rows.row(lds.panel.token[first_row + column]) + part * cols,
         [&](index_t c) { return x.row(lds.columns.token[c % 32]) + (halves ? c / 32 * cols : 0); }, part, sums);
     if (halves) add_halves(gpu, lds.halves[tile], part, sums[0]);
     if (part == 0)
@@ -124,7 +125,7 @@ struct token_scan {
       ++pairs;
       const index_t      row = first_row + __builtin_ctz(asked);
       const covering_row match{panel + row, token.product(lds.panel.token[row]), lds.panel.norm[row]};
-      if (token.covered(match.product, match.norm) && takes(match, best)) best = match;
+      if (token.covered(match.product, match.norm) && takes<Assign>(match, best)) best = match;
       if (!nearest && !best.none()) break;
     }
     if (!nearest && best.none() && seen.sure != 0) best = {panel + first_row + __builtin_ctz(seen.sure), 0.0f, 1.0f};
@@ -132,8 +133,8 @@ struct token_scan {
   }
 
   /// Rows, as bits, whose sums do not tell that their cosine times the token's norm is below `least`.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE std::uint32_t may_be_nearest(Gpu& gpu, const judged_token<Scalar>& token,
+  template <class Gpu, class Rows>
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t may_be_nearest(Gpu& gpu, const judged_token<Rows>& token,
                                                              const sums_16& sums, const float* norms,
                                                              float least) const {
     std::uint32_t entries = 0;
@@ -156,7 +157,7 @@ struct token_scan {
       local             = lds.active[gpu.thread()];
       covering_row best = lds.match[local];
       for (index_t s = 0; s < slices; ++s)
-        if (takes(lds.partial[s][gpu.thread()], best)) best = lds.partial[s][gpu.thread()];
+        if (takes<Assign>(lds.partial[s][gpu.thread()], best)) best = lds.partial[s][gpu.thread()];
       lds.match[local] = best;
       stays            = best.none() || Assign == assignment::nearest;
       if (!stays && lds.stage[local] == token_stage::searching) {

@@ -22,8 +22,11 @@ class selector<Scalar, B> {
   [[nodiscard]] status operator()(matrix_view<const Scalar> x) {
     if (const status answer = own_.check(x); answer != status::ok) return answer;
     if (const status answer = own_.reserve(x.rows); answer != status::ok) return answer;
-    return own_.run(x, 0, false);
+    return own_.run(x, false);
   }
+
+  /// Memory for so many tokens, so that a first call can be captured in a graph. Forgets a set of other many.
+  [[nodiscard]] status reserve(index_t tokens) { return own_.reserve(tokens); }
 
   /// The paper's baseline is the CPU's.
   template <class X>
@@ -33,22 +36,16 @@ class selector<Scalar, B> {
   }
 
   /// Device memory of the last selection, for what follows on the same stream. Valid until the next call.
-  [[nodiscard]] hip::selection_layer kept() const noexcept { return own_.view(0); }
+  [[nodiscard]] hip::selection_layer kept() const noexcept { return own_.view(); }
 
   /// Waits for the stream. Nothing, if the last selection failed.
   [[nodiscard]] selection_report report() const { return own_.report(); }
 
   /// Waits for the stream, and copies the set and the report. The answer is that of the last selection.
-  [[nodiscard]] status download(hip::downloaded_selection& to) const { return own_.download(to, 0); }
+  [[nodiscard]] status download(hip::downloaded_selection& to) const { return own_.download(to); }
 
  private:
   hip::select::selection_owner<Scalar, B> own_;
-};
-
-/// Not there yet.
-template <row_scalar Scalar, gfx942_backend B>
-class growing_selection<Scalar, B> {
-  static_assert(sizeof(B) == 0, "growing_selection: selections do not grow on gfx942 yet; select from all tokens anew");
 };
 
 static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16>);

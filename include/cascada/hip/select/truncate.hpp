@@ -1,0 +1,58 @@
+#pragma once
+// A set that grows forgets its last tokens.
+
+#include "cascada/ascending.hpp"
+#include "cascada/hip/select/extension.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::select {
+
+/// One block. A call that failed is forgotten with its tokens.
+template <matrix_scalar Scalar>
+struct truncate_selection {
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 2;
+
+  grown_set<Scalar> set;
+  index_t           tokens;  // that stay
+
+  index_t grid() const { return 1; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    grown_state&  state = *set.state;
+    const index_t had   = state.tokens;
+    for (index_t t = tokens + gpu.thread(); t < had; t += threads)
+      gpu.atomic_add(set.layer.counts + set.place[t], index_t{-1});
+    gpu.barrier();
+    if (gpu.thread() != 0 || tokens > had) return;
+    state.tokens          = tokens;
+    state.representatives = detail::first_from(set.layer.indices, 0, state.representatives, tokens);
+    state.answer          = status::ok;
+    *set.layer.count      = state.representatives;
+  }
+};
+
+/// What numbers below 0 stand for, once, where new memory was made.
+template <matrix_scalar Scalar>
+struct number_kept {
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 2;
+
+  extension_call<Scalar> of;
+
+  index_t grid() const { return (of.set.room - 1) / threads + 1; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t place = gpu.block() * threads + gpu.thread(), number = of.set.number_of(place);
+    if (place >= of.set.room) return;
+    of.call.now.indices[place]    = number;
+    of.call.now.rep[number]       = number;
+    of.call.before.rep[number]    = number;
+    of.call.memory.before[number] = {place, 0};
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::select
