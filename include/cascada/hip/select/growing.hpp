@@ -46,7 +46,7 @@ class growing_selection<Scalar, B> {
 
  public:
   explicit growing_selection(selection_options options = {}, B where = {})
-      : options_(options), where_(where), memory_(where) {}
+      : options_(options), where_(std::move(where)), memory_(where_) {}
 
   growing_selection(growing_selection&& other) noexcept
       : options_(other.options_),
@@ -87,7 +87,7 @@ class growing_selection<Scalar, B> {
   }
 
   /// `invalid_shape` if there are not as many. Forgets what failed calls brought.
-  [[nodiscard]] status truncate(index_t tokens) noexcept {
+  [[nodiscard]] status truncate(index_t tokens) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the selection has"};
     if (!arrays_.set.state) return status::ok;
