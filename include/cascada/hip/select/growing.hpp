@@ -12,6 +12,7 @@
 #include "cascada/hip/select/adopt.hpp"
 #include "cascada/hip/select/begin_extension.hpp"
 #include "cascada/hip/select/graph.hpp"
+#include "cascada/hip/select/grown_arrays.hpp"
 #include "cascada/hip/select/launch.hpp"
 #include "cascada/hip/select/meet_kept.hpp"
 #include "cascada/hip/select/truncate.hpp"
@@ -45,7 +46,7 @@ class growing_selection<Scalar, B> {
 
  public:
   explicit growing_selection(selection_options options = {}, B where = {})
-      : options_(options), where_(where), memory_(where) {}
+      : options_(options), where_(std::move(where)), memory_(where_) {}
 
   growing_selection(growing_selection&& other) noexcept
       : options_(other.options_),
@@ -70,7 +71,7 @@ class growing_selection<Scalar, B> {
       if (const status answer = make_room(x); answer != status::ok) return answer;
     if (!arrays_.set.state) return status::ok;
     if (x.rows > 0) number_.renew();
-    const status answer = launch(call(arrays_, x, below));
+    const status answer = launch(arrays_.call(options_, x, below));
     if (answer == status::ok) tokens_ += x.rows;
     return answer;
   }
@@ -86,7 +87,7 @@ class growing_selection<Scalar, B> {
   }
 
   /// `invalid_shape` if there are not as many. Forgets what failed calls brought.
-  [[nodiscard]] status truncate(index_t tokens) noexcept {
+  [[nodiscard]] status truncate(index_t tokens) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the selection has"};
     if (!arrays_.set.state) return status::ok;
@@ -164,32 +165,7 @@ class growing_selection<Scalar, B> {
 
  private:
   using carver = hip::carver;
-
-  /// What lies in the memory; nothing, at first. Pointers to what has entries below 0 are to the first of these.
-  struct arrays {
-    hip::select::grown_set<Scalar> set   = {};
-    hip::select::selection_memory  step  = {};
-    hip::select::layer_memory      now   = {};
-    index_t*                       old   = nullptr;
-    float*                         norms = nullptr;
-    hip::covering_row*             met   = nullptr;
-    index_t                        cols = 0, piece = 0;
-
-    index_t below_zero() const noexcept { return set.place_of(0); }
-
-    void cut(carver& from) noexcept {
-      const std::int64_t numbers = std::int64_t{below_zero()} + piece, stretch = hip::select::stretch_tokens;
-      from.cut(set.layer.indices, set.room), from.cut(set.layer.rep, set.tokens), from.cut(set.layer.counts, set.room);
-      from.cut(set.layer.count, 1), from.cut(set.state, 1), from.cut(set.place, set.tokens);
-      from.cut(set.rows, std::int64_t{set.room} * cols);
-      from.cut(now.indices, set.room), from.cut(now.rep, numbers), from.cut(old, numbers);
-      from.cut(norms, numbers), from.cut(step.before, numbers);
-      from.cut(step.counters, 1), from.cut(step.progress, piece), from.cut(step.known, (piece - 1) / stretch + 2);
-      from.cut(step.graph, std::int64_t{piece} * hip::select::neighbour_words);
-      from.cut(met, std::max(std::int64_t{hip::select::extension_call<Scalar>::most_parts} * hip::select::scan_tokens,
-                             std::int64_t{piece}));
-    }
-  };
+  using arrays = hip::select::grown_arrays<Scalar>;
 
   status check(const matrix_view<const Scalar>& x, const hip::selection_layer& below) const noexcept {
     if (const status answer = hip::select::check(x, options_); answer != status::ok) return answer;
@@ -209,25 +185,6 @@ class growing_selection<Scalar, B> {
   static const Scalar* aligned_nothing() noexcept {
     alignas(16) static constexpr Scalar nothing[8] = {};
     return nothing;
-  }
-
-  hip::select::extension_call<Scalar> call(const arrays& in, matrix_view<const Scalar> x,
-                                           const hip::selection_layer& below) const noexcept {
-    const index_t first_new = in.below_zero(), room = in.set.room;
-    auto          step = in.step;
-    auto          now  = in.now;
-    step.before += first_new, now.rep += first_new;
-    const matrix_view<const Scalar> kept{in.set.rows + std::int64_t{first_new} * in.cols, room, in.cols, in.cols};
-    return {.call        = {.rows   = {{x, options_.threshold, in.norms + first_new}, kept},
-                            .memory = step,
-                            .now    = now,
-                            .before = {.rep = below.rep ? in.old + first_new : nullptr},
-                            .assign = options_.assign,
-                            .limit  = room},
-            .set         = in.set,
-            .below       = below.rep,
-            .below_count = below.count,
-            .met         = in.met};
   }
 
   status launch(const hip::select::extension_call<Scalar>& of) const {
@@ -285,7 +242,7 @@ class growing_selection<Scalar, B> {
   }
 
   status number_kept(const arrays& in) const {
-    auto of        = call(in, {}, {});
+    auto of        = in.call(options_, {}, {});
     of.call.before = {.rep = in.old + in.below_zero()};
     return where_.launch(hip::select::number_kept<Scalar>{of});
   }
@@ -297,8 +254,8 @@ class growing_selection<Scalar, B> {
       if (answer == status::ok) answer = where_.copy(target, source, static_cast<std::size_t>(count) * sizeof(*target));
     };
     const index_t places = std::min(tokens, from.set.room);
-    copy(to.set.layer.indices, from.set.layer.indices, places),
-        copy(to.set.layer.counts, from.set.layer.counts, places);
+    copy(to.set.layer.indices, from.set.layer.indices, places);
+    copy(to.set.layer.counts, from.set.layer.counts, places);
     copy(to.set.layer.rep, from.set.layer.rep, tokens), copy(to.set.place, from.set.place, tokens);
     copy(to.set.rows, from.set.rows, std::int64_t{places} * from.cols), copy(to.norms, from.norms, places);
     copy(to.set.layer.count, from.set.layer.count, 1), copy(to.set.state, from.set.state, 1);
