@@ -11,6 +11,8 @@ using namespace tests;
 
 namespace {
 
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
 /// The modes that the device has.
 std::vector<tests::mode> device_modes() {
   std::vector<tests::mode> all = {
@@ -145,6 +147,44 @@ TEMPLATE_TEST_CASE("hip attention: equal logits of every size give means, and a 
           REQUIRE(largest[i] == to_float(p.v.view().row(marked, 0)[c]));
       }
     }
+  }
+}
+
+TEMPLATE_TEST_CASE("hip attention: sink logits in every mode", "[hip]", ROW_TYPES) {
+  problem<TestType> p({70, 4, 2, 64, 64}, 31);
+  p.sink_logits                        = {3.0f, -1.0f, -infinity, 2.0f};
+  const std::vector<selection> alike   = {tests::random_selection(70, 0.3, 31)};
+  const std::vector<selection> of_each = {tests::random_selection(70, 0.3, 31), tests::random_selection(70, 0.2, 32)};
+  for (const auto& mode : tests::sample(device_modes())) {
+    CAPTURE(mode.name);
+    check_close<TestType>(mode.options, p, alike, 31);
+    if (needs_selections(mode.options)) check_close<TestType>(mode.options, p, of_each, 31);
+  }
+}
+
+TEST_CASE("hip attention: a sink logit of minus infinity is none, of infinity all, of NaN its head's alone", "[hip]") {
+  problem<bfloat16> p({70, 4, 2, 64, 64}, 9);
+  const auto        chosen = tests::random_selection(70, 0.3, 4);
+  for (const auto& mode : tests::sample(device_modes())) {
+    CAPTURE(mode.name);
+    p.sink_logits         = {};
+    const auto none       = attend_on_device<float>(mode.options, p, {chosen}, 33);
+    p.sink_logits         = {-infinity, -infinity, -infinity, -infinity};
+    const auto as_none    = attend_on_device<float>(mode.options, p, {chosen}, 33);
+    p.sink_logits[1]      = infinity;
+    const auto everything = attend_on_device<float>(mode.options, p, {chosen}, 33);
+    p.sink_logits[1]      = std::nanf("");
+    const auto odd        = attend_on_device<float>(mode.options, p, {chosen}, 33);
+    CHECK(tests::same_bits(none, as_none));
+    // Where leaves open for all heads of a group, both sinks of the other head ask for nothing.
+    CHECK((mode.options.open == opening::by_mass || tests::same_bits(none, odd, 0, 64)));
+    for (index_t t = 0; t < 70; ++t)
+      for (index_t h = 0; h < 4; ++h)
+        for (index_t c = 0; c < 64; ++c) {
+          const auto i = tests::row_of(p.size, t, h) + static_cast<std::size_t>(c);
+          REQUIRE((odd[i] != odd[i]) == (h == 1));
+          REQUIRE((h == 1 ? everything[i] == 0 : odd[i] == everything[i]));
+        }
   }
 }
 
@@ -500,7 +540,6 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   };
   float       sums[20] = {};
   const float one[]    = {1};
-  calling({.sink_logits = one});
   calling({.slopes = one});
   with(closed({.softcap = 50.0f}));
   with({.keys = key_set::all, .sliding_window = 8});

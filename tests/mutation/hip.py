@@ -18,6 +18,7 @@ rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
 joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
+sinks, odd_sinks = "hip attention: sink logits in every mode", "hip attention: a sink logit of minus infinity*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
 
@@ -177,6 +178,17 @@ mutants = [
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
+
+    ("sinks: not in base 2", "logits[head] * std::numbers::log2e_v<float>;", "logits[head];", sinks),
+    ("sinks: an infinite one", "return logit > largest ? largest : logit;", "return logit;", odd_sinks),
+    ("sinks: another KV head's", "terms.from(p * q.heads / parts)", "terms", sinks),
+    ("sinks: not the largest logit", "__builtin_fmaxf(__builtin_fmaxf(top_logit, other_log_sum), sink_logit);",
+     "__builtin_fmaxf(top_logit, other_log_sum);", odd_sinks),
+    ("sinks: not those of segments", "all.sums[1] + all.sums[3], sink_logits.of(head))",
+     "all.sums[1] + all.sums[3], head_logits{}.of(head))", pieces),
+    ("sinks: leaves open as without", "const float          bound = softmax_shares(gpu, 0.0f, sum, sink)",
+     "const float          bound = softmax_shares(gpu, 0.0f, sum, sink - 1000)", opens),
+    ("sinks: leaves open as for another head", "sink_logits.of(lds.head[tiles::thread_of(gpu)])", "sink_logits.of(0)", opens),
 
     ("opening: log-sum-exps without near keys", "meet_near(gpu, lds, now, query, take_in);", "", opens),
     ("opening: half of the sum", "all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)", "all.sum", opens),

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
 
@@ -38,7 +39,8 @@ struct attend {
 
   [[no_unique_address]] typename logits_of::opening opened = {};
 
-  key_segments segments = {};
+  key_segments segments    = {};
+  head_logits  sink_logits = {};
 
   index_t grid() const { return queries.grid() * segments.blocks; }
 
@@ -213,7 +215,7 @@ struct attend {
             std::int64_t{other.rows ? other.rows[queries.base + token] - other.base : token} * queries.out.heads + head;
         theirs = other.log_sums[row];
       }
-    const softmax_shares share(gpu, top_logit_of(state.top, scale), sum, theirs);
+    const softmax_shares share(gpu, top_logit_of(state.top, scale), sum, sink_logits.of(head), theirs);
     Out* const           to = queries.out.row(token, head);
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {

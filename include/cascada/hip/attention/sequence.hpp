@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/workspace.hpp"
@@ -24,6 +25,7 @@ struct attention_sequence {
   selection_layer                    layer;
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
+  head_terms                         terms;
 
   float   scale    = detail::scale_in_base_2(options, q.dim);
   index_t tokens   = kv.tokens();  // T
@@ -52,6 +54,8 @@ struct attention_sequence {
             .value_row  = q.dim,
             .value_head = head};
   }
+
+  head_logits sink_logits() const { return {terms.sink_logits}; }
 
   near_keys<Scalar> all() const {
     return {.rows = own_rows(), .tokens = tokens, .unlimited = true, .causal = options.causal, .exists = true};

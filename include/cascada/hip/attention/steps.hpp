@@ -30,8 +30,8 @@ class attention_steps {
  public:
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                   const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
-                  const B& where)
-      : of_{options, q, kv, layer, out, memory}, options_(options), memory_(memory), launch_(where) {}
+                  const B& where, const head_terms& terms = {})
+      : of_{options, q, kv, layer, out, memory, terms}, options_(options), memory_(memory), launch_(where) {}
 
   status run() {
     switch (options_.keys) {
@@ -50,7 +50,8 @@ class attention_steps {
   using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
 
   void ask_near(const near_keys<Scalar>& near) {
-    attend_segments(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
+    attend_segments(
+        kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale, .sink_logits = of_.sink_logits()});
     merge();
   }
 
@@ -68,8 +69,11 @@ class attention_steps {
 
   void merge() {
     if (memory_.segments.blocks > 1)
-      launch_(merge_segments<Out, Dim>{
-          .segments = memory_.segments, .out = of_.out, .valid = of_.layer.count, .scale = of_.scale});
+      launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
+                                       .out         = of_.out,
+                                       .valid       = of_.layer.count,
+                                       .scale       = of_.scale,
+                                       .sink_logits = of_.sink_logits()});
   }
 
   void list_members() {
@@ -141,7 +145,10 @@ class attention_steps {
     else if (options_.weighted)
       attend_counted();
     else
-      launch_(kernel{.queries = of_.representatives(), .far = of_.members(), .scale = of_.scale});
+      launch_(kernel{.queries     = of_.representatives(),
+                     .far         = of_.members(),
+                     .scale       = of_.scale,
+                     .sink_logits = of_.sink_logits()});
     if (!all_ask) launch_(copy_results<Out>{of_.layer, of_.out});
   }
 
@@ -149,7 +156,10 @@ class attention_steps {
   void attend_means(bool all_ask) {
     summarise();
     list_far_fields(0, 0);
-    kernel ask = {.queries = all_ask ? of_.everyone() : of_.representatives(), .far = of_.leaves(), .scale = of_.scale};
+    kernel ask = {.queries     = all_ask ? of_.everyone() : of_.representatives(),
+                  .far         = of_.leaves(),
+                  .scale       = of_.scale,
+                  .sink_logits = of_.sink_logits()};
     if (!all_ask) {
       launch_(leaf_means<Scalar>{
           .clusters = memory_.clusters, .leaves = memory_.leaves, .rows = of_.q, .means = memory_.mean_queries});
@@ -176,7 +186,8 @@ class attention_steps {
                           .first    = first,
                           .last     = last,
                           .unscale  = 1 / of_.scale});
-      kernel_pairs ask  = {.queries = of_.representatives(), .far = of_.members(), .scale = of_.scale};
+      kernel_pairs ask = {
+          .queries = of_.representatives(), .far = of_.members(), .scale = of_.scale, .sink_logits = of_.sink_logits()};
       ask.queries.first = first, ask.queries.last = last;
       ask.far.counts = memory_.counts;
       launch_(ask);
@@ -190,7 +201,11 @@ class attention_steps {
     if (options_.open == opening::by_mass)
       return in_slices([&](index_t first, index_t last) { attend_opened(first, last); });
     in_slices([&](index_t first, index_t last) {
-      kernel ask        = {.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale};
+      kernel ask        = {.queries     = of_.everyone(),
+                           .far         = of_.leaves(),
+                           .near        = of_.window(),
+                           .scale       = of_.scale,
+                           .sink_logits = of_.sink_logits()};
       ask.queries.first = first, ask.queries.last = last;
       attend_segments(ask);
     });
@@ -219,7 +234,8 @@ class attention_steps {
                                       .near           = of_.window(),
                                       .scale          = of_.scale,
                                       .log_open_above = std::log2(options_.open_above),
-                                      .opened         = opened});
+                                      .opened         = opened,
+                                      .sink_logits    = of_.sink_logits()});
       launch_(open_leaves{.layer          = of_.layer,
                           .clusters       = of_.members_of_leaves(),
                           .leaves         = of_.formed,
@@ -232,8 +248,12 @@ class attention_steps {
                           .blocks_of_band = askers.blocks_of_chunk(),
                           .kv_heads       = of_.kv_heads,
                           .group          = group});
-      kernel_opened ask = {
-          .queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale, .opened = opened};
+      kernel_opened ask = {.queries     = of_.everyone(),
+                           .far         = of_.leaves(),
+                           .near        = of_.window(),
+                           .scale       = of_.scale,
+                           .opened      = opened,
+                           .sink_logits = of_.sink_logits()};
       ask.queries.chunk = band, ask.queries.first = first, ask.queries.last = last;
       launch_(ask);
     }
@@ -263,7 +283,11 @@ class attention_steps {
     });
     const other_softmax other = {
         .out = memory_.other_out, .log_sums = memory_.other_sums, .rows = groups.asker, .base = of_.base};
-    launch_(kernel{.queries = of_.everyone(), .near = of_.window(), .other = other, .scale = of_.scale});
+    launch_(kernel{.queries     = of_.everyone(),
+                   .near        = of_.window(),
+                   .other       = other,
+                   .scale       = of_.scale,
+                   .sink_logits = of_.sink_logits()});
   }
 
   attention_sequence<Scalar, Out, B> of_;
