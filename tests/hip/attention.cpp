@@ -26,12 +26,17 @@ std::vector<tests::mode> device_modes() {
       {"closed, no correction", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = std::nullopt})},
       {"grouped, more sinks", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5})},
       {"closed, by keys", {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 3, .open = opening::none}},
+      {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
+      {"closed, softcap that leaves reach",
+       closed({.window = 8, .chunk = 16, .leaf = 5, .scale = 0.4f, .softcap = 2.0f})},
+      {"grouped, softcap",
+       closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5, .softcap = 0.7f})},
       {"grouped, by keys",
        {.queries = query_set::grouped, .window = 8, .chunk = 24, .leaf_threshold = 0.05f, .open = opening::none}},
   };
   for (const auto& mode : tests::modes) {
     const attention_options& o = mode.options;
-    if (o.softcap || o.sliding_window || o.summaries != summary_type::as_multiplied) continue;
+    if (o.sliding_window || o.summaries != summary_type::as_multiplied) continue;
     if (o.keys != key_set::near_and_far || o.moments != 3) all.push_back(mode);
   }
   return all;
@@ -60,6 +65,8 @@ TEMPLATE_TEST_CASE("hip attention: head sizes, groups of heads, ragged lengths",
                         shape, chosen, 8);
   check_close<TestType, TestType>(closed({.queries = query_set::grouped, .window = 8, .chunk = 16}), shape, chosen, 9);
   check_close<TestType>({.keys = key_set::near, .window = 4, .chunk = 8, .sink_tokens = 7}, shape, chosen, 10);
+  check_close<TestType>(closed({.window = 8, .chunk = 16, .leaf = 5, .scale = 0.3f, .softcap = 2.0f}), shape, chosen,
+                        11);
 }
 
 TEST_CASE("hip attention: a selection for each KV head", "[hip]") {
@@ -148,6 +155,36 @@ TEMPLATE_TEST_CASE("hip attention: equal logits of every size give means, and a 
       }
     }
   }
+}
+
+TEST_CASE("hip attention: a cap far above all logits changes little, a small one makes weights alike", "[hip]") {
+  const problem<bfloat16> p({100, 2, 1, 64, 64}, 12);
+  const auto              plain = attend_on_device<float>({.keys = key_set::all}, p, {}, 34);
+  const auto              high  = attend_on_device<float>({.keys = key_set::all, .softcap = 1e30f}, p, {}, 34);
+  const auto              low   = attend_on_device<float>({.keys = key_set::all, .softcap = 1e-4f}, p, {}, 34);
+  double                  worst = 0, of_mean = 0;
+  for (std::size_t i = 0; i < plain.size(); ++i) worst = larger(worst, std::fabs(double{plain[i]} - high[i]));
+  for (index_t c = 0; c < 64; ++c) {
+    double mean = 0;
+    for (index_t t = 0; t < 100; ++t) mean += static_cast<double>(to_float(p.v.view().row(t, 0)[c])) / 100;
+    of_mean = larger(of_mean, std::fabs(low[row_of(p.size, 99) + static_cast<std::size_t>(c)] - mean));
+  }
+  CHECK(worst < 1e-2);  // weights are rounded at other places
+  CHECK(of_mean < 1e-3);
+}
+
+TEST_CASE("hip attention: under a cap infinite products are as large as it, and NaN stays", "[hip]") {
+  problem<bfloat16>       p({70, 2, 1, 64, 64}, 13);
+  const attention_options options = {.keys = key_set::all, .softcap = 3.0f};
+  p.k.view().row(20, 0)[0]        = from_float<bfloat16>(infinity);
+  const auto exact                = reference::attention(p.input<double>(), {}, options).out;
+  const auto finite               = attend_on_device<float>(options, p, {}, 35);
+  for (std::size_t i = 0; i < exact.size(); ++i) REQUIRE(std::fabs(finite[i] - exact[i]) < 0.02);
+  p.q.view().row(50, 1)[7] = from_float<bfloat16>(std::nanf(""));
+  const auto odd           = attend_on_device<float>(options, p, {}, 35);
+  const auto begin         = row_of(p.size, 50, 1);
+  for (std::size_t i = 0; i < odd.size(); ++i)
+    REQUIRE((i >= begin && i < begin + 64 ? odd[i] != odd[i] : odd[i] == finite[i]));
 }
 
 TEMPLATE_TEST_CASE("hip attention: sink logits in every mode", "[hip]", ROW_TYPES) {
@@ -541,7 +578,6 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   float       sums[20] = {};
   const float one[]    = {1};
   calling({.slopes = one});
-  with(closed({.softcap = 50.0f}));
   with({.keys = key_set::all, .sliding_window = 8});
   calling({.log_sum_exp = {sums, 20, 1, 1}});
   std::set<std::string> sentences;

@@ -36,6 +36,7 @@ const std::vector<mode> opened_modes = {
     {"large open_above", opened({.window = 0, .chunk = 16, .leaf = 16, .open_above = 0.6f, .tile = 8})},
     {"near keys that all see", opened({.window = 40, .chunk = 32, .leaf = 2, .open_above = 0.03f, .tile = 8})},
     {"leaves of one", opened({.window = 8, .chunk = 16, .leaf = 1, .open_above = 0.01f, .tile = 8})},
+    {"softcap", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.04f, .tile = 4, .softcap = 1.5f})},
     {"by keys", by_keys({.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.05f, .tile = 4})},
     {"by keys, more sinks, larger tiles",
      by_keys({.window = 4, .chunk = 32, .sink_tokens = 3, .leaf_threshold = 0.05f, .open_above = 0.1f, .tile = 32})},

@@ -154,7 +154,13 @@ class plain_attention {
         square += query[static_cast<std::size_t>(c)] * query[static_cast<std::size_t>(c)];
       correction += scale * scale * square * from.variance[static_cast<std::size_t>(m)] / 2;
     }
-    return dot * scale + std::log(from.count) + std::min(largest_correction, correction);
+    float exact = dot * scale;
+    if (options_.softcap) {
+      const float part = std::tanh(exact / *options_.softcap);
+      exact            = *options_.softcap * part;
+      correction *= (1 - part * part) * (1 - part * part);
+    }
+    return exact + std::log(from.count) + std::min(largest_correction, correction);
   }
 
   /// With the logit of the head's sink, if it has one.

@@ -14,11 +14,12 @@ heirs, again = "hip cascade: heirs of neighbours*", "hip cascade: a token that h
 twice = "hip cascade: no pair is computed twice"
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
+far_caps, odd_caps = "hip attention: a cap far above*", "hip attention: under a cap*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
 joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
-sinks, odd_sinks = "hip attention: sink logits in every mode", "hip attention: a sink logit of minus infinity*"
+sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: a sink logit of minus infinity*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
 
@@ -147,7 +148,7 @@ mutants = [
     ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
      "return near_count - keys * near_whole;", modes),
     ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
-    ("correction: a quarter of the scale", "scale / log2e / 2", "scale / log2e / 4", modes),
+    ("correction: a quarter of the scale", "(of_products / scale) / log2e / 2", "(of_products / scale) / log2e / 4", modes),
     ("correction: the queries' lower bits lost", "<bfloat16>(variances, query.part[1], correction);",
      "<bfloat16>(variances, query.part[0] & 0, correction);", "hip attention: a correction within*"),
     ("correction: another group's", "eight * of.groups / (Dim / 8)", "eight * of.groups / (Dim / 4)",
@@ -179,11 +180,20 @@ mutants = [
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
 
+    ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
+    ("cap: logits lose their sign", "__builtin_copysignf(size < 0.1f ? small : large, ratio)", "(size < 0.1f ? small : large)", modes),
+    ("cap: not in base 2", "static_cast<double>(of_products) / cap,", "static_cast<double>(of_products) / *options.softcap,", modes),
+    ("cap: infinite products", "large = (1 - power) * inverse;", "large = 1 - 2 / (1 / power + 1) + 0 * size;", odd_caps),
+    ("cap: leaves corrected as without", "* now.steep * now.steep;", ";", modes),
+    ("cap: no largest correction", "gpu.clamp(left, far.variances.most)", "left", modes),
+    ("cap: corrections of another leaf", "corrections[v] = lds.kept.of[v * tiles::threads + thread];", "corrections[v] = lds.kept.of[thread];", shapes),
+    ("cap: sizes of leaves left out", "+ lds.bias[row_32(lane, v)];", ";", modes),
+    ("cap: counts of pairs left out", "if (bands || !far.counts.logs || !own.listed) return;", "return;", modes),
+    ("cap: groups without a far field", "if constexpr (as_it_is::cuts) adjusted.other = ask.other;", "", modes),
+
     ("sinks: not in base 2", "logits[head] * std::numbers::log2e_v<float>;", "logits[head];", sinks),
     ("sinks: an infinite one", "return logit > largest ? largest : logit;", "return logit;", odd_sinks),
     ("sinks: another KV head's", "terms.from(p * q.heads / parts)", "terms", sinks),
-    ("sinks: not the largest logit", "__builtin_fmaxf(__builtin_fmaxf(top_logit, other_log_sum), sink_logit);",
-     "__builtin_fmaxf(top_logit, other_log_sum);", odd_sinks),
     ("sinks: not those of segments", "all.sums[1] + all.sums[3], sink_logits.of(head))",
      "all.sums[1] + all.sums[3], head_logits{}.of(head))", pieces),
     ("sinks: leaves open as without", "const float          bound = softmax_shares(gpu, 0.0f, sum, sink)",
@@ -239,9 +249,9 @@ mutants = [
      "row    = answer * queries.out.heads", pieces),
 
     ("segments: they do not end", "if (at.left == 0) end_segment(gpu, state, at);", "if (at.left == 0) at.left = count;", pieces),
-    ("segments: the ones before the last are lost", "if (at.ended > 0) state.join(gpu, kept_by_block(gpu), scale);", "{}",
+    ("segments: the ones before the last are lost", "if (at.ended > 0) state.join(gpu, kept_by_block(gpu), unit());", "{}",
      pieces),
-    ("segments: those in the middle replace the ones before", "if (at.ended > 0) state.join(gpu, kept, scale);", "{}", segments),
+    ("segments: those in the middle replace the ones before", "if (at.ended > 0) state.join(gpu, kept, unit());", "{}", segments),
     ("segments: a tile too few", "end - first < tiles ? end : first + tiles};", "end - first < tiles ? end : first + tiles - 1};",
      pieces),
     ("segments: near tiles of the first one again", "loops::near_from(gpu, *this, now, seen.begin)", "loops::near_from(gpu, *this, now, 0)", segments),

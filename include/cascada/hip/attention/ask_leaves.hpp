@@ -11,15 +11,15 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, index_t Dim>
+template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands>
 struct ask_leaves {
   using tiles                             = key_tiles<Scalar, Dim>;
-  using logits_of                         = key_logits<Scalar, Dim, leaves_of_bands>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts>;
   static constexpr index_t threads        = tiles::threads;
-  static constexpr index_t waves_per_simd = Dim <= 128 ? 4 : 2;
+  static constexpr index_t waves_per_simd = Dim <= 128 && !logits_of::adjusts ? 4 : 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
 
-  using loops = tile_loops<Scalar, Dim, leaves_of_bands, false>;
+  using loops = tile_loops<Scalar, Dim, Counts, false>;
   struct shared : loops::shared {
     index_t head[threads];  // of each lane's query
   };
@@ -31,6 +31,8 @@ struct ask_leaves {
   float                       log_open_above;  // log2
   opened_leaves               opened;
   head_logits                 sink_logits = {};
+
+  [[no_unique_address]] typename logits_of::adjustment adjust = {};
 
   index_t grid() const { return queries.grid(); }
 
@@ -69,7 +71,7 @@ struct ask_leaves {
   }
 
   /// For the loops.
-  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
+  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first, adjust}; }
 
  private:
   using walk = typename logits_of::walk;
@@ -81,7 +83,7 @@ struct ask_leaves {
   template <class Gpu, class Use>
   CASCADA_DEVICE CASCADA_INLINE void meet_near(Gpu& gpu, shared& lds, const walk& now, const vector8 (&query)[Dim / 16],
                                                const Use& use) const {
-    if constexpr (tiles::ahead)
+    if constexpr (logits_of::whole_tiles)
       if (now.near_whole > 0)
         loops::template whole<false>(gpu, lds, *this, now, {0, now.near_whole}, loops::near_from(gpu, *this, now, 0),
                                      query, in_turn{}, use);
@@ -94,7 +96,7 @@ struct ask_leaves {
   template <class Gpu, class Use>
   CASCADA_DEVICE CASCADA_INLINE void meet_leaves(Gpu& gpu, shared& lds, const walk& now,
                                                  const vector8 (&query)[Dim / 16], const Use& use) const {
-    if constexpr (tiles::ahead)
+    if constexpr (logits_of::whole_tiles)
       if (now.far_whole > 0)
         loops::template whole<true>(gpu, lds, *this, now, {0, now.far_whole}, loops::listed_from(gpu, *this, now, 0),
                                     query, in_turn{}, use);
