@@ -36,7 +36,7 @@ std::vector<tests::mode> device_modes() {
   };
   for (const auto& mode : tests::modes) {
     const attention_options& o = mode.options;
-    if (o.sliding_window || o.summaries != summary_type::as_multiplied) continue;
+    if (o.summaries != summary_type::as_multiplied) continue;
     if (o.keys != key_set::near_and_far || o.moments != 3) all.push_back(mode);
   }
   return all;
@@ -154,6 +154,39 @@ TEMPLATE_TEST_CASE("hip attention: equal logits of every size give means, and a 
           REQUIRE(largest[i] == to_float(p.v.view().row(marked, 0)[c]));
       }
     }
+  }
+}
+
+TEMPLATE_TEST_CASE("hip attention: sliding windows of any length, of blocks that begin inside a token", "[hip]",
+                   ROW_TYPES) {
+  const auto shape =
+      GENERATE(tests::shape{300, 1, 1, 64, 64}, tests::shape{150, 6, 2, 64, 64}, tests::shape{90, 2, 1, 256, 256});
+  const index_t window = GENERATE(1, 2, 31, 64, 130, 299);
+  CAPTURE(window);
+  problem<TestType> p(shape, 36);
+  check_close<TestType>({.keys = key_set::all, .sliding_window = window}, p, {}, 36);
+  p.sink_logits.assign(static_cast<std::size_t>(shape.heads), 1.0f);
+  check_close<TestType>({.keys = key_set::all, .softcap = 2.0f, .sliding_window = window}, p, {}, 37);
+}
+
+TEST_CASE("hip attention: keys before a sliding window are not seen, and one of everything is dense", "[hip]") {
+  const problem<bfloat16> p({300, 2, 1, 64, 64}, 11);
+  const auto              with = [&](const problem<bfloat16>& of, index_t window) {
+    return attend_on_device<float>({.keys = key_set::all, .sliding_window = window}, of, {}, 38);
+  };
+  const auto dense = attend_on_device<float>({.keys = key_set::all}, p, {}, 38);
+  CHECK(same_bits(dense, with(p, std::numeric_limits<index_t>::max())));
+  const auto all   = with(p, 300);  // keys meet in other tiles
+  double     worst = 0;
+  for (std::size_t i = 0; i < dense.size(); ++i) worst = larger(worst, std::fabs(double{dense[i]} - all[i]));
+  CHECK(worst < 1e-2);
+  problem<bfloat16> odd = p;
+  for (index_t c = 0; c < 64; ++c) odd.k.view().row(100, 0)[c] = from_float<bfloat16>(std::nanf(""));
+  for (const index_t window : {1, 30, 128}) {
+    const auto usual = with(p, window), spoilt = with(odd, window);
+    for (index_t t = 0; t < 300; ++t)
+      for (std::size_t i = row_of(p.size, t); i < row_of(p.size, t + 1); ++i)
+        REQUIRE((t >= 100 && t < 100 + window ? spoilt[i] != spoilt[i] : spoilt[i] == usual[i]));
   }
 }
 
@@ -578,7 +611,6 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
   float       sums[20] = {};
   const float one[]    = {1};
   calling({.slopes = one});
-  with({.keys = key_set::all, .sliding_window = 8});
   calling({.log_sum_exp = {sums, 20, 1, 1}});
   std::set<std::string> sentences;
   for (const status answer : answers) {

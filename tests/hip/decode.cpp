@@ -28,6 +28,9 @@ const std::vector<cut_mode> cut_modes = {
     {"closed, by keys", {.window = 8, .chunk = 24, .leaf_threshold = 0.1f, .leaf = 3, .open = opening::none}},
     {"grouped", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5}), 24},
     {"all opened", {.window = 8, .chunk = 16, .open = opening::all}},
+    {"sliding window", {.keys = key_set::all, .sliding_window = 37}},
+    {"sliding window of one", {.keys = key_set::all, .sliding_window = 1}},
+    {"sliding window, softcap", {.keys = key_set::all, .softcap = 2.0f, .sliding_window = 50}},
     {"dense, softcap", {.keys = key_set::all, .softcap = 2.0f}},
     {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
     {"closed, softcap", closed({.window = 8, .chunk = 16, .leaf = 3, .softcap = 1.5f})},
@@ -148,10 +151,11 @@ TEST_CASE("hip decode: one token after the other", "[hip]") {
 TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_TYPES) {
   // More than are read at once; of near keys and of leaves. With a sink, once for all segments.
   const shape             size = {600, 1, 1, 64, 64};
-  const auto              mode = GENERATE(0, 1, 2);
+  const auto              mode = GENERATE(0, 1, 2, 3);
   const attention_options options =
-      mode == 0 ? attention_options{.keys = key_set::all}
-                : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 3 - mode, .moments = std::nullopt});
+      mode == 0   ? attention_options{.keys = key_set::all}
+      : mode == 3 ? attention_options{.keys = key_set::all, .sliding_window = 290}
+                  : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 3 - mode, .moments = std::nullopt});
   problem<TestType> p(size, 9);
   p.sink_logits                       = {4.0f};
   const std::vector<selection> chosen = {random_selection(600, 0.3, 9)};
@@ -284,6 +288,7 @@ TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
   };
   CHECK(blocks({.keys = key_set::all}, 1) == 10 + 1);  // segments of 64 keys, and what merges them
   CHECK(blocks({.keys = key_set::near, .window = 16, .chunk = 16}, 17) == 2);  // one segment
+  CHECK(blocks({.keys = key_set::all, .sliding_window = 120}, 1) == 4 + 1);    // of 120 keys, and 128 in a block
   // Of 80 chunks, those that ask have far fields, of 3 blocks, and 11 segments; of rows 4 are merged by a block.
   CHECK(blocks(options, 9) - blocks(options, 1) == 3 + 11 + 2);
 

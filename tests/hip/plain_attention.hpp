@@ -234,12 +234,16 @@ class plain_attention {
     return ask(query(asking, h), from, sink(h));
   }
 
+  index_t first(index_t t) const { return options_.sliding_window ? std::max(0, t + 1 - *options_.sliding_window) : 0; }
+
   void attend(index_t t, index_t h, std::vector<float>& out) {
     const index_t g = h / in_.group(), edge = std::max(0, t / options_.chunk * options_.chunk - options_.window);
     answer        found;
     rep_ = &selection_of(g).rep;
     switch (options_.keys) {
-      case key_set::all: found = ask(query(t, h), tokens(0, options_.causal ? t + 1 : in_.tokens, g), sink(h)); break;
+      case key_set::all:
+        found = ask(query(t, h), tokens(first(t), options_.causal ? t + 1 : in_.tokens, g), sink(h));
+        break;
       case key_set::near: found = ask(query(t, h), near_field(t, g, edge), sink(h)); break;
       case key_set::near_and_far: found = near_and_far(t, h, g, edge); break;
       case key_set::representatives: found = representatives(t, h, g); break;

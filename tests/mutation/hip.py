@@ -14,6 +14,7 @@ heirs, again = "hip cascade: heirs of neighbours*", "hip cascade: a token that h
 twice = "hip cascade: no pair is computed twice"
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
+slides = "hip attention: sliding windows*"
 far_caps, odd_caps = "hip attention: a cap far above*", "hip attention: under a cap*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
@@ -144,7 +145,7 @@ mutants = [
     ("attention: a sink too few", "near.sinks < from ? near.sinks : from;", "near.sinks < from ? near.sinks - 1 : from;",
      modes),
     ("attention: sinks beyond the edge", "near.sinks < from ? near.sinks : from;", "near.sinks;", modes),
-    ("attention: sinks read after the edge", "row[i] < sinks ? 0 : ahead();", "ahead();", modes),
+    ("attention: sinks read after the edge", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "ahead();", modes),
     ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
      "return near_count - keys * near_whole;", modes),
     ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
@@ -179,6 +180,15 @@ mutants = [
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
+
+    ("sliding: keys before the window", "if (now.slides()) mask_passed(", "if (false) mask_passed(", slides),
+    ("sliding: one key too few", "return place + 1 - near.sliding - outer - own.first;", "return place + 2 - near.sliding - outer - own.first;", slides),
+    ("sliding: a block begins with its last window", "outer = edge_of(earliest + 1, near.sliding),", "outer = edge_of(closing + 1, near.sliding),", slides),
+    ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
+     slides),
+    ("sliding: whole tiles depend on who asks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(latest + 1, near.sliding);", pieces),
+    ("sliding: the first tokens as sinks", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "row[i] < sinks ? 0 : ahead();", slides),
+    ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
 
     ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
     ("cap: logits lose their sign", "__builtin_copysignf(size < 0.1f ? small : large, ratio)", "(size < 0.1f ? small : large)", modes),

@@ -16,11 +16,11 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64, 128 or 256;
 /// rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads apart; no summaries of
-/// their own, no sliding window, and of a call's options only offsets and sink logits, these in device memory.
-/// Fewer queries than keys begin, by mass, with a band: the tiles that a block of threads has room for (band_of). Means
-/// are rounded to Scalar, and so are the softmax's weights before they are summed and meet the values: leaves open as
-/// elsewhere, but for those within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it. There
-/// is no report. One call at a time; threads as hip/select/selector.hpp says.
+/// their own, and of a call's options only offsets and sink logits, these in device memory. Fewer queries than keys
+/// begin, by mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar,
+/// and so are the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those
+/// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up
+/// to 127 after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -36,7 +36,6 @@ class attention<Scalar, B> {
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
                                   const attention_call& call = {}) {
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
-    if (const status answer = check_logits(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
@@ -96,14 +95,6 @@ class attention<Scalar, B> {
     all.data += begin * all.token_stride + p * heads * all.head_stride;
     all.tokens = tokens, all.heads = heads;
     return all;
-  }
-
-  /// What the kernels do to logits, and which they make.
-  static status check_logits(const attention_options& options) noexcept {
-    if (options.sliding_window)
-      return {status::unsupported_by_device,
-              "options.sliding_window is set: on gfx942 windows begin at a chunk's edge"};
-    return status::ok;
   }
 
   /// Which leaves the kernels make. Where all of them open, none are made.

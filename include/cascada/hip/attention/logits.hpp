@@ -41,6 +41,7 @@ struct key_logits {
   static constexpr bool bands        = opens || one_of<Counts, leaves_of_bands, adjusted_leaves_of_bands>;
   static constexpr bool adjusts =
       one_of<Counts, adjusted_counts, adjusted_leaves_of_bands, adjusted_closed_leaves_of_bands>;
+  static constexpr bool slides      = one_of<Counts, counts_of_keys, adjusted_counts>;  // windows of near keys alone
   static constexpr bool whole_tiles = tiles::ahead && !adjusts;  // have loops of their own; 256 leave no registers
 
   static constexpr bool keeps = adjusts && !tiles::ahead;  // corrections, for want of registers
@@ -50,7 +51,7 @@ struct key_logits {
     float of[16 * tiles::threads];
   };
   struct as_it_is {};
-  using walk       = key_walk<Scalar, opens>;
+  using walk       = key_walk<Scalar, opens, slides>;
   using opening    = std::conditional_t<bands, opened_leaves, no_shared>;
   using adjustment = std::conditional_t<adjusts, score_adjustment, as_it_is>;
   struct rows_of_waves {
@@ -86,7 +87,7 @@ struct key_logits {
     walk    now   = {far, near, block.kv_head, block.chunk};
     index_t begin = block.begin;
     if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
-    now.begin(gpu, begin, queries.earliest(block), queries.latest(block));
+    now.begin(gpu, begin, queries.earliest(block), queries.closing(block), queries.latest(block));
     if (!whole_tiles) now.near_whole = now.far_whole = 0;
     if constexpr (opens) {
       const index_t      band = block.chunk - queries.first / queries.chunk;
@@ -220,6 +221,7 @@ struct key_logits {
     const index_t seen = now.seen(own, lds.place[gpu.thread()]);
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
+    if (now.slides()) mask_passed(gpu, now.passed(own, lds.place[thread_of(gpu)]), logits);
   }
 
   /// The same where it depends on the row: of open leaves, and of their tokens.
@@ -237,6 +239,13 @@ struct key_logits {
   }
 
  private:
+  /// The same for the first keys of a tile, where a window has slid past them.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void mask_passed(Gpu& gpu, index_t passed, sums_16& logits) {
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < passed ? nothing : logits[v];
+  }
+
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE sums_16 corrections_of(Gpu& gpu, const shared& lds, const key_tile& own) const {
     if (!corrects() || !own.listed) return sums_16{};

@@ -70,7 +70,12 @@ struct attention_sequence {
   head_logits sink_logits() const { return {terms.sink_logits}; }
 
   near_keys<Scalar> all() const {
-    return {.rows = own_rows(), .tokens = tokens, .unlimited = true, .causal = options.causal, .exists = true};
+    return {.rows      = own_rows(),
+            .tokens    = tokens,
+            .sliding   = options.sliding_window.value_or(0),
+            .unlimited = true,
+            .causal    = options.causal,
+            .exists    = true};
   }
   near_keys<Scalar> window() const {
     return {.rows = own_rows(), .window = options.window, .sinks = options.sink_tokens, .causal = true, .exists = true};
