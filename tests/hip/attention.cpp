@@ -65,6 +65,9 @@ TEMPLATE_TEST_CASE("hip attention: head sizes, groups of heads, ragged lengths",
                         shape, chosen, 8);
   check_close<TestType, TestType>(closed({.queries = query_set::grouped, .window = 8, .chunk = 16}), shape, chosen, 9);
   check_close<TestType>({.keys = key_set::near, .window = 4, .chunk = 8, .sink_tokens = 7}, shape, chosen, 10);
+  // Results in the type of the rows: here, and not in opening.cpp, which has kernels for float alone to compile.
+  check_close<TestType, TestType>(opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.05f, .tile = 4}), shape,
+                                  tests::random_selection(shape.tokens, 0.2, 7), 5);
   check_close<TestType>(closed({.window = 8, .chunk = 16, .leaf = 5, .scale = 0.3f, .softcap = 2.0f}), shape, chosen,
                         11);
 }

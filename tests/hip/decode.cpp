@@ -29,6 +29,7 @@ const std::vector<cut_mode> cut_modes = {
     {"grouped", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5}), 24},
     {"all opened", {.window = 8, .chunk = 16, .open = opening::all}},
     {"sliding window", {.keys = key_set::all, .sliding_window = 37}},
+    {"sliding window, tiles that all of a block see", {.keys = key_set::all, .sliding_window = 75}},
     {"sliding window of one", {.keys = key_set::all, .sliding_window = 1}},
     {"sliding window, softcap", {.keys = key_set::all, .softcap = 2.0f, .sliding_window = 50}},
     {"dense, softcap", {.keys = key_set::all, .softcap = 2.0f}},
