@@ -28,6 +28,15 @@ const std::vector<cut_mode> cut_modes = {
     {"closed, by keys", {.window = 8, .chunk = 24, .leaf_threshold = 0.1f, .leaf = 3, .open = opening::none}},
     {"grouped", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5}), 24},
     {"all opened", {.window = 8, .chunk = 16, .open = opening::all}},
+    {"sliding window", {.keys = key_set::all, .sliding_window = 37}},
+    {"sliding window, tiles that all of a block see", {.keys = key_set::all, .sliding_window = 75}},
+    {"sliding window of one", {.keys = key_set::all, .sliding_window = 1}},
+    {"sliding window, softcap", {.keys = key_set::all, .softcap = 2.0f, .sliding_window = 50}},
+    {"dense, softcap", {.keys = key_set::all, .softcap = 2.0f}},
+    {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
+    {"closed, softcap", closed({.window = 8, .chunk = 16, .leaf = 3, .softcap = 1.5f})},
+    {"opened, softcap", opened({.window = 8, .chunk = 32, .leaf = 4, .open_above = 0.05f, .tile = 4, .softcap = 3.0f}),
+     32},
     {"opened, bands of several tiles", opened({.window = 8, .chunk = 32, .leaf = 4, .open_above = 0.05f, .tile = 4}),
      32},
     {"opened, tiles of one", opened({.window = 0, .chunk = 6, .leaf = 3, .open_above = 0.05f, .tile = 1}), 6},
@@ -59,7 +68,7 @@ std::vector<float> attend_rows(const attention_options& options, const problem<S
   for (auto& one : kept) layers.push_back(one.layer());
   attention<Scalar, simulator::stream> attention(options, where);
   const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view()) == status::ok);
+  REQUIRE(attention(q.view(), kv, layers, out.view(), {.sink_logits = p.sink_logits}) == status::ok);
   return out.packed();
 }
 
@@ -103,7 +112,10 @@ TEMPLATE_TEST_CASE("hip decode: pieces of a prompt give what one call gives", "[
   const unsigned seed = GENERATE(from_range(sample(std::vector{1u, 2u})));
   for (const auto& mode : sample(cut_modes)) {
     CAPTURE(mode.name, size, seed);
-    check_pieces(mode, problem<TestType>(size, seed), {random_selection(size.tokens, 0.3, seed)}, seed);
+    problem<TestType> p(size, seed);
+    if (seed == 2)  // of each head its own
+      for (index_t h = 0; h < size.heads; ++h) p.sink_logits.push_back(2.0f - static_cast<float>(h));
+    check_pieces(mode, p, {random_selection(size.tokens, 0.3, seed)}, seed);
   }
 }
 
@@ -138,13 +150,15 @@ TEST_CASE("hip decode: one token after the other", "[hip]") {
 }
 
 TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_TYPES) {
-  // More than are read at once; of near keys and of leaves.
+  // More than are read at once; of near keys and of leaves. With a sink, once for all segments.
   const shape             size = {600, 1, 1, 64, 64};
-  const auto              mode = GENERATE(0, 1, 2);
+  const auto              mode = GENERATE(0, 1, 2, 3);
   const attention_options options =
-      mode == 0 ? attention_options{.keys = key_set::all}
-                : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 3 - mode, .moments = std::nullopt});
-  const problem<TestType>      p(size, 9);
+      mode == 0   ? attention_options{.keys = key_set::all}
+      : mode == 3 ? attention_options{.keys = key_set::all, .sliding_window = 290}
+                  : closed({.window = 40, .chunk = mode == 1 ? 32 : 300, .leaf = 3 - mode, .moments = std::nullopt});
+  problem<TestType> p(size, 9);
+  p.sink_logits                       = {4.0f};
   const std::vector<selection> chosen = {random_selection(600, 0.3, 9)};
   const auto late = attend_rows(options, p, chosen, 300, 600, simulator::steady(3));  // one segment after the other
   for (const index_t end : {450, 600}) {
@@ -213,7 +227,8 @@ TEST_CASE("hip decode: without causal, any number of queries for any number of k
 TEST_CASE("hip decode: ragged batches of queries and keys", "[hip]") {
   const auto options = GENERATE(attention_options{.keys = key_set::all}, closed({.window = 8, .chunk = 16, .leaf = 3}),
                                 opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.05f, .tile = 16}));
-  const problem<bfloat16> p({120, 2, 1, 64, 64}, 8);
+  problem<bfloat16> p({120, 2, 1, 64, 64}, 8);
+  p.sink_logits = {1.0f, -0.5f};
   // Sequences of 40, 10, 0 and 64 keys, rows that nobody reads, and 8, 0, 0 and 32 queries.
   const std::vector<index_t>        key_offsets = {0, 40, 50, 50, 114}, query_offsets = {0, 8, 8, 8, 40};
   device_heads<bfloat16>            q(40, 2, 64), k(p.k.view()), v(p.v.view());
@@ -231,11 +246,13 @@ TEST_CASE("hip decode: ragged batches of queries and keys", "[hip]") {
   simulator::stream                      where = simulator::steady(7);
   attention<bfloat16, simulator::stream> attention(options, where);
   REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, layers, out.view(),
-                    {.query_offsets = query_offsets, .key_offsets = key_offsets}) == status::ok);
+                    {.query_offsets = query_offsets, .key_offsets = key_offsets, .sink_logits = p.sink_logits}) ==
+          status::ok);
   CHECK(where.calls->allocations <= 1);
   const auto together = out.packed();
   const auto alone    = [&](index_t key_begin, index_t tokens, index_t asking, const selection& own) {
     problem<bfloat16> one({tokens, 2, 1, 64, 64}, 1);
+    one.sink_logits = p.sink_logits;
     for (auto [to, from] : {std::pair{&one.q, &p.q}, {&one.k, &p.k}, {&one.v, &p.v}})
       for (index_t t = 0; t < tokens; ++t)
         for (index_t h = 0; h < to->view().heads; ++h)
@@ -272,6 +289,7 @@ TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
   };
   CHECK(blocks({.keys = key_set::all}, 1) == 10 + 1);  // segments of 64 keys, and what merges them
   CHECK(blocks({.keys = key_set::near, .window = 16, .chunk = 16}, 17) == 2);  // one segment
+  CHECK(blocks({.keys = key_set::all, .sliding_window = 120}, 1) == 4 + 1);    // of 120 keys, and 128 in a block
   // Of 80 chunks, those that ask have far fields, of 3 blocks, and 11 segments; of rows 4 are merged by a block.
   CHECK(blocks(options, 9) - blocks(options, 1) == 3 + 11 + 2);
 

@@ -45,13 +45,18 @@ class plain_attention {
     float log_sum;
   };
 
+  static constexpr float nothing = -std::numeric_limits<float>::infinity();
+
   static float rounded(float x) { return to_float(from_float<Scalar>(x)); }
 
   const selection& selection_of(index_t g) const {
     return selections_[selections_.size() > 1 ? static_cast<std::size_t>(g) : 0];
   }
   index_t rep(index_t t) const { return (*rep_)[static_cast<std::size_t>(t)]; }
-  row     query(index_t t, index_t h) const { return {in_.query(t, h), in_.query(t, h) + in_.key_dim}; }
+  float   sink(index_t h) const {
+    return in_.sink_logits.empty() ? nothing : in_.sink_logits[static_cast<std::size_t>(h)];
+  }
+  row query(index_t t, index_t h) const { return {in_.query(t, h), in_.query(t, h) + in_.key_dim}; }
 
   template <class Row>
   row mean(const std::vector<index_t>& tokens, Row of) const {
@@ -149,10 +154,17 @@ class plain_attention {
         square += query[static_cast<std::size_t>(c)] * query[static_cast<std::size_t>(c)];
       correction += scale * scale * square * from.variance[static_cast<std::size_t>(m)] / 2;
     }
-    return dot * scale + std::log(from.count) + std::min(largest_correction, correction);
+    float exact = dot * scale;
+    if (options_.softcap) {
+      const float part = std::tanh(exact / *options_.softcap);
+      exact            = *options_.softcap * part;
+      correction *= (1 - part * part) * (1 - part * part);
+    }
+    return exact + std::log(from.count) + std::min(largest_correction, correction);
   }
 
-  answer ask(const row& query, const sources& from) const {
+  /// With the logit of the head's sink, if it has one.
+  answer ask(const row& query, const sources& from, float sink = nothing) const {
     answer found = {row(static_cast<std::size_t>(in_.key_dim)), 0};
     row    logits;
     float  top = -std::numeric_limits<float>::infinity(), total = 0;
@@ -163,6 +175,7 @@ class plain_attention {
       total += weight;
       for (std::size_t c = 0; c < found.out.size(); ++c) found.out[c] += weight * from[i].value[c];
     }
+    total += std::exp(sink - top);
     for (float& x : found.out) x /= total;
     found.log_sum = top + std::log(total);
     return found;
@@ -177,20 +190,20 @@ class plain_attention {
   }
 
   answer near_and_far(index_t t, index_t h, index_t g, index_t edge) const {
-    if (options_.open == opening::all) return ask(query(t, h), tokens(0, t + 1, g));
+    if (options_.open == opening::all) return ask(query(t, h), tokens(0, t + 1, g), sink(h));
     sources       near = near_field(t, g, edge);
     const sources far  = leaves(edge, g);
     if (options_.queries == query_set::grouped && !far.empty()) {
       index_t asking = t / options_.chunk * options_.chunk;
       while (rep(asking) != rep(t)) ++asking;
-      return merged(ask(query(t, h), near), ask(query(asking, h), far));
+      return merged(ask(query(t, h), near, sink(h)), ask(query(asking, h), far));
     }
     for (const source& leaf : far) {
       const bool    open = options_.open == opening::by_mass && opens(leaf, t, g, edge, far);
       const sources all  = open ? tokens(leaf.members, g) : sources{leaf};
       near.insert(near.end(), all.begin(), all.end());
     }
-    return ask(query(t, h), near);
+    return ask(query(t, h), near, sink(h));
   }
 
   /// Whether a leaf has more than its share for token t, or for an earlier one of its tile.
@@ -200,7 +213,7 @@ class plain_attention {
         sources all = near_field(i, g, edge);
         all.insert(all.end(), far.begin(), far.end());
         const row asking = query(i, h);
-        if (logit(asking, leaf) > ask(asking, all).log_sum + std::log(options_.open_above)) return true;
+        if (logit(asking, leaf) > ask(asking, all, sink(h)).log_sum + std::log(options_.open_above)) return true;
       }
     return false;
   }
@@ -211,23 +224,27 @@ class plain_attention {
     if (options_.weighted && !options_.causal)
       return ask(lifted ? mean(members(asking, asking, in_.tokens), [&](index_t i) { return in_.query(i, h); })
                         : query(asking, h),
-                 clusters(in_.tokens, g));
+                 clusters(in_.tokens, g), sink(h));
     sources from;
     for (index_t j = 0; j < (options_.causal ? asking + 1 : in_.tokens); ++j) {
       if (rep(j) != j) continue;
       from.push_back(token(j, g));
       if (options_.weighted) from.back().count = static_cast<float>(members(j, j, asking + 1).size());
     }
-    return ask(query(asking, h), from);
+    return ask(query(asking, h), from, sink(h));
   }
+
+  index_t first(index_t t) const { return options_.sliding_window ? std::max(0, t + 1 - *options_.sliding_window) : 0; }
 
   void attend(index_t t, index_t h, std::vector<float>& out) {
     const index_t g = h / in_.group(), edge = std::max(0, t / options_.chunk * options_.chunk - options_.window);
     answer        found;
     rep_ = &selection_of(g).rep;
     switch (options_.keys) {
-      case key_set::all: found = ask(query(t, h), tokens(0, options_.causal ? t + 1 : in_.tokens, g)); break;
-      case key_set::near: found = ask(query(t, h), near_field(t, g, edge)); break;
+      case key_set::all:
+        found = ask(query(t, h), tokens(first(t), options_.causal ? t + 1 : in_.tokens, g), sink(h));
+        break;
+      case key_set::near: found = ask(query(t, h), near_field(t, g, edge), sink(h)); break;
       case key_set::near_and_far: found = near_and_far(t, h, g, edge); break;
       case key_set::representatives: found = representatives(t, h, g); break;
     }

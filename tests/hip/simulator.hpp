@@ -362,6 +362,7 @@ class simulated_lane {
     for (std::size_t i = 0; i < sizeof(Values) / sizeof(float); ++i) a[i] = std::fma(a[i], b, c);
     return a;
   }
+  float reciprocal(float x) const { return 1 / x; }
   float exp2(float x) const { return std::exp2(x); }
   float log2(float x) const { return std::log2(x); }
 

@@ -14,10 +14,13 @@ heirs, again = "hip cascade: heirs of neighbours*", "hip cascade: a token that h
 twice = "hip cascade: no pair is computed twice"
 paper = "hip cascade: paper mode from any inherited state"
 modes, shapes = "hip attention: every mode*", "hip attention: head sizes*"
+slides = "hip attention: sliding windows*"
+far_caps, odd_caps = "hip attention: a cap far above*", "hip attention: under a cap*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
 joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
+sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: a sink logit of minus infinity*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
@@ -189,11 +192,11 @@ mutants = [
     ("attention: a sink too few", "near.sinks < from ? near.sinks : from;", "near.sinks < from ? near.sinks - 1 : from;",
      modes),
     ("attention: sinks beyond the edge", "near.sinks < from ? near.sinks : from;", "near.sinks;", modes),
-    ("attention: sinks read after the edge", "row[i] < sinks ? 0 : ahead();", "ahead();", modes),
+    ("attention: sinks read after the edge", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "ahead();", modes),
     ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
      "return near_count - keys * near_whole;", modes),
     ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
-    ("correction: a quarter of the scale", "scale / log2e / 2", "scale / log2e / 4", modes),
+    ("correction: a quarter of the scale", "(of_products / scale) / log2e / 2", "(of_products / scale) / log2e / 4", modes),
     ("correction: the queries' lower bits lost", "<bfloat16>(variances, query.part[1], correction);",
      "<bfloat16>(variances, query.part[0] & 0, correction);", "hip attention: a correction within*"),
     ("correction: another group's", "eight * of.groups / (Dim / 8)", "eight * of.groups / (Dim / 4)",
@@ -224,6 +227,35 @@ mutants = [
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
+
+    ("sliding: keys before the window", "if (now.slides()) mask_passed(", "if (false) mask_passed(", slides),
+    ("sliding: one key too few", "return place + 1 - near.sliding - outer - own.first;", "return place + 2 - near.sliding - outer - own.first;", slides),
+    ("sliding: a block begins with its last window", "outer = edge_of(earliest + 1, near.sliding),", "outer = edge_of(closing + 1, near.sliding),", slides),
+    ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
+     slides),
+    ("sliding: whole tiles depend on who asks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(latest + 1, near.sliding);", pieces),
+    ("sliding: the first tokens as sinks", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "row[i] < sinks ? 0 : ahead();", slides),
+    ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
+
+    ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
+    ("cap: logits lose their sign", "__builtin_copysignf(size < 0.1f ? small : large, ratio)", "(size < 0.1f ? small : large)", modes),
+    ("cap: not in base 2", "static_cast<double>(of_products) / cap,", "static_cast<double>(of_products) / *options.softcap,", modes),
+    ("cap: infinite products", "large = (1 - power) * inverse;", "large = 1 - 2 / (1 / power + 1) + 0 * size;", odd_caps),
+    ("cap: leaves corrected as without", "* now.steep * now.steep;", ";", modes),
+    ("cap: no largest correction", "gpu.clamp(left, far.variances.most)", "left", modes),
+    ("cap: corrections of another leaf", "corrections[v] = lds.kept.of[v * tiles::threads + thread];", "corrections[v] = lds.kept.of[thread];", shapes),
+    ("cap: sizes of leaves left out", "+ lds.bias[row_32(lane, v)];", ";", modes),
+    ("cap: counts of pairs left out", "if (bands || !far.counts.logs || !own.listed) return;", "return;", modes),
+    ("cap: groups without a far field", "if constexpr (as_it_is::cuts) adjusted.other = ask.other;", "", modes),
+
+    ("sinks: not in base 2", "logits[head] * std::numbers::log2e_v<float>;", "logits[head];", sinks),
+    ("sinks: an infinite one", "return logit > largest ? largest : logit;", "return logit;", odd_sinks),
+    ("sinks: another KV head's", "terms.from(p * q.heads / parts)", "terms", sinks),
+    ("sinks: not those of segments", "all.sums[1] + all.sums[3], sink_logits.of(head))",
+     "all.sums[1] + all.sums[3], head_logits{}.of(head))", pieces),
+    ("sinks: leaves open as without", "const float          bound = softmax_shares(gpu, 0.0f, sum, sink)",
+     "const float          bound = softmax_shares(gpu, 0.0f, sum, sink - 1000)", opens),
+    ("sinks: leaves open as for another head", "sink_logits.of(lds.head[tiles::thread_of(gpu)])", "sink_logits.of(0)", opens),
 
     ("opening: log-sum-exps without near keys", "meet_near(gpu, lds, now, query, take_in);", "", opens),
     ("opening: half of the sum", "all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)", "all.sum", opens),
@@ -274,9 +306,9 @@ mutants = [
      "row    = answer * queries.out.heads", pieces),
 
     ("segments: they do not end", "if (at.left == 0) end_segment(gpu, state, at);", "if (at.left == 0) at.left = count;", pieces),
-    ("segments: the ones before the last are lost", "if (at.ended > 0) state.join(gpu, kept_by_block(gpu), scale);", "{}",
+    ("segments: the ones before the last are lost", "if (at.ended > 0) state.join(gpu, kept_by_block(gpu), unit());", "{}",
      pieces),
-    ("segments: those in the middle replace the ones before", "if (at.ended > 0) state.join(gpu, kept, scale);", "{}", segments),
+    ("segments: those in the middle replace the ones before", "if (at.ended > 0) state.join(gpu, kept, unit());", "{}", segments),
     ("segments: a tile too few", "end - first < tiles ? end : first + tiles};", "end - first < tiles ? end : first + tiles - 1};",
      pieces),
     ("segments: near tiles of the first one again", "loops::near_from(gpu, *this, now, seen.begin)", "loops::near_from(gpu, *this, now, 0)", segments),

@@ -5,21 +5,24 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, index_t Dim>
+template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands>
 struct ask_leaves {
   using tiles                             = key_tiles<Scalar, Dim>;
-  using logits_of                         = key_logits<Scalar, Dim, leaves_of_bands>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts>;
   static constexpr index_t threads        = tiles::threads;
-  static constexpr index_t waves_per_simd = Dim <= 128 ? 4 : 2;
+  static constexpr index_t waves_per_simd = Dim <= 128 && !logits_of::adjusts ? 4 : 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
 
-  using loops  = tile_loops<Scalar, Dim, leaves_of_bands, false>;
-  using shared = typename loops::shared;
+  using loops = tile_loops<Scalar, Dim, Counts, false>;
+  struct shared : loops::shared {
+    index_t head[threads];  // of each lane's query
+  };
 
   query_tokens<Scalar, float> queries;  // all of some bands; nothing is written to their `out`
   listed_keys<Scalar>         far;
@@ -27,6 +30,9 @@ struct ask_leaves {
   float                       scale;           // times log2(e)
   float                       log_open_above;  // log2
   opened_leaves               opened;
+  head_logits                 sink_logits = {};
+
+  [[no_unique_address]] typename logits_of::adjustment adjust = {};
 
   index_t grid() const { return queries.grid(); }
 
@@ -40,7 +46,7 @@ struct ask_leaves {
     const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
-    lds.logits.place[gpu.thread()] = own.place;
+    lds.logits.place[gpu.thread()] = own.place, lds.head[gpu.thread()] = own.head;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
@@ -53,7 +59,9 @@ struct ask_leaves {
     meet_near(gpu, lds, now, query, take_in);
     meet_leaves(gpu, lds, now, query, take_in);
     // Relative to the top, where logits are near to each other: of large ones no digits are lost.
-    const float          bound = gpu.log2(all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)) + log_open_above;
+    const float          sum   = all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32);
+    const float          sink  = sink_logits.of(lds.head[tiles::thread_of(gpu)]) - top_logit_of(all.top, scale);
+    const float          bound = softmax_shares(gpu, 0.0f, sum, sink).log_sum + log_open_above;
     std::uint32_t* const asking =
         opened.rows_of(gpu.uniform(block.turn * queries.kv_heads + block.kv_head), gpu.wave());
     meet_leaves(gpu, lds, now, query, [&](const key_tile& of, const sums_16& logits) {
@@ -63,7 +71,7 @@ struct ask_leaves {
   }
 
   /// For the loops.
-  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
+  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first, adjust}; }
 
  private:
   using walk = typename logits_of::walk;
@@ -75,7 +83,7 @@ struct ask_leaves {
   template <class Gpu, class Use>
   CASCADA_DEVICE CASCADA_INLINE void meet_near(Gpu& gpu, shared& lds, const walk& now, const vector8 (&query)[Dim / 16],
                                                const Use& use) const {
-    if constexpr (tiles::ahead)
+    if constexpr (logits_of::whole_tiles)
       if (now.near_whole > 0)
         loops::template whole<false>(gpu, lds, *this, now, {0, now.near_whole}, loops::near_from(gpu, *this, now, 0),
                                      query, in_turn{}, use);
@@ -88,7 +96,7 @@ struct ask_leaves {
   template <class Gpu, class Use>
   CASCADA_DEVICE CASCADA_INLINE void meet_leaves(Gpu& gpu, shared& lds, const walk& now,
                                                  const vector8 (&query)[Dim / 16], const Use& use) const {
-    if constexpr (tiles::ahead)
+    if constexpr (logits_of::whole_tiles)
       if (now.far_whole > 0)
         loops::template whole<true>(gpu, lds, *this, now, {0, now.far_whole}, loops::listed_from(gpu, *this, now, 0),
                                     query, in_turn{}, use);

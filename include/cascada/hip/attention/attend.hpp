@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
 
@@ -22,8 +23,9 @@ struct attend {
   using logits_of                         = key_logits<Scalar, Dim, Counts>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = 2;
-  static constexpr index_t keys           = tiles::keys;                           // at a time
-  static constexpr bool    cuts           = std::same_as<Counts, counts_of_keys>;  // keys into segments; or merges
+  static constexpr index_t keys           = tiles::keys;  // at a time
+  static constexpr bool    cuts =
+      std::same_as<Counts, counts_of_keys> || std::same_as<Counts, adjusted_counts>;  // keys into segments; or merges
 
   using loops = tile_loops<Scalar, Dim, Counts, true>;
   struct shared : loops::shared {
@@ -38,7 +40,10 @@ struct attend {
 
   [[no_unique_address]] typename logits_of::opening opened = {};
 
-  key_segments segments = {};
+  key_segments segments    = {};
+  head_logits  sink_logits = {};
+
+  [[no_unique_address]] typename logits_of::adjustment adjust = {};
 
   index_t grid() const { return queries.grid() * segments.blocks; }
 
@@ -76,11 +81,14 @@ struct attend {
   }
 
   /// For the loops.
-  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first}; }
+  CASCADA_DEVICE CASCADA_INLINE logits_of logits_at() const { return {far, near, opened, queries.first, adjust}; }
 
  private:
   using summed = softmax<Scalar, Dim>;
   using walk   = typename logits_of::walk;
+
+  /// What logits are over, known to the compiler where products are adjusted.
+  CASCADA_DEVICE CASCADA_INLINE float unit() const { return logits_of::adjusts ? 1.0f : scale; }
 
   /// Of the segment at hand.
   struct progress {
@@ -99,14 +107,14 @@ struct attend {
     progress at = {.left = alone() ? unlimited : segments.tiles};
     attend_tiles(gpu, lds, now, met, query, state, at);
     if constexpr (cuts)
-      if (at.ended > 0) state.join(gpu, kept_by_block(gpu), scale);
+      if (at.ended > 0) state.join(gpu, kept_by_block(gpu), unit());
   }
 
   /// What the segment at hand has seen joins what those before it have, and the next one begins.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void end_segment(Gpu& gpu, summed& state, progress& at) const {
     const kept_softmax kept = kept_by_block(gpu);
-    if (at.ended > 0) state.join(gpu, kept, scale);
+    if (at.ended > 0) state.join(gpu, kept, unit());
     state.keep(gpu, kept);
     state = {}, at.left = segments.tiles, ++at.ended;
   }
@@ -159,11 +167,11 @@ struct attend {
     }();
     const auto use = [&](const key_tile&, const sums_16& logits) {
       fragment weights[keys / 8] = {};
-      state.take_in(gpu, logits, scale, weights);
+      state.take_in(gpu, logits, unit(), weights);
       multiply_values(gpu, lds, weights, state);
     };
     const tile_range masked = among(now.near_whole + now.far_whole, now.masked());
-    if constexpr (tiles::ahead) {
+    if constexpr (logits_of::whole_tiles) {
       const tile_range seen = among(0, now.near_whole), listed = among(now.near_whole, now.far_whole);
       if (seen.count() > 0)
         loops::template whole<false>(gpu, lds, *this, now, seen, loops::near_from(gpu, *this, now, seen.begin), query,
@@ -213,7 +221,7 @@ struct attend {
             std::int64_t{other.rows ? other.rows[queries.base + token] - other.base : token} * queries.out.heads + head;
         theirs = other.log_sums[row];
       }
-    const softmax_shares share(gpu, top_logit_of(state.top, scale), sum, theirs);
+    const softmax_shares share(gpu, top_logit_of(state.top, unit()), sum, sink_logits.of(head), theirs);
     Out* const           to = queries.out.row(token, head);
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {

@@ -16,11 +16,11 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64, 128 or 256;
 /// rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads apart; no summaries of
-/// their own, no cap, no sliding window, and of a call's options only the offsets. Fewer queries than keys
+/// their own, and of a call's options only offsets and sink logits, these in device memory. Fewer queries than keys
 /// begin, by mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar,
 /// and so are the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those
-/// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it. There is no report. One call
-/// at a time; threads as hip/select/selector.hpp says.
+/// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up
+/// to 127 after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
 ///              one has failed, nothing is written. KV heads with selections of their own run one after the other
@@ -36,10 +36,11 @@ class attention<Scalar, B> {
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
                                   const attention_call& call = {}) {
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
-    if (const status answer = check_logits(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
+      return answer;
     const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
     if (!call.query_offsets.empty() && call.key_offsets.empty() && kv.tokens() != q.tokens)
       return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
@@ -57,7 +58,7 @@ class attention<Scalar, B> {
     if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
         answer != status::ok)
       return answer;
-    return run_all(q, kv, selections, spans, out);
+    return run_all(q, kv, selections, spans, out, {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
   }
 
   template <std::same_as<hip::selection_layer> One, result_of<Scalar> Out>
@@ -96,15 +97,6 @@ class attention<Scalar, B> {
     return all;
   }
 
-  /// What the kernels do to logits, and which they make.
-  static status check_logits(const attention_options& options) noexcept {
-    if (options.softcap) return {status::unsupported_by_device, "options.softcap is set: gfx942's kernels have no cap"};
-    if (options.sliding_window)
-      return {status::unsupported_by_device,
-              "options.sliding_window is set: on gfx942 windows begin at a chunk's edge"};
-    return status::ok;
-  }
-
   /// Which leaves the kernels make. Where all of them open, none are made.
   static status check_leaves(const attention_options& options) noexcept {
     if (!detail::has_leaves(options)) return status::ok;
@@ -118,8 +110,6 @@ class attention<Scalar, B> {
 
   /// What a call may bring along.
   static status check_call(const attention_call& call) noexcept {
-    if (!call.sink_logits.empty())
-      return {status::unsupported_by_device, "sink_logits is not empty: gfx942's kernels have no sink logits"};
     if (!call.slopes.empty())
       return {status::unsupported_by_device, "slopes is not empty: gfx942's kernels add nothing to logits"};
     if (!detail::is_nothing(call.log_sum_exp))
@@ -173,7 +163,7 @@ class attention<Scalar, B> {
   template <class Out>
   status run_all(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
                  std::span<const hip::selection_layer> selections, const detail::sequence_spans& spans,
-                 const heads_view<Out>& out) {
+                 const heads_view<Out>& out, const hip::attention::head_terms& terms) {
     const index_t parts = selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
     const auto    sizes = [&](std::size_t s) {
       return hip::attention::sequence_sizes{.tokens   = spans.tokens(s),
@@ -202,7 +192,8 @@ class attention<Scalar, B> {
         const auto   layer  = selections.empty()
                                   ? hip::selection_layer{}
                                   : selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)];
-        const status answer = run(own_queries(q), {own_keys(kv.keys), own_keys(kv.values)}, layer, own_queries(out));
+        const status answer = run(own_queries(q), {own_keys(kv.keys), own_keys(kv.values)}, layer, own_queries(out),
+                                  terms.from(p * q.heads / parts));
         if (answer != status::ok) return answer;
       }
     }
@@ -220,9 +211,10 @@ class attention<Scalar, B> {
 
   template <class Out>
   status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const hip::selection_layer& layer,
-             const heads_view<Out>& out) {
+             const heads_view<Out>& out, const hip::attention::head_terms& terms) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_).run();
+      return hip::attention::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_, terms)
+          .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
            : q.dim == 128 ? attend(std::integral_constant<index_t, 128>{})

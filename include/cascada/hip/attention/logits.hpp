@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "cascada/hip/attention/adjust_scores.hpp"
 #include "cascada/hip/attention/correction.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/tiles.hpp"
@@ -19,6 +20,15 @@ struct counts_of_pairs {};
 struct leaves_of_bands {};
 struct closed_leaves_of_bands {};
 
+/// The same where products are adjusted, the first two by one kernel. Few calls ask for it: all tiles have masks, so
+/// that there are fewer loops.
+struct adjusted_counts {};
+struct adjusted_leaves_of_bands {};
+struct adjusted_closed_leaves_of_bands {};
+
+template <class Tag, class... Tags>
+inline constexpr bool one_of = (std::same_as<Tag, Tags> || ...);
+
 template <matrix_scalar Scalar, index_t Dim, class Counts>
 struct key_logits {
   using tiles                   = key_tiles<Scalar, Dim>;
@@ -27,13 +37,23 @@ struct key_logits {
   static constexpr index_t keys = tiles::keys;  // at a time
 
   static constexpr bool same_for_all = !std::same_as<Counts, counts_of_pairs>;
-  static constexpr bool opens        = std::same_as<Counts, closed_leaves_of_bands>;
-  static constexpr bool bands        = opens || std::same_as<Counts, leaves_of_bands>;
+  static constexpr bool opens        = one_of<Counts, closed_leaves_of_bands, adjusted_closed_leaves_of_bands>;
+  static constexpr bool bands        = opens || one_of<Counts, leaves_of_bands, adjusted_leaves_of_bands>;
+  static constexpr bool adjusts =
+      one_of<Counts, adjusted_counts, adjusted_leaves_of_bands, adjusted_closed_leaves_of_bands>;
+  static constexpr bool slides      = one_of<Counts, counts_of_keys, adjusted_counts>;  // windows of near keys alone
+  static constexpr bool whole_tiles = tiles::ahead && !adjusts;  // have loops of their own; 256 leave no registers
 
-  using walk    = key_walk<Scalar, opens>;
-  using opening = std::conditional_t<bands, opened_leaves, no_shared>;
+  static constexpr bool keeps = adjusts && !tiles::ahead;  // corrections, for want of registers
 
   struct none {};
+  struct kept_corrections {
+    float of[16 * tiles::threads];
+  };
+  struct as_it_is {};
+  using walk       = key_walk<Scalar, opens, slides>;
+  using opening    = std::conditional_t<bands, opened_leaves, no_shared>;
+  using adjustment = std::conditional_t<adjusts, score_adjustment, as_it_is>;
   struct rows_of_waves {
     std::uint32_t see[opened_leaves::waves * keys];  // of each wave, the rows that see a key
   };
@@ -42,14 +62,24 @@ struct key_logits {
     index_t place[tiles::threads];  // of each lane, for want of registers: its query's place among those that ask
     [[no_unique_address]] std::conditional_t<same_for_all, typename correction::shared, no_shared> corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>                           rows;
+    [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>                    kept;
   };
 
   const listed_keys<Scalar>& far;
   const near_keys<Scalar>&   near;
   const opening&             opened;
   index_t                    first;  // place of the first that asks
+  const adjustment&          adjust;
 
   CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return far.variances.rows; }
+
+  /// The thread; without loops of their own for tiles without masks, what depends on it is computed where it is needed.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
+    auto thread = static_cast<std::uint32_t>(gpu.thread());
+    if (!whole_tiles) gpu.keep(thread);
+    return static_cast<index_t>(thread);
+  }
 
   /// The keys that a block of queries meets.
   template <class Gpu, class Queries>
@@ -57,8 +87,8 @@ struct key_logits {
     walk    now   = {far, near, block.kv_head, block.chunk};
     index_t begin = block.begin;
     if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
-    now.begin(gpu, begin, queries.earliest(block), queries.latest(block));
-    if (!tiles::ahead) now.near_whole = now.far_whole = 0;  // no registers for loops of their own
+    now.begin(gpu, begin, queries.earliest(block), queries.closing(block), queries.latest(block));
+    if (!whole_tiles) now.near_whole = now.far_whole = 0;
     if constexpr (opens) {
       const index_t      band = block.chunk - queries.first / queries.chunk;
       const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
@@ -102,7 +132,7 @@ struct key_logits {
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
     leaf_terms terms = same_for_all && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
     if constexpr (opens) {
-      const index_t thread = tiles::thread_of(gpu);
+      const index_t thread = thread_of(gpu);
       if (thread < opened_leaves::waves * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
     }
     return terms;
@@ -110,7 +140,7 @@ struct key_logits {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& lds, const leaf_terms& terms) const {
     if constexpr (same_for_all) {
-      const index_t thread = tiles::thread_of(gpu);
+      const index_t thread = thread_of(gpu);
       if constexpr (opens)
         if (thread < opened_leaves::waves * keys) lds.rows.see[thread] = terms.rows;
       if (thread >= keys) return;
@@ -128,12 +158,45 @@ struct key_logits {
       if (!own.listed) return logs;
       from = far.counts.row(lds.place[gpu.thread()] - first) + own.first;
     } else {
-      if (corrects() && own.listed)
-        logs = correction{far.variances}.correct(gpu, lds.corrections, tiles::thread_of(gpu));
+      if (corrects() && own.listed) logs = correction{far.variances}.correct(gpu, lds.corrections, thread_of(gpu));
     }
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logs[v] += from[row_32(gpu.lane(), v)];
     return logs;
+  }
+
+  /// From products to logits, with what keys count. What leaves are corrected by shrinks as the cap's slope does,
+  /// twice.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void adjust_scores(Gpu& gpu, shared& lds, const key_tile& own, sums_16& logits) const {
+    const index_t thread = thread_of(gpu), lane = thread % gfx942::wave;
+    sums_16       corrections = {};
+    if constexpr (!keeps) corrections = corrections_of(gpu, lds, own);
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      if constexpr (keeps) corrections[v] = lds.kept.of[v * tiles::threads + thread];
+      const auto  now  = adjust(gpu, logits[v]);
+      const float left = __builtin_fminf(corrections[v], largest) * now.steep * now.steep;  // of infinity, nothing
+      logits[v]        = now.logit + gpu.clamp(left, far.variances.most) + lds.bias[row_32(lane, v)];
+      gpu.schedule_barrier();  // one at a time, for want of registers
+    }
+    if (bands || !far.counts.logs || !own.listed) return;
+    const float* const counts = far.counts.row(lds.place[thread] - first) + own.first;
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) logits[v] += counts[row_32(lane, v)];
+  }
+
+  /// What adjust_scores needs of leaves, kept while registers are wanting.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void keep_corrections(Gpu& gpu, shared& lds, const key_tile& own) const {
+    if constexpr (!keeps)
+      return;
+    else {
+      const sums_16 corrections = corrections_of(gpu, lds, own);
+      const index_t thread      = thread_of(gpu);
+#pragma GCC unroll 16
+      for (index_t v = 0; v < 16; ++v) lds.kept.of[v * tiles::threads + thread] = corrections[v];
+    }
   }
 
   template <class Gpu>
@@ -158,12 +221,13 @@ struct key_logits {
     const index_t seen = now.seen(own, lds.place[gpu.thread()]);
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
+    if (now.slides()) mask_passed(gpu, now.passed(own, lds.place[thread_of(gpu)]), logits);
   }
 
   /// The same where it depends on the row: of open leaves, and of their tokens.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void mask_rows(Gpu& gpu, const shared& lds, sums_16& logits) const {
-    const index_t              thread = tiles::thread_of(gpu), lane = thread % gfx942::wave;
+    const index_t              thread = thread_of(gpu), lane = thread % gfx942::wave;
     const std::uint32_t* const see = lds.rows.see + thread / gfx942::wave * keys;
     if (gpu.ballot(see[lane % keys] != ~std::uint32_t{0}) == 0) return;
     const std::uint32_t own = std::uint32_t{1} << lane % 32;
@@ -175,7 +239,21 @@ struct key_logits {
   }
 
  private:
+  /// The same for the first keys of a tile, where a window has slid past them.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void mask_passed(Gpu& gpu, index_t passed, sums_16& logits) {
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < passed ? nothing : logits[v];
+  }
+
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE sums_16 corrections_of(Gpu& gpu, const shared& lds, const key_tile& own) const {
+    if (!corrects() || !own.listed) return sums_16{};
+    return correction{far.variances}.unlimited(gpu, lds.corrections, thread_of(gpu));
+  }
+
   static constexpr float nothing = -std::numeric_limits<float>::infinity();
+  static constexpr float largest = std::numeric_limits<float>::max();
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

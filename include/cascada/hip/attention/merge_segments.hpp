@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/views.hpp"
@@ -22,6 +23,7 @@ struct merge_segments {
   heads_view<Out> out;
   const index_t*  valid;  // as in query_tokens
   float           scale;  // times log2(e)
+  head_logits     sink_logits = {};
 
   index_t grid() const { return (rows() * fours + threads - 1) / threads; }
 
@@ -43,8 +45,9 @@ struct merge_segments {
       for (index_t i = 0; i < ahead; ++i)
         if (segment + i < count) all.join(gpu, next[i], scale);
     }
-    const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3]);
-    Out* const           to = out.row(row / out.heads, row % out.heads) + 4 * four;
+    const index_t        head = row % out.heads;
+    const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3], sink_logits.of(head));
+    Out* const           to = out.row(row / out.heads, head) + 4 * four;
 #pragma GCC unroll 4
     for (index_t e = 0; e < 4; ++e) to[e] = from_float<Out>(all.out[e] * share.own);
   }

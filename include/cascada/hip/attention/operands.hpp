@@ -50,13 +50,14 @@ struct listed_keys {
   leaf_variances variances = {};
 };
 
-/// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)).
+/// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)). Or those of sliding windows.
 template <class Scalar>
 struct near_keys {
   operand_rows<Scalar> rows;
   index_t              tokens    = 0;  // T, if not causal
   index_t              window    = 0;  // from = begin of the chunk - window, at least 0
   index_t              sinks     = 0;
+  index_t              sliding   = 0;      // tokens that a token sees, itself the last; 0: all before it
   bool                 unlimited = false;  // from = 0
   bool                 causal;             // token t sees tokens up to t
   bool                 exists;

@@ -82,8 +82,11 @@ struct query_tokens {
     return {row == own, of.begin + row / group(), of.kv_head * group() + row % group()};
   }
 
-  /// Places of the first token that has a place in the block, and of the last one that has a row there.
+  /// Places of the first and the last token that have a place in the block, and of the last one that has a row there.
   CASCADA_DEVICE CASCADA_INLINE index_t earliest(const query_block& of) const { return of.begin + of.first / group(); }
+  CASCADA_DEVICE CASCADA_INLINE index_t closing(const query_block& of) const {
+    return of.begin + (of.first + rows_of_block - 1) / group();
+  }
   CASCADA_DEVICE CASCADA_INLINE index_t latest(const query_block& of) const {
     return of.begin + ((of.first + rows_of_block < of.rows ? of.first + rows_of_block : of.rows) - 1) / group();
   }

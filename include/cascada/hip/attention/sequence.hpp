@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numbers>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/adjust_scores.hpp"
+#include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/workspace.hpp"
@@ -24,14 +27,25 @@ struct attention_sequence {
   selection_layer                    layer;
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
+  head_terms                         terms;
 
-  float   scale    = detail::scale_in_base_2(options, q.dim);
-  index_t tokens   = kv.tokens();  // T
-  index_t kv_heads = kv.kv_heads();
+  float   of_products = detail::scale_in_base_2(options, q.dim);
+  float   scale       = adjusts() ? 1.0f : of_products;  // of what softmaxes take in
+  index_t tokens      = kv.tokens();                     // T
+  index_t kv_heads    = kv.kv_heads();
   index_t base = first_query(options, tokens, q.tokens), end = base + q.tokens;  // places of those that ask
   index_t chunk = std::min(options.chunk, tokens);                               // the kernels add it to positions
 
   leaf_memory formed = memory.leaves;  // and the far fields at hand
+
+  /// Whether more than the scale is between products and logits.
+  bool             adjusts() const { return options.softcap.has_value(); }
+  score_adjustment adjustment() const {
+    const double cap     = static_cast<double>(*options.softcap) * std::numbers::log2e;
+    const double largest = static_cast<double>(std::numeric_limits<float>::max());
+    return {.scale = static_cast<float>(std::min(static_cast<double>(of_products) / cap, largest)),
+            .cap   = static_cast<float>(cap)};
+  }
 
   bool far() const { return detail::kinds_of(options.keys).far_field; }
 
@@ -53,8 +67,15 @@ struct attention_sequence {
             .value_head = head};
   }
 
+  head_logits sink_logits() const { return {terms.sink_logits}; }
+
   near_keys<Scalar> all() const {
-    return {.rows = own_rows(), .tokens = tokens, .unlimited = true, .causal = options.causal, .exists = true};
+    return {.rows      = own_rows(),
+            .tokens    = tokens,
+            .sliding   = options.sliding_window.value_or(0),
+            .unlimited = true,
+            .causal    = options.causal,
+            .exists    = true};
   }
   near_keys<Scalar> window() const {
     return {.rows = own_rows(), .window = options.window, .sinks = options.sink_tokens, .causal = true, .exists = true};
@@ -66,7 +87,7 @@ struct attention_sequence {
     const leaf_variances variances = {.rows       = memory.variances,
                                       .head       = std::int64_t{tokens} * variance_parts,
                                       .groups     = options.moments.value_or(0),
-                                      .half_scale = scale / log2e / 2,
+                                      .half_scale = of_products * (of_products / scale) / log2e / 2,
                                       .most       = largest_correction * log2e / scale};
     return {.rows      = means(),
             .list      = formed.far_rows,

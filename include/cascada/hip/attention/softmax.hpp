@@ -17,18 +17,20 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// A top, over the scale, as a logit. A plain product might be fused with what is subtracted from it.
 CASCADA_DEVICE CASCADA_INLINE float top_logit_of(float top, float scale) { return __builtin_fmaf(top, scale, 0.0f); }
 
-/// What a softmax's weighted values weigh in an answer, beside another's average, if there is one; merged by
-/// log-sum-exp.
+/// What a softmax's weighted values weigh in an answer, beside another's average, if there is one, and a logit without
+/// a value; merged by log-sum-exp.
 struct softmax_shares {
   float own, other, log_sum;
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE softmax_shares(Gpu& gpu, float top_logit, float sum,
+  CASCADA_DEVICE CASCADA_INLINE softmax_shares(Gpu& gpu, float top_logit, float sum, float sink_logit,
                                                float other_log_sum = -std::numeric_limits<float>::infinity()) {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    const float     top = __builtin_fmaxf(top_logit, other_log_sum), reference = top == lowest ? 0.0f : top;
+    constexpr float lowest    = -std::numeric_limits<float>::infinity();
+    const float     top       = __builtin_fmaxf(__builtin_fmaxf(top_logit, other_log_sum), sink_logit);
+    const float     reference = top == lowest ? 0.0f : top;
     const float     share = gpu.exp2(top_logit - reference), others = gpu.exp2(other_log_sum - reference);
-    const float     total = sum * share + others, inverse = total == 0 ? 0.0f : 1.0f / total;
+    const float     total   = sum * share + others + gpu.exp2(sink_logit - reference);
+    const float     inverse = total == 0 ? 0.0f : 1.0f / total;
     own = share * inverse, other = others * inverse;
     log_sum = top + (total == 0 ? 0.0f : gpu.log2(total));
   }

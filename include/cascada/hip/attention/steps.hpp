@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/ask_leaves.hpp"
@@ -30,8 +31,8 @@ class attention_steps {
  public:
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                   const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
-                  const B& where)
-      : of_{options, q, kv, layer, out, memory}, options_(options), memory_(memory), launch_(where) {}
+                  const B& where, const head_terms& terms = {})
+      : of_{options, q, kv, layer, out, memory, terms}, options_(options), memory_(memory), launch_(where) {}
 
   status run() {
     switch (options_.keys) {
@@ -49,8 +50,40 @@ class attention_steps {
   using kernel_groups = attend<Scalar, float, Dim>;
   using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
 
+  // Launch a kernel as it is, or the one that adjusts products, which is given the same.
+
+  template <class Rows, class Counts>
+  void attend_keys(const attend<Scalar, Rows, Dim, Counts>& ask) {
+    if (!of_.adjusts()) return launch_(ask);
+    using as_it_is = attend<Scalar, Rows, Dim, Counts>;
+    using counts   = std::conditional_t<as_it_is::logits_of::opens, adjusted_closed_leaves_of_bands, adjusted_counts>;
+    attend<Scalar, Rows, Dim, counts> adjusted = {.queries     = ask.queries,
+                                                  .far         = ask.far,
+                                                  .near        = ask.near,
+                                                  .scale       = ask.scale,
+                                                  .segments    = ask.segments,
+                                                  .sink_logits = ask.sink_logits,
+                                                  .adjust      = of_.adjustment()};
+    if constexpr (as_it_is::cuts) adjusted.other = ask.other;
+    if constexpr (as_it_is::logits_of::bands) adjusted.opened = ask.opened;
+    launch_(adjusted);
+  }
+
+  void ask_for_leaves(const ask_leaves<Scalar, Dim>& ask) {
+    if (!of_.adjusts()) return launch_(ask);
+    launch_(ask_leaves<Scalar, Dim, adjusted_leaves_of_bands>{.queries        = ask.queries,
+                                                              .far            = ask.far,
+                                                              .near           = ask.near,
+                                                              .scale          = ask.scale,
+                                                              .log_open_above = ask.log_open_above,
+                                                              .opened         = ask.opened,
+                                                              .sink_logits    = ask.sink_logits,
+                                                              .adjust         = of_.adjustment()});
+  }
+
   void ask_near(const near_keys<Scalar>& near) {
-    attend_segments(kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale});
+    attend_segments(
+        kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale, .sink_logits = of_.sink_logits()});
     merge();
   }
 
@@ -58,18 +91,21 @@ class attention_steps {
   template <class Kernel>
   void attend_segments(Kernel ask) {
     ask.segments = memory_.segments;
-    if (ask.segments.blocks > 1) return launch_(ask);
+    if (ask.segments.blocks > 1) return attend_keys(ask);
     const index_t all = ask.queries.turns(), slice = std::min(memory_.turns, all);
     for (index_t skipped = 0; skipped < all; skipped += slice) {
       ask.queries.skipped = skipped, ask.queries.most = slice;
-      launch_(ask);
+      attend_keys(ask);
     }
   }
 
   void merge() {
     if (memory_.segments.blocks > 1)
-      launch_(merge_segments<Out, Dim>{
-          .segments = memory_.segments, .out = of_.out, .valid = of_.layer.count, .scale = of_.scale});
+      launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
+                                       .out         = of_.out,
+                                       .valid       = of_.layer.count,
+                                       .scale       = of_.scale,
+                                       .sink_logits = of_.sink_logits()});
   }
 
   void list_members() {
@@ -141,7 +177,10 @@ class attention_steps {
     else if (options_.weighted)
       attend_counted();
     else
-      launch_(kernel{.queries = of_.representatives(), .far = of_.members(), .scale = of_.scale});
+      attend_keys(kernel{.queries     = of_.representatives(),
+                         .far         = of_.members(),
+                         .scale       = of_.scale,
+                         .sink_logits = of_.sink_logits()});
     if (!all_ask) launch_(copy_results<Out>{of_.layer, of_.out});
   }
 
@@ -149,7 +188,10 @@ class attention_steps {
   void attend_means(bool all_ask) {
     summarise();
     list_far_fields(0, 0);
-    kernel ask = {.queries = all_ask ? of_.everyone() : of_.representatives(), .far = of_.leaves(), .scale = of_.scale};
+    kernel ask = {.queries     = all_ask ? of_.everyone() : of_.representatives(),
+                  .far         = of_.leaves(),
+                  .scale       = of_.scale,
+                  .sink_logits = of_.sink_logits()};
     if (!all_ask) {
       launch_(leaf_means<Scalar>{
           .clusters = memory_.clusters, .leaves = memory_.leaves, .rows = of_.q, .means = memory_.mean_queries});
@@ -162,7 +204,7 @@ class attention_steps {
       ask.queries.list    = memory_.leaves.far_rows;
       ask.queries.answers = of_.layer.indices;
     }
-    launch_(ask);
+    attend_keys(ask);
   }
 
   /// Weighted and causal: what a cluster counts depends on who asks, so counts are written slice by slice.
@@ -176,10 +218,11 @@ class attention_steps {
                           .first    = first,
                           .last     = last,
                           .unscale  = 1 / of_.scale});
-      kernel_pairs ask  = {.queries = of_.representatives(), .far = of_.members(), .scale = of_.scale};
+      kernel_pairs ask = {
+          .queries = of_.representatives(), .far = of_.members(), .scale = of_.scale, .sink_logits = of_.sink_logits()};
       ask.queries.first = first, ask.queries.last = last;
       ask.far.counts = memory_.counts;
-      launch_(ask);
+      attend_keys(ask);
     }
   }
 
@@ -190,7 +233,11 @@ class attention_steps {
     if (options_.open == opening::by_mass)
       return in_slices([&](index_t first, index_t last) { attend_opened(first, last); });
     in_slices([&](index_t first, index_t last) {
-      kernel ask        = {.queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale};
+      kernel ask        = {.queries     = of_.everyone(),
+                           .far         = of_.leaves(),
+                           .near        = of_.window(),
+                           .scale       = of_.scale,
+                           .sink_logits = of_.sink_logits()};
       ask.queries.first = first, ask.queries.last = last;
       attend_segments(ask);
     });
@@ -214,12 +261,13 @@ class attention_steps {
                                                   .base     = of_.base,
                                                   .first    = first,
                                                   .last     = last};
-      launch_(ask_leaves<Scalar, Dim>{.queries        = askers,
-                                      .far            = of_.leaves(),
-                                      .near           = of_.window(),
-                                      .scale          = of_.scale,
-                                      .log_open_above = std::log2(options_.open_above),
-                                      .opened         = opened});
+      ask_for_leaves({.queries        = askers,
+                      .far            = of_.leaves(),
+                      .near           = of_.window(),
+                      .scale          = of_.scale,
+                      .log_open_above = std::log2(options_.open_above),
+                      .opened         = opened,
+                      .sink_logits    = of_.sink_logits()});
       launch_(open_leaves{.layer          = of_.layer,
                           .clusters       = of_.members_of_leaves(),
                           .leaves         = of_.formed,
@@ -232,10 +280,14 @@ class attention_steps {
                           .blocks_of_band = askers.blocks_of_chunk(),
                           .kv_heads       = of_.kv_heads,
                           .group          = group});
-      kernel_opened ask = {
-          .queries = of_.everyone(), .far = of_.leaves(), .near = of_.window(), .scale = of_.scale, .opened = opened};
+      kernel_opened ask = {.queries     = of_.everyone(),
+                           .far         = of_.leaves(),
+                           .near        = of_.window(),
+                           .scale       = of_.scale,
+                           .opened      = opened,
+                           .sink_logits = of_.sink_logits()};
       ask.queries.chunk = band, ask.queries.first = first, ask.queries.last = last;
-      launch_(ask);
+      attend_keys(ask);
     }
   }
 
@@ -259,11 +311,15 @@ class attention_steps {
                                                   .first    = first,
                                                   .last     = last,
                                                   .log_sums = memory_.other_sums};
-      launch_(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
+      attend_keys(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
     });
     const other_softmax other = {
         .out = memory_.other_out, .log_sums = memory_.other_sums, .rows = groups.asker, .base = of_.base};
-    launch_(kernel{.queries = of_.everyone(), .near = of_.window(), .other = other, .scale = of_.scale});
+    attend_keys(kernel{.queries     = of_.everyone(),
+                       .near        = of_.window(),
+                       .other       = other,
+                       .scale       = of_.scale,
+                       .sink_logits = of_.sink_logits()});
   }
 
   attention_sequence<Scalar, Out, B> of_;

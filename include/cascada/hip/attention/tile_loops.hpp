@@ -97,8 +97,11 @@ struct tile_loops {
         fetch_values(gpu, kernel, now, following, next);
       }
       const key_tile own    = tile_at(i);
-      sums_16        logits = kernel.logits_at().count_keys(gpu, lds.logits, own);
+      sums_16        logits = {};
+      if constexpr (logits_of::adjusts) kernel.logits_at().keep_corrections(gpu, lds.logits, own);
+      if constexpr (!logits_of::adjusts) logits = kernel.logits_at().count_keys(gpu, lds.logits, own);
       logits_of::multiply_keys(gpu, lds.tile, query, logits);
+      if constexpr (logits_of::adjusts) kernel.logits_at().adjust_scores(gpu, lds.logits, own, logits);
       kernel.logits_at().mask(gpu, lds.logits, now, own, logits);
       use(own, logits);
       gpu.barrier();

@@ -1,6 +1,7 @@
 #pragma once
 // Which keys a tile of queries reads, 32 at a time: those that all of them see, near and of the list, then the others:
-// the rest of the list, sinks, and the rest of the near keys. Opened tokens are apart.
+// the rest of the list, sinks, and the rest of the near keys. Opened tokens are apart. Of sliding windows, keys that
+// only the first queries still see take the place of sinks.
 
 #include <cstdint>
 #include <type_traits>
@@ -53,7 +54,7 @@ struct opened_for_block {
   std::int64_t         stride;  // from wave to wave
 };
 
-template <matrix_scalar Scalar, bool Opens = false>
+template <matrix_scalar Scalar, bool Opens = false, bool Slides = false>
 struct key_walk {
   static constexpr index_t keys = 32;
 
@@ -63,18 +64,23 @@ struct key_walk {
   const near_keys<Scalar>&   near;
   index_t                    kv_head, field;                           // number of the chunk
   index_t                    from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
-  index_t                    sinks      = 0;
-  index_t                    near_whole = 0, far_whole = 0;  // tiles without masks
+  index_t                    outer = 0, sinks = 0;                     // and [outer, outer + sinks) before these
+  index_t                    near_whole = 0, far_whole = 0;            // tiles without masks
 
   std::conditional_t<Opens, opened_for_block, none> opened = {};
 
-  /// For queries at places `earliest` to `latest` of a chunk that begins at `chunk_begin`.
+  /// For queries at places `earliest` to `latest` of a chunk that begins at `chunk_begin`; those of other calls might
+  /// lie up to `closing`. Which keys a row meets together does not depend on `latest`. Of windows that slide past a
+  /// block while it lasts, all keys are outer ones.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t latest) {
-    from                 = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
-    far_count            = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
-    near_count           = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
-    sinks                = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
+  CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t closing,
+                                           index_t latest) {
+    from = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
+    if (slides()) outer = edge_of(earliest + 1, near.sliding), from = edge_of(closing + 1, near.sliding);
+    far_count  = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
+    near_count = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
+    sinks      = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
+    if (slides()) sinks = from - outer;
     const index_t by_all = near.causal ? earliest + 1 - from : near_count;
     const index_t listed = far.causal && earliest < far_count ? earliest + 1 : far_count;
     near_whole           = gpu.uniform(near.exists && by_all > 0 ? by_all / keys : 0);
@@ -118,6 +124,13 @@ struct key_walk {
     return (limit < own.count ? limit : own.count) - own.first;
   }
 
+  CASCADA_DEVICE CASCADA_INLINE bool slides() const { return Slides && near.sliding > 0; }
+
+  /// How many keys of a tile, from the first on, the sliding window of the query at `place` has passed.
+  CASCADA_DEVICE CASCADA_INLINE index_t passed(const key_tile& own, index_t place) const {
+    return place + 1 - near.sliding - outer - own.first;
+  }
+
   /// Row numbers of places first + k of a tile for `Count` k, `step` apart; beyond the last key the last one again,
   /// whose logits nobody looks at.
   template <index_t Count>
@@ -135,7 +148,7 @@ struct key_walk {
       for (index_t i = 0; i < Count; ++i) row[i] = from_list[row[i]];
     } else {
 #pragma GCC unroll 8
-      for (index_t i = 0; i < Count; ++i) row[i] += row[i] < sinks ? 0 : ahead();
+      for (index_t i = 0; i < Count; ++i) row[i] += row[i] < sinks ? (Slides ? outer : 0) : ahead();
     }
   }
 
@@ -167,7 +180,7 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE index_t set() const { return far.sets > 1 ? kv_head : 0; }
   CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return (field - far.first) * far.sets + set(); }
 
-  /// Places of near keys in tiles with masks: sinks, then tokens from ahead() + sinks on.
+  /// Places of near keys in tiles with masks: from `outer` on, then tokens from ahead() + sinks on.
   CASCADA_DEVICE CASCADA_INLINE index_t near_places() const { return sinks + near_count - keys * near_whole; }
   CASCADA_DEVICE CASCADA_INLINE index_t ahead() const { return from + keys * near_whole - sinks; }
 };

@@ -79,7 +79,9 @@ constexpr index_t most_segments(const attention_options& options, const sequence
   if (kinds.representatives || options.queries == query_set::grouped || detail::opens_by_mass(options)) return 1;
   const bool         every  = kinds.every_token || detail::opens_everything(options);
   const std::int64_t tokens = sizes.tokens, window = std::int64_t{options.window} + options.chunk;
-  const std::int64_t near  = every ? tokens : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
+  const std::int64_t seen = options.sliding_window ? std::int64_t{*options.sliding_window} + rows_of_block : tokens;
+  const std::int64_t near =
+      every ? std::min(tokens, seen) : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
   const std::int64_t far   = detail::has_leaves(options) ? tokens : 0;
   const std::int64_t tiles = (near + 31) / 32 + (far + 31) / 32;
   return static_cast<index_t>(std::max<std::int64_t>(1, (tiles + segment_tiles<B> - 1) / segment_tiles<B>));

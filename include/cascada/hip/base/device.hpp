@@ -141,6 +141,8 @@ class gfx942_lane {
 #pragma clang fp contract(fast)
     return a * b + c;
   }
+  /// 1 / x within an ulp, for x that are normal.
+  CASCADA_DEVICE CASCADA_INLINE float reciprocal(float x) const { return __builtin_amdgcn_rcpf(x); }
   CASCADA_DEVICE CASCADA_INLINE float exp2(float x) const { return __builtin_amdgcn_exp2f(x); }
   CASCADA_DEVICE CASCADA_INLINE float log2(float x) const { return __builtin_amdgcn_logf(x); }
 
