@@ -46,6 +46,25 @@ struct sequence_spans {
   CASCADA_INLINE index_t     tokens(std::size_t s) const noexcept { return keys[s + 1] - keys[s]; }
 };
 
+/// One sequence, which has all tokens of a call.
+struct only_sequence {
+  index_t queries[2], keys[2];
+};
+
+/// Where the offsets of a call say that its sequences lie; where they say nothing, there is one. O(1).
+template <class Call>
+[[nodiscard]] CASCADA_INLINE status spans_of(const Call& call, const only_sequence& all,
+                                             sequence_spans& spans) noexcept {
+  spans = {all.queries, all.keys};
+  if (!call.query_offsets.empty()) {
+    if (call.key_offsets.empty() && all.keys[1] != all.queries[1])
+      return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
+    spans = {call.query_offsets, call.query_offsets};
+  }
+  if (!call.key_offsets.empty()) spans.keys = call.key_offsets;
+  return status::ok;
+}
+
 /// Offsets that cut the queries and the keys into as many sequences; keys may be left over. O(sequences).
 template <backend B>
 [[nodiscard]] status check_offsets(const sequence_spans& spans, index_t queries, index_t keys, bool causal) noexcept {

@@ -287,7 +287,7 @@ TEST_CASE("hip attention: leaves by ascending first token, and the far fields", 
   simulator::launch(hip::attention::cluster_members{chosen.layer(), clusters, T}, random);
   simulator::launch(hip::attention::form_leaves{chosen.layer(), clusters, leaves, T, sinks, leaf}, random);
   simulator::launch(hip::attention::list_leaves{chosen.layer(), leaves, T}, random);
-  simulator::launch(hip::attention::far_fields{clusters, leaves, T, chunk, window, (T - 1) / chunk + 1}, random);
+  simulator::launch(hip::attention::list_far_rows{clusters, leaves, T, chunk, window, (T - 1) / chunk + 1}, random);
 
   REQUIRE(count == static_cast<index_t>(expected.size()));
   for (std::size_t j = 0; j < expected.size(); ++j) {

@@ -4,7 +4,7 @@
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
-#include "cascada/hip/attention/far_field.hpp"
+#include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
@@ -74,7 +74,7 @@ ENTRY(hip::attention::order_chains);
 ENTRY(hip::attention::list_leaves);
 ENTRY(hip::attention::leaf_means<bfloat16>);
 ENTRY(hip::attention::leaf_means<float16>);
-ENTRY(hip::attention::far_fields);
+ENTRY(hip::attention::list_far_rows);
 ENTRY(hip::attention::copy_results<bfloat16>);
 ENTRY(hip::attention::copy_results<float16>);
 ENTRY(hip::attention::copy_results<float>);

@@ -25,18 +25,9 @@ class attention<Scalar, B> {
                                   heads_view<Out> out, const attention_call& call = {}) {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
-    const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
-    const auto    query_offsets = call.query_offsets;
-    auto          key_offsets   = call.key_offsets;
-    if (!query_offsets.empty() && key_offsets.empty()) {
-      if (kv.tokens() != q.tokens)
-        return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
-      key_offsets = query_offsets;
-    }
-    const detail::sequence_spans spans = {
-        query_offsets.empty() ? std::span<const index_t>(all_queries) : query_offsets,
-        key_offsets.empty() ? std::span<const index_t>(all_keys) : key_offsets,
-    };
+    const detail::only_sequence all = {{0, q.tokens}, {0, kv.tokens()}};
+    detail::sequence_spans      spans;
+    if (const status answer = detail::spans_of(call, all, spans); answer != status::ok) return answer;
     if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
         answer != status::ok)
       return answer;

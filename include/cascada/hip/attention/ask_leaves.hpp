@@ -38,7 +38,7 @@ struct ask_leaves {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (*queries.valid < 0) return;
+    if (has_failed(queries.valid)) return;
     auto&             lds   = gpu.template shared<shared>();
     const query_block block = queries.block_of(gpu, gpu.block());
     if (block.empty()) return;

@@ -49,7 +49,7 @@ struct attend {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (queries.valid && *queries.valid < 0) return;
+    if (queries.valid && has_failed(queries.valid)) return;
     auto&             lds   = gpu.template shared<shared>();
     const query_block block = queries.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty()) return;

@@ -41,14 +41,9 @@ class attention<Scalar, B> {
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
       return answer;
-    const index_t all_queries[] = {0, q.tokens}, all_keys[] = {0, kv.tokens()};
-    if (!call.query_offsets.empty() && call.key_offsets.empty() && kv.tokens() != q.tokens)
-      return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
-    const auto query_offsets = call.query_offsets.empty() ? std::span<const index_t>(all_queries) : call.query_offsets;
-    const auto key_offsets   = !call.key_offsets.empty()     ? call.key_offsets
-                               : !call.query_offsets.empty() ? call.query_offsets
-                                                             : std::span<const index_t>(all_keys);
-    const detail::sequence_spans spans = {query_offsets, key_offsets};
+    const detail::only_sequence all = {{0, q.tokens}, {0, kv.tokens()}};
+    detail::sequence_spans      spans;
+    if (const status answer = detail::spans_of(call, all, spans); answer != status::ok) return answer;
     if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
         answer != status::ok)
       return answer;

@@ -27,7 +27,7 @@ struct leaf_correction {
 
   struct shared {
     operand queries[256];  // of each thread, kept here for want of registers
-    alignas(16) std::uint16_t variances[32 * variance_parts];
+    alignas(16) std::uint16_t variances[keys_of_tile * variance_parts];
   };
 
   const leaf_variances& of;

@@ -150,7 +150,7 @@ struct begin_chains {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t head = gpu.block() % keys.heads, place = gpu.block() / keys.heads * threads + gpu.thread();
     const index_t count = *layer.count;
-    if (count < 0 || place >= keys.tokens) return;
+    if (layer.failed() || place >= keys.tokens) return;
     const chain_memory  own   = chains.of(head, keys.tokens);
     const index_t       next  = detail::first_from(clusters.offsets, 0, count, place + 1);  // cluster
     const index_t       begin = clusters.offsets[next - 1], end = clusters.offsets[next];

@@ -15,6 +15,9 @@ struct leaf_range {
   index_t begin, end;
 };
 
+/// Of a KV head, where all have one set of leaves, or each its own.
+CASCADA_DEVICE CASCADA_INLINE index_t set_of_head(index_t sets, index_t kv_head) { return sets > 1 ? kv_head : 0; }
+
 /// The leaves of T tokens, by ascending first token, and the far fields of the chunks: those of all KV heads, or each
 /// KV head's own.
 struct leaf_memory {
@@ -32,7 +35,7 @@ struct leaf_memory {
   }
 
   /// The set of a KV head, and a set's leaves.
-  CASCADA_DEVICE CASCADA_INLINE index_t           set_of(index_t kv_head) const { return sets > 1 ? kv_head : 0; }
+  CASCADA_DEVICE CASCADA_INLINE index_t           set_of(index_t kv_head) const { return set_of_head(sets, kv_head); }
   CASCADA_DEVICE CASCADA_INLINE const leaf_range* ranges_of(index_t set, index_t tokens) const {
     return ranges + std::int64_t{set} * tokens;
   }

@@ -84,13 +84,13 @@ struct key_logits {
   /// The keys that a block of queries meets.
   template <class Gpu, class Queries>
   CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
-    walk    now   = {far, near, block.kv_head, block.chunk};
+    walk    now   = {far, near, block.kv_head, block.part};
     index_t begin = block.begin;
     if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
     now.begin(gpu, begin, queries.earliest(block), queries.closing(block), queries.latest(block));
     if (!whole_tiles) now.near_whole = now.far_whole = 0;
     if constexpr (opens) {
-      const index_t      band = block.chunk - queries.first / queries.chunk;
+      const index_t      band = block.part - queries.first / queries.part;
       const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
       const std::int64_t from = list * opened.stride;
       const index_t      rows = gpu.uniform(block.turn * queries.kv_heads + block.kv_head);

@@ -29,7 +29,7 @@ struct merge_segments {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (valid && *valid < 0) return;
+    if (valid && has_failed(valid)) return;
     const index_t item = gpu.block() * threads + gpu.thread();
     if (item >= rows() * fours) return;
     const index_t row = item / fours, four = item % fours;

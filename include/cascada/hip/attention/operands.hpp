@@ -8,6 +8,13 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
+inline constexpr index_t keys_of_tile = 32;  // that rows meet at a time
+
+/// Keys, rounded up to whole tiles.
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t whole_tiles(std::int64_t keys) {
+  return (keys + keys_of_tile - 1) / keys_of_tile * keys_of_tile;
+}
+
 /// Keys and values in device memory: row i of head h at data + h head_stride + i row_stride.
 template <class Scalar>
 struct operand_rows {

@@ -11,14 +11,15 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 inline constexpr index_t rows_of_block = 128;  // of a block
 
-/// Rows of a block: all are of one chunk and one KV head, whose query heads so share every key they read. They lie at
-/// places of their own in the chunk, whoever asks: which keys a row meets together does not depend on the call.
+/// Rows of a block: all are of one part of the tokens and one KV head, whose query heads so share every key they read.
+/// They lie at places of their own in the part, whoever asks: which keys a row meets together does not depend on the
+/// call.
 struct query_block {
-  index_t turn;            // its number among those of its KV head; the earliest tokens have the first
-  index_t kv_head, chunk;  // numbers
-  index_t begin;           // place where the chunk begins
-  index_t first;           // its first row, from the chunk's begin on
-  index_t asks, rows;      // of the chunk, rows [asks, rows) exist
+  index_t turn;           // its number among those of its KV head; the earliest tokens have the first
+  index_t kv_head, part;  // numbers
+  index_t begin;          // place where the part begins
+  index_t first;          // its first row, from the part's begin on
+  index_t asks, rows;     // of the part, rows [asks, rows) exist
 
   CASCADA_DEVICE CASCADA_INLINE bool empty() const { return first >= rows || asks >= rows; }
 };
@@ -34,11 +35,12 @@ template <class Scalar, class Out>
 struct query_tokens {
   heads_view<const Scalar> q;                  // of the tokens from `base` on
   heads_view<Out>          out;                // the same
-  const index_t*           list    = nullptr;  // all tokens, or those of chunk c from list[c chunk] on
+  const index_t*           list    = nullptr;  // all tokens, or those of part p from list[p size] on
   const index_t*           answers = nullptr;  // the same, or the tokens whose output it is
-  const index_t*           count   = nullptr;  // [chunks] with list
+  const index_t*           count   = nullptr;  // [parts] with list
   const index_t* valid = nullptr;  // null, or [1]: negative where the selection has failed; nothing is written
-  index_t        kv_heads, chunk;
+  index_t        kv_heads;
+  index_t        part;  // its tokens at most: a chunk, a band, or all tokens
   index_t        base     = 0;
   index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
   float*         log_sums = nullptr;  // null, or [T - base, heads]: log2 of the sum of exponentials, too
@@ -46,8 +48,8 @@ struct query_tokens {
   index_t skipped = 0, most = std::numeric_limits<index_t>::max();  // of each KV head's blocks, `most` behind these
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return q.heads / kv_heads; }
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_chunk() const {
-    return (chunk * group() + rows_of_block - 1) / rows_of_block;
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_part() const {
+    return (part * group() + rows_of_block - 1) / rows_of_block;
   }
 
   /// Blocks of one KV head.
@@ -57,19 +59,19 @@ struct query_tokens {
   }
   index_t grid() const { return turns() * kv_heads; }
 
-  /// Block `number` of the grid. The last chunks have the most keys: they start first.
+  /// Block `number` of the grid. The last parts have the most keys: they start first.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE query_block block_of(Gpu& gpu, index_t number) const {
-    const index_t per_chunk = blocks_of_chunk();
+    const index_t per_part = blocks_of_part();
     query_block   own;
     own.turn            = turns() - 1 - number / kv_heads;
     const index_t block = first_block() + own.turn;
     own.kv_head         = gpu.uniform(number % kv_heads);
-    own.chunk           = gpu.uniform(block / per_chunk);
-    own.begin           = own.chunk * chunk;
-    own.first           = block % per_chunk * rows_of_block;
-    const index_t asked = list ? gpu.uniform(count[own.chunk]) : last - own.begin;
-    const index_t close = own.begin + (asked < chunk ? asked : chunk);
+    own.part            = gpu.uniform(block / per_part);
+    own.begin           = own.part * part;
+    own.first           = block % per_part * rows_of_block;
+    const index_t asked = list ? gpu.uniform(count[own.part]) : last - own.begin;
+    const index_t close = own.begin + (asked < part ? asked : part);
     own.asks            = first < own.begin ? 0 : (first - own.begin) * group();
     own.rows            = ((close < last ? close : last) - own.begin) * group();
     return own;
@@ -94,7 +96,7 @@ struct query_tokens {
  private:
   /// The block of a row, among those of its KV head from place 0 on.
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t number_of(index_t place, index_t head) const {
-    return place / chunk * blocks_of_chunk() + (place % chunk * group() + head) / rows_of_block;
+    return place / part * blocks_of_part() + (place % part * group() + head) / rows_of_block;
   }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t first_block() const { return number_of(first, 0) + skipped; }
 };

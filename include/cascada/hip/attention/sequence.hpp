@@ -109,7 +109,7 @@ struct attention_sequence {
             .out      = out,
             .valid    = layer.count,
             .kv_heads = kv_heads,
-            .chunk    = chunked ? chunk : end,
+            .part     = chunked ? chunk : end,
             .base     = base,
             .first    = base,
             .last     = end};

@@ -12,10 +12,10 @@
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
-#include "cascada/hip/attention/far_field.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
+#include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/sequence.hpp"
@@ -148,12 +148,12 @@ class attention_steps {
   /// Of some chunks, or one of all tokens.
   void list_far_fields(index_t first_chunk, index_t chunks) {
     of_.formed.first = first_chunk;
-    launch_(far_fields{.clusters = of_.members_of_leaves(),
-                       .leaves   = of_.formed,
-                       .tokens   = of_.tokens,
-                       .chunk    = of_.chunk,
-                       .window   = options_.window,
-                       .chunks   = chunks});
+    launch_(list_far_rows{.clusters = of_.members_of_leaves(),
+                          .leaves   = of_.formed,
+                          .tokens   = of_.tokens,
+                          .chunk    = of_.chunk,
+                          .window   = options_.window,
+                          .chunks   = chunks});
   }
 
   /// attend(first, last) for the tokens of as many chunks as there is room for their far fields.
@@ -227,10 +227,10 @@ class attention_steps {
   }
 
   void attend_near_and_far() {
-    if (options_.open == opening::all) return ask_near(of_.all());
+    if (detail::opens_everything(options_)) return ask_near(of_.all());
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
-    if (options_.open == opening::by_mass)
+    if (detail::opens_by_mass(options_))
       return in_slices([&](index_t first, index_t last) { attend_opened(first, last); });
     in_slices([&](index_t first, index_t last) {
       kernel ask        = {.queries     = of_.everyone(),
@@ -257,7 +257,7 @@ class attention_steps {
                                                   .out      = {},
                                                   .valid    = of_.layer.count,
                                                   .kv_heads = of_.kv_heads,
-                                                  .chunk    = band,
+                                                  .part     = band,
                                                   .base     = of_.base,
                                                   .first    = first,
                                                   .last     = last};
@@ -277,7 +277,7 @@ class attention_steps {
                           .last           = last,
                           .band           = band,
                           .tile           = tile,
-                          .blocks_of_band = askers.blocks_of_chunk(),
+                          .blocks_of_band = askers.blocks_of_part(),
                           .kv_heads       = of_.kv_heads,
                           .group          = group});
       kernel_opened ask = {.queries     = of_.everyone(),
@@ -286,7 +286,7 @@ class attention_steps {
                            .scale       = of_.scale,
                            .opened      = opened,
                            .sink_logits = of_.sink_logits()};
-      ask.queries.chunk = band, ask.queries.first = first, ask.queries.last = last;
+      ask.queries.part = band, ask.queries.first = first, ask.queries.last = last;
       attend_keys(ask);
     }
   }
@@ -306,7 +306,7 @@ class attention_steps {
                                                   .count    = groups.count,
                                                   .valid    = of_.layer.count,
                                                   .kv_heads = of_.kv_heads,
-                                                  .chunk    = of_.chunk,
+                                                  .part     = of_.chunk,
                                                   .base     = of_.base,
                                                   .first    = first,
                                                   .last     = last,

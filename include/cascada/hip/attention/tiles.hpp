@@ -12,7 +12,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 template <matrix_scalar Scalar, index_t Dim>
 struct key_tiles {
   static constexpr index_t threads     = 256;
-  static constexpr index_t keys        = 32;
+  static constexpr index_t keys        = keys_of_tile;
   static constexpr index_t key_pitch   = Dim + 8;   // rows 4 banks apart, modulo all: 8 lanes meet no bank twice
   static constexpr index_t value_pitch = keys + 8;  // rows 20 banks apart: the same
 

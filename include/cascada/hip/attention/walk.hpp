@@ -56,7 +56,7 @@ struct opened_for_block {
 
 template <matrix_scalar Scalar, bool Opens = false, bool Slides = false>
 struct key_walk {
-  static constexpr index_t keys = 32;
+  static constexpr index_t keys = keys_of_tile;
 
   struct none {};
 
@@ -177,7 +177,7 @@ struct key_walk {
 
  private:
   /// Of the KV head's leaves, and of their list for the chunk.
-  CASCADA_DEVICE CASCADA_INLINE index_t set() const { return far.sets > 1 ? kv_head : 0; }
+  CASCADA_DEVICE CASCADA_INLINE index_t set() const { return set_of_head(far.sets, kv_head); }
   CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return (field - far.first) * far.sets + set(); }
 
   /// Places of near keys in tiles with masks: from `outer` on, then tokens from ahead() + sinks on.

@@ -6,6 +6,9 @@
 
 namespace cascada::inline CASCADA_ABI::hip {
 
+/// Whether a selection has failed, by its count: known to the device alone.
+CASCADA_DEVICE CASCADA_INLINE bool has_failed(const index_t* count) { return *count < 0; }
+
 /// View of the representatives of one layer in device memory (representatives.hpp gives the shapes). T and the stamp
 /// are the host's: a call of attention refuses, before it puts anything on the stream, a set of another length and one
 /// that its owner has replaced by then. r is the device's alone.
@@ -20,8 +23,7 @@ struct selection_layer {
 
   index_t tokens() const noexcept { return length; }
 
-  /// Known to the device alone.
-  CASCADA_DEVICE CASCADA_INLINE bool failed() const { return *count < 0; }
+  CASCADA_DEVICE CASCADA_INLINE bool failed() const { return has_failed(count); }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip

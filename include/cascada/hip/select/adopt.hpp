@@ -50,7 +50,7 @@ struct adopt_extension {
   CASCADA_DEVICE CASCADA_INLINE void copy_row(Gpu& gpu, index_t i) const {
     const index_t       cols = of.call.rows.x.cols;
     const Scalar* const from = of.call.rows.x.row(i);
-    Scalar* const       to   = of.set.rows + std::int64_t{of.call.memory.before[i].representatives} * cols;
+    Scalar* const       to   = of.set.rows + std::int64_t{of.call.memory.prefix[i].representatives} * cols;
     for (index_t k = 8 * gpu.lane(); k < cols; k += 8 * gfx942::wave)
       store_8(reinterpret_cast<std::uint16_t*>(to + k), load_8(from + k));
   }
@@ -60,7 +60,7 @@ struct adopt_extension {
   CASCADA_DEVICE CASCADA_INLINE void take(Gpu& gpu, index_t i) const {
     const auto&         call  = of.call;
     const layer_memory& layer = of.set.layer;
-    const index_t       rep = call.now.rep[i], place = call.memory.before[rep].representatives;
+    const index_t       rep = call.now.rep[i], place = call.memory.prefix[rep].representatives;
     const index_t       token  = of.set.state->begun + i;
     const index_t       number = of.set.number_of(place);
     layer.rep[token]           = rep < 0 ? layer.indices[place] : of.set.state->begun + rep;

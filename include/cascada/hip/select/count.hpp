@@ -28,7 +28,7 @@ struct selection_count {
     selection_counters sums;
     const bool         inherits = call.before.rep && *call.before.count >= 0;
     for (index_t i = gpu.thread(); i < call.tokens(); i += threads) {
-      gpu.atomic_add(call.now.counts + call.memory.before[call.now.rep[i]].representatives, index_t{1});
+      gpu.atomic_add(call.now.counts + call.memory.prefix[call.now.rep[i]].representatives, index_t{1});
       selection_result<selection_call<Scalar>>{call}.count(i, inherits, sums);
     }
     call.memory.counters->add(gpu, sums);

@@ -30,7 +30,7 @@ struct grown_arrays {
     from.cut(set.layer.count, 1), from.cut(set.state, 1), from.cut(set.place, set.tokens);
     from.cut(set.rows, std::int64_t{set.room} * cols);
     from.cut(now.indices, set.room), from.cut(now.rep, numbers), from.cut(old, numbers);
-    from.cut(norms, numbers), from.cut(step.before, numbers);
+    from.cut(norms, numbers), from.cut(step.prefix, numbers);
     from.cut(step.counters, 1), from.cut(step.progress, piece), from.cut(step.known, (piece - 1) / stretch_tokens + 2);
     from.cut(step.graph, std::int64_t{piece} * neighbour_words);
     from.cut(met, std::max(extension_call<Scalar>::most_parts * scan_tokens, piece));
@@ -42,7 +42,7 @@ struct grown_arrays {
     const index_t first_new = below_zero();
     auto          memory    = step;
     auto          made      = now;
-    memory.before += first_new, made.rep += first_new;
+    memory.prefix += first_new, made.rep += first_new;
     return {.call        = {.rows   = {{x, options.threshold, norms + first_new},
                                        {set.rows + std::int64_t{first_new} * cols, set.room, cols, cols}},
                             .memory = memory,

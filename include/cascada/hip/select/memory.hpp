@@ -37,7 +37,7 @@ struct set_prefix {
 struct selection_memory {
   selection_counters* counters;
   token_progress*     progress;  // [T]
-  set_prefix*         before;    // [T]
+  set_prefix*         prefix;    // [T] what lies before each token
   std::uint32_t*      graph;     // [T, neighbour_words] bit k: neighbour k covers this token; from its block on, zeros
   set_prefix*         known;     // [stretches + 1] before each stretch; representatives -1: the step has failed
   std::uint32_t*      cross;     // null, or paper mode's verdicts (cross_gram.hpp): [T, T / 32 rounded up]

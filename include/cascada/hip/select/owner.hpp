@@ -178,7 +178,7 @@ class selection_owner {
       from.cut(layer->count, 1);
     }
     from.cut(arrays_.norms, T);
-    from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.before, T);
+    from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.prefix, T);
     from.cut(arrays_.step.graph, std::int64_t{T} * neighbour_words), from.cut(arrays_.step.known, stretches + 1);
     if (options_.validate == validation::cross_gram) from.cut(arrays_.step.cross, T * cross_words(T));
   }

@@ -212,7 +212,7 @@ struct stretch_resolution {
     before.added += voters_below(gpu, lds.added[gpu.wave()]);
     if (own.i < call.tokens()) {
       call.now.rep[own.i] = lds.rep[gpu.thread()];
-      state.before[own.i] = before;
+      state.prefix[own.i] = before;
       if ((joined >> gpu.lane() & 1) != 0 && before.representatives < call.limit)
         call.now.indices[before.representatives] = own.i;
     }

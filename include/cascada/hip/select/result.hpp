@@ -13,9 +13,9 @@ struct selection_result {
 
   CASCADA_DEVICE CASCADA_INLINE index_t rep(index_t i) const { return call.now.rep[i]; }
   CASCADA_DEVICE CASCADA_INLINE index_t old_rep(index_t i) const { return call.old_rep(i); }
-  CASCADA_DEVICE CASCADA_INLINE index_t position(index_t j) const { return call.memory.before[j].representatives; }
+  CASCADA_DEVICE CASCADA_INLINE index_t position(index_t j) const { return call.memory.prefix[j].representatives; }
   CASCADA_DEVICE CASCADA_INLINE detail::scan_length before(index_t i) const {
-    return {call.memory.before[i].representatives, call.memory.before[i].added};
+    return {call.memory.prefix[i].representatives, call.memory.prefix[i].added};
   }
   CASCADA_DEVICE CASCADA_INLINE detail::scan_length up_to(index_t j) const {
     const detail::scan_length earlier = before(j);

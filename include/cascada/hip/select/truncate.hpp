@@ -51,7 +51,7 @@ struct number_kept {
     of.call.now.indices[place]    = number;
     of.call.now.rep[number]       = number;
     of.call.before.rep[number]    = number;
-    of.call.memory.before[number] = {place, 0};
+    of.call.memory.prefix[number] = {place, 0};
   }
 };
 

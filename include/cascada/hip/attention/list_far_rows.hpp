@@ -7,7 +7,7 @@
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Which rows make up the far fields of some chunks.
-struct far_fields {
+struct list_far_rows {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
