@@ -187,7 +187,7 @@ def rounds(tokens):
 
 def rooflines(advance_turn):
     """Those of all models and lengths."""
-    lengths = [1024 << i for i in range(6)]
+    lengths = [1024 << i for i in range(8)]
     names = list(roofline(next(iter(models)), lengths[0]))
     print("\n| model | T | " + " | ".join(names)
           + " | advance, its longest blocks | launches of a step | launches of chains |")
