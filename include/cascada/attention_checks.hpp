@@ -53,15 +53,16 @@ struct only_sequence {
 
 /// Where the offsets of a call say that its sequences lie; where they say nothing, there is one. O(1).
 template <class Call>
-[[nodiscard]] CASCADA_INLINE status spans_of(const Call& call, const only_sequence& all,
-                                             sequence_spans& spans) noexcept {
-  spans = {all.queries, all.keys};
-  if (!call.query_offsets.empty()) {
-    if (call.key_offsets.empty() && all.keys[1] != all.queries[1])
-      return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
-    spans = {call.query_offsets, call.query_offsets};
-  }
-  if (!call.key_offsets.empty()) spans.keys = call.key_offsets;
+[[nodiscard]] CASCADA_INLINE sequence_spans spans_of(const Call& call, const only_sequence& all) noexcept {
+  const std::span<const index_t> queries = call.query_offsets.empty() ? all.queries : call.query_offsets;
+  return {queries, !call.key_offsets.empty() ? call.key_offsets : call.query_offsets.empty() ? all.keys : queries};
+}
+
+/// Whether they may say nothing of the keys. O(1).
+template <class Call>
+[[nodiscard]] CASCADA_INLINE status check_key_offsets(const Call& call, const only_sequence& all) noexcept {
+  if (!call.query_offsets.empty() && call.key_offsets.empty() && all.keys[1] != all.queries[1])
+    return {status::invalid_shape, "kv.tokens() differs from q.tokens, and key_offsets is empty"};
   return status::ok;
 }
 

@@ -26,8 +26,8 @@ class attention<Scalar, B> {
     if (const status answer = check(options_); answer != status::ok) return answer;
     if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
     const detail::only_sequence all = {{0, q.tokens}, {0, kv.tokens()}};
-    detail::sequence_spans      spans;
-    if (const status answer = detail::spans_of(call, all, spans); answer != status::ok) return answer;
+    if (const status answer = detail::check_key_offsets(call, all); answer != status::ok) return answer;
+    const detail::sequence_spans spans = detail::spans_of(call, all);
     if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
         answer != status::ok)
       return answer;
