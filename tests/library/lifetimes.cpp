@@ -157,7 +157,7 @@ TEST_CASE("lifetimes: memory runs out in a cascade", "[lifetimes][errors]") {
 }
 
 TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]") {
-  const auto     limit  = GENERATE(no_limit, 1, 3, 40);
+  const auto     limit  = GENERATE(index_t{no_limit}, 1, 3, 40);
   const bool     reuse  = GENERATE(false, true);
   const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
   const auto     state  = random_state(held_tokens, 5);
@@ -188,7 +188,7 @@ TEST_CASE("lifetimes: a state of its own, whatever room there is", "[lifetimes]"
 }
 
 TEST_CASE("lifetimes: after the first time, adopting a state allocates nothing", "[lifetimes]") {
-  const auto     limit  = GENERATE(no_limit, 100);
+  const auto     limit  = GENERATE(index_t{no_limit}, 100);
   const auto     tokens = make_tokens<float>(kind::clustered, held_tokens, held_width, 1);
   const auto     state  = random_state(held_tokens, 5);
   cascade<float> walk({.max_representatives = limit});
