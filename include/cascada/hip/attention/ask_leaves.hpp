@@ -4,10 +4,12 @@
 // A block meets its keys without values for the log-sum-exps of its rows, then its leaves once more, and compares.
 
 #include <cstdint>
+#include <limits>
 
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 

@@ -14,6 +14,7 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 

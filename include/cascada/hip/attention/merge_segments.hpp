@@ -6,6 +6,7 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/attention/softmax.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/operands.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {

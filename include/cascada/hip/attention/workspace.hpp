@@ -8,6 +8,7 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"
+#include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/segments.hpp"
