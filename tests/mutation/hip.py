@@ -229,7 +229,7 @@ mutants = [
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
 
     ("sliding: keys before the window", "if (now.slides()) mask_passed(", "if (false) mask_passed(", slides),
-    ("sliding: one key too few", "return edge_of(place + 1, near.sliding) - outer - own.first;", "return edge_of(place + 2, near.sliding) - outer - own.first;", slides),
+    ("sliding: one key too few", "return place + 1 - own.first - outer - near.sliding;", "return place + 2 - own.first - outer - near.sliding;", slides),
     ("sliding: a block begins with its last window", "outer = edge_of(earliest + 1, near.sliding),", "outer = edge_of(closing + 1, near.sliding),", slides),
     ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
      slides),

@@ -69,10 +69,13 @@ struct attention_sequence {
 
   head_logits sink_logits() const { return {terms.sink_logits}; }
 
+  /// 0: none. One this long passes no key; places less a longer one could overflow.
+  index_t sliding_window() const { return std::min(options.sliding_window.value_or(0), tokens + rows_of_block); }
+
   near_keys<Scalar> all() const {
     return {.rows      = own_rows(),
             .tokens    = tokens,
-            .sliding   = options.sliding_window.value_or(0),
+            .sliding   = sliding_window(),
             .unlimited = true,
             .causal    = options.causal,
             .exists    = true};

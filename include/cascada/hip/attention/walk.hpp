@@ -129,7 +129,7 @@ struct key_walk {
 
   /// How many keys of a tile, from the first on, the sliding window of the query at `place` has passed.
   CASCADA_DEVICE CASCADA_INLINE index_t passed(const key_tile& own, index_t place) const {
-    return edge_of(place + 1, near.sliding) - outer - own.first;
+    return place + 1 - own.first - outer - near.sliding;
   }
 
   /// Row numbers of places first + k of a tile for `Count` k, `step` apart; beyond the last key the last one again,
