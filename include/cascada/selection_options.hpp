@@ -33,7 +33,7 @@ enum class prefilter {
   bf16_tiles,    // the same by matrix instructions (AMX-BF16), where the process may use them
 };
 
-/// Of a selection_options::max_representatives: all tokens may be representatives.
+/// The value of selection_options::max_representatives by which all tokens may be representatives.
 inline constexpr index_t no_limit = std::numeric_limits<index_t>::max();
 
 /// Options of selector, growing_selection and cascade. Values out of range are refused by each call, in a sentence.

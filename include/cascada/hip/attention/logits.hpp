@@ -76,9 +76,7 @@ struct key_logits {
   /// The thread; without loops of their own for tiles without masks, what depends on it is computed where it is needed.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
-    auto thread = static_cast<std::uint32_t>(gpu.thread());
-    if (!whole_tiles) gpu.keep(thread);
-    return static_cast<index_t>(thread);
+    return tiles::template thread_of<!whole_tiles>(gpu);
   }
 
   /// The keys that a block of queries meets.

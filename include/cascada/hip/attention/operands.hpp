@@ -11,7 +11,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 inline constexpr index_t keys_of_tile = 32;  // that rows meet at a time
 
 /// Keys, rounded up to whole tiles.
-CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t whole_tiles(std::int64_t keys) {
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr std::int64_t rounded_to_tiles(std::int64_t keys) {
   return (keys + keys_of_tile - 1) / keys_of_tile * keys_of_tile;
 }
 

@@ -39,10 +39,10 @@ struct key_tiles {
   };
 
   /// The thread; what depends on it is computed where it is needed, where registers are wanting.
-  template <class Gpu>
+  template <bool Wanting = !ahead, class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
     auto thread = static_cast<std::uint32_t>(gpu.thread());
-    if (!ahead) gpu.keep(thread);
+    if (Wanting) gpu.keep(thread);
     return static_cast<index_t>(thread);
   }
 

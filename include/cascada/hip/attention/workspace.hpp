@@ -84,7 +84,7 @@ constexpr index_t most_segments(const attention_options& options, const sequence
   const std::int64_t near =
       every ? std::min(tokens, seen) : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
   const std::int64_t far   = detail::has_leaves(options) ? tokens : 0;
-  const std::int64_t tiles = (whole_tiles(near) + whole_tiles(far)) / keys_of_tile;
+  const std::int64_t tiles = (rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;
   return static_cast<index_t>(std::max<std::int64_t>(1, (tiles + segment_tiles<B> - 1) / segment_tiles<B>));
 }
 
@@ -147,7 +147,7 @@ struct attention_memory {
   }
 
   void cut_counts(carver& from, std::int64_t tokens) {
-    counts.stride   = whole_tiles(tokens);
+    counts.stride   = rounded_to_tiles(tokens);
     const auto room = std::max<std::int64_t>(tokens, 32);
     slice           = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / counts.stride, 32, room));
     from.cut(counts.logs, slice * counts.stride);
@@ -159,7 +159,7 @@ struct attention_memory {
     const index_t          band   = std::min(band_of(options, group), tokens);
     const std::int64_t     blocks = (std::int64_t{band} * group + rows_of_block - 1) / rows_of_block;
     const std::int64_t     bits   = blocks * opened_leaves::waves;
-    opened.stride                 = whole_tiles(tokens);
+    opened.stride                 = rounded_to_tiles(tokens);
     const std::int64_t words      = opened.stride * (bits + words_of_lists) * sizes.kv_heads;
     const index_t      all        = (sizes.asking - 1) / band + 1;  // they begin with the first query
     bands                         = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));

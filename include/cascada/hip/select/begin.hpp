@@ -6,6 +6,15 @@
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 
+/// Token i, which inherits what old_rep(i) says, on its way.
+template <class Call>
+CASCADA_DEVICE CASCADA_INLINE void begin_token(const Call& call, index_t i) {
+  const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
+  if (!detail::is_finite(square)) call.memory.counters->answer = status::non_finite_token;
+  call.rows.norms[i]      = detail::norm_or(square, zero_row_norm);
+  call.memory.progress[i] = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+}
+
 template <matrix_scalar Scalar>
 struct selection_begin {
   using shared                            = no_shared;
@@ -18,17 +27,12 @@ struct selection_begin {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const selection_memory& state = call.memory;
-    const index_t           i     = gpu.block() * threads + gpu.thread();
+    const index_t i = gpu.block() * threads + gpu.thread();
     if (call.before.rep) keep(i);
-    if (i == 0) state.known[0] = {0, 0};
+    if (i == 0) call.memory.known[0] = {0, 0};
     if (i >= call.tokens()) return;
     call.now.counts[i] = 0;
-
-    const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
-    if (!detail::is_finite(square)) state.counters->answer = status::non_finite_token;
-    call.rows.norms[i] = detail::norm_or(square, zero_row_norm);
-    state.progress[i]  = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+    begin_token(call, i);
   }
 
  private:

@@ -1,6 +1,8 @@
 #pragma once
 // An extension's begin: norms of the new tokens, and what each inherits.
 
+#include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/extension.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
@@ -29,11 +31,8 @@ struct begin_extension {
     if (refused != status::ok || i >= call.tokens()) return;
 
     if (state.representatives + i < of.set.room) of.set.layer.counts[state.representatives + i] = 0;
-    const float square = canonical_product(call.rows.x.row(i), call.rows.x.row(i), call.rows.x.cols);
-    if (!detail::is_finite(square)) call.memory.counters->answer = status::non_finite_token;
-    call.rows.norms[i] = detail::norm_or(square, zero_row_norm);
     if (of.below) call.before.rep[i] = inherited(i, state.tokens);
-    call.memory.progress[i] = {call.old_rep(i) != i ? token_stage::awaiting : token_stage::searching};
+    begin_token(call, i);
   }
 
  private:
@@ -42,7 +41,7 @@ struct begin_extension {
     const grown_state& state = *of.set.state;
     if (state.answer != status::ok) return state.answer;
     if (of.call.tokens() > of.set.tokens - state.tokens) return status::too_large;
-    return of.below && *of.below_count < 0 ? status::invalid_representatives : status::ok;
+    return of.below && has_failed(of.below_count) ? status::invalid_representatives : status::ok;
   }
 
   /// The number of what new token i had in the layer below: its own if that is new, else what stands for it here.

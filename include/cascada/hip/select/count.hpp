@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/result.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
@@ -26,7 +27,7 @@ struct selection_count {
       return;
     }
     selection_counters sums;
-    const bool         inherits = call.before.rep && *call.before.count >= 0;
+    const bool         inherits = call.before.rep && !has_failed(call.before.count);
     for (index_t i = gpu.thread(); i < call.tokens(); i += threads) {
       gpu.atomic_add(call.now.counts + call.memory.prefix[call.now.rep[i]].representatives, index_t{1});
       selection_result<selection_call<Scalar>>{call}.count(i, inherits, sums);

@@ -110,8 +110,8 @@ class selection_owner {
     return counters.answer;
   }
 
-  /// Takes a state of the host, after which the report has its numbers alone. What is there stays until all of it has
-  /// come.
+  /// Takes a state of the host, after which the report has its numbers alone. A set of as many tokens stays until all
+  /// of it has come.
   [[nodiscard]] status upload(const representatives& state) {
     if (const status answer = reserve(state.tokens()); answer != status::ok) return answer;
     const layer_memory&      layer  = arrays_.before;
