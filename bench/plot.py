@@ -1,31 +1,19 @@
 """Draws the picture of a report: how many times as fast as each peer, and time and memory over the tokens."""
 import argparse
 import json
-import os
 import pathlib
+import sys
 
-import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
+from harness.report import KINDS, LABELS, NEAR_FAR_LENGTHS, variant
 
-from harness.report import KINDS, LABELS, NEAR_FAR_LENGTHS, variant  # noqa: E402
-
-# Okabe and Ito's colours, which remain distinct for colour-blind readers.
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "examples" / "tools"))
+from figures import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, save, style  # noqa: E402
 
 COLOURS = {"select": BLUE, "cascade": ORANGE, "dense": GREEN, "rxr": GREEN, "nearfar": VERMILLION, "threads": PURPLE,
            "decode": GREEN, "batch": PURPLE}
-
-
-def style():
-    plt.rcParams.update({
-        "figure.facecolor": "white", "axes.facecolor": "white", "savefig.dpi": 160, "font.size": 10.5,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888", "axes.titlesize": 11.5,
-        "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.grid": True, "grid.color": "#E6E6E6",
-        "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 2,
-    })
 
 
 def draw_ratios(report, axes):
@@ -44,7 +32,7 @@ def draw_ratios(report, axes):
             axes.plot([target] * 2, [height - 0.3, height + 0.3], color="#333333", linewidth=2, zorder=2)
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]))
+    axes.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
@@ -131,9 +119,7 @@ def draw(report, path):
     figure.suptitle(f"Cascada and its peers on {report['machine']['cpu']}, one thread", x=0.01, ha="left", fontsize=13,
                     fontweight="bold")
     figure.tight_layout()
-    scratch = path.with_suffix(".part.png")
-    figure.savefig(scratch, bbox_inches="tight")
-    os.replace(scratch, path)
+    save(figure, path)
 
 
 def main():

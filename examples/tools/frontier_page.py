@@ -3,12 +3,12 @@ import json
 import os
 import pathlib
 
+import figures
 import matplotlib.pyplot as plt
-import plot
 from matplotlib.ticker import PercentFormatter
 
-FAMILIES = [(plot.GREEN, "o"), (plot.BLUE, "s"), (plot.ORANGE, "D"), (plot.VERMILLION, "X")]
-BASELINES = [(plot.GREY, "v"), (plot.SKY, "P"), (plot.PURPLE, "^")]
+FAMILIES = [(figures.GREEN, "o"), (figures.BLUE, "s"), (figures.ORANGE, "D"), (figures.VERMILLION, "X")]
+BASELINES = [(figures.GREY, "v"), (figures.SKY, "P"), (figures.PURPLE, "^")]
 COLUMNS = [  # heading, key, form
     ("time / dense", "time_to_dense", "{:.2f}"), ("perplexity / dense", "perplexity_ratio", "{:.4f}"),
     ("KL", "divergence", "{:.4f}"), ("top-1", "top1_agreement", "{:.3f}"), ("keys", "share_of_dense_keys", "{:.2f}"),
@@ -56,10 +56,10 @@ def draw(records, path):
         grid[1][column].set_yscale("log", nonpositive="mask")
         grid[1][column].set_xlabel("selection + attention, time of dense attention's")
     for axes in grid[0]:
-        plot.scale_ratios(axes, [record["perplexity_ratio"] for record in records])
+        figures.scale_ratios(axes, [record["perplexity_ratio"] for record in records])
     grid[0][-1].legend(loc="best", fontsize=8.5)
     figure.tight_layout()
-    plot.save(figure, path)
+    figures.save(figure, path)
 
 
 def best(records):
@@ -109,7 +109,7 @@ def write(records, arguments, machine):
     if not records:
         return
     folder = pathlib.Path(arguments.output)
-    plot.style()
+    figures.style()
     draw(records, folder / "frontier.png")
     put(folder, "README.md", page(records, arguments, machine))
     put(folder, "frontier.json", json.dumps({"command": arguments.command, "machine": machine, "points": records},

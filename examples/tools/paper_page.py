@@ -2,8 +2,8 @@
 import json
 import os
 
+import figures
 import matplotlib.pyplot as plt
-import plot
 
 LENGTHS = "128,256,512,1024,2048,4096"
 THRESHOLDS = "0.7,0.75,0.8,0.85,0.9,0.95"
@@ -123,11 +123,11 @@ def draw_cascade(table, path):
     for axes, (key, title, band) in zip(grid, panels):
         draw_lines(axes, table, lambda at: at["cascade"][key])
         if band is not None:
-            axes.axhspan(*band, color=plot.ORANGE, alpha=0.15, linewidth=0, label="the paper's range")
+            axes.axhspan(*band, color=figures.ORANGE, alpha=0.15, linewidth=0, label="the paper's range")
         axes.set(ylim=(0, 1), title=title)
     grid[0].legend(loc="lower left", fontsize=8)
     figure.tight_layout()
-    plot.save(figure, path)
+    figures.save(figure, path)
 
 
 def draw_quality(table, path):
@@ -139,16 +139,16 @@ def draw_quality(table, path):
         draw_lines(axes, table, lambda at: value_of(at, name, key))
         axes.set_title(name)
         if table["kind"] == "decoder":
-            plot.scale_ratios(axes, [value for value in values if value == value])
+            figures.scale_ratios(axes, [value for value in values if value == value])
     grid[0][-1].legend(loc="best", fontsize=8)
     figure.suptitle(meaning[0].upper() + meaning[1:], x=0.02, ha="left", fontweight="bold")
     figure.tight_layout()
-    plot.save(figure, path)
+    figures.save(figure, path)
 
 
 def write(table, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    plot.style()
+    figures.style()
     draw_cascade(table, folder / "cascade.png")
     if mode_names(table):
         draw_quality(table, folder / "quality.png")
