@@ -19,22 +19,13 @@ namespace cascada::inline CASCADA_ABI::detail {
 
 // Functions, not constants: objects compiled for different instructions share no symbol.
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_q() noexcept {
-  return {"q.tokens is negative",
-          "q.heads is less than 1",
-          "q.dim is less than 1",
-          {"q.data is null", "q.token_stride is less than q.dim", "q.head_stride is less than q.dim",
-           "q.tokens times q.token_stride plus q.heads times q.head_stride overflows"}};
+  return CASCADA_HEADS_SENTENCES("q");
 }
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_out() noexcept {
-  return {"out.tokens is negative",
-          "out.heads is less than 1",
-          "out.dim is less than 1",
-          {"out.data is null", "out.token_stride is less than out.dim", "out.head_stride is less than out.dim",
-           "out.tokens times out.token_stride plus out.heads times out.head_stride overflows"}};
+  return CASCADA_HEADS_SENTENCES("out");
 }
 [[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_log_sum_exp() noexcept {
-  return {"log_sum_exp.rows differs from q.tokens", "log_sum_exp.cols differs from q.heads", "log_sum_exp.data is null",
-          "log_sum_exp.stride is less than log_sum_exp.cols", "log_sum_exp.rows times log_sum_exp.stride overflows"};
+  return CASCADA_SUMS_SENTENCES("log_sum_exp", "q");
 }
 
 /// Where the sequences of a call lie in q and out, and where in kv: n + 1 offsets each.

@@ -15,35 +15,19 @@ namespace cascada::inline CASCADA_ABI {
 namespace detail {
 
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_first() noexcept {
-  return {
-      "first.tokens is negative",
-      "first.heads is less than 1",
-      "first.dim is less than 1",
-      {"first.data is null", "first.token_stride is less than first.dim", "first.head_stride is less than first.dim",
-       "first.tokens times first.token_stride plus first.heads times first.head_stride overflows"}};
+  return CASCADA_HEADS_SENTENCES("first");
 }
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_second() noexcept {
-  return {"second.tokens is negative",
-          "second.heads is less than 1",
-          "second.dim is less than 1",
-          {"second.data is null", "second.token_stride is less than second.dim",
-           "second.head_stride is less than second.dim",
-           "second.tokens times second.token_stride plus second.heads times second.head_stride overflows"}};
+  return CASCADA_HEADS_SENTENCES("second");
 }
 [[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_first_sums() noexcept {
-  return {"first_lse.rows differs from first.tokens", "first_lse.cols differs from first.heads",
-          "first_lse.data is null", "first_lse.stride is less than first_lse.cols",
-          "first_lse.rows times first_lse.stride overflows"};
+  return CASCADA_SUMS_SENTENCES("first_lse", "first");
 }
 [[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_second_sums() noexcept {
-  return {"second_lse.rows differs from first.tokens", "second_lse.cols differs from first.heads",
-          "second_lse.data is null", "second_lse.stride is less than second_lse.cols",
-          "second_lse.rows times second_lse.stride overflows"};
+  return CASCADA_SUMS_SENTENCES("second_lse", "first");
 }
 [[nodiscard]] CASCADA_INLINE constexpr sums_sentences sentences_of_merged_sums() noexcept {
-  return {"log_sum_exp.rows differs from first.tokens", "log_sum_exp.cols differs from first.heads",
-          "the merged log_sum_exp.data is null", "the merged log_sum_exp.stride is less than its cols",
-          "the merged log_sum_exp.rows times its stride overflows"};
+  return CASCADA_SUMS_SENTENCES("log_sum_exp", "first");
 }
 
 /// Rows of the shape of `first`.

@@ -73,20 +73,10 @@ namespace detail {
 
 // Functions, not constants: objects compiled for different instructions share no symbol.
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_keys() noexcept {
-  return {"kv.keys.tokens is negative",
-          "kv.keys.heads is less than 1",
-          "kv.keys.dim is less than 1",
-          {"kv.keys.data is null", "kv.keys.token_stride is less than kv.keys.dim",
-           "kv.keys.head_stride is less than kv.keys.dim",
-           "kv.keys.tokens times kv.keys.token_stride plus kv.keys.heads times kv.keys.head_stride overflows"}};
+  return CASCADA_HEADS_SENTENCES("kv.keys");
 }
 [[nodiscard]] CASCADA_INLINE constexpr heads_sentences sentences_of_values() noexcept {
-  return {"kv.values.tokens is negative",
-          "kv.values.heads is less than 1",
-          "kv.values.dim is less than 1",
-          {"kv.values.data is null", "kv.values.token_stride is less than kv.values.dim",
-           "kv.values.head_stride is less than kv.values.dim",
-           "kv.values.tokens times kv.values.token_stride plus kv.values.heads times kv.values.head_stride overflows"}};
+  return CASCADA_HEADS_SENTENCES("kv.values");
 }
 [[nodiscard]] CASCADA_INLINE constexpr rows_sentences sentences_of_transposed_values() noexcept {
   return {"kv.values is null", "kv.dim_stride is less than kv.keys.tokens",

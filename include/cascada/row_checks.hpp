@@ -9,6 +9,18 @@
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 
+// Sentences in the name of an argument, a text. Macros, since texts are joined before anything is compiled.
+#define CASCADA_HEADS_SENTENCES(name)                                     \
+  {name ".tokens is negative",                                            \
+   name ".heads is less than 1",                                          \
+   name ".dim is less than 1",                                            \
+   {name ".data is null", name ".token_stride is less than " name ".dim", \
+    name ".head_stride is less than " name ".dim",                        \
+    name ".tokens times " name ".token_stride plus " name ".heads times " name ".head_stride overflows"}}
+#define CASCADA_SUMS_SENTENCES(name, rows_of)                                                                       \
+  {name ".rows differs from " rows_of ".tokens", name ".cols differs from " rows_of ".heads", name ".data is null", \
+   name ".stride is less than " name ".cols", name ".rows times " name ".stride overflows"}
+
 namespace cascada::inline CASCADA_ABI::detail {
 
 /// What is said of rows that cannot be read, in the name of the argument.

@@ -253,7 +253,15 @@ struct mode {
 
 inline std::ostream& operator<<(std::ostream& out, const mode& m) { return out << m.name; }
 
-inline constexpr attention_options dense_options = {.keys = key_set::all};
+inline constexpr attention_options dense_options   = {.keys = key_set::all};
+inline constexpr attention_options opened_by_order = {.window      = 8,
+                                                      .chunk       = 24,
+                                                      .sink_tokens = 5,
+                                                      .leaves      = leaf_formation::by_order,
+                                                      .leaf        = 4,
+                                                      .moments     = std::nullopt,
+                                                      .open_above  = 0.05f,
+                                                      .tile        = 3};
 
 /// Chunks and windows are small, so that short sequences have several chunks and a far field.
 inline const std::vector<mode> modes = {
@@ -276,15 +284,7 @@ inline const std::vector<mode> modes = {
       .leaves  = leaf_formation::by_order,
       .open    = opening::none}},
     {"opened", {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8}},
-    {"opened, by order, no moments, more sinks",
-     {.window      = 8,
-      .chunk       = 24,
-      .sink_tokens = 5,
-      .leaves      = leaf_formation::by_order,
-      .leaf        = 4,
-      .moments     = std::nullopt,
-      .open_above  = 0.05f,
-      .tile        = 3}},
+    {"opened, by order, no moments, more sinks", opened_by_order},
     {"closed, summaries of bfloat16",
      {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .summaries = summary_type::bfloat16, .open = opening::none}},
     {"opened, summaries of bfloat16",

@@ -228,9 +228,9 @@ TEST_CASE("merge: every refusal has a sentence of its own, and nothing is writte
       {"second_lse.rows times second_lse.stride overflows", [](arguments& a) { a.second_lse.stride = far; }},
       {"log_sum_exp.rows differs from first.tokens", [](arguments& a) { a.log_sum_exp.rows = T - 1; }},
       {"log_sum_exp.cols differs from first.heads", [](arguments& a) { a.log_sum_exp.cols = heads + 1; }},
-      {"the merged log_sum_exp.data is null", [](arguments& a) { a.log_sum_exp.data = nullptr; }},
-      {"the merged log_sum_exp.stride is less than its cols", [](arguments& a) { a.log_sum_exp.stride = 1; }},
-      {"the merged log_sum_exp.rows times its stride overflows", [](arguments& a) { a.log_sum_exp.stride = far; }},
+      {"log_sum_exp.data is null", [](arguments& a) { a.log_sum_exp.data = nullptr; }},
+      {"log_sum_exp.stride is less than log_sum_exp.cols", [](arguments& a) { a.log_sum_exp.stride = 1; }},
+      {"log_sum_exp.rows times log_sum_exp.stride overflows", [](arguments& a) { a.log_sum_exp.stride = far; }},
   };
   arguments right;
   CHECK(right.run() == status::ok);

@@ -20,15 +20,7 @@ const std::vector<mode> opened_modes = {
     {"by keys", {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 8}},
     {"by keys, tiles of a chunk", {.window = 0, .chunk = 16, .leaf_threshold = 0.2f, .leaf = 5, .open_above = 0.05f}},
     {"by keys, tiles of one", {.window = 16, .chunk = 32, .leaf_threshold = 0.3f, .open_above = 0.02f, .tile = 1}},
-    {"by order, no moments, more sinks",
-     {.window      = 8,
-      .chunk       = 24,
-      .sink_tokens = 5,
-      .leaves      = leaf_formation::by_order,
-      .leaf        = 4,
-      .moments     = std::nullopt,
-      .open_above  = 0.05f,
-      .tile        = 3}},
+    {"by order, no moments, more sinks", opened_by_order},
 };
 
 mode any_opened(std::size_t line = __builtin_LINE()) { return GENERATE_COPY(from_range(sample(opened_modes, line))); }
