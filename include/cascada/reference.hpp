@@ -17,7 +17,7 @@
 //   selection.hpp   the set, the cascade, and what both cost in Gram operations
 //   groups.hpp      tokens, and what stands for several of them
 //   far_field.hpp   clusters of tokens, and the leaves they are cut into
-//   softmax.hpp     what a query gives to each
+//   softmax.hpp     what a query gives to each, and the results of two sets of keys as one
 //   attention.hpp   what each query attends to: dense, near and far field, the compressed problem
 
 #include "cascada/reference/attention.hpp"

@@ -21,17 +21,17 @@ struct comparison {
   int    rows = 0, skipped = 0;
 };
 
-/// What the definition says, and what plain loops in float say, with `Factor` for what they multiply.
+/// What the definition says, and what plain loops in float say that multiply the type E.
 struct expectation {
   reference::attention_output<double> exact;
   reference::attention_output<float>  plain;
 };
 
-template <class Factor = reference::as_it_is, row_scalar Scalar>
+template <class E = float, row_scalar Scalar>
 expectation expect(const attention_options& options, const problem<Scalar>& p,
                    const std::vector<selection>& selections) {
   return {reference::attention(p.template input<double>(), assignments(selections), options),
-          reference::attention<float, Factor>(p.template input<float>(), assignments(selections), options)};
+          reference::attention(input_rounded_to<E>(p), assignments(selections), options)};
 }
 
 /// Largest errors against double, of ours and of the plain loops' results rounded like ours. Rows whose tile has opened
@@ -70,11 +70,11 @@ comparison compare(const expectation& expected, const problem<Scalar>& p, const 
 template <class... Outs, row_scalar Scalar, cpu_backend B = test_backend>
 void check_close(const attention_options& options, const problem<Scalar>& p, const std::vector<selection>& selections,
                  B where = {}) {
-  constexpr bool   pairs  = !std::same_as<kernel::operand_of<Scalar, B>, float>;
-  constexpr double narrow = pairs ? 0.01 : 1e-4;  // nats: means, and products of 16-bit factors, are rounded
-  const auto       expected =
-      expect<std::conditional_t<pairs, bfloat16_factors, reference::as_it_is>>(options, p, selections);
-  const auto check = [&]<class Out>(std::type_identity<Out>) {
+  using E                   = kernel::operand_of<Scalar, B>;
+  constexpr bool   pairs    = !std::same_as<E, float>;
+  constexpr double narrow   = pairs ? 0.01 : 1e-4;  // nats: means, and products of 16-bit factors, are rounded
+  const auto       expected = expect<E>(options, p, selections);
+  const auto       check    = [&]<class Out>(std::type_identity<Out>) {
     const auto result = attend_and_report<Out>(options, p, p.kv(), selections, {}, where);
     const auto found  = compare<Out>(expected, p, result.out, narrow, result.log_sum_exp);
     CAPTURE(found.ours, found.plain, found.largest, found.rows, found.skipped, pairs);

@@ -447,13 +447,14 @@ Real margin(const cascada::reference::attention_output<Real>& found, std::size_t
   return least;
 }
 
-/// For the reference: arithmetic that rounds the factors of products to bfloat16.
-struct bfloat16_factors {
-  template <class Real>
-  Real operator()(Real x) const {
-    return static_cast<Real>(cascada::to_float(cascada::from_float<cascada::bfloat16>(static_cast<float>(x))));
-  }
-};
+/// A sequence for plain loops in float whose means and weights are rounded to what kernels multiply, an E.
+template <class E, class Problem>
+cascada::reference::attention_input<float> input_rounded_to(const Problem& p) {
+  auto in = p.template input<float>();
+  if constexpr (!std::same_as<E, float>)
+    in.round = [](float x) { return cascada::to_float(cascada::from_float<cascada::bfloat16>(x)); };
+  return in;
+}
 
 inline std::vector<cascada::reference::assignment_of_tokens> assignments(const std::vector<selection>& selections) {
   std::vector<cascada::reference::assignment_of_tokens> all;

@@ -175,11 +175,10 @@ double variance_slack(const reference::group_of_tokens<double>& leaf, const refe
 
 template <class E, row_scalar Scalar>
 void check_leaves(const growing_leaves<E, Scalar>& ours, index_t end, const attention_options& options) {
-  using factors     = std::conditional_t<std::same_as<E, float>, reference::as_it_is, bfloat16_factors>;
-  const auto  in    = ours.p.template input<double>();
-  const auto  exact = reference::leaves_before(end, options.sink_tokens, in, 0, ours.chain, options);
-  const auto  plain = reference::leaves_before<float, factors>(end, options.sink_tokens, ours.p.template input<float>(),
-                                                               0, ours.chain, options);
+  const auto in    = ours.p.template input<double>();
+  const auto exact = reference::leaves_before(end, options.sink_tokens, in, 0, ours.chain, options);
+  const auto plain =
+      reference::leaves_before(end, options.sink_tokens, input_rounded_to<E>(ours.p), 0, ours.chain, options);
   const auto& leaves = ours.summaries;
   REQUIRE(leaves.count() == static_cast<index_t>(exact.size()));
   for (index_t j = 0; j < leaves.count(); ++j) {

@@ -44,7 +44,7 @@ struct attention_output {
 };
 
 /// The walk of one KV head g over one sequence.
-template <class Real, class Factor>
+template <class Real>
 class attention_head {
  public:
   attention_head(const attention_input<Real>& in, index_t g, const assignment_of_tokens& rep,
@@ -116,7 +116,7 @@ class attention_head {
   void add(index_t t, index_t h, const std::vector<Real>& weights, const sources& from, Real share) {
     Real* out = result_.out.data() + (std::ptrdiff_t{t} * in_.heads + h) * in_.value_dim;
     for (std::size_t i = 0; i < from.size(); ++i) {  // a sink's weight has no value
-      const Real weight = share * Factor()(weights[i]);
+      const Real weight = share * in_.round(weights[i]);
       for (index_t c = 0; c < in_.value_dim; ++c) out[c] += weight * from[i].value[c];
     }
   }
@@ -146,7 +146,7 @@ class attention_head {
   void near_and_far(index_t t) {
     const index_t e = edge(t), sinks = std::min(options_.sink_tokens, e);
     if (options_.open == opening::all) return attend_alone(t, tokens(0, t + 1));
-    if (t % options_.chunk == 0) far_ = leaves_before<Real, Factor>(e, sinks, in_, g_, chain_, options_);
+    if (t % options_.chunk == 0) far_ = leaves_before(e, sinks, in_, g_, chain_, options_);
     if (t % options_.chunk == 0 || t % options_.tile == 0)
       above_.assign(far_.size(), -std::numeric_limits<Real>::infinity());
     const sources near        = near_field(t);
@@ -215,7 +215,7 @@ class attention_head {
 
   /// The compressed problem: r x r, or all queries against the clusters.
   void representatives(index_t t) {
-    if (t == 0) far_ = clusters_before<Real, Factor>(in_.tokens, in_, g_, rep_);
+    if (t == 0) far_ = clusters_before(in_.tokens, in_, g_, rep_);
     const index_t        asking = options_.queries == query_set::all ? t : rep(t);
     sources              from;
     std::vector<index_t> askers = {asking};
@@ -237,7 +237,7 @@ class attention_head {
       std::vector<const Real*> queries;
       queries.reserve(askers.size());
       for (const index_t i : askers) queries.push_back(in_.query(i, h));
-      attend(t, h, mean<Real, Factor>(queries, in_.key_dim).data(), from);
+      attend(t, h, rounded(mean(queries, in_.key_dim), in_).data(), from);
     });
   }
 
@@ -255,7 +255,7 @@ class attention_head {
 };
 
 /// The attention of `options` over one sequence. `reps`: nothing, one assignment for all KV heads, or one each.
-template <class Real, class Factor = as_it_is>
+template <class Real>
 attention_output<Real> attention(const attention_input<Real>& in, const std::vector<assignment_of_tokens>& reps,
                                  const attention_options& options) {
   const auto             T = static_cast<std::size_t>(in.tokens), rows = T * static_cast<std::size_t>(in.kv_heads);
@@ -268,7 +268,7 @@ attention_output<Real> attention(const attention_input<Real>& in, const std::vec
   for (index_t g = 0; g < in.kv_heads; ++g) {
     const auto                 own = reps.size() > 1 ? static_cast<std::size_t>(g) : 0;
     const assignment_of_tokens none;
-    attention_head<Real, Factor>(in, g, reps.empty() ? none : reps[own], options, result).run();
+    attention_head<Real>(in, g, reps.empty() ? none : reps[own], options, result).run();
   }
   return result;
 }

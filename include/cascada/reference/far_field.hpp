@@ -13,7 +13,7 @@
 namespace cascada::inline CASCADA_ABI::reference {
 
 /// The clusters of tokens [0, end), by ascending representative.
-template <class Real, class Factor = as_it_is>
+template <class Real>
 std::vector<group_of_tokens<Real>> clusters_before(index_t end, const attention_input<Real>& in, index_t g,
                                                    const assignment_of_tokens& rep) {
   std::vector<group_of_tokens<Real>> all;
@@ -22,7 +22,7 @@ std::vector<group_of_tokens<Real>> clusters_before(index_t end, const attention_
     all.emplace_back();
     for (index_t i = j; i < end; ++i)
       if (rep[static_cast<std::size_t>(i)] == j) all.back().members.push_back(i);
-    summarise<Real, Factor>(all.back(), in, g, 0);
+    summarise(all.back(), in, g, 0);
   }
   return all;
 }
@@ -52,7 +52,7 @@ assignment_of_tokens chains(index_t sinks, const attention_input<Real>& in, inde
 }
 
 /// The leaves of tokens [sinks, end), by ascending first token: each `options.leaf` successive members of a chain.
-template <class Real, class Factor = as_it_is>
+template <class Real>
 std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, const attention_input<Real>& in, index_t g,
                                                  const assignment_of_tokens& chain, const attention_options& options) {
   std::vector<group_of_tokens<Real>> all;
@@ -65,7 +65,7 @@ std::vector<group_of_tokens<Real>> leaves_before(index_t end, index_t sinks, con
     if (!growing || static_cast<index_t>(growing->members.size()) == options.leaf) growing = &all.emplace_back();
     growing->members.push_back(t);
   }
-  for (auto& leaf : all) summarise<Real, Factor>(leaf, in, g, options.moments.value_or(0), options.summaries);
+  for (auto& leaf : all) summarise(leaf, in, g, options.moments.value_or(0), options.summaries);
   return all;
 }
 

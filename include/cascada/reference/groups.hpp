@@ -21,6 +21,9 @@ struct attention_input {
   std::vector<Real> q, k, v;
   std::vector<Real> sink_logits = {}, slopes = {};  // [heads], or none
 
+  // How means and weights are rounded before they are multiplied: not at all. A test may have other arithmetic.
+  Real (*round)(Real) = [](Real x) { return x; };
+
   index_t     group() const { return heads / kv_heads; }
   const Real* query(index_t t, index_t h) const { return q.data() + (std::ptrdiff_t{t} * heads + h) * key_dim; }
   const Real* key(index_t t, index_t g) const { return k.data() + (std::ptrdiff_t{t} * kv_heads + g) * key_dim; }
@@ -50,23 +53,20 @@ struct group_of_tokens {
   source<Real> summary() const { return {key.data(), value.data(), count(), &variance}; }
 };
 
-/// What products multiply besides q, k and v, which are means and weights: as it is. No part of the method: tests put
-/// in its place what some arithmetic makes of it.
-struct as_it_is {
-  template <class Real>
-  Real operator()(Real x) const {
-    return x;
-  }
-};
-
 /// Of rows [dim].
-template <class Real, class Factor = as_it_is>
+template <class Real>
 std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   std::vector<Real> sum(static_cast<std::size_t>(dim), Real(0));
   for (const Real* row : rows)
     for (index_t c = 0; c < dim; ++c) sum[static_cast<std::size_t>(c)] += row[c];
-  for (Real& x : sum) x = Factor()(x / static_cast<Real>(rows.size()));
+  for (Real& x : sum) x /= static_cast<Real>(rows.size());
   return sum;
+}
+
+template <class Real>
+std::vector<Real> rounded(std::vector<Real> row, const attention_input<Real>& in) {
+  for (Real& x : row) x = in.round(x);
+  return row;
 }
 
 /// Where group g of `groups` groups of `dim` dimensions begins.
@@ -144,13 +144,13 @@ std::vector<Real> mean_of_bytes(const std::vector<const Real*>& rows, index_t di
 }
 
 /// Fills in what stands for the members.
-template <class Real, class Factor = as_it_is>
+template <class Real>
 void summarise(group_of_tokens<Real>& group, const attention_input<Real>& in, index_t g, index_t moments,
                summary_type kept = summary_type::as_multiplied) {
   std::vector<const Real*> keys, values;
   for (const index_t i : group.members) keys.push_back(in.key(i, g)), values.push_back(in.value(i, g));
-  group.key      = mean<Real, Factor>(keys, in.key_dim);
-  group.value    = mean<Real, Factor>(values, in.value_dim);
+  group.key      = rounded(mean(keys, in.key_dim), in);
+  group.value    = rounded(mean(values, in.value_dim), in);
   group.variance = variances(keys, in.key_dim, moments);
   switch (kept) {
     case summary_type::as_multiplied: break;

@@ -4,7 +4,6 @@
 // Everything here counts what it does. The verdict on a pair is written anew, from the definition, and shares no code
 // with the kernels.
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <optional>
