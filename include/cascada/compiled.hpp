@@ -30,6 +30,7 @@
                                    attention_workspace<default_backend, operand_of<Scalar, default_backend>>&,    \
                                    const default_backend&, attention_report&);                                    \
   CASCADA_KERNEL void attend_sequence(const attention_sequence<Scalar, KV, Out>&, const attention_options&,       \
+                                      kv_head_state<default_backend, operand_of<Scalar, default_backend>>*,       \
                                       attention_workspace<default_backend, operand_of<Scalar, default_backend>>&, \
                                       const default_backend&, attention_report&);
 

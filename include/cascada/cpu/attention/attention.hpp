@@ -79,7 +79,7 @@ class attention<Scalar, B> {
     sequence.first                              = state.tokens();
     sequence.tokens = state.tokens() + q.tokens, sequence.query_base = -state.tokens();
     state.prepare(options_, sequence, selections, workspace_, where_);
-    kernel::attention::attend_sequence(sequence, options_, workspace_, where_, report);
+    kernel::attention::attend_sequence(sequence, options_, state.heads_.data(), workspace_, where_, report);
     state.finish(sequence.tokens, workspace_);
     report_ = report;
     return status::ok;

@@ -77,9 +77,8 @@ void attend_batch(Sequence sequence, const attention_options& options, std::span
     if (spans.asking(s) == 0) continue;
     const Sequence one = sequence_of_call(sequence, spans, s);
     prepare(one, options, selections.subspan(s * per_sequence, per_sequence), space, where);
-    attend_sequence(one, options, space, where, report);
+    attend_sequence(one, options, space.heads.data(), space, where, report);
   }
-  space.in_use = nullptr;
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

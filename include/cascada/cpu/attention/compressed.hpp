@@ -71,7 +71,7 @@ query_rows<B, E> attend_means(const Sequence& sequence, index_t kv_head, index_t
 
 /// The compressed problem: r x r, or all queries against the clusters.
 template <cpu_backend B, class E, class Sequence>
-void attend_representatives(const Sequence& sequence, const attention_options& options,
+void attend_representatives(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>* heads,
                             attention_workspace<B, E>& space, const B& where, attention_report& report) {
   const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool everyone = options.queries == query_set::all, means = detail::has_cluster_means(options);
@@ -79,7 +79,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);
       extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.scratch_of(kv_head),
-                    space.head(kv_head).leaves);
+                    heads[kv_head].leaves);
     });
   // r differs from head to head, and is T at most.
   const tile_tasks tasks = {.from     = 0,
@@ -90,7 +90,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
     auto&           scratch = space.workers.data()[worker];
     const index_t   kv_head = tasks.kv_head(task), first = tasks.begin(task);
     const clusters& lists  = space.scratch_of(kv_head).lists;
-    const auto&     leaves = space.head(kv_head).leaves;
+    const auto&     leaves = heads[kv_head].leaves;
     const index_t   count  = std::min(tasks.end(task), everyone ? sequence.tokens : lists.count()) - first;
     if (count <= 0) return;
     if (everyone) {

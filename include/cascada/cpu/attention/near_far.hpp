@@ -34,8 +34,8 @@ void attend_far_field(const Sequence& sequence, const attention_options& options
 /// same walk, from the sequence's first key.
 template <cpu_backend B, class E, class Sequence>
 void attend_chunk_tile(const Sequence& sequence, const attention_options& options, index_t kv_head, index_t heads,
-                       const chunk& now, index_t first, index_t count, attention_workspace<B, E>& space,
-                       index_t worker) noexcept {
+                       const chunk& now, index_t first, index_t count, kv_head_state<B, E>* states,
+                       attention_workspace<B, E>& space, index_t worker) noexcept {
   auto&            scratch = space.workers.data()[worker];
   const auto       token   = [&](index_t i) { return first + i; };
   const auto       tile    = load_queries(sequence, kv_head, heads, count, token, scratch.tile);
@@ -47,8 +47,8 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
   for (index_t h = 0; h < heads; ++h) {
     const auto part = tile.part(h * count, count);
     if (far)
-      attend_far_field(sequence, options, kv_head + h, first, part, space.head(kv_head + h),
-                       space.scratch_of(kv_head + h), space.far_fields.data()[worker], scratch);
+      attend_far_field(sequence, options, kv_head + h, first, part, states[kv_head + h], space.scratch_of(kv_head + h),
+                       space.far_fields.data()[worker], scratch);
     write_results(sequence, kv_head + h, part, token);
   }
 }
@@ -56,13 +56,13 @@ void attend_chunk_tile(const Sequence& sequence, const attention_options& option
 /// Brings the far field of a chunk up to date and, with grouped queries, asks it.
 template <cpu_backend B, class E, class Sequence>
 void prepare_far_field(const Sequence& sequence, const attention_options& options, const chunk& now,
-                       attention_workspace<B, E>& space, const B& where) {
+                       kv_head_state<B, E>* states, attention_workspace<B, E>& space, const B& where) {
   const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool grouped  = options.queries == query_set::grouped;
   for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
     const auto kv_head = static_cast<index_t>(task);
     auto&      own     = space.scratch_of(kv_head);
-    extend_leaves(sequence, options.leaves, kv_head, now.edge, own, space.head(kv_head).leaves);
+    extend_leaves(sequence, options.leaves, kv_head, now.edge, own, states[kv_head].leaves);
     if (grouped) list_groups(own.lists, now, own.groups);
   });
   if (!grouped) return;
@@ -74,15 +74,15 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
     auto&         own = space.scratch_of(kv_head);
     const index_t end = std::min(own.groups.count, tasks.end(task));
     if (first < end)
-      attend_groups(sequence, options, kv_head, now, first, end - first, own.lists, own.groups, space.head(kv_head),
+      attend_groups(sequence, options, kv_head, now, first, end - first, own.lists, own.groups, states[kv_head],
                     space.far_fields.data()[worker], space.workers.data()[worker]);
   });
 }
 
 /// What the rows of a chunk read besides opened tokens.
-template <cpu_backend B, class E, class Sequence>
-void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now,
-                 attention_workspace<B, E>& space, attention_report& report) noexcept {
+template <class State, class Sequence>
+void count_chunk(const Sequence& sequence, const attention_options& options, const chunk& now, const State* states,
+                 attention_report& report) noexcept {
   const std::int64_t kv_heads = sequence.kv.kv_heads(), tokens = now.end - now.first;
   const bool         far   = detail::has_leaves(options);
   const near_field   near  = near_field_of(options, now);
@@ -91,7 +91,7 @@ void count_chunk(const Sequence& sequence, const attention_options& options, con
   report.dense_keys += kv_heads * older;
   report.near_keys += kv_heads * (older - tokens * (near.edge - near.sinks));
   for (index_t h = 0; far && h < kv_heads; ++h) {
-    const std::int64_t leaves = space.head(h).leaves.count();
+    const std::int64_t leaves = states[h].leaves.count();
     report.leaves += tokens * leaves;
     report.far_rows += leaves > 0 ? tokens : 0;
   }
@@ -100,8 +100,8 @@ void count_chunk(const Sequence& sequence, const attention_options& options, con
 /// Token t of chunk c = floor(t / C) attends to sinks and [max(0, C c - W), t]; with a far field, to the other tokens
 /// through leaves. O(T (W + C + leaves) d).
 template <cpu_backend B, class E, class Sequence>
-void attend_chunks(const Sequence& sequence, const attention_options& options, attention_workspace<B, E>& space,
-                   const B& where, attention_report& report) {
+void attend_chunks(const Sequence& sequence, const attention_options& options, kv_head_state<B, E>* states,
+                   attention_workspace<B, E>& space, const B& where, attention_report& report) {
   const auto    kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool    far      = detail::has_leaves(options);
   const index_t multiple = detail::opens_by_mass(options) ? options.tile : 1;
@@ -112,7 +112,7 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
     now.edge = edge_of(now.begin, options.window);
-    if (far) prepare_far_field(sequence, options, now, space, where);
+    if (far) prepare_far_field(sequence, options, now, states, space, where);
     tasks.from = now.first - (now.first - now.begin) % multiple;  // of this chunk
     tasks.to   = now.end;
     // The chains of the next chunk are found meanwhile: the longest tasks first.
@@ -126,9 +126,10 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, a
       }
       task -= others;
       const index_t first = std::max(now.first, tasks.begin(task)), count = tasks.end(task) - first;
-      attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, count, space, worker);
+      attend_chunk_tile(sequence, options, tasks.kv_head(task), tasks.heads(task), now, first, count, states, space,
+                        worker);
     });
-    count_chunk(sequence, options, now, space, report);
+    count_chunk(sequence, options, now, states, report);
   }
   std::int64_t mass = 0;
   for (const auto& worker : space.far_fields) {

@@ -34,7 +34,7 @@ void prepare_leaves(const Sequence& sequence, const attention_options& options, 
                     attention_workspace<B, E>& space) {
   if (detail::opens_everything(options)) return;
   const leaf_shape shape = shape_of_leaves(sequence, options);
-  auto&            head  = space.head(kv_head);
+  auto&            head  = space.heads.data()[kv_head];
   head.leaves.reserve(sequence.tokens, shape);
   head.leaves.clear(shape, sequence.tokens);
   auto& scratch = space.scratch_of(kv_head);
@@ -79,7 +79,6 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
   grow(space.lists, static_cast<index_t>(selections.size()));
   grow(space.heads, kv_heads);
   grow(space.of_heads, kv_heads);
-  space.in_use = space.heads.data();
   for (index_t h = 0; h < kv_heads; ++h) {
     const std::size_t own     = selections.size() == 1 ? 0 : static_cast<std::size_t>(h);
     auto&             scratch = space.scratch_of(h);

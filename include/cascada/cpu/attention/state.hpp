@@ -161,7 +161,6 @@ class attention_state<Scalar, B> {
       space.scratch_of(h).lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
     }
     for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
-    space.in_use = heads_.data();
     if (detail::forms_by_keys(options)) resume_chains(options, sequence, space, where);
   }
 
@@ -176,11 +175,12 @@ class attention_state<Scalar, B> {
     for (index_t h = 0; h < kv_heads_; ++h) space.scratch_of(h).chains.clear(key_dim_, options.leaf_threshold, end);
     if (selected() <= end) return;
     kernel::attention::for_each_task(where, space, std::int64_t{kv_heads_}, [&](index_t, std::int64_t task) {
-      const auto  h      = static_cast<index_t>(task);
-      const auto& own    = clusters_of(h);
-      auto&       chains = space.scratch_of(h).chains;
+      const auto  h       = static_cast<index_t>(task);
+      const auto& own     = clusters_of(h);
+      const auto& leaders = heads_[static_cast<std::size_t>(h)].leaders;
+      auto&       chains  = space.scratch_of(h).chains;
       chains.add_clusters(own.count);
-      chains.resume(space.head(h).leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });
+      chains.resume(leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });
     });
   }
 
@@ -227,7 +227,6 @@ class attention_state<Scalar, B> {
   void finish(index_t tokens, Workspace& space) noexcept {
     tokens_      = tokens;
     interrupted_ = false;
-    space.in_use = nullptr;
     for (index_t h = 0; detail::forms_by_keys(options_) && selected() > 0 && h < kv_heads_; ++h)
       space.scratch_of(h).chains.put_leaders(heads_[static_cast<std::size_t>(h)].leaders);
   }
@@ -296,7 +295,7 @@ class attention_state<Scalar, B> {
       kernel::attention::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
         const auto head = static_cast<index_t>(kv_head);
         kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.scratch_of(head),
-                                         space.head(head).leaves);
+                                         heads_[static_cast<std::size_t>(head)].leaves);
       });
     for (auto& head : heads_)
       if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {

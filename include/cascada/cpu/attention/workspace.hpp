@@ -20,14 +20,12 @@ struct attention_workspace {
   };
 
   std::vector<attention_scratch<B, E>> workers;
-  std::vector<far_field_scratch<B>>    far_fields;        // one per worker
-  std::vector<cluster_lists<B>>        lists;             // one, or one per KV head
-  std::vector<kv_head_scratch<B, E>>   of_heads;          // one per KV head
-  std::vector<kv_head_state<B, E>>     heads;             // one per KV head
-  kv_head_state<B, E>*                 in_use = nullptr;  // during a call: these, or those of a sequence that grows
-  buffer<numbered_sequence, B>         order;             // the longest first
+  std::vector<far_field_scratch<B>>    far_fields;  // one per worker
+  std::vector<cluster_lists<B>>        lists;       // one, or one per KV head
+  std::vector<kv_head_scratch<B, E>>   of_heads;    // one per KV head
+  std::vector<kv_head_state<B, E>>     heads;       // one per KV head; a sequence that grows has its own
+  buffer<numbered_sequence, B>         order;       // the longest first
 
-  CASCADA_INLINE kv_head_state<B, E>& head(index_t kv_head) noexcept { return in_use[kv_head]; }
   CASCADA_INLINE kv_head_scratch<B, E>& scratch_of(index_t kv_head) noexcept { return of_heads.data()[kv_head]; }
 };
 
