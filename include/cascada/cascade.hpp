@@ -34,6 +34,7 @@ namespace cascada::inline CASCADA_ABI {
 /// reset()         forgets the state: the next step selects in full
 /// fork(to)        makes `to`, which has the same options, an independent copy, for a sequence that branches here: its
 ///                 set and report. If memory runs out, `to` stays as it was
+/// On gfx942, reserve() and download() besides (hip/select/cascade.hpp).
 ///
 /// One object per sequence; movable. One call at a time; const use from several threads is safe, and so are calls of
 /// different objects. Workspace is kept: after the first step of a shape nothing is allocated. If memory runs out, or a
@@ -55,14 +56,14 @@ namespace detail {
 /// What every backend's cascade offers: steps from layer to layer, a state to start from, branches, and the set that it
 /// kept, with the report of the last step.
 template <class Cascade, class Scalar>
-concept token_cascade =
-    requires(Cascade walk, const Cascade done, matrix_view<const Scalar> x, const representatives& state) {
-      { walk.step(x) } -> std::same_as<status>;
-      { walk.inherit(state) } -> std::same_as<status>;
-      { walk.reset() } -> std::same_as<void>;
-      { done.fork(walk) } -> std::same_as<status>;
-      { done.report() } -> std::convertible_to<selection_report>;
-      { done.kept().tokens() } -> std::same_as<index_t>;
-    };
+concept token_cascade = std::movable<Cascade> && requires(Cascade walk, const Cascade done, matrix_view<const Scalar> x,
+                                                          const representatives& state) {
+  { walk.step(x) } -> std::same_as<status>;
+  { walk.inherit(state) } -> std::same_as<status>;
+  { walk.reset() } -> std::same_as<void>;
+  { done.fork(walk) } -> std::same_as<status>;
+  { done.report() } -> std::convertible_to<selection_report>;
+  { done.kept().tokens() } -> std::same_as<index_t>;
+};
 
 }  // namespace cascada::inline CASCADA_ABI

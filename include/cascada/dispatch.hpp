@@ -181,6 +181,13 @@ class growing_selection {
   void clear() noexcept {
     if (auto* it = on_level_.get()) it->clear();
   }
+  [[nodiscard]] status fork(growing_selection& to) const {
+    if (on_level_.instructions() != to.on_level_.instructions())
+      return {status::unsupported, "to is a selection of another level"};
+    const auto* it = on_level_.get();
+    if (!it) return to.clear(), status::ok;
+    return to.on_level_([&](auto& of_other) { return it->fork(of_other); });
+  }
   [[nodiscard]] std::size_t saved_bytes() const { return on_level_.saved_bytes(); }
   [[nodiscard]] status      save(std::span<std::byte> bytes) const {
     return on_level_.ask([&](const auto& it) { return it.save(bytes); });
@@ -313,7 +320,8 @@ class attention {
 };
 
 static_assert(token_selector<selector<float>, float> && token_cascade<cascade<float>, float>);
-static_assert(growing_token_selector<growing_selection<float>, float>);
+static_assert(growing_token_selector<growing_selection<float>, float, std::span<const index_t>> &&
+              saved_selection<growing_selection<float>>);
 static_assert(growing_token_attention<attention<float>, attention_state<float>, float, representatives>);
 
 }  // namespace cascada::inline CASCADA_ABI::dispatch

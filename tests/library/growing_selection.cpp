@@ -153,7 +153,14 @@ TEST_CASE("growing selection: copies are independent, and what was moved from is
   const auto               other  = make_tokens<float>(kind::random, grown_tokens, grown_width, 9);
   growing_selection<float> first({.threshold = 0.6f});
   REQUIRE(first.extend(rows_of(tokens, 0, 200)) == status::ok);
-  growing_selection<float> branch = first;
+  growing_selection<float> branch = first, forked({.threshold = 0.6f});
+  REQUIRE(forked.extend(rows_of(other, 0, 10)) == status::ok);
+  const representatives replaced = forked.kept();
+  REQUIRE(first.fork(forked) == status::ok);
+  REQUIRE(first.fork(first) == status::ok);
+  CHECK(check(replaced, 10) == status::invalid_representatives);
+  CHECK(same_sets(forked.kept(), first.kept()));
+  REQUIRE(forked.extend(rows_of(tokens, 200, grown_tokens)) == status::ok);
   REQUIRE(branch.extend(rows_of(other, 200, grown_tokens)) == status::ok);
   growing_selection<float> moved = std::move(first);
   CHECK(first.kept().tokens() == 0);
@@ -162,6 +169,7 @@ TEST_CASE("growing selection: copies are independent, and what was moved from is
   selector<float> select({.threshold = 0.6f});
   REQUIRE(select(tokens.view()) == status::ok);
   CHECK(same_sets(moved.kept(), select.kept()));
+  CHECK(same_sets(forked.kept(), select.kept()));
   moved.clear();
   REQUIRE(moved.extend(rows_of(tokens, 0, grown_tokens)) == status::ok);
   CHECK(same_sets(moved.kept(), select.kept()));

@@ -58,12 +58,13 @@ struct any_growing_selection {
   virtual status           extend(matrix_view<const Scalar> x, std::span<const index_t> below) = 0;
   virtual status           truncate(index_t tokens) noexcept                                   = 0;
   virtual void             clear() noexcept                                                    = 0;
-  virtual std::size_t      saved_bytes() const noexcept                                        = 0;
-  virtual status           save(std::span<std::byte> bytes) const noexcept                     = 0;
-  virtual status           load(std::span<const std::byte> bytes)                              = 0;
-  virtual representatives  kept() const noexcept                                               = 0;
-  virtual selection_report report() const noexcept                                             = 0;
-  virtual std::size_t      bytes() const noexcept                                              = 0;
+  virtual status           fork(any_growing_selection& to) const           = 0;  // of the same level
+  virtual std::size_t      saved_bytes() const noexcept                    = 0;
+  virtual status           save(std::span<std::byte> bytes) const noexcept = 0;
+  virtual status           load(std::span<const std::byte> bytes)          = 0;
+  virtual representatives  kept() const noexcept                           = 0;
+  virtual selection_report report() const noexcept                         = 0;
+  virtual std::size_t      bytes() const noexcept                          = 0;
 };
 
 /// Options: the number of tokens to reserve for.

@@ -59,6 +59,9 @@ class growing_selection_of final : public any_growing_selection<Scalar> {
   status extend(matrix_view<const Scalar> x, std::span<const index_t> below) override { return it_.extend(x, below); }
   status truncate(index_t tokens) noexcept override { return it_.truncate(tokens); }
   void   clear() noexcept override { it_.clear(); }
+  status fork(any_growing_selection<Scalar>& to) const override {
+    return it_.fork(static_cast<growing_selection_of&>(to).it_);
+  }
   std::size_t      saved_bytes() const noexcept override { return it_.saved_bytes(); }
   status           save(std::span<std::byte> bytes) const noexcept override { return it_.save(bytes); }
   status           load(std::span<const std::byte> bytes) override { return it_.load(bytes); }

@@ -134,6 +134,8 @@ void select_all(results& made, const char* name, const Where&... where) {
     ok(grown.extend({x.data() + begin * d, end - begin, d, d})), take(grown.kept());
   std::vector<std::byte> bytes(grown.saved_bytes());
   ok(grown.save(bytes)), ok(grown.load(bytes)), take(grown.kept());
+  typename Classes::template growing_selection<Scalar> begun(selection_options{}, where...);
+  ok(grown.fork(begun)), ok(grown.truncate(70)), take(begun.kept());
 }
 
 /// Queries of Scalar, and keys and values of Stored in all layouts: in token order, transposed, and in blocks that lie
@@ -290,6 +292,14 @@ void check_borders(dispatch::level from, dispatch::level to) {
          message(answer));
   state.clear();
   expect(its.extend(state, in, kv, {}, to_out) == status::ok, "an empty state does not go over");
+
+  dispatch::growing_selection<float>        of_mine({}, {.instructions = from}), of_its({}, {.instructions = to});
+  const dispatch::cascade<float>            walk({}, {.instructions = from});
+  dispatch::cascade<float>                  of_other({}, {.instructions = to});
+  const std::pair<status, std::string_view> refusals[] = {{of_mine.fork(of_its), "to is a selection of another level"},
+                                                          {walk.fork(of_other), "to is a cascade of another level"}};
+  for (const auto& [refusal, sentence] : refusals)
+    expect(refusal == status::unsupported && message(refusal) == sentence, message(refusal));
 }
 
 void check_refusals() {

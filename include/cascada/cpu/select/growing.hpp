@@ -66,14 +66,21 @@ class growing_selection<Scalar, B> {
     return status::ok;
   }
 
-  /// `invalid_shape` if there are not as many.
   [[nodiscard]] status truncate(index_t tokens) noexcept {
-    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (tokens > kept_.tokens) return {status::invalid_shape, "tokens is more than the selection has"};
+    if (const status answer = detail::check_truncation(tokens, kept_.tokens); answer != status::ok) return answer;
     for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[position_[kept_.rep[t]]];
     if (tokens < kept_.tokens) number_.renew();
     kept_.tokens = tokens;
     while (kept_.count > 0 && kept_.indices[kept_.count - 1] >= tokens) --kept_.count;
+    return status::ok;
+  }
+
+  /// Makes `to` an independent copy, which goes on with its own executor. O(T + r d).
+  [[nodiscard]] status fork(growing_selection& to) const {
+    if (&to == this) return status::ok;
+    growing_selection copy(*this);
+    copy.where_ = to.where_;
+    to          = std::move(copy);
     return status::ok;
   }
 
@@ -124,10 +131,7 @@ class growing_selection<Scalar, B> {
   status check(matrix_view<const Scalar> x, std::span<const index_t> below) const noexcept {
     if (const status answer = detail::check(x, options_); answer != status::ok) return answer;
     if (x.rows == 0) return status::ok;
-    if (kept_.tokens > 0 && x.cols != cols_)
-      return {status::invalid_shape, "x.cols differs from that of earlier calls"};
-    if (std::int64_t{kept_.tokens} + x.rows > detail::largest_size)
-      return {status::too_large, "x makes the sequence longer than 2^31 - 4097 tokens"};
+    if (const status answer = detail::check_extension(x, kept_.tokens, cols_); answer != status::ok) return answer;
     if (below.empty()) return status::ok;
     if (below.size() != static_cast<std::size_t>(x.rows))
       return detail::illegal("below has not one entry for each row of x");
@@ -236,6 +240,7 @@ class growing_selection<Scalar, B> {
   selection_report                    report_ = {};
 };
 
-static_assert(growing_token_selector<growing_selection<float, default_backend>, float>);
+static_assert(growing_token_selector<growing_selection<float, default_backend>, float, std::span<const index_t>> &&
+              saved_selection<growing_selection<float, default_backend>>);
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -56,6 +56,7 @@ class cascade<Scalar, B> {
   hip::select::selection_owner<Scalar, B> own_;
 };
 
-static_assert(token_cascade<cascade<bfloat16, hip_gfx942>, bfloat16>);
+static_assert(token_cascade<cascade<bfloat16, hip_gfx942>, bfloat16> &&
+              downloadable_selection<cascade<bfloat16, hip_gfx942>, hip::downloaded_selection>);
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -86,10 +86,9 @@ class growing_selection<Scalar, B> {
     return make_room(std::max(tokens, arrays_.set.tokens), cols, std::max(piece, arrays_.piece));
   }
 
-  /// `invalid_shape` if there are not as many. Forgets what failed calls brought.
+  /// Forgets what failed calls brought, too.
   [[nodiscard]] status truncate(index_t tokens) {
-    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the selection has"};
+    if (const status answer = detail::check_truncation(tokens, tokens_); answer != status::ok) return answer;
     if (!arrays_.set.state) return status::ok;
     const status answer = where_.launch(hip::select::truncate_selection<Scalar>{arrays_.set, tokens});
     if (answer != status::ok) return answer;
@@ -170,10 +169,7 @@ class growing_selection<Scalar, B> {
   status check(const matrix_view<const Scalar>& x, const hip::selection_layer& below) const noexcept {
     if (const status answer = hip::select::check(x, options_); answer != status::ok) return answer;
     if (x.rows == 0) return status::ok;
-    if (tokens_ > 0 && x.cols != arrays_.cols)
-      return {status::invalid_shape, "x.cols differs from that of earlier calls"};
-    if (std::int64_t{tokens_} + x.rows > detail::largest_size)
-      return {status::too_large, "x makes the sequence longer than 2^31 - 4097 tokens"};
+    if (const status answer = detail::check_extension(x, tokens_, arrays_.cols); answer != status::ok) return answer;
     if (below.stamp.stale())
       return detail::illegal("below is a view of a set that its owner has replaced: call kept() again");
     if (below.rep && below.tokens() != tokens_ + x.rows)
@@ -307,5 +303,8 @@ class growing_selection<Scalar, B> {
 
   detail::set_number<B> number_;
 };
+
+static_assert(growing_token_selector<growing_selection<bfloat16, hip_gfx942>, bfloat16, hip::selection_layer> &&
+              downloadable_selection<growing_selection<bfloat16, hip_gfx942>, hip::downloaded_selection>);
 
 }  // namespace cascada::inline CASCADA_ABI

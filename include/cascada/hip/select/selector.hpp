@@ -48,6 +48,7 @@ class selector<Scalar, B> {
   hip::select::selection_owner<Scalar, B> own_;
 };
 
-static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16>);
+static_assert(token_selector<selector<bfloat16, hip_gfx942>, bfloat16> &&
+              downloadable_selection<selector<bfloat16, hip_gfx942>, hip::downloaded_selection>);
 
 }  // namespace cascada::inline CASCADA_ABI
