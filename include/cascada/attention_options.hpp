@@ -211,6 +211,11 @@ namespace detail {
   return static_cast<float>(scale * std::numbers::log2e);
 }
 
+/// The cap of logits as kernels take it, in base 2; 0: none.
+[[nodiscard]] CASCADA_INLINE double cap_in_base_2(const attention_options& options) noexcept {
+  return options.softcap ? static_cast<double>(*options.softcap) * std::numbers::log2e : 0.0;
+}
+
 /// Sizes, the scale and the cap, whatever the mode.
 [[nodiscard]] CASCADA_INLINE constexpr status check_sizes(const attention_options& options) noexcept {
   if (options.window < 0) return {status::invalid_shape, "options.window is negative"};

@@ -23,6 +23,10 @@ template <class Bits, class Value>
   return (bits_of<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
 }
 
+[[nodiscard]] CASCADA_INLINE constexpr bool is_minus_infinity(float value) noexcept {
+  return bits_of<std::uint32_t>(value) == 0xff80'0000u;
+}
+
 /// 0 < value <= most.
 CASCADA_INLINE constexpr bool positive_up_to(float value, float most) noexcept {
   return bits_of<std::uint32_t>(value) - 1 < std::bit_cast<std::uint32_t>(most);

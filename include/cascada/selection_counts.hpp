@@ -27,22 +27,26 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr scan_length scan_of(const Result& r
   return rep == i || assign == assignment::nearest ? result.before(i) : result.up_to(rep);
 }
 
-/// A token of a cascade step. `step` is its result, which knows besides old_rep(i), the representative that token i
-/// had, and position(j) of representative j in R. `cross`: in paper mode every pair with a former representative is
-/// known.
-template <class Step, class Report>
-CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_token(const Step& step, index_t i, assignment assign,
-                                                              bool cross, Report& report) {
-  const scan_length scan = scan_of(step, i, assign);
-  const index_t     old = step.old_rep(i), rep = step.rep(i);
+/// A token of a full selection, or of a cascade's step, which `inherits`. The result of a step knows besides
+/// old_rep(i), the representative that token i had, and position(j) of representative j in R. `cross`: in paper mode
+/// every pair with a former representative is known.
+template <class Result, class Report>
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr void count_token(const Result& result, index_t i, assignment assign,
+                                                              bool inherits, bool cross, Report& report) {
+  const scan_length scan = scan_of(result, i, assign);
+  if (!inherits) {
+    report.gram.selection += scan.representatives;
+    return;
+  }
+  const index_t old = result.old_rep(i), rep = result.rep(i);
   if (old == i) {  // it was one, and is compared with those before it
     report.gram.validation += scan.representatives;
     report.removals += rep != i;
     return;
   }
-  const index_t candidate     = step.rep(old);
-  const bool    new_candidate = step.old_rep(candidate) != candidate;             // an addition
-  const bool    met_candidate = step.position(candidate) < scan.representatives;  // within its scan
+  const index_t candidate     = result.rep(old);
+  const bool    new_candidate = result.old_rep(candidate) != candidate;             // an addition
+  const bool    met_candidate = result.position(candidate) < scan.representatives;  // within its scan
   report.gram.inherited += !cross || new_candidate;
   report.additions += rep == i;
   if (rep == candidate) {

@@ -19,6 +19,7 @@
 #include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/meet_kept.hpp"
+#include "cascada/hip/select/number_kept.hpp"
 #include "cascada/hip/select/truncate.hpp"
 
 using namespace cascada;

@@ -165,7 +165,7 @@ mutants = [
     ("results: ties to odd", "rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "rounded = (bits + 0x8000u) >> 16", "attention_pairs: *vectors of results*"),
 
     ("log-sum-exps: in base 2", "base_2 * std::numbers::ln2);", "base_2);", anything),
-    ("merge: a side that saw nothing counts", "if (!saw(second)) return {true, false, 1, 0, first};", "", sides),
+    ("merge: a side that saw nothing counts", "if (detail::is_minus_infinity(second)) return {true, false, 1, 0, first};", "", sides),
     ("merge: in the arithmetic of the host", "const kernel::float_environment<B> usual;\n  for (index_t t = 0; t < first.tokens;",
      "for (index_t t = 0; t < first.tokens;", "attention_host_modes: host modes: merge*"),
     ("merge: NaN of a small share is lost", "if (!share.second_saw)", "if (share.second == 0)", sides),

@@ -123,9 +123,8 @@ class attention<Scalar, B> {
                    const Call& call) const noexcept {
     kernel::attention::attention_sequence<Scalar, KV, Out> sequence = {.q = q, .kv = kv, .out = out};
     sequence.log_sum_exp                                            = call.log_sum_exp;
-    sequence.sink_logits = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
-    const double cap     = options_.softcap ? static_cast<double>(*options_.softcap) * std::numbers::log2e : 0.0;
-    sequence.terms.cap   = static_cast<float>(cap);
+    sequence.sink_logits          = call.sink_logits.empty() ? nullptr : call.sink_logits.data();
+    sequence.terms.cap            = static_cast<float>(detail::cap_in_base_2(options_));
     sequence.terms.sliding_window = options_.sliding_window.value_or(0);
     sequence.terms.slopes         = call.slopes.empty() ? nullptr : call.slopes.data();
     sequence.group                = q.heads / kv.kv_heads();

@@ -67,15 +67,13 @@ CASCADA_INLINE void scale_weights(float* weights, index_t count, const float* sc
 /// The same of pairs, rounded. Returns the sum of what is left.
 template <cpu_backend B>
 CASCADA_INLINE float scale_weights_of_pairs(float* weights, index_t count, const float* scales) noexcept {
-  auto       total  = vec<B>::zero();
-  const auto floats = [](__m256i halves) {
-    return vec<B>{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
-  };
+  auto total = vec<B>::zero();
   for (index_t j = 0; j < count; j += 2 * vec<B>::width) {
-    const __m512i pairs  = _mm512_loadu_si512(weights + j / 2);
-    const auto    first  = floats(_mm512_castsi512_si256(pairs)) * vec<B>::load(scales + j);
-    const auto    second = floats(_mm512_extracti64x4_epi64(pairs, 1)) * vec<B>::load(scales + j + vec<B>::width);
-    const vec<B>  scaled = {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
+    const __m512i pairs = _mm512_loadu_si512(weights + j / 2);
+    const auto    first = widen_bfloat16<B>(_mm512_castsi512_si256(pairs)) * vec<B>::load(scales + j);
+    const auto    second =
+        widen_bfloat16<B>(_mm512_extracti64x4_epi64(pairs, 1)) * vec<B>::load(scales + j + vec<B>::width);
+    const vec<B> scaled = round_to_pairs(first, second);
     scaled.store(weights + j / 2);
     total = add_pair_products(scaled, vec<B>::broadcast(pair_of_ones), total);
   }

@@ -124,7 +124,7 @@ CASCADA_INLINE void see_sink_logit(const query_rows<B, E>& tile, index_t row, fl
   constexpr auto largest = static_cast<double>(std::numeric_limits<float>::max());
   const auto     bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
   float*         sum = tile.sums + row * vec<B>::width;
-  if (bits == std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity())) return;
+  if (detail::is_minus_infinity(logit)) return;
   if (size > 0x7f80'0000u) {  // by bits, whatever -ffast-math assumes
     *sum = logit;
     return;

@@ -1,10 +1,8 @@
 #pragma once
 // merge on the CPU: the function of attention_merge.hpp.
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 #include "cascada/attention_checks.hpp"
@@ -14,6 +12,7 @@
 #include "cascada/cpu/base/float_environment.hpp"
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
+#include "cascada/finite.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
@@ -31,12 +30,8 @@ struct merged_shares {
 /// Of their log-sum-exps. NaN stays.
 template <cpu_backend B>
 CASCADA_INLINE merged_shares shares_of(float first, float second) noexcept {
-  // By bits: -ffast-math takes no number for infinite.
-  const auto saw = [](float x) {
-    return std::bit_cast<std::uint32_t>(x) != std::bit_cast<std::uint32_t>(-std::numeric_limits<float>::infinity());
-  };
-  if (!saw(second)) return {true, false, 1, 0, first};
-  if (!saw(first)) return {false, true, 0, 1, second};
+  if (detail::is_minus_infinity(second)) return {true, false, 1, 0, first};
+  if (detail::is_minus_infinity(first)) return {false, true, 0, 1, second};
   const double a = static_cast<double>(first), b = static_cast<double>(second), top = a > b ? a : b;
   const double mine = std::exp(a - top), its = std::exp(b - top), sum = mine + its;
   return {true, true, static_cast<float>(mine / sum), static_cast<float>(its / sum),

@@ -81,12 +81,6 @@ struct score_row {
   }
 };
 
-/// The lower and the upper 16 of 32 weights, as pairs in the order of the keys.
-template <cpu_backend B>
-CASCADA_INLINE __m512i round_weights(__m512 lower, __m512 upper) noexcept {
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(upper, lower));
-}
-
 /// sum + both elements of each pair.
 template <cpu_backend B>
 CASCADA_INLINE __m512 add_weights(__m512i pairs, __m512 sum) noexcept {
@@ -163,7 +157,7 @@ CASCADA_INLINE void weigh(const score_row<B, Biased>& row, index_t j, index_t co
     for (index_t v = 0; v < vectors; ++v) powers[v] = _mm512_maskz_mov_ps(mask(v), powers[v]);
 #pragma GCC unroll 4
   for (index_t r = 0; r < Registers; ++r) {
-    const auto pairs = round_weights<B>(powers[2 * r], powers[2 * r + 1]);
+    const auto pairs = _mm512_castps_si512(round_to_pairs<B>({powers[2 * r]}, {powers[2 * r + 1]}).value);
     _mm512_storeu_si512(weights + (j + weight_keys * r) / 2, pairs);
     total[r % 2] = add_weights<B>(pairs, total[r % 2]);
   }

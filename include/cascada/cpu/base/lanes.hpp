@@ -43,9 +43,9 @@ inline constexpr index_t elements_per_lane = sizeof(E) / sizeof(E::first);
 template <>
 inline constexpr index_t elements_per_lane<float> = 1;
 
-/// Lanes of a key of `dim` elements: of pairs, whole vectors, zero beyond `dim`.
+/// Lanes of a row of `dim` elements: of pairs, whole vectors, zero beyond `dim`.
 template <cpu_backend B, class E>
-CASCADA_INLINE index_t lanes_of(index_t dim) noexcept {
+CASCADA_INLINE constexpr index_t lanes_of(index_t dim) noexcept {
   constexpr index_t elements = vec<B>::width * elements_per_lane<E>;
   return std::same_as<E, float> ? dim : (dim + elements - 1) / elements * vec<B>::width;
 }
@@ -56,6 +56,15 @@ CASCADA_INLINE constexpr index_t stored_lanes(index_t lanes) noexcept {
   constexpr index_t packed = elements_per_lane<Stored> / elements_per_lane<E>;
   return (lanes + packed - 1) / packed;
 }
+
+#ifdef __AVX512BF16__
+/// Two vectors of floats as 16 pairs, rounded to nearest. What is below the normal range becomes zero, as the
+/// instructions take it.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> round_to_pairs(vec<B> first, vec<B> second) noexcept {
+  return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
+}
+#endif
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__)
 template <cpu_backend B>

@@ -292,6 +292,14 @@ CASCADA_INLINE vec<B> tanh(vec<B> x) noexcept {
   return value;
 }
 
+#if defined(__AVX512F__)
+/// 16 bfloat16 as floats.
+template <cpu_backend B>
+CASCADA_INLINE vec<B> widen_bfloat16(__m256i halves) noexcept {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+}
+#endif
+
 /// As many elements of a row as a vector has lanes, as floats.
 template <cpu_backend B, row_scalar Scalar>
 CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
@@ -302,8 +310,7 @@ CASCADA_INLINE vec<B> load_floats(const Scalar* from) noexcept {
 #if defined(__AVX512F__)
     const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(bytes));
     if constexpr (std::same_as<Scalar, float16>) return {_mm512_cvtph_ps(halves)};
-    if constexpr (std::same_as<Scalar, bfloat16>)
-      return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+    if constexpr (std::same_as<Scalar, bfloat16>) return widen_bfloat16<B>(halves);
 #elif defined(__AVX2__)
     const __m128i halves = _mm_loadu_si128(static_cast<const __m128i*>(bytes));
 #ifdef __F16C__

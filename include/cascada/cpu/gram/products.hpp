@@ -58,7 +58,7 @@ struct product_workspace {
 
   /// For `limit` columns of rows of d elements.
   void reserve(index_t limit, index_t d) {
-    const index_t depth = std::max(d, pairs_of<B>(d));
+    const index_t depth = std::max(d, lanes_of<B, bf16_pair>(d));
     known.reserve(limit, depth);
     batch.reserve(batch_tokens, depth);
     rows.reserve((row_places + tile_scope<B>::rows) * row_stride(depth));  // whole tiles are read

@@ -18,20 +18,7 @@ namespace cascada::inline CASCADA_ABI::kernel::gram {
 template <cpu_backend B>
 inline constexpr bool has_bf16_tiles = contains(B::instructions, isa::amx_bf16) && multiplies_pairs<B>;
 
-/// Pairs of a row of `cols` elements, filled up with zeros to whole vectors of pairs: to whole tiles.
-template <cpu_backend B>
-CASCADA_INLINE constexpr index_t pairs_of(index_t cols) noexcept {
-  return (cols + 31) / 32 * 16;
-}
-
 #ifdef __AVX512BF16__
-
-/// Two vectors of floats as 16 pairs, rounded to nearest. What is below the normal range becomes zero, as the
-/// instructions take it.
-template <cpu_backend B>
-CASCADA_INLINE vec<B> round_to_pairs(vec<B> first, vec<B> second) noexcept {
-  return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.value, first.value))};
-}
 
 // Again the undefined registers of g++ 12 (simd.hpp): here if somebody included its intrinsics first.
 #pragma GCC diagnostic push
@@ -40,13 +27,12 @@ CASCADA_INLINE vec<B> round_to_pairs(vec<B> first, vec<B> second) noexcept {
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-/// Rounds a row to pairs_of(cols) pairs and returns the sum of the squares of what rounding took away, as a float sum
-/// has it: in some order, less what squares lose below the normal range, at most cols 2^-149.
+/// Rounds a row to lanes_of(cols) pairs, whole tiles of them, and returns the sum of the squares of what rounding took
+/// away, as a float sum has it: in some order, less what squares lose below the normal range, at most cols 2^-149.
 template <cpu_backend B, row_scalar Scalar>
 float round_row(const Scalar* row, index_t cols, float* pairs) noexcept {
   const auto error = [](vec<B> x, __m256i rounded, vec<B> sum) {
-    const __m512i back = _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
-    const vec<B>  lost = x - vec<B>{_mm512_castsi512_ps(back)};
+    const vec<B> lost = x - widen_bfloat16<B>(rounded);
     return multiply_add(lost, lost, sum);
   };
   vec<B> sums[2] = {vec<B>::zero(), vec<B>::zero()};

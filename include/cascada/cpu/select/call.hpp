@@ -136,9 +136,7 @@ class selection_call {
   /// What the call did with the tokens behind the first `known`. `cross`: in paper mode. `position` [T] gets the
   /// position in R of each representative; `additions` [T] is scratch.
   selection_report report(bool cross, index_t* position, index_t* additions, index_t known = 0) const noexcept {
-    selection_report all =
-        old_rep ? count_cascade<B>(old_rep, cross, now_.view(), options.assign, position, additions, known)
-                : count_selection<B>(now_.view(), options.assign, position, additions, known);
+    selection_report all = count_call<B>(now_.view(), old_rep, options.assign, cross, position, additions, known);
     all.pairs_evaluated = pairs.evaluated, all.pairs_rechecked = pairs.rechecked;
     return all;
   }

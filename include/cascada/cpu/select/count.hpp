@@ -38,29 +38,17 @@ struct selection_result {
   }
 };
 
-/// Counts of a full selection, of the tokens behind the first `known`: those are representatives of earlier calls.
+/// Counts of a call, of the tokens behind the first `known`: those are representatives of earlier calls. `old_reps`:
+/// what tokens inherited, or null in a full selection. `cross`: in paper mode every pair with a former representative
+/// is known.
 template <cpu_backend B>
-selection_report count_selection(const representatives& now, assignment assign, index_t* position, index_t* additions,
-                                 index_t known = 0) noexcept {
+selection_report count_call(const representatives& now, const index_t* old_reps, assignment assign, bool cross,
+                            index_t* position, index_t* additions, index_t known = 0) noexcept {
   selection_report    report{.tokens = now.tokens(), .representatives = now.count()};
-  selection_result<B> result{now, nullptr, position, additions};
+  selection_result<B> result{now, old_reps, position, additions};
   for (index_t i = 0; i < now.tokens(); ++i) {
-    if (i >= known) report.gram.selection += detail::scan_of(result, i, assign).representatives;
-    result.pass(i, true);
-  }
-  return report;
-}
-
-/// Counts of a cascade step, given the representatives that tokens inherited; of the tokens behind the first `known`.
-/// `cross`: in paper mode every pair with a former representative is known.
-template <cpu_backend B>
-selection_report count_cascade(const index_t* old_rep, bool cross, const representatives& now, assignment assign,
-                               index_t* position, index_t* additions, index_t known = 0) noexcept {
-  selection_report    report{.tokens = now.tokens(), .representatives = now.count()};
-  selection_result<B> result{now, old_rep, position, additions};
-  for (index_t i = 0; i < now.tokens(); ++i) {
-    if (i >= known) detail::count_token(result, i, assign, cross, report);
-    result.pass(i, old_rep[i] != i);
+    if (i >= known) detail::count_token(result, i, assign, old_reps != nullptr, cross, report);
+    result.pass(i, !old_reps || old_reps[i] != i);
   }
   return report;
 }

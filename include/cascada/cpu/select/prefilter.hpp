@@ -29,7 +29,7 @@ CASCADA_INLINE constexpr index_t depth_of(index_t cols) noexcept {
   if (Kind == product_kind::full) return cols;
   if (Kind == product_kind::sketch)
     return (cols + prefilter_tuning<B>.sketch_parts - 1) / prefilter_tuning<B>.sketch_parts;
-  return pairs_of<B>(cols);
+  return lanes_of<B, bf16_pair>(cols);
 }
 
 /// The cost of one product in units of a full one, times 64; of a matrix product 64 / 16, of a vector of pairs half.

@@ -41,7 +41,7 @@ struct attention_sequence {
   /// Whether more than the scale is between products and logits.
   bool             adjusts() const { return options.softcap.has_value(); }
   score_adjustment adjustment() const {
-    const double cap     = static_cast<double>(*options.softcap) * std::numbers::log2e;
+    const double cap     = detail::cap_in_base_2(options);
     const double largest = static_cast<double>(std::numeric_limits<float>::max());
     return {.scale = static_cast<float>(std::min(static_cast<double>(of_products) / cap, largest)),
             .cap   = static_cast<float>(cap)};

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "cascada/hip/base/votes.hpp"
 #include "cascada/hip/gram/verdict.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::gram {
@@ -20,49 +19,6 @@ struct gram_tile {
   struct shared {
     alignas(16) std::uint16_t slabs[2][columns * pitch];
   };
-};
-
-/// Tokens of a block, in order: the columns of a tile.
-struct gram_columns {
-  index_t token[gram_tile::columns];
-  float   norm[gram_tile::columns];
-  index_t count;  // in use; those beyond read some token, and nobody looks at their sums
-
-  /// By one wave: a lane that `takes` has its token, of number `local` from `begin` on, made a column. Returns which.
-  template <class Gpu, matrix_scalar Scalar>
-  CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, const gram_rows<Scalar>& rows, index_t begin, bool takes,
-                                               index_t local) {
-    const std::uint64_t votes = gpu.ballot(takes);
-    const index_t       own = voters_below(gpu, votes), all = voters(votes);
-    if (takes) token[own] = begin + local, norm[own] = rows.norms[begin + local];
-    if (gpu.lane() >= all) token[gpu.lane()] = begin;
-    if (gpu.lane() == 0) count = all;
-    return own;
-  }
-};
-
-/// Tokens at 128 places of a list: the rows of a tile, 32 to a wave. Beyond the last one the last once more.
-struct gram_panel {
-  static constexpr index_t rows = 32 * gram_tile::waves;
-
-  /// How many of the tokens at places from `first` to `last` it has.
-  CASCADA_DEVICE CASCADA_INLINE static constexpr index_t used(index_t first, index_t last) {
-    return last - first < rows ? last - first : rows;
-  }
-
-  index_t token[rows];
-  float   norm[rows];
-
-  /// The place of row `r` of the panel that begins at place `first` of `end`.
-  CASCADA_DEVICE CASCADA_INLINE static constexpr index_t place(index_t first, index_t end, index_t r) {
-    return first + r < end ? first + r : end - 1;
-  }
-
-  /// Token i as row `r`.
-  template <matrix_scalar Scalar>
-  CASCADA_DEVICE CASCADA_INLINE void load(const gram_rows<Scalar>& of, index_t i, index_t r) {
-    token[r] = i, norm[r] = of.norms[i];
-  }
 };
 
 /// sums [Tiles] of 32 x 32: rows x columns, over `cols` elements (a multiple of 8).

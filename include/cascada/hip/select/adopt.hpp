@@ -30,14 +30,13 @@ struct adopt_extension {
   }
 
  private:
-  /// What the set is now, in numbers. Too many representatives leave no other trace than `all` below 0.
+  /// What the set is now, in numbers; `all` below 0: as it was.
   CASCADA_DEVICE CASCADA_INLINE void conclude(index_t all) const {
     grown_state&        state    = *of.set.state;
     selection_counters& counters = *of.call.memory.counters;
     *of.set.layer.count          = all;
     if (all < 0) {
-      if (counters.answer == status::ok) counters.answer = status::too_many_representatives;
-      state.answer = counters.answer;
+      state.answer = counters.fail();
       return;
     }
     state.tokens = state.extended = state.begun + of.call.tokens();

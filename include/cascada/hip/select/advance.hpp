@@ -9,8 +9,8 @@
 // Those that still await what they inherit have met them, too, for nothing in most cases: an orphan that began then
 // would have all representatives to meet in one launch, and the others would wait for it.
 
-#include "cascada/hip/select/block.hpp"
 #include "cascada/hip/select/resolve.hpp"
+#include "cascada/hip/select/scanned_tokens.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 

@@ -22,7 +22,7 @@ struct selection_count {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t known = call.memory.known[call.stretches()].representatives;
-    if (known < 0 || call.memory.counters->answer != status::ok) {
+    if (known < 0) {
       keep_old(gpu);
       return;
     }
@@ -49,8 +49,7 @@ struct selection_count {
       call.now.indices[k] = before.indices[k], call.now.counts[k] = before.counts[k];
     if (gpu.thread() != 0) return;
     *call.now.count = count;
-    // Too many representatives leave no other trace.
-    if (call.memory.counters->answer == status::ok) call.memory.counters->answer = status::too_many_representatives;
+    call.memory.counters->fail();
   }
 };
 

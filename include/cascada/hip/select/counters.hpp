@@ -33,6 +33,12 @@ struct selection_counters {
     gpu.atomic_add(&orphans, sums.orphans);
   }
 
+  /// The answer of a step that has failed. Too many representatives leave no other trace.
+  CASCADA_DEVICE CASCADA_INLINE status::code fail() {
+    if (answer == status::ok) answer = status::too_many_representatives;
+    return answer;
+  }
+
   /// Of a step on T tokens. `cross`: in paper mode.
   selection_report report(index_t tokens, bool cross) const {
     selection_report all = {.tokens          = tokens,

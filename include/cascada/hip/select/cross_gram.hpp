@@ -42,14 +42,9 @@ struct selection_cross_gram {
                   panel  = gpu.block() / call.blocks() * gram_panel::rows;
     const index_t former = gpu.uniform(*call.before.count);
     if (panel >= former) return;
-    // The first wave finds the tokens, the next two the representatives.
-    const index_t i = begin + gpu.lane();
-    if (gpu.wave() == 0)
-      lds.columns.gather(gpu, call.rows, begin, i < call.tokens() && call.old_rep(i) != i, gpu.lane());
-    else if (gpu.wave() < 3)
-      load(lds.panel, panel, former, gpu.thread() - gfx942::wave);
-    gpu.barrier();
-    const index_t count = gpu.uniform(lds.columns.count);
+    const index_t count = gather_panel(
+        gpu, lds, call.rows, begin, [&](index_t i) { return i < call.tokens() && call.old_rep(i) != i; },
+        [&](index_t r) { return call.before.indices[gram_panel::place(panel, former, r)]; });
     if (count == 0) return;
 
     const index_t first = panel + 32 * gpu.wave();  // of this wave's rows
@@ -62,11 +57,6 @@ struct selection_cross_gram {
         },
         pairs);
     if (pairs > 0) gpu.atomic_add(&call.memory.counters->pairs_evaluated, pairs);
-  }
-
- private:
-  CASCADA_DEVICE CASCADA_INLINE void load(gram_panel& rows, index_t panel, index_t former, index_t r) const {
-    rows.load(call.rows, call.before.indices[gram_panel::place(panel, former, r)], r);
   }
 };
 

@@ -29,14 +29,10 @@ struct selection_graph {
     const index_t begin = gpu.block() / panels * block_tokens, number = gpu.block() % panels * gram_panel::rows,
                   panel = call.first_neighbour(begin) + number, end = call.tokens();
     if (panel < 0 || panel >= begin + block_tokens) return;
-    // The first wave finds the tokens, the next two their neighbours.
-    if (gpu.wave() == 0)
-      lds.columns.gather(gpu, call.rows, begin, begin + gpu.lane() < end, gpu.lane());
-    else if (gpu.wave() < 3)
-      load(lds.panel, panel, gpu.thread() - gfx942::wave);
-    gpu.barrier();
-
-    const index_t count = gpu.uniform(lds.columns.count), first = 32 * gpu.wave();
+    const index_t count = gather_panel(
+        gpu, lds, call.rows, begin, [&](index_t i) { return i < end; },
+        [&](index_t r) { return gram_panel::place(panel, end, r); });
+    const index_t first = 32 * gpu.wave();
     std::int64_t  pairs = gpu.thread() == 0 ? pairs_of(count, begin - panel) : 0;
     judge_panel(
         gpu, lds, call.rows, [&](index_t column) { return begin + column - panel - first; },
@@ -48,10 +44,6 @@ struct selection_graph {
   }
 
  private:
-  CASCADA_DEVICE CASCADA_INLINE void load(gram_panel& rows, index_t panel, index_t r) const {
-    rows.load(call.rows, gram_panel::place(panel, call.tokens(), r), r);
-  }
-
   /// Pairs of `count` successive tokens and rows before them, the first of which lies `distance` before the first.
   CASCADA_DEVICE CASCADA_INLINE static std::int64_t pairs_of(index_t count, index_t distance) {
     return distance >= gram_panel::rows ? count * gram_panel::rows : count * distance + count * (count - 1) / 2;

@@ -15,6 +15,7 @@
 #include "cascada/hip/select/grown_arrays.hpp"
 #include "cascada/hip/select/launch.hpp"
 #include "cascada/hip/select/meet_kept.hpp"
+#include "cascada/hip/select/number_kept.hpp"
 #include "cascada/hip/select/truncate.hpp"
 #include "cascada/select.hpp"
 

@@ -4,8 +4,8 @@
 // These are cut into parts, each of which a block has for 32 tokens: one token would else keep one compute unit busy,
 // and all others idle. No part settles what it finds, since another one may have an earlier or a nearer one.
 
-#include "cascada/hip/select/block.hpp"
 #include "cascada/hip/select/extension.hpp"
+#include "cascada/hip/select/scanned_tokens.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
 

@@ -24,10 +24,7 @@ struct selection_result {
 
   /// Adds what token i has cost.
   CASCADA_DEVICE CASCADA_INLINE void count(index_t i, bool inherits, selection_counters& sums) const {
-    if (inherits)
-      detail::count_token(*this, i, call.assign, call.memory.cross != nullptr, sums);
-    else
-      sums.gram.selection += detail::scan_of(*this, i, call.assign).representatives;
+    detail::count_token(*this, i, call.assign, inherits, call.memory.cross != nullptr, sums);
   }
 };
 

@@ -2,7 +2,7 @@
 // The advance's scan: tokens of a block meet representatives, 128 at a time, and leave as they are settled.
 
 #include "cascada/hip/base/covering_row.hpp"
-#include "cascada/hip/gram/tile.hpp"
+#include "cascada/hip/gram/panel.hpp"
 #include "cascada/hip/select/call.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::select {
@@ -37,12 +37,12 @@ struct token_scan {
 
   const Call& call;
 
-  /// Compares the tokens of threads that take `part` with representatives [first, last), 128 at a time.
+  /// Compares the tokens of threads that `ask` with representatives [first, last), 128 at a time.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& lds, index_t begin, bool part, index_t first,
+  CASCADA_DEVICE CASCADA_INLINE void operator()(Gpu& gpu, shared& lds, index_t begin, bool asks, index_t first,
                                                 index_t last, index_t& pairs) const {
     if (first >= last) return;
-    gather(gpu, lds, begin, part, gpu.thread());
+    gather(gpu, lds, begin, asks, gpu.thread());
     for (index_t panel = first; panel < last; panel += gram_panel::rows) {
       const index_t count = gpu.uniform(lds.columns.count);
       if (count == 0) break;
@@ -74,28 +74,28 @@ struct token_scan {
   CASCADA_DEVICE CASCADA_INLINE void meet_panel(Gpu& gpu, shared& lds, index_t panel, index_t last, bool halves,
                                                 index_t& pairs) const {
     const auto&   x    = call.rows.x;
-    const index_t part = halves ? gpu.wave() / 2 : 0, tile = halves ? gpu.wave() % 2 : gpu.wave();
+    const index_t half = halves ? gpu.wave() / 2 : 0, tile = halves ? gpu.wave() % 2 : gpu.wave();
     const index_t cols = halves ? x.cols / 2 : x.cols, first_row = 32 * tile, column = gpu.lane() % 32;
     sums_16       sums[1];
     multiply<1>(
-        gpu, lds.tile, cols, call.rows.row(lds.panel.token[first_row + column]) + part * cols,
-        [&](index_t c) { return x.row(lds.columns.token[c % 32]) + (halves ? c / 32 * cols : 0); }, part, sums);
-    if (halves) add_halves(gpu, lds.halves[tile], part, sums[0]);
-    if (part == 0)
+        gpu, lds.tile, cols, call.rows.row(lds.panel.token[first_row + column]) + half * cols,
+        [&](index_t c) { return x.row(lds.columns.token[c % 32]) + (halves ? c / 32 * cols : 0); }, half, sums);
+    if (halves) add_halves(gpu, lds.halves[tile], half, sums[0]);
+    if (half == 0)
       lds.partial[2 * tile + gpu.lane() / 32][column] =
           column < lds.columns.count ? best_row(gpu, lds, sums[0], column, panel, first_row, last, pairs)
                                      : covering_row{};
   }
 
-  /// The first part's sums += the second part's.
+  /// The first half's sums += the second half's.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static void add_halves(Gpu& gpu, float (&other)[16][gfx942::wave], index_t part,
+  CASCADA_DEVICE CASCADA_INLINE static void add_halves(Gpu& gpu, float (&other)[16][gfx942::wave], index_t half,
                                                        sums_16& sums) {
-    if (part == 1)
+    if (half == 1)
 #pragma GCC unroll 16
       for (index_t v = 0; v < 16; ++v) other[v][gpu.lane()] = sums[v];
     gpu.barrier();
-    if (part == 0)
+    if (half == 0)
 #pragma GCC unroll 16
       for (index_t v = 0; v < 16; ++v) sums[v] += other[v][gpu.lane()];
   }
