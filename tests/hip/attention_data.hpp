@@ -74,18 +74,25 @@ struct device_selection {
 
 template <class Out, class Scalar>
 std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
-                                    const std::vector<selection>& selections, unsigned seed,
+                                    const std::vector<selection>& selections, const simulator::stream& where,
                                     const std::vector<index_t>& offsets = {}) {
   device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
   device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
   std::vector<device_selection>     kept(selections.begin(), selections.end());
   std::vector<hip::selection_layer> layers;
   for (auto& one : kept) layers.push_back(one.layer());
-  attention<Scalar, simulator::stream> attention(options, simulator::seeded(seed));
+  attention<Scalar, simulator::stream> attention(options, where);
   const strided_kv<Scalar>             kv = {k.view(), v.view()};
   REQUIRE(attention(q.view(), kv, layers, out.view(), {.query_offsets = offsets, .sink_logits = p.sink_logits}) ==
           status::ok);
   return out.packed();
+}
+
+template <class Out, class Scalar>
+std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
+                                    const std::vector<selection>& selections, unsigned seed,
+                                    const std::vector<index_t>& offsets = {}) {
+  return attend_on_device<Out>(options, p, selections, simulator::seeded(seed), offsets);
 }
 
 /// Puts keys around those of earlier tokens: of many dimensions, random ones are not alike.

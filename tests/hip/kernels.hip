@@ -59,6 +59,7 @@ ENTRY(hip::select::truncate_selection<float16>);
 ENTRY(hip::select::number_kept<bfloat16>);
 ENTRY(hip::select::number_kept<float16>);
 
+ENTRY(hip::attention::gather_selections);
 ENTRY(hip::attention::cluster_offsets);
 ENTRY(hip::attention::cluster_members);
 ENTRY(hip::attention::form_leaves);

@@ -9,7 +9,6 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -40,15 +39,15 @@ struct ask_leaves {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (has_failed(queries.valid)) return;
     auto&             lds   = gpu.template shared<shared>();
     const query_block block = queries.block_of(gpu, gpu.block());
-    if (block.empty()) return;
+    if (block.empty() || queries.failed(block.kv_head)) return;
     const query_row own = queries.row_of(gpu, block);
     const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
-    lds.logits.place[gpu.thread()] = own.place, lds.head[gpu.thread()] = own.head;
+    logits_at().place_query(gpu, lds.logits, now, own.place);
+    lds.head[gpu.thread()] = own.head;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);

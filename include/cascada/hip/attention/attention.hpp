@@ -1,6 +1,7 @@
 #pragma once
 // attention on gfx942: the class of attention.hpp for rows in device memory.
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -22,8 +23,8 @@ namespace cascada::inline CASCADA_ABI {
 /// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up
 /// to 127 after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
-/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
-///              one has failed, nothing is written. KV heads with selections of their own run one after the other
+/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device.
+///              Nothing is written for the heads of one that has failed. KV heads run side by side
 template <row_scalar Scalar, gfx942_backend B>
 class attention<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention on gfx942: rows are bfloat16 or float16");
@@ -84,11 +85,11 @@ class attention<Scalar, B> {
   }
 
  private:
-  /// Tokens [begin, begin + tokens), heads [p heads, (p + 1) heads).
+  /// Tokens [begin, begin + tokens).
   template <class Row>
-  static heads_view<Row> part(heads_view<Row> all, index_t begin, index_t tokens, index_t p, index_t heads) noexcept {
-    all.data += begin * all.token_stride + p * heads * all.head_stride;
-    all.tokens = tokens, all.heads = heads;
+  static heads_view<Row> part(heads_view<Row> all, index_t begin, index_t tokens) noexcept {
+    all.data += begin * all.token_stride;
+    all.tokens = tokens;
     return all;
   }
 
@@ -159,13 +160,14 @@ class attention<Scalar, B> {
   status run_all(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
                  std::span<const hip::selection_layer> selections, const detail::sequence_spans& spans,
                  const heads_view<Out>& out, const hip::attention::head_terms& terms) {
-    const index_t parts = selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
-    const auto    sizes = [&](std::size_t s) {
+    const std::size_t each  = selections.size() / std::max<std::size_t>(1, spans.count());  // of a sequence
+    const auto        sizes = [&](std::size_t s) {
       return hip::attention::sequence_sizes{.tokens   = spans.tokens(s),
-                                               .heads    = q.heads / parts,
-                                               .kv_heads = kv.kv_heads() / parts,
-                                               .dim      = q.dim,
-                                               .asking   = spans.asking(s)};
+                                                   .heads    = q.heads,
+                                                   .kv_heads = kv.kv_heads(),
+                                                   .dim      = q.dim,
+                                                   .asking   = spans.asking(s),
+                                                   .sets     = std::max<index_t>(1, static_cast<index_t>(each))};
     };
     std::size_t widest = 0, most = 0;
     for (std::size_t s = 0; s < spans.count(); ++s) {
@@ -177,20 +179,11 @@ class attention<Scalar, B> {
     for (std::size_t s = 0; s < spans.count(); ++s) {
       if (spans.asking(s) == 0) continue;
       if (const status answer = reserve(sizes(s)); answer != status::ok) return answer;
-      for (index_t p = 0; p < parts; ++p) {
-        const auto own_queries = [&](const auto& heads) {
-          return part(heads, spans.queries[s], spans.asking(s), p, heads.heads / parts);
-        };
-        const auto own_keys = [&](const auto& heads) {
-          return part(heads, spans.keys[s], spans.tokens(s), p, heads.heads / parts);
-        };
-        const auto   layer  = selections.empty()
-                                  ? hip::selection_layer{}
-                                  : selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)];
-        const status answer = run(own_queries(q), {own_keys(kv.keys), own_keys(kv.values)}, layer, own_queries(out),
-                                  terms.from(p * q.heads / parts));
-        if (answer != status::ok) return answer;
-      }
+      const auto   own_queries = [&](const auto& heads) { return part(heads, spans.queries[s], spans.asking(s)); };
+      const auto   own_keys    = [&](const auto& heads) { return part(heads, spans.keys[s], spans.tokens(s)); };
+      const status answer      = run(own_queries(q), {own_keys(kv.keys), own_keys(kv.values)},
+                                     selections.subspan(s * each, each), own_queries(out), terms);
+      if (answer != status::ok) return answer;
     }
     return status::ok;
   }
@@ -205,10 +198,11 @@ class attention<Scalar, B> {
   }
 
   template <class Out>
-  status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const hip::selection_layer& layer,
-             const heads_view<Out>& out, const hip::attention::head_terms& terms) {
+  status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
+             std::span<const hip::selection_layer> layers, const heads_view<Out>& out,
+             const hip::attention::head_terms& terms) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_, terms)
+      return hip::attention::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layers, out, arrays_, where_, terms)
           .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})

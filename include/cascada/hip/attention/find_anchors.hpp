@@ -32,7 +32,7 @@ struct find_anchors {
     }
   };
 
-  selection_layer          layer;
+  selection_sets           layer;
   cluster_memory           clusters;
   chain_memory             chains;
   heads_view<const Scalar> keys;
@@ -43,19 +43,19 @@ struct find_anchors {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
+    const index_t head = gpu.block() % keys.heads, range = gpu.block() / keys.heads;
+    if (layer.of_head(head).failed()) return;
     auto&                       batch = gpu.template shared<shared>();
-    const index_t               head = gpu.block() % keys.heads, range = gpu.block() / keys.heads;
-    const chain_memory          own  = chains.of(head, keys.tokens);
-    const compared_keys<Scalar> with = {keys, head, threshold};
-    const index_t               last = (range + 1) * chain_batch;
-    const index_t               end  = gpu.uniform(own.ends[(last < keys.tokens ? last : keys.tokens) - 1]);
-    index_t                     next = gpu.uniform(own.rounds[range].next);
+    const chain_memory          own   = chains.of(head, keys.tokens);
+    const compared_keys<Scalar> with  = {keys, head, threshold};
+    const index_t               last  = (range + 1) * chain_batch;
+    const index_t               end   = gpu.uniform(own.ends[(last < keys.tokens ? last : keys.tokens) - 1]);
+    index_t                     next  = gpu.uniform(own.rounds[range].next);
     if (next >= end) {
       if (gpu.thread() == 0) own.rounds[range].count = 0;
       return;
     }
-    const index_t count = gather(gpu, batch, own, next, end);
+    const index_t count = gather(gpu, batch, own, clusters.of_head(head, keys.tokens).members, next, end);
     compare(gpu, batch, own, with, count);
     std::uint64_t before[block_waves];
 #pragma GCC unroll 8
@@ -69,8 +69,8 @@ struct find_anchors {
  private:
   /// The first keys of places [next, end) that wait. `next` becomes the place after them. Returns how many they are.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, shared& batch, const chain_memory& own, index_t& next,
-                                               index_t end) const {
+  CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, shared& batch, const chain_memory& own, const index_t* members,
+                                               index_t& next, index_t end) const {
     index_t count = 0;
     for (; next < end && count < threads; next += threads) {
       const index_t place = next + gpu.thread();
@@ -79,7 +79,7 @@ struct find_anchors {
       gpu.barrier();
       const index_t slot = count + batch.waiting.before(gpu);
       count += batch.waiting.all();
-      if (waits && slot < threads) batch.batch[slot] = {place, clusters.members[place], own.norms[place]};
+      if (waits && slot < threads) batch.batch[slot] = {place, members[place], own.norms[place]};
       gpu.barrier();
     }
     if (count > threads) next = batch.batch[threads - 1].place + 1;

@@ -9,7 +9,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <matrix_scalar Scalar>
 struct leaves_by_keys {
-  selection_layer          layer;
+  selection_sets           layer;
   cluster_memory           clusters;
   chain_memory             chains;
   leaf_memory              leaves;  // only `formed` is written

@@ -15,7 +15,7 @@ struct meet_anchors {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 2;
 
-  selection_layer          layer;
+  selection_sets           layer;
   cluster_memory           clusters;
   chain_memory             chains;
   heads_view<const Scalar> keys;
@@ -27,11 +27,11 @@ struct meet_anchors {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
-    const index_t      head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
+    const index_t head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
+    if (layer.of_head(head).failed()) return;
     const chain_memory own  = chains.of(head, keys.tokens);
     const index_t      mine = base + gpu.lane() % places, place = mine < keys.tokens ? mine : keys.tokens - 1;
-    const chain_anchor key   = {place, clusters.members[place], own.norms[place]};
+    const chain_anchor key   = {place, clusters.of_head(head, keys.tokens).members[place], own.norms[place]};
     const index_t      range = own.begins[place] / chain_batch;
     const chain_round  round = own.rounds[range];
     const bool         meets = place == mine && key.norm > 0 && round.count > 0 && round.from <= place;

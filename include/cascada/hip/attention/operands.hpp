@@ -26,10 +26,12 @@ struct operand_rows {
 /// Counts of keys that differ from query to query: log2 of the count of place k of a list, as the token at `place`
 /// among those that ask sees it, over the scale of the logits.
 struct pair_counts {
-  float*       logs;    // [last - first, stride]; the caller's slice of places is [first, last)
-  std::int64_t stride;  // a multiple of 32, at least the length of the list
+  float*       logs;      // [sets, rows, stride]; the caller's slice of places is [first, last)
+  std::int64_t stride;    // a multiple of 32, at least the length of the list
+  index_t      rows = 0;  // at least last - first
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE float* row(index_t of_slice) const { return logs + of_slice * stride; }
+  CASCADA_DEVICE CASCADA_INLINE index_t number(index_t set, index_t of_slice) const { return set * rows + of_slice; }
+  CASCADA_DEVICE CASCADA_INLINE float*  row(index_t number) const { return logs + number * stride; }
 };
 
 /// How much the keys of leaves vary, over groups of dimensions.
@@ -44,13 +46,13 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;              // [chunks from `first` on, sets, T], or [r] for all
-  const index_t*       count;             // [those chunks, sets], or [1]; null: no such keys
+  const index_t*       list;              // [chunks from `first` on, sets, T], or [sets, r of T] for all
+  const index_t*       count;             // [those chunks, sets], or [sets]; null: no such keys
   const leaf_range*    leaves = nullptr;  // or [sets, T]: row - leaves[place].begin + 1 is the leaf's size, whose
                                           // log2 is added
   float          unit      = 1;           // 1 / scale, in which logits are added to
   std::int64_t   stride    = 0;           // of the list, from set to set
-  index_t        sets      = 1;           // of leaves: those of all KV heads, or each KV head's own
+  index_t        sets      = 1;           // of the keys: those of all KV heads, or each KV head's own
   index_t        first     = 0;           // the chunk that has the first list
   bool           causal    = false;       // place k sees places up to k
   pair_counts    counts    = {};          // instead of leaves, for the kernel that is made for them
@@ -98,8 +100,14 @@ struct opened_leaves {
 struct other_softmax {
   const float*   out;       // [rows, heads, dim]; null: none
   const float*   log_sums;  // [rows, heads]
-  const index_t* rows;      // of token t the row of token rows[t]; null: its own
+  const index_t* rows;      // [sets, T]: of token t the row of token rows[t]; null: its own
   index_t        base;      // the token of row 0
+  index_t        sets   = 1;
+  std::int64_t   stride = 0;  // of `rows`, from set to set
+
+  CASCADA_DEVICE CASCADA_INLINE index_t row_of(index_t kv_head, index_t token) const {
+    return rows[set_of_head(sets, kv_head) * stride + token] - base;
+  }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

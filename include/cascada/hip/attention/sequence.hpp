@@ -11,8 +11,8 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/attention/workspace.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -24,7 +24,7 @@ struct attention_sequence {
   const attention_options&           options;
   heads_view<const Scalar>           q;
   strided_kv<Scalar>                 kv;
-  selection_layer                    layer;
+  selection_sets                     layer;
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
@@ -97,35 +97,42 @@ struct attention_sequence {
             .count     = formed.far_count,
             .leaves    = formed.ranges,
             .unit      = 1 / scale,
-            .stride    = far() ? tokens : 0,
+            .stride    = far() || formed.sets > 1 ? tokens : 0,
             .sets      = formed.sets,
             .first     = formed.first,
             .variances = variances};
   }
   listed_keys<Scalar> members() const {
-    return {.rows = own_rows(), .list = layer.indices, .count = layer.count, .causal = options.causal};
+    return {.rows   = own_rows(),
+            .list   = layer.first.indices,
+            .count  = layer.first.count,
+            .stride = layer.sets > 1 ? tokens : 0,
+            .sets   = layer.sets,
+            .causal = options.causal};
   }
 
   query_tokens<Scalar, Out> everyone() const {
     const bool chunked = detail::kinds_of(options.keys).near_field;
     return {.q        = q,
             .out      = out,
-            .valid    = layer.count,
+            .valid    = layer.first.count,
             .kv_heads = kv_heads,
             .part     = chunked ? chunk : end,
             .base     = base,
             .first    = base,
-            .last     = end};
+            .last     = end,
+            .sets     = layer.sets};
   }
   query_tokens<Scalar, Out> representatives() const {
     auto asking = everyone();
-    asking.list = layer.indices, asking.count = layer.count;
+    asking.list = layer.first.indices, asking.count = layer.first.count;
+    asking.stride = tokens, asking.parts = 1;
     return asking;
   }
 
   /// Members of clusters, leaf by leaf.
   cluster_memory members_of_leaves() const {
-    return detail::forms_by_keys(options) ? cluster_memory{nullptr, memory.chains.members} : memory.clusters;
+    return detail::forms_by_keys(options) ? cluster_memory{nullptr, memory.chains.members, kv_heads} : memory.clusters;
   }
 };
 

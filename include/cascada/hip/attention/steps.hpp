@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <type_traits>
 
 #include "cascada/attention_options.hpp"
@@ -30,11 +31,16 @@ template <class Scalar, class Out, index_t Dim, class B>
 class attention_steps {
  public:
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
-                  const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
-                  const B& where, const head_terms& terms = {})
-      : of_{options, q, kv, layer, out, memory, terms}, options_(options), memory_(memory), launch_(where) {}
+                  std::span<const selection_layer> selections, heads_view<Out> out,
+                  const attention_memory<Scalar, B>& memory, const B& where, const head_terms& terms = {})
+      : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms},
+        options_(options),
+        memory_(memory),
+        selections_(selections),
+        launch_(where) {}
 
   status run() {
+    if (of_.layer.sets > 1) gather();
     switch (options_.keys) {
       case key_set::all: ask_near(of_.all()); break;
       case key_set::near: ask_near(of_.window()); break;
@@ -49,6 +55,28 @@ class attention_steps {
   using kernel_pairs  = attend<Scalar, Out, Dim, counts_of_pairs>;
   using kernel_groups = attend<Scalar, float, Dim>;
   using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
+
+  /// No selection, one, or those of the KV heads, once they are gathered.
+  static selection_sets sets_of(std::span<const selection_layer> selections, const attention_memory<Scalar, B>& memory,
+                                index_t tokens) {
+    if (selections.size() > 1) return memory.selections.view(tokens, static_cast<index_t>(selections.size()));
+    return selections.empty() ? selection_layer{} : selections[0];
+  }
+
+  /// One launch for 64 KV heads.
+  void gather() {
+    for (index_t first = 0; first < of_.layer.sets; first += gather_selections::most) {
+      gather_selections some = {.to     = memory_.selections,
+                                .tokens = of_.tokens,
+                                .first  = first,
+                                .heads  = std::min(gather_selections::most, of_.layer.sets - first)};
+      for (index_t i = 0; i < some.heads; ++i) {
+        const selection_layer& one = selections_[static_cast<std::size_t>(first + i)];
+        some.from[i]               = {one.indices, one.rep, one.counts, one.count};
+      }
+      launch_(some);
+    }
+  }
 
   // Launch a kernel as it is, or the one that adjusts products, which is given the same.
 
@@ -103,9 +131,10 @@ class attention_steps {
     if (memory_.segments.blocks > 1)
       launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
                                        .out         = of_.out,
-                                       .valid       = of_.layer.count,
+                                       .valid       = of_.layer.first.count,
                                        .scale       = of_.scale,
-                                       .sink_logits = of_.sink_logits()});
+                                       .sink_logits = of_.sink_logits(),
+                                       .sets        = of_.layer.sets});
   }
 
   void list_members() {
@@ -193,8 +222,11 @@ class attention_steps {
                   .scale       = of_.scale,
                   .sink_logits = of_.sink_logits()};
     if (!all_ask) {
-      launch_(leaf_means<Scalar>{
-          .clusters = memory_.clusters, .leaves = memory_.leaves, .rows = of_.q, .means = memory_.mean_queries});
+      launch_(leaf_means<Scalar>{.clusters = memory_.clusters,
+                                 .leaves   = memory_.leaves,
+                                 .rows     = of_.q,
+                                 .means    = memory_.mean_queries,
+                                 .sharing  = of_.q.heads / of_.kv_heads});
       ask.queries.q       = {.data         = memory_.mean_queries,
                              .tokens       = of_.tokens,
                              .heads        = of_.q.heads,
@@ -202,7 +234,7 @@ class attention_steps {
                              .token_stride = Dim,
                              .head_stride  = std::int64_t{of_.tokens} * Dim};
       ask.queries.list    = memory_.leaves.far_rows;
-      ask.queries.answers = of_.layer.indices;
+      ask.queries.answers = of_.layer.first.indices;
     }
     attend_keys(ask);
   }
@@ -255,12 +287,13 @@ class attention_steps {
       const index_t                     last   = end - first < slice ? end : first + slice;
       const query_tokens<Scalar, float> askers = {.q        = of_.q,
                                                   .out      = {},
-                                                  .valid    = of_.layer.count,
+                                                  .valid    = of_.layer.first.count,
                                                   .kv_heads = of_.kv_heads,
                                                   .part     = band,
                                                   .base     = of_.base,
                                                   .first    = first,
-                                                  .last     = last};
+                                                  .last     = last,
+                                                  .sets     = of_.layer.sets};
       ask_for_leaves({.queries        = askers,
                       .far            = of_.leaves(),
                       .near           = of_.window(),
@@ -297,24 +330,32 @@ class attention_steps {
     const index_t       heads  = of_.q.heads;
     launch_(chunk_groups{
         .layer = of_.layer, .clusters = memory_.clusters, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk});
-    launch_(
-        list_askers{.layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base});
+    const list_askers list = {
+        .layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base};
+    launch_(list);
     in_slices([&](index_t first, index_t last) {
       const query_tokens<Scalar, float> askers = {.q        = of_.q,
                                                   .out      = packed_heads(memory_.other_out, of_.q.tokens, heads, Dim),
                                                   .list     = groups.asks,
                                                   .count    = groups.count,
-                                                  .valid    = of_.layer.count,
+                                                  .valid    = of_.layer.first.count,
                                                   .kv_heads = of_.kv_heads,
                                                   .part     = of_.chunk,
                                                   .base     = of_.base,
                                                   .first    = first,
                                                   .last     = last,
-                                                  .log_sums = memory_.other_sums};
+                                                  .log_sums = memory_.other_sums,
+                                                  .sets     = of_.layer.sets,
+                                                  .stride   = of_.tokens,
+                                                  .parts    = list.chunks()};
       attend_keys(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
     });
-    const other_softmax other = {
-        .out = memory_.other_out, .log_sums = memory_.other_sums, .rows = groups.asker, .base = of_.base};
+    const other_softmax other = {.out      = memory_.other_out,
+                                 .log_sums = memory_.other_sums,
+                                 .rows     = groups.asker,
+                                 .base     = of_.base,
+                                 .sets     = of_.layer.sets,
+                                 .stride   = of_.tokens};
     attend_keys(kernel{.queries     = of_.everyone(),
                        .near        = of_.window(),
                        .other       = other,
@@ -325,6 +366,7 @@ class attention_steps {
   attention_sequence<Scalar, Out, B> of_;
   const attention_options&           options_;
   const attention_memory<Scalar, B>& memory_;
+  std::span<const selection_layer>   selections_;
   launches<B>                        launch_;
 };
 

@@ -153,6 +153,9 @@ struct key_walk {
     }
   }
 
+  /// The row of pair_counts for a query, by its place in the slice.
+  CASCADA_DEVICE CASCADA_INLINE index_t counts_of(index_t place) const { return far.counts.number(set(), place); }
+
   /// Of a tile's leaf `k`; zeros where keys are no leaves.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const key_tile& own, index_t k) const {
