@@ -13,35 +13,6 @@ namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-/// The modes that the device has.
-std::vector<tests::mode> device_modes() {
-  std::vector<tests::mode> all = {
-      {"closed, no sinks, no window, chunks of one", closed({.window = 0, .chunk = 1, .sink_tokens = 0, .leaf = 3})},
-      {"closed, sinks of several chunks", closed({.window = 4, .chunk = 8, .sink_tokens = 21, .leaf = 2})},
-      {"closed, one moment", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = 1})},
-      {"closed, two moments, keys far apart",
-       closed({.window = 8, .chunk = 16, .leaf = 7, .moments = 2, .scale = 0.5f})},
-      {"closed, four moments", closed({.window = 8, .chunk = 16, .moments = 4, .scale = 0.2f})},
-      {"closed, leaves of one", closed({.window = 8, .chunk = 16, .leaf = 1})},
-      {"closed, no correction", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = std::nullopt})},
-      {"grouped, more sinks", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5})},
-      {"closed, by keys", {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 3, .open = opening::none}},
-      {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
-      {"closed, softcap that leaves reach",
-       closed({.window = 8, .chunk = 16, .leaf = 5, .scale = 0.4f, .softcap = 2.0f})},
-      {"grouped, softcap",
-       closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5, .softcap = 0.7f})},
-      {"grouped, by keys",
-       {.queries = query_set::grouped, .window = 8, .chunk = 24, .leaf_threshold = 0.05f, .open = opening::none}},
-  };
-  for (const auto& mode : tests::modes) {
-    const attention_options& o = mode.options;
-    if (o.summaries != summary_type::as_multiplied) continue;
-    if (o.keys != key_set::near_and_far || o.moments != 3) all.push_back(mode);
-  }
-  return all;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("hip attention: every mode against the reference", "[hip]", ROW_TYPES) {

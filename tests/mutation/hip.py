@@ -23,6 +23,7 @@ ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the
 sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: a sink logit of minus infinity*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 of_heads, many_heads = "hip attention: KV heads with selections*", "hip attention: more KV heads than*"
+layouts, inside = "hip layouts: in every mode*", "hip layouts: sequences that begin*"
 failing_heads = "hip attention: of KV heads whose*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
@@ -194,7 +195,7 @@ mutants = [
     ("attention: a sink too few", "near.sinks < from ? near.sinks : from;", "near.sinks < from ? near.sinks - 1 : from;",
      modes),
     ("attention: sinks beyond the edge", "near.sinks < from ? near.sinks : from;", "near.sinks;", modes),
-    ("attention: sinks read after the edge", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "ahead();", modes),
+    ("attention: sinks read after the edge", "(row[i] < sinks ? (Slides ? outer : 0) : ahead())", "ahead()", modes),
     ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
      "return near_count - keys * near_whole;", modes),
     ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
@@ -225,7 +226,7 @@ mutants = [
     ("attention: other queries of a wave matter", "if (((high | high >> 32) >> lane % 32 & 1) != 0) top", "top",
      "hip attention: later tokens change nothing*"),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
-    ("attention: cluster sizes ignored", "leaves[place].begin + 1)) * far.unit", "leaves[place].begin + 1)) * 0", modes),
+    ("attention: cluster sizes ignored", "leaves[place].begin + 1)) * (Adjusts ? 1.0f : far.unit)", "leaves[place].begin + 1)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
@@ -236,7 +237,7 @@ mutants = [
     ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
      slides),
     ("sliding: whole tiles depend on who asks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(latest + 1, near.sliding);", pieces),
-    ("sliding: the first tokens as sinks", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "row[i] < sinks ? 0 : ahead();", slides),
+    ("sliding: the first tokens as sinks", "(row[i] < sinks ? (Slides ? outer : 0) : ahead())", "(row[i] < sinks ? 0 : ahead())", slides),
     ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
 
     ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
@@ -314,6 +315,20 @@ mutants = [
     ("KV heads: failed leaves are listed", "exist  = !layer.of_head(set).failed();", "exist  = !layer.of(0).failed();", failing_heads),
     ("KV heads: segments of a failed one", "valid + (sets > 1 ? head * sets / out.heads : 0)", "valid", failing_heads),
 
+    ("pages: the first again", "= table.blocks[page] * table.block_tokens +", "= table.blocks[0] * table.block_tokens +", layouts),
+    ("pages: a sequence begins with a page", "own.pages.first += begin;", "", inside),
+    ("pages: near keys in order", "row[i] = near.place(row[i] + (row[i] < sinks", "row[i] = (row[i] + (row[i] < sinks", layouts),
+    ("pages: the first whole tile again", "kernel.near.place.rows + first);", "kernel.near.place.rows);", layouts),
+    ("pages: representatives in order", "rows[of.indices[k]];", "of.indices[k];", layouts),
+    ("pages: representatives of another KV head", "to[std::int64_t{set} * of.length + k] =", "to[k] =", layouts),
+    ("pages: opened tokens in order", "= row_of(member[m]);", "= member[m];", layouts),
+    ("pages: keys of leaves in order", "return heads_view<const Scalar>::row(place(token), head);", "return heads_view<const Scalar>::row(token, head);", layouts),
+
+    ("transposed: another token's elements", "/ (to.dim / side) * side, column", "/ (to.dim / side) * 0, column", layouts),
+    ("transposed: the first elements again", "+ part * side * from.dim_stride + first;", "+ first;", "hip layouts: head sizes*"),
+    ("transposed: another head's", "values = from.data + head * from.head_stride", "values = from.data", layouts),
+    ("transposed: the first sequence's", "if (transposed.data) own.transposed.data += begin;", "", inside),
+
     ("decode: tokens before the queries ask", "? 0 : (first - own.begin) * group();", "? 0 : 0;", pieces),
     ("decode: whole tiles depend on who asks", "return of.begin + of.first / group();",
      "return of.begin + (of.first < of.asks ? of.asks : of.first) / group();", pieces),
@@ -374,6 +389,7 @@ barriers = {
     "base/running_sums.hpp": [of_leaves, of_leaves],
     "attention/find_anchors.hpp": [batches, batches, joins, joins],
     "attention/form_leaves.hpp": [of_leaves],
+    "attention/lay_out_values.hpp": [layouts],
     "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],
     "select/block.hpp": [twice, twice],

@@ -12,22 +12,22 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands>
+template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands, class Place = rows_in_order>
 struct ask_leaves {
   using tiles                             = key_tiles<Scalar, Dim>;
-  using logits_of                         = key_logits<Scalar, Dim, Counts>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = Dim <= 128 && !logits_of::adjusts ? 4 : 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
 
-  using loops = tile_loops<Scalar, Dim, Counts, false>;
+  using loops = tile_loops<Scalar, Dim, Counts, false, Place>;
   struct shared : loops::shared {
     index_t head[threads];  // of each lane's query
   };
 
   query_tokens<Scalar, float> queries;  // all of some bands; nothing is written to their `out`
   listed_keys<Scalar>         far;
-  near_keys<Scalar>           near;
+  near_keys<Scalar, Place>    near;
   float                       scale;           // times log2(e)
   float                       log_open_above;  // log2
   opened_leaves               opened;

@@ -17,24 +17,24 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys>
+template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys, class Place = rows_in_order>
 struct attend {
   using tiles                             = key_tiles<Scalar, Dim>;
-  using logits_of                         = key_logits<Scalar, Dim, Counts>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
   static constexpr bool    cuts =
       std::same_as<Counts, counts_of_keys> || std::same_as<Counts, adjusted_counts>;  // keys into segments; or merges
 
-  using loops = tile_loops<Scalar, Dim, Counts, true>;
+  using loops = tile_loops<Scalar, Dim, Counts, true, Place>;
   struct shared : loops::shared {
     index_t target[threads];  // of each lane: where the answer goes
   };
 
   query_tokens<Scalar, Out>                                                queries;
   listed_keys<Scalar>                                                      far   = {};
-  near_keys<Scalar>                                                        near  = {};
+  near_keys<Scalar, Place>                                                 near  = {};
   [[no_unique_address]] std::conditional_t<cuts, other_softmax, no_shared> other = {};
   float                                                                    scale;  // times log2(e)
 

@@ -25,11 +25,11 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/hip/base/canonical.hpp"
 #include "cascada/hip/base/covering_row.hpp"
 #include "cascada/hip/base/margin.hpp"
 #include "cascada/verdict.hpp"
-#include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -81,11 +81,11 @@ struct chain_memory {
 };
 
 /// Keys of one KV head, compared with each other at leaf_threshold.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct compared_keys {
-  heads_view<const Scalar> rows;
-  index_t                  head;
-  float                    threshold;
+  token_rows<Scalar, Place> rows;
+  index_t                   head;
+  float                     threshold;
 
   CASCADA_DEVICE CASCADA_INLINE const Scalar* row(const chain_anchor& key) const { return rows.row(key.token, head); }
 
@@ -132,17 +132,17 @@ struct compared_keys {
 };
 
 /// Norms, and where clusters lie. Sinks and keys without a norm have chains of their own.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct begin_chains {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_sets           layer;
-  cluster_memory           clusters;
-  chain_memory             chains;
-  heads_view<const Scalar> keys;
-  index_t                  sinks;
+  selection_sets            layer;
+  cluster_memory            clusters;
+  chain_memory              chains;
+  token_rows<Scalar, Place> keys;
+  index_t                   sinks;
 
   index_t grid() const { return ((keys.tokens - 1) / threads + 1) * keys.heads; }
 

@@ -29,7 +29,7 @@ struct adjusted_closed_leaves_of_bands {};
 template <class Tag, class... Tags>
 inline constexpr bool one_of = (std::same_as<Tag, Tags> || ...);
 
-template <matrix_scalar Scalar, index_t Dim, class Counts>
+template <matrix_scalar Scalar, index_t Dim, class Counts, class Place = rows_in_order>
 struct key_logits {
   using tiles                   = key_tiles<Scalar, Dim>;
   using carried                 = typename tiles::carried;
@@ -52,7 +52,7 @@ struct key_logits {
     float of[16 * tiles::threads];
   };
   struct as_it_is {};
-  using walk       = key_walk<Scalar, opens, slides>;
+  using walk       = key_walk<Scalar, opens, slides, Place, adjusts>;
   using opening    = std::conditional_t<bands, opened_leaves, no_shared>;
   using adjustment = std::conditional_t<adjusts, score_adjustment, as_it_is>;
   struct no_counts {};
@@ -71,11 +71,11 @@ struct key_logits {
     [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>                     counts;
   };
 
-  const listed_keys<Scalar>& far;
-  const near_keys<Scalar>&   near;
-  const opening&             opened;
-  index_t                    first;  // place of the first that asks
-  const adjustment&          adjust;
+  const listed_keys<Scalar>&      far;
+  const near_keys<Scalar, Place>& near;
+  const opening&                  opened;
+  index_t                         first;  // place of the first that asks
+  const adjustment&               adjust;
 
   CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return far.variances.rows; }
 

@@ -7,11 +7,13 @@
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 #include "cascada/hip/attention/operands.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One wave for each band and KV head. Tokens are listed in the order of their leaves' first askers: which of them a
 /// row sees, and at which places, does not depend on later rows. O(leaves + tokens + asked leaves^2 / 64).
+template <class Place = rows_in_order>
 struct open_leaves {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
@@ -25,6 +27,8 @@ struct open_leaves {
   index_t        band, tile;           // tokens
   index_t        blocks_of_band;       // of queries
   index_t        kv_heads, group;      // query heads that share a KV head
+
+  [[no_unique_address]] Place row_of = {};
 
   index_t grid() const { return (last - first + band - 1) / band * kv_heads; }
 
@@ -119,7 +123,7 @@ struct open_leaves {
       }
       const index_t* const member = members + ranges[own.place].begin;
       for (index_t m = 0; m < own.size; ++m) {
-        opened.tokens[list + before + m] = member[m];
+        opened.tokens[list + before + m] = row_of(member[m]);
         opened.places[list + before + m] = own.place;
       }
     }

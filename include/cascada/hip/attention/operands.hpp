@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/leaves.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -60,7 +61,7 @@ struct listed_keys {
 };
 
 /// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)). Or those of sliding windows.
-template <class Scalar>
+template <class Scalar, class Place = rows_in_order>
 struct near_keys {
   operand_rows<Scalar> rows;
   index_t              tokens    = 0;  // T, if not causal
@@ -70,6 +71,8 @@ struct near_keys {
   bool                 unlimited = false;  // from = 0
   bool                 causal;             // token t sees tokens up to t
   bool                 exists;
+
+  [[no_unique_address]] Place place = {};
 };
 
 /// A leaf that some row of a band asks for.
@@ -81,13 +84,13 @@ struct asked_leaf {
 /// Leaves that open for some queries, which then see their tokens instead. Queries come in bands: whole tiles that
 /// share a list of opened tokens; whole bands make up a chunk.
 struct opened_leaves {
-  std::uint32_t* rows;    // [blocks of queries, kv_heads, waves, stride]: of each leaf, a bit for each of a wave's rows
-  index_t*       tokens;  // [bands, kv_heads, stride], `count` in use: members of leaves that are open for some row
-  index_t*       places;  // the same: of their leaves
-  index_t*       count;   // [bands, kv_heads]
-  asked_leaf*    asked;   // [bands, kv_heads, stride]
-  std::int64_t   stride;  // at least the number of leaves, and of their members
-  index_t        chunk;   // tokens that have a far field in common
+  std::uint32_t* rows;  // [blocks of queries, kv_heads, waves, stride]: of each leaf, a bit for each of a wave's rows
+  index_t*     tokens;  // [bands, kv_heads, stride], `count` in use: rows of the members of leaves that some row opens
+  index_t*     places;  // the same: of their leaves
+  index_t*     count;   // [bands, kv_heads]
+  asked_leaf*  asked;   // [bands, kv_heads, stride]
+  std::int64_t stride;  // at least the number of leaves, and of their members
+  index_t      chunk;   // tokens that have a far field in common
 
   static constexpr index_t waves = 4;  // of a block of queries
 

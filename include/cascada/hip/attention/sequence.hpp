@@ -12,18 +12,18 @@
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/hip/attention/workspace.hpp"
-#include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One sequence of T keys. Its queries are its last tokens, from token `base` on; not causal, they are as many as there
 /// are, and have no places among the keys.
-template <class Scalar, class Out, class B>
+template <class Scalar, class Out, class B, class Place>
 struct attention_sequence {
   const attention_options&           options;
   heads_view<const Scalar>           q;
-  strided_kv<Scalar>                 kv;
+  placed_kv<Scalar, Place>           kv;
   selection_sets                     layer;
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
@@ -72,16 +72,22 @@ struct attention_sequence {
   /// 0: none. One this long passes no key; places less a longer one could overflow.
   index_t sliding_window() const { return std::min(options.sliding_window.value_or(0), tokens + rows_of_block); }
 
-  near_keys<Scalar> all() const {
+  near_keys<Scalar, Place> all() const {
     return {.rows      = own_rows(),
             .tokens    = tokens,
             .sliding   = sliding_window(),
             .unlimited = true,
             .causal    = options.causal,
-            .exists    = true};
+            .exists    = true,
+            .place     = kv.place};
   }
-  near_keys<Scalar> window() const {
-    return {.rows = own_rows(), .window = options.window, .sinks = options.sink_tokens, .causal = true, .exists = true};
+  near_keys<Scalar, Place> window() const {
+    return {.rows   = own_rows(),
+            .window = options.window,
+            .sinks  = options.sink_tokens,
+            .causal = true,
+            .exists = true,
+            .place  = kv.place};
   }
 
   /// The leaves' means: those older than a chunk's near field, or of whole clusters.
@@ -104,7 +110,7 @@ struct attention_sequence {
   }
   listed_keys<Scalar> members() const {
     return {.rows   = own_rows(),
-            .list   = layer.first.indices,
+            .list   = Place::in_pages ? memory.member_rows : layer.first.indices,
             .count  = layer.first.count,
             .stride = layer.sets > 1 ? tokens : 0,
             .sets   = layer.sets,

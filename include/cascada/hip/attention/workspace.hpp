@@ -39,6 +39,9 @@ struct sequence_sizes {
   index_t asking = tokens;
   index_t sets   = 1;  // selections: one of all KV heads, or each KV head's own
 
+  bool transposed = false;  // values
+  bool paged      = false;
+
   index_t group() const noexcept { return heads / kv_heads; }
 };
 
@@ -92,7 +95,10 @@ constexpr index_t most_segments(const attention_options& options, const sequence
 
 template <class Scalar, class B>
 struct attention_memory {
-  gathered_selections selections   = {};  // where each KV head has its own
+  index_t*            pool_rows    = nullptr;  // [T]: of tokens in pages
+  index_t*            member_rows  = nullptr;  // [sets, T]: of representatives there
+  Scalar*             values       = nullptr;  // [kv_heads, T, dim]: those that are transposed
+  gathered_selections selections   = {};       // where each KV head has its own
   cluster_memory      clusters     = {};
   chain_memory        chains       = {};
   leaf_memory         leaves       = {};
@@ -117,6 +123,10 @@ struct attention_memory {
     const std::int64_t rows    = std::int64_t{sizes.asking} * sizes.heads;
     const bool         average = averages(options), counted = options.weighted && options.causal;
     if (sizes.sets > 1) cut_selections(from, sizes);
+    if (sizes.transposed) from.cut(values, means);
+    if (sizes.paged) from.cut(pool_rows, tokens);
+    if (sizes.paged && detail::kinds_of(options.keys).representatives && !average)
+      from.cut(member_rows, tokens * sizes.sets);
     clusters.sets = sizes.sets;
     if (average || counted)
       from.cut(clusters.offsets, (tokens + 1) * sizes.sets), from.cut(clusters.members, tokens * sizes.sets);
