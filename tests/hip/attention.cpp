@@ -13,35 +13,6 @@ namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-/// The modes that the device has.
-std::vector<tests::mode> device_modes() {
-  std::vector<tests::mode> all = {
-      {"closed, no sinks, no window, chunks of one", closed({.window = 0, .chunk = 1, .sink_tokens = 0, .leaf = 3})},
-      {"closed, sinks of several chunks", closed({.window = 4, .chunk = 8, .sink_tokens = 21, .leaf = 2})},
-      {"closed, one moment", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = 1})},
-      {"closed, two moments, keys far apart",
-       closed({.window = 8, .chunk = 16, .leaf = 7, .moments = 2, .scale = 0.5f})},
-      {"closed, four moments", closed({.window = 8, .chunk = 16, .moments = 4, .scale = 0.2f})},
-      {"closed, leaves of one", closed({.window = 8, .chunk = 16, .leaf = 1})},
-      {"closed, no correction", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = std::nullopt})},
-      {"grouped, more sinks", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5})},
-      {"closed, by keys", {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 3, .open = opening::none}},
-      {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
-      {"closed, softcap that leaves reach",
-       closed({.window = 8, .chunk = 16, .leaf = 5, .scale = 0.4f, .softcap = 2.0f})},
-      {"grouped, softcap",
-       closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5, .softcap = 0.7f})},
-      {"grouped, by keys",
-       {.queries = query_set::grouped, .window = 8, .chunk = 24, .leaf_threshold = 0.05f, .open = opening::none}},
-  };
-  for (const auto& mode : tests::modes) {
-    const attention_options& o = mode.options;
-    if (o.summaries != summary_type::as_multiplied) continue;
-    if (o.keys != key_set::near_and_far || o.moments != 3) all.push_back(mode);
-  }
-  return all;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("hip attention: every mode against the reference", "[hip]", ROW_TYPES) {
@@ -79,6 +50,91 @@ TEST_CASE("hip attention: a selection for each KV head", "[hip]") {
     if (mode.options.keys == key_set::all || mode.options.keys == key_set::near) continue;
     CAPTURE(mode.name);
     check_close<bfloat16>(mode.options, p, selections, 14);
+  }
+}
+
+namespace {
+
+/// The problem of one KV head.
+template <class Scalar>
+problem<Scalar> only_head(const problem<Scalar>& p, index_t kv_head) {
+  const shape     size = {p.size.tokens, p.size.heads / p.size.kv_heads, 1, p.size.key_dim, p.size.value_dim};
+  problem<Scalar> one(size, 1);
+  for (auto [to, from] : {std::pair{&one.q, &p.q}, {&one.k, &p.k}, {&one.v, &p.v}})
+    for (index_t t = 0; t < size.tokens; ++t)
+      for (index_t h = 0; h < to->view().heads; ++h)
+        std::copy_n(from->view().row(t, kv_head * to->view().heads + h), size.key_dim, to->view().row(t, h));
+  return one;
+}
+
+/// The rows of a KV head's queries.
+std::vector<float> rows_of_head(const std::vector<float>& all, const shape& size, index_t kv_head) {
+  const index_t      heads = size.heads / size.kv_heads;
+  std::vector<float> own;
+  for (index_t t = 0; t < size.tokens; ++t) {
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(row_of(size, t, kv_head * heads));
+    own.insert(own.end(), begin, begin + heads * size.value_dim);
+  }
+  return own;
+}
+
+}  // namespace
+
+TEST_CASE("hip attention: KV heads with selections of their own are as alone, in as many launches", "[hip]") {
+  // Less than a slice of 32 representatives, and one chunk: so slices are the same, whatever there is beside it.
+  const problem<bfloat16>      p({70, 6, 3, 64, 64}, 15);
+  const std::vector<selection> all = {random_selection(70, 0.1, 1), random_selection(70, 0.4, 2),
+                                      random_selection(70, 0.25, 3)};
+  for (const auto& mode : tests::sample(device_modes())) {
+    if (!needs_selections(mode.options)) continue;
+    CAPTURE(mode.name);
+    const simulator::stream where    = simulator::steady(15);
+    const auto              together = attend_on_device<float>(mode.options, p, all, where);
+    for (index_t g = 0; g < 3; ++g) {
+      CAPTURE(g);
+      const simulator::stream alone = simulator::steady(15);
+      const auto              own =
+          attend_on_device<float>(mode.options, only_head(p, g), {all[static_cast<std::size_t>(g)]}, alone);
+      CHECK(same_bits(rows_of_head(together, p.size, g), own));
+      CHECK(where.calls->launches == alone.calls->launches + 1);  // which gathers the selections
+    }
+  }
+}
+
+TEST_CASE("hip attention: more KV heads than a launch gathers selections of", "[hip]") {
+  const problem<bfloat16> p({6, 66, 66, 64, 64}, 16);
+  std::vector<selection>  all;
+  for (unsigned g = 0; g < 66; ++g) all.push_back(random_selection(6, 0.5, g));
+  const attention_options options  = {.keys = key_set::representatives, .queries = query_set::representatives};
+  const simulator::stream where    = simulator::steady(16);
+  const auto              together = attend_on_device<float>(options, p, all, where);
+  CHECK(where.calls->launches == 2 + 2);
+  for (const index_t g : {0, 1, 63, 64, 65})
+    CHECK(same_bits(
+        rows_of_head(together, p.size, g),
+        attend_on_device<float>(options, only_head(p, g), {all[static_cast<std::size_t>(g)]}, simulator::steady(16))));
+}
+
+TEST_CASE("hip attention: of KV heads whose selections have failed nothing is written", "[hip]") {
+  const problem<bfloat16> p({70, 4, 2, 64, 64}, 8);
+  device_heads<bfloat16>  q(p.q.view()), k(p.k.view()), v(p.v.view());
+  for (const auto& mode : tests::sample(device_modes())) {
+    if (!needs_selections(mode.options)) continue;
+    CAPTURE(mode.name);
+    for (const std::size_t failing : {0u, 1u}) {
+      CAPTURE(failing);
+      std::vector<device_selection> kept             = {device_selection(random_selection(70, 0.3, 1)),
+                                                        device_selection(random_selection(70, 0.2, 2))};
+      kept[failing].count                            = -1;
+      const std::vector<hip::selection_layer> layers = {kept[0].layer(), kept[1].layer()};
+      device_heads<float>                     out(70, 4, 64);
+      attention<bfloat16, simulator::stream>  attention(mode.options, simulator::seeded(8));
+      REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, layers, out.view()) == status::ok);
+      const auto got = out.packed();
+      for (index_t g = 0; g < 2; ++g)
+        for (const float x : rows_of_head(got, p.size, g))
+          REQUIRE((x != x) == (static_cast<std::size_t>(g) == failing));
+    }
   }
 }
 

@@ -74,18 +74,25 @@ struct device_selection {
 
 template <class Out, class Scalar>
 std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
-                                    const std::vector<selection>& selections, unsigned seed,
+                                    const std::vector<selection>& selections, const simulator::stream& where,
                                     const std::vector<index_t>& offsets = {}) {
   device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
   device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
   std::vector<device_selection>     kept(selections.begin(), selections.end());
   std::vector<hip::selection_layer> layers;
   for (auto& one : kept) layers.push_back(one.layer());
-  attention<Scalar, simulator::stream> attention(options, simulator::seeded(seed));
+  attention<Scalar, simulator::stream> attention(options, where);
   const strided_kv<Scalar>             kv = {k.view(), v.view()};
   REQUIRE(attention(q.view(), kv, layers, out.view(), {.query_offsets = offsets, .sink_logits = p.sink_logits}) ==
           status::ok);
   return out.packed();
+}
+
+template <class Out, class Scalar>
+std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
+                                    const std::vector<selection>& selections, unsigned seed,
+                                    const std::vector<index_t>& offsets = {}) {
+  return attend_on_device<Out>(options, p, selections, simulator::seeded(seed), offsets);
 }
 
 /// Puts keys around those of earlier tokens: of many dimensions, random ones are not alike.
@@ -110,6 +117,35 @@ inline attention_options closed(attention_options with = {}) {
 inline attention_options opened(attention_options with = {}) {
   with.leaves = leaf_formation::by_order, with.open = opening::by_mass;
   return with;
+}
+
+/// The modes that the device has.
+inline std::vector<mode> device_modes() {
+  std::vector<mode> all = {
+      {"closed, no sinks, no window, chunks of one", closed({.window = 0, .chunk = 1, .sink_tokens = 0, .leaf = 3})},
+      {"closed, sinks of several chunks", closed({.window = 4, .chunk = 8, .sink_tokens = 21, .leaf = 2})},
+      {"closed, one moment", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = 1})},
+      {"closed, two moments, keys far apart",
+       closed({.window = 8, .chunk = 16, .leaf = 7, .moments = 2, .scale = 0.5f})},
+      {"closed, four moments", closed({.window = 8, .chunk = 16, .moments = 4, .scale = 0.2f})},
+      {"closed, leaves of one", closed({.window = 8, .chunk = 16, .leaf = 1})},
+      {"closed, no correction", closed({.window = 8, .chunk = 16, .leaf = 5, .moments = std::nullopt})},
+      {"grouped, more sinks", closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5})},
+      {"closed, by keys", {.window = 8, .chunk = 16, .leaf_threshold = 0.1f, .leaf = 3, .open = opening::none}},
+      {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
+      {"closed, softcap that leaves reach",
+       closed({.window = 8, .chunk = 16, .leaf = 5, .scale = 0.4f, .softcap = 2.0f})},
+      {"grouped, softcap",
+       closed({.queries = query_set::grouped, .window = 8, .chunk = 24, .sink_tokens = 5, .softcap = 0.7f})},
+      {"grouped, by keys",
+       {.queries = query_set::grouped, .window = 8, .chunk = 24, .leaf_threshold = 0.05f, .open = opening::none}},
+  };
+  for (const auto& mode : modes) {
+    const attention_options& o = mode.options;
+    if (o.summaries != summary_type::as_multiplied) continue;
+    if (o.keys != key_set::near_and_far || o.moments != 3) all.push_back(mode);
+  }
+  return all;
 }
 
 }  // namespace tests

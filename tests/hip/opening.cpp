@@ -61,7 +61,8 @@ class opened_run {
     };
     REQUIRE(memory_.carve(cut) == status::ok);
     REQUIRE(size_.key_dim == 64);
-    attention_steps<Scalar, float, 64, whole_stream> steps(options, q.view(), {k.view(), v.view()}, kept.layer(),
+    const hip::selection_layer                       layer = kept.layer();
+    attention_steps<Scalar, float, 64, whole_stream> steps(options, q.view(), {k.view(), v.view()}, {&layer, 1},
                                                            out.view(), arrays_, where,
                                                            {p.sink_logits.empty() ? nullptr : p.sink_logits.data()});
     REQUIRE(steps.run() == status::ok);

@@ -22,6 +22,9 @@ joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
 sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: a sink logit of minus infinity*"
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
+of_heads, many_heads = "hip attention: KV heads with selections*", "hip attention: more KV heads than*"
+layouts, inside = "hip layouts: in every mode*", "hip layouts: sequences that begin*"
+failing_heads = "hip attention: of KV heads whose*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
@@ -140,7 +143,7 @@ mutants = [
      "next < end; base += gfx942::wave + 1", shapes),
     ("leaves: one token too many is old", "detail::first_from(members, begin, end, token);", "detail::first_from(members, begin, end, token + 1);",
      of_leaves),
-    ("leaves: sinks in leaves", "clusters.place_from(first, end, sinks);", "first;", of_leaves),
+    ("leaves: sinks in leaves", "own.place_from(first, end, sinks);", "first;", of_leaves),
     ("leaves: a boundary one too late", "(place - begin) % size == 0;", "(place - begin) % (size + 1) == 0;", of_leaves),
     ("leaves: a leaf takes the next one's members", ": end - place < size ? end : place + size}", ": end}", of_leaves),
     ("leaves: those of earlier waves forgotten", "count += w < gpu.wave() ? voters(of_wave[w]) : 0;", "", of_leaves),
@@ -183,7 +186,7 @@ mutants = [
     ("chains: a leaf too long", "number % size == 0;", "number % (size + 1) == 0;", joins),
     ("chains: a leaf takes the next one's members", ": all - number < size ? begin + all : to + size};", ": begin + all};", joins),
     ("chains: another KV head's leaves", "return set_of_head(far.sets, kv_head);", "return 0;", outputs),
-    ("chains: another KV head's chains", "const std::int64_t from = std::int64_t{head} * tokens;", "const std::int64_t from = 0;", joins),
+    ("chains: another KV head's chains", "const std::int64_t from = std::int64_t{head} * tokens, of_cluster", "const std::int64_t from = 0, of_cluster", joins),
 
     ("attention: a tile too many without masks", "? by_all / keys : 0", "? by_all / keys + 1 : 0", modes),
     ("attention: listed keys of the future", "far.causal && earliest < far_count ? earliest + 1 : far_count;",
@@ -192,7 +195,7 @@ mutants = [
     ("attention: a sink too few", "near.sinks < from ? near.sinks : from;", "near.sinks < from ? near.sinks - 1 : from;",
      modes),
     ("attention: sinks beyond the edge", "near.sinks < from ? near.sinks : from;", "near.sinks;", modes),
-    ("attention: sinks read after the edge", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "ahead();", modes),
+    ("attention: sinks read after the edge", "(row[i] < sinks ? (Slides ? outer : 0) : ahead())", "ahead()", modes),
     ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
      "return near_count - keys * near_whole;", modes),
     ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
@@ -223,7 +226,7 @@ mutants = [
     ("attention: other queries of a wave matter", "if (((high | high >> 32) >> lane % 32 & 1) != 0) top", "top",
      "hip attention: later tokens change nothing*"),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
-    ("attention: cluster sizes ignored", "leaves[place].begin + 1)) * far.unit", "leaves[place].begin + 1)) * 0", modes),
+    ("attention: cluster sizes ignored", "leaves[place].begin + 1)) * (Adjusts ? 1.0f : far.unit)", "leaves[place].begin + 1)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
@@ -234,23 +237,22 @@ mutants = [
     ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
      slides),
     ("sliding: whole tiles depend on who asks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(latest + 1, near.sliding);", pieces),
-    ("sliding: the first tokens as sinks", "row[i] < sinks ? (Slides ? outer : 0) : ahead();", "row[i] < sinks ? 0 : ahead();", slides),
+    ("sliding: the first tokens as sinks", "(row[i] < sinks ? (Slides ? outer : 0) : ahead())", "(row[i] < sinks ? 0 : ahead())", slides),
     ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
 
     ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
     ("cap: logits lose their sign", "__builtin_copysignf(size < 0.1f ? small : large, ratio)", "(size < 0.1f ? small : large)", modes),
     ("cap: not in base 2", "static_cast<double>(of_products) / cap,", "static_cast<double>(of_products) / *options.softcap,", modes),
     ("cap: infinite products", "large = (1 - power) * inverse;", "large = 1 - 2 / (1 / power + 1) + 0 * size;", odd_caps),
-    ("cap: leaves corrected as without", "* now.steep * now.steep;", ";", modes),
+    ("cap: leaves corrected as without", "* part.steep * part.steep;", ";", modes),
     ("cap: no largest correction", "gpu.clamp(left, far.variances.most)", "left", modes),
     ("cap: corrections of another leaf", "corrections[v] = lds.kept.of[v * tiles::threads + thread];", "corrections[v] = lds.kept.of[thread];", shapes),
     ("cap: sizes of leaves left out", "+ lds.bias[row_32(lane, v)];", ";", modes),
-    ("cap: counts of pairs left out", "if (bands || !far.counts.logs || !own.listed) return;", "return;", modes),
+    ("cap: counts of pairs left out", "if (!far.counts.logs || !own.listed) return;", "return;", modes),
     ("cap: groups without a far field", "if constexpr (as_it_is::cuts) adjusted.other = ask.other;", "", modes),
 
     ("sinks: not in base 2", "logits[head] * std::numbers::log2e_v<float>;", "logits[head];", sinks),
     ("sinks: an infinite one", "return logit > largest ? largest : logit;", "return logit;", odd_sinks),
-    ("sinks: another KV head's", "terms.from(p * q.heads / parts)", "terms", sinks),
     ("sinks: not those of segments", "all.sums[1] + all.sums[3], sink_logits.of(head))",
      "all.sums[1] + all.sums[3], head_logits{}.of(head))", pieces),
     ("sinks: leaves open as without", "const float          bound = softmax_shares(gpu, 0.0f, sum, sink)",
@@ -291,6 +293,42 @@ mutants = [
     ("opening: no opened tokens", "if (now.opened_tiles() > 0)", "if (now.opened_tiles() > 1)", outputs),
     ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened.tokens : from_list;", "", outputs),
 
+    ("KV heads: the first selections again", ".first  = first,\n                                .heads", ".first  = 0,\n                                .heads", many_heads),
+    ("KV heads: another's selection", "const source       own   = from[number];", "const source       own   = from[0];", of_heads),
+    ("KV heads: another's members", "{nullptr, members + std::int64_t{set} * tokens}", "{nullptr, members}", of_heads),
+    ("KV heads: another's clusters", "{offsets + std::int64_t{set} * (tokens + 1),", "{offsets,", of_heads),
+    ("KV heads: another's leaves", "leaf_range* const    to    = leaves.formed + std::int64_t{set} * tokens;", "leaf_range* const    to    = leaves.formed;", of_heads),
+    ("KV heads: the clusters of the last", "if (head == 0 || chains.sets > 1) own.begins", "if (head == 0) own.begins", of_heads),
+    ("KV heads: another's chains", "return of_set(set_of_head(sets, kv_head), tokens);", "return of_set(0, tokens);", of_heads),
+    ("KV heads: queries' means of another", "leaves.set_of(head / sharing)", "leaves.set_of(head)", of_heads),
+    ("KV heads: another's representatives ask", "return list ? list[set_of_head(sets, kv_head) * stride + place] : place;", "return list ? list[place] : place;", of_heads),
+    ("KV heads: another's answers", "return answers ? answers[set_of_head(sets, kv_head) * stride + place]", "return answers ? answers[place]", of_heads),
+    ("KV heads: as many ask as of another", "count[set_of_head(sets, own.kv_head) * parts + own.part]", "count[own.part]", of_heads),
+    ("KV heads: another's members answer", ".stride = layer.sets > 1 ? tokens : 0,", ".stride = 0,", of_heads),
+    ("KV heads: another's cluster means", "far() || formed.sets > 1 ? tokens : 0,", "far() ? tokens : 0,", of_heads),
+    ("KV heads: another's counts", "const { return set * rows + of_slice; }", "const { return of_slice; }", of_heads),
+    ("KV heads: another's groups", "rows[set_of_head(sets, kv_head) * stride + token] - base", "rows[token] - base", of_heads),
+    ("KV heads: askers of another", "{asker + from, asks + from, count + std::int64_t{set} * chunks}", "{asker + from, asks, count + std::int64_t{set} * chunks}", of_heads),
+    ("KV heads: as many askers as of another", "{asker + from, asks + from, count + std::int64_t{set} * chunks}", "{asker + from, asks + from, count}", of_heads),
+    ("KV heads: copies for another", "first = set * heads;", "first = 0;", of_heads),
+    ("KV heads: one fails for another", "return valid && has_failed(valid + set_of_head(sets, kv_head));", "return valid && has_failed(valid);", failing_heads),
+    ("KV heads: failed leaves are listed", "exist  = !layer.of_head(set).failed();", "exist  = !layer.of(0).failed();", failing_heads),
+    ("KV heads: segments of a failed one", "valid + (sets > 1 ? head * sets / out.heads : 0)", "valid", failing_heads),
+
+    ("pages: the first again", "= table.blocks[page] * table.block_tokens +", "= table.blocks[0] * table.block_tokens +", layouts),
+    ("pages: a sequence begins with a page", "own.pages.first += begin;", "", inside),
+    ("pages: near keys in order", "row[i] = near.place(row[i] + (row[i] < sinks", "row[i] = (row[i] + (row[i] < sinks", layouts),
+    ("pages: the first whole tile again", "kernel.near.place.rows + first);", "kernel.near.place.rows);", layouts),
+    ("pages: representatives in order", "rows[of.indices[k]];", "of.indices[k];", layouts),
+    ("pages: representatives of another KV head", "to[std::int64_t{set} * of.length + k] =", "to[k] =", layouts),
+    ("pages: opened tokens in order", "= row_of(member[m]);", "= member[m];", layouts),
+    ("pages: keys of leaves in order", "return heads_view<const Scalar>::row(place(token), head);", "return heads_view<const Scalar>::row(token, head);", layouts),
+
+    ("transposed: another token's elements", "/ (to.dim / side) * side, column", "/ (to.dim / side) * 0, column", layouts),
+    ("transposed: the first elements again", "+ part * side * from.dim_stride + first;", "+ first;", "hip layouts: head sizes*"),
+    ("transposed: another head's", "values = from.data + head * from.head_stride", "values = from.data", layouts),
+    ("transposed: the first sequence's", "if (transposed.data) own.transposed.data += begin;", "", inside),
+
     ("decode: tokens before the queries ask", "? 0 : (first - own.begin) * group();", "? 0 : 0;", pieces),
     ("decode: whole tiles depend on who asks", "return of.begin + of.first / group();",
      "return of.begin + (of.first < of.asks ? of.asks : of.first) / group();", pieces),
@@ -299,8 +337,8 @@ mutants = [
      "edge_of(field / leaves.sets * chunk, window)", modes),
     ("decode: the far fields of the slice before", "of_.formed.first = first_chunk;", "", pieces),
     ("decode: leaves open that another chunk has", "return (chunk - first) * sets + set;", "return chunk * sets + set;", outputs),
-    ("decode: askers of another chunk", "number = first / chunk + gpu.block(),", "number = gpu.block(),", pieces),
-    ("decode: another group's far field", "other.rows[queries.base + token] - other.base", "other.rows[token] - other.base * 0",
+    ("decode: askers of another chunk", "number = first / chunk + gpu.block() / layer.sets,", "number = gpu.block() / layer.sets,", pieces),
+    ("decode: another group's far field", "other.row_of(now.kv_head, queries.base + token)", "other.row_of(now.kv_head, token) + other.base",
      pieces),
     ("decode: rows of one call written elsewhere", "row    = (answer - queries.base) * queries.out.heads",
      "row    = answer * queries.out.heads", pieces),
@@ -335,14 +373,14 @@ mutants = [
     ("segments: half of the sum", "all.sums[1] + all.sums[3]", "all.sums[1]", pieces),
     ("segments: blocks for near keys alone", "(rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;", "(rounded_to_tiles(near) + rounded_to_tiles(far) / 2) / keys_of_tile;", segments),
     ("segments: the first slice of blocks again", "number_of(first, 0) + skipped;", "number_of(first, 0);", pieces),
-    ("segments: rows after a selection that failed", "if (valid && has_failed(valid)) return;", "",
+    ("segments: rows after a selection that failed", "if (valid && has_failed(valid + (sets > 1 ? head * sets / out.heads : 0))) return;", "",
      "hip decode: after a selection that failed*"),
 
     ("groups: the first of a group asks elsewhere", "first_ones & ((std::uint64_t{2} <<", "first_ones & ((std::uint64_t{1} <<",
      modes),
-    ("groups: another token's near field", ".rows = groups.asker,", ".rows = groups.asks,", modes),
-    ("weighted: a token itself is not counted", "clusters.place_from(begin, end, token + 1)",
-     "clusters.place_from(begin, end, token)", modes),
+    ("groups: another token's near field", ".rows     = groups.asker,", ".rows     = groups.asks,", modes),
+    ("weighted: a token itself is not counted", "own.place_from(begin, end, token + 1)",
+     "own.place_from(begin, end, token)", modes),
 ]
 
 # The test case that notices when a header's first, second, .. barrier is dropped.
@@ -351,6 +389,7 @@ barriers = {
     "base/running_sums.hpp": [of_leaves, of_leaves],
     "attention/find_anchors.hpp": [batches, batches, joins, joins],
     "attention/form_leaves.hpp": [of_leaves],
+    "attention/lay_out_values.hpp": [layouts],
     "attention/open_leaves.hpp": [opens],
     "gram/tile.hpp": [ragged, ragged],
     "select/block.hpp": [twice, twice],

@@ -9,26 +9,25 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands>
+template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands, class Place = rows_in_order>
 struct ask_leaves {
   using tiles                             = key_tiles<Scalar, Dim>;
-  using logits_of                         = key_logits<Scalar, Dim, Counts>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = Dim <= 128 && !logits_of::adjusts ? 4 : 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
 
-  using loops = tile_loops<Scalar, Dim, Counts, false>;
+  using loops = tile_loops<Scalar, Dim, Counts, false, Place>;
   struct shared : loops::shared {
     index_t head[threads];  // of each lane's query
   };
 
   query_tokens<Scalar, float> queries;  // all of some bands; nothing is written to their `out`
   listed_keys<Scalar>         far;
-  near_keys<Scalar>           near;
+  near_keys<Scalar, Place>    near;
   float                       scale;           // times log2(e)
   float                       log_open_above;  // log2
   opened_leaves               opened;
@@ -40,15 +39,15 @@ struct ask_leaves {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (has_failed(queries.valid)) return;
     auto&             lds   = gpu.template shared<shared>();
     const query_block block = queries.block_of(gpu, gpu.block());
-    if (block.empty()) return;
+    if (block.empty() || queries.failed(block.kv_head)) return;
     const query_row own = queries.row_of(gpu, block);
     const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
-    lds.logits.place[gpu.thread()] = own.place, lds.head[gpu.thread()] = own.head;
+    logits_at().place_query(gpu, lds.logits, now, own.place);
+    lds.head[gpu.thread()] = own.head;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);

@@ -14,28 +14,27 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys>
+template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys, class Place = rows_in_order>
 struct attend {
   using tiles                             = key_tiles<Scalar, Dim>;
-  using logits_of                         = key_logits<Scalar, Dim, Counts>;
+  using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
   static constexpr bool    cuts =
       std::same_as<Counts, counts_of_keys> || std::same_as<Counts, adjusted_counts>;  // keys into segments; or merges
 
-  using loops = tile_loops<Scalar, Dim, Counts, true>;
+  using loops = tile_loops<Scalar, Dim, Counts, true, Place>;
   struct shared : loops::shared {
     index_t target[threads];  // of each lane: where the answer goes
   };
 
   query_tokens<Scalar, Out>                                                queries;
   listed_keys<Scalar>                                                      far   = {};
-  near_keys<Scalar>                                                        near  = {};
+  near_keys<Scalar, Place>                                                 near  = {};
   [[no_unique_address]] std::conditional_t<cuts, other_softmax, no_shared> other = {};
   float                                                                    scale;  // times log2(e)
 
@@ -50,13 +49,12 @@ struct attend {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (queries.valid && has_failed(queries.valid)) return;
     auto&             lds   = gpu.template shared<shared>();
     const query_block block = queries.block_of(gpu, gpu.block() / segments.blocks);
-    if (block.empty()) return;
+    if (block.empty() || queries.failed(block.kv_head)) return;
     const query_row own    = queries.row_of(gpu, block);
-    const index_t   token  = queries.list ? queries.list[own.place] : own.place;
-    const index_t   answer = queries.answers ? queries.answers[own.place] : token;
+    const index_t   token  = queries.token_of(block.kv_head, own.place);
+    const index_t   answer = queries.answer_of(block.kv_head, own.place);
     const walk      now    = logits_at().keys_of(gpu, queries, block);
     tile_range      met    = {0, now.tiles()};
     index_t         row    = (answer - queries.base) * queries.out.heads + own.head;
@@ -67,8 +65,8 @@ struct attend {
       row += segment * (queries.out.tokens * queries.out.heads);
     }
 
-    lds.logits.place[gpu.thread()] = own.place;
-    lds.target[gpu.thread()]       = own.exists ? 2 * row + gpu.lane() / 32 : -1;
+    logits_at().place_query(gpu, lds.logits, now, own.place);
+    lds.target[gpu.thread()] = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(token - queries.base, own.head), query);
@@ -78,7 +76,7 @@ struct attend {
     const index_t target = lds.target[tiles::thread_of(gpu)];
     if (target < 0) return;
     if (alone() && keep_alone(gpu, now, state, target)) return;
-    write(gpu, state, sum, target / 2, target % 2);
+    write(gpu, now, state, sum, target / 2, target % 2);
   }
 
   /// For the loops.
@@ -211,15 +209,15 @@ struct attend {
 
   /// One half of an answer: the average, merged with that of the other softmax by log-sum-exp.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const summed& state, float sum, index_t place,
+  CASCADA_DEVICE CASCADA_INLINE void write(Gpu& gpu, const walk& now, const summed& state, float sum, index_t place,
                                            index_t half) const {
     const index_t token = place / queries.out.heads, head = place % queries.out.heads;
     std::int64_t  row    = 0;  // of the other softmax
     float         theirs = -std::numeric_limits<float>::infinity();
     if constexpr (cuts)
       if (other.out) {
-        row =
-            std::int64_t{other.rows ? other.rows[queries.base + token] - other.base : token} * queries.out.heads + head;
+        row = std::int64_t{other.rows ? other.row_of(now.kv_head, queries.base + token) : token} * queries.out.heads +
+              head;
         theirs = other.log_sums[row];
       }
     const softmax_shares share(gpu, top_logit_of(state.top, unit()), sum, sink_logits.of(head), theirs);

@@ -1,6 +1,7 @@
 #pragma once
 // attention on gfx942: the class of attention.hpp for rows in device memory.
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -8,6 +9,7 @@
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
 #include "cascada/hip/attention/steps.hpp"
+#include "cascada/hip/attention/stored_kv.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
@@ -22,8 +24,10 @@ namespace cascada::inline CASCADA_ABI {
 /// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up
 /// to 127 after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
-/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device. If
-///              one has failed, nothing is written. KV heads with selections of their own run one after the other
+/// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
+///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head
+/// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device.
+///              Nothing is written for the heads of one that has failed. KV heads run side by side
 template <row_scalar Scalar, gfx942_backend B>
 class attention<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention on gfx942: rows are bfloat16 or float16");
@@ -31,14 +35,15 @@ class attention<Scalar, B> {
  public:
   explicit attention(attention_options options = {}, B where = {}) : options_(options), where_(where), memory_(where) {}
 
-  template <result_of<Scalar> Out>
-  [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv,
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
                                   const attention_call& call = {}) {
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_call(call); answer != status::ok) return answer;
-    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_shapes<B>(q, hip::attention::layout_of(kv), out); answer != status::ok)
+      return answer;
     if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
       return answer;
     const detail::only_sequence all = {{0, q.tokens}, {0, kv.tokens()}};
@@ -53,26 +58,31 @@ class attention<Scalar, B> {
     if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
         answer != status::ok)
       return answer;
-    return run_all(q, kv, selections, spans, out, {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
+    return run_all(q, hip::attention::placed(kv), selections, spans, out,
+                   {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
   }
 
-  template <std::same_as<hip::selection_layer> One, result_of<Scalar> Out>
-  [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv, const One& selection,
-                                  heads_view<Out> out, const attention_call& call = {}) {
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
+            result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, const One& selection, heads_view<Out> out,
+                                  const attention_call& call = {}) {
     return (*this)(q, kv, std::span<const hip::selection_layer>(&selection, 1), out, call);
   }
 
-  template <result_of<Scalar> Out>
-  [[nodiscard]] status operator()(heads_view<const Scalar> q, const strided_kv<Scalar>& kv, heads_view<Out> out,
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
+  [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, heads_view<Out> out,
                                   const attention_call& call = {}) {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
-  /// Pages, transposed values, computed rows, and rows of another type: no kernel reads them.
+  /// Computed rows, and rows of another type: no kernel reads them.
   template <kv_view KV>
-    requires(!std::same_as<KV, strided_kv<Scalar>>)
+    requires(!hip::attention::stored_kv<KV, Scalar>)
   status operator()(const heads_view<const Scalar>&, const KV&, const auto&...) {
-    static_assert(sizeof(KV) == 0, "attention on gfx942: keys and values have to be strided_kv, with the Scalar of q");
+    static_assert(
+        sizeof(KV) == 0,
+        "attention on gfx942: keys and values have to be strided_kv, transposed_value_kv or paged_kv, with the "
+        "Scalar of q");
     return status::unsupported_by_device;
   }
 
@@ -84,11 +94,11 @@ class attention<Scalar, B> {
   }
 
  private:
-  /// Tokens [begin, begin + tokens), heads [p heads, (p + 1) heads).
+  /// Tokens [begin, begin + tokens).
   template <class Row>
-  static heads_view<Row> part(heads_view<Row> all, index_t begin, index_t tokens, index_t p, index_t heads) noexcept {
-    all.data += begin * all.token_stride + p * heads * all.head_stride;
-    all.tokens = tokens, all.heads = heads;
+  static heads_view<Row> part(heads_view<Row> all, index_t begin, index_t tokens) noexcept {
+    all.data += begin * all.token_stride;
+    all.tokens = tokens;
     return all;
   }
 
@@ -122,9 +132,8 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
-  template <class Out>
-  static status check_device(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
-                             const heads_view<Out>& out) noexcept {
+  template <class KV, class Out>
+  static status check_device(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out) noexcept {
     if (q.dim != out.dim)
       return {status::unsupported_by_device, "out.dim differs from q.dim: gfx942 needs values as wide as keys"};
     if (q.dim != 64 && q.dim != 128 && q.dim != 256)
@@ -136,10 +145,11 @@ class attention<Scalar, B> {
       answer = check_rows(kv.keys, "kv.keys are not on 16-byte boundaries, row by row, as gfx942 needs them",
                           "kv.keys.token_stride is 2^26 or more, too much for gfx942",
                           "kv.keys.head_stride is 0: gfx942's kernels take no heads that share their rows");
-    if (answer == status::ok)
-      answer = check_rows(kv.values, "kv.values are not on 16-byte boundaries, row by row, as gfx942 needs them",
-                          "kv.values.token_stride is 2^26 or more, too much for gfx942",
-                          "kv.values.head_stride is 0: gfx942's kernels take no heads that share their rows");
+    if constexpr (!std::same_as<KV, transposed_value_kv<Scalar>>)
+      if (answer == status::ok)
+        answer = check_rows(kv.values, "kv.values are not on 16-byte boundaries, row by row, as gfx942 needs them",
+                            "kv.values.token_stride is 2^26 or more, too much for gfx942",
+                            "kv.values.head_stride is 0: gfx942's kernels take no heads that share their rows");
     return answer;
   }
 
@@ -155,17 +165,20 @@ class attention<Scalar, B> {
   }
 
   /// One sequence after the other. Memory is for the one that takes most, so that a shape allocates once.
-  template <class Out>
-  status run_all(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
+  template <class Place, class Out>
+  status run_all(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
                  std::span<const hip::selection_layer> selections, const detail::sequence_spans& spans,
                  const heads_view<Out>& out, const hip::attention::head_terms& terms) {
-    const index_t parts = selections.size() > spans.count() ? kv.kv_heads() : 1;  // that run on their own
-    const auto    sizes = [&](std::size_t s) {
-      return hip::attention::sequence_sizes{.tokens   = spans.tokens(s),
-                                               .heads    = q.heads / parts,
-                                               .kv_heads = kv.kv_heads() / parts,
-                                               .dim      = q.dim,
-                                               .asking   = spans.asking(s)};
+    const std::size_t each  = selections.size() / std::max<std::size_t>(1, spans.count());  // of a sequence
+    const auto        sizes = [&](std::size_t s) {
+      return hip::attention::sequence_sizes{.tokens     = spans.tokens(s),
+                                                   .heads      = q.heads,
+                                                   .kv_heads   = kv.kv_heads(),
+                                                   .dim        = q.dim,
+                                                   .asking     = spans.asking(s),
+                                                   .sets       = std::max<index_t>(1, static_cast<index_t>(each)),
+                                                   .transposed = kv.transposed.data != nullptr,
+                                                   .paged      = Place::in_pages};
     };
     std::size_t widest = 0, most = 0;
     for (std::size_t s = 0; s < spans.count(); ++s) {
@@ -177,20 +190,10 @@ class attention<Scalar, B> {
     for (std::size_t s = 0; s < spans.count(); ++s) {
       if (spans.asking(s) == 0) continue;
       if (const status answer = reserve(sizes(s)); answer != status::ok) return answer;
-      for (index_t p = 0; p < parts; ++p) {
-        const auto own_queries = [&](const auto& heads) {
-          return part(heads, spans.queries[s], spans.asking(s), p, heads.heads / parts);
-        };
-        const auto own_keys = [&](const auto& heads) {
-          return part(heads, spans.keys[s], spans.tokens(s), p, heads.heads / parts);
-        };
-        const auto   layer  = selections.empty()
-                                  ? hip::selection_layer{}
-                                  : selections[s * static_cast<std::size_t>(parts) + static_cast<std::size_t>(p)];
-        const status answer = run(own_queries(q), {own_keys(kv.keys), own_keys(kv.values)}, layer, own_queries(out),
-                                  terms.from(p * q.heads / parts));
-        if (answer != status::ok) return answer;
-      }
+      const auto   own_queries = [&](const auto& heads) { return part(heads, spans.queries[s], spans.asking(s)); };
+      const status answer      = run(own_queries(q), kv.sequence(spans.keys[s], spans.tokens(s)),
+                                     selections.subspan(s * each, each), own_queries(out), terms);
+      if (answer != status::ok) return answer;
     }
     return status::ok;
   }
@@ -204,11 +207,13 @@ class attention<Scalar, B> {
     return memory_.carve([&](hip::carver& from) { arrays_.cut(from, options_, sizes); });
   }
 
-  template <class Out>
-  status run(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const hip::selection_layer& layer,
-             const heads_view<Out>& out, const hip::attention::head_terms& terms) {
+  template <class Place, class Out>
+  status run(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
+             std::span<const hip::selection_layer> layers, const heads_view<Out>& out,
+             const hip::attention::head_terms& terms) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Out, Dim, B>(options_, q, kv, layer, out, arrays_, where_, terms)
+      return hip::attention::attention_steps<Scalar, Out, Dim, B, Place>(options_, q, kv, layers, out, arrays_, where_,
+                                                                         terms)
           .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})

@@ -16,17 +16,17 @@ struct count_chains {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  chain_memory    chains;
-  index_t         tokens, kv_heads;
+  selection_sets layer;
+  chain_memory   chains;
+  index_t        tokens, kv_heads;
 
   index_t grid() const { return ((tokens - 1) / threads + 1) * kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t place = gpu.block() / kv_heads * threads + gpu.thread();
-    if (layer.failed() || place >= tokens) return;
-    const chain_memory own = chains.of(gpu.block() % kv_heads, tokens);
+    const index_t head = gpu.block() % kv_heads, place = gpu.block() / kv_heads * threads + gpu.thread();
+    if (layer.of_head(head).failed() || place >= tokens) return;
+    const chain_memory own = chains.of(head, tokens);
     gpu.atomic_add(own.sizes + own.nearest[place].place, index_t{1});
   }
 };
@@ -39,15 +39,15 @@ struct chain_offsets {
   using sums   = running_sums<threads>;
   using shared = sums::shared;
 
-  selection_layer layer;
-  chain_memory    chains;
-  index_t         tokens, kv_heads;
+  selection_sets layer;
+  chain_memory   chains;
+  index_t        tokens, kv_heads;
 
   index_t grid() const { return kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
+    if (layer.of_head(gpu.block()).failed()) return;
     const chain_memory own = chains.of(gpu.block(), tokens);
     sums::add(
         gpu, gpu.template shared<shared>(), tokens, [&](index_t place) { return own.sizes[place]; },
@@ -61,30 +61,31 @@ struct order_chains {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  cluster_memory  clusters;
-  chain_memory    chains;
-  leaf_memory     leaves;
-  index_t         tokens, kv_heads, sinks, size;  // of a leaf: tokens at most
+  selection_sets layer;
+  cluster_memory clusters;
+  chain_memory   chains;
+  leaf_memory    leaves;
+  index_t        tokens, kv_heads, sinks, size;  // of a leaf: tokens at most
 
   index_t grid() const { return tokens * kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t head = gpu.block() % kv_heads, first = gpu.block() / kv_heads;
-    if (layer.failed()) return;
+    if (layer.of_head(head).failed()) return;
     const chain_memory own = chains.of(head, tokens);
     const index_t      all = gpu.uniform(own.sizes[first]);
     if (all == 0) return;
-    leaf_range* const formed = leaves.formed + std::int64_t{head} * tokens;
-    const index_t     begin = gpu.uniform(own.offsets[first]), end = gpu.uniform(own.ends[first]);
-    index_t           found = 0;
+    leaf_range* const    formed  = leaves.formed + std::int64_t{head} * tokens;
+    const index_t* const members = clusters.of_head(head, tokens).members;
+    const index_t        begin = gpu.uniform(own.offsets[first]), end = gpu.uniform(own.ends[first]);
+    index_t              found = 0;
     for (index_t base = first; found < all && base < end; base += threads) {
       const index_t       place   = base + gpu.lane();
       const bool          belongs = place < end && own.nearest[place].place == first;
       const std::uint64_t votes   = gpu.ballot(belongs);
       if (belongs) {
-        const index_t number = found + voters_below(gpu, votes), token = clusters.members[place], to = begin + number;
+        const index_t number = found + voters_below(gpu, votes), token = members[place], to = begin + number;
         const bool    begins = token >= sinks && number % size == 0;
         own.members[to]      = token;
         formed[token]        = {to, !begins ? to : all - number < size ? begin + all : to + size};

@@ -1,8 +1,8 @@
 #pragma once
 // Representatives' answers, copied to the tokens that they stand for.
 
+#include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -14,18 +14,20 @@ struct copy_results {
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
+  selection_sets  layer;
   heads_view<Out> out;
 
-  index_t grid() const { return out.tokens; }
+  index_t grid() const { return out.tokens * layer.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
-    const index_t token = gpu.block(), rep = layer.rep[token];
+    const index_t         set = gpu.block() % layer.sets, token = gpu.block() / layer.sets;
+    const selection_layer of = layer.of(set);
+    if (of.failed()) return;
+    const index_t rep = of.rep[token], heads = out.heads / layer.sets, first = set * heads;
     if (rep == token) return;
-    for (index_t i = gpu.thread(); i < out.heads * out.dim; i += threads)
-      out.row(token, i / out.dim)[i % out.dim] = out.row(rep, i / out.dim)[i % out.dim];
+    for (index_t i = gpu.thread(); i < heads * out.dim; i += threads)
+      out.row(token, first + i / out.dim)[i % out.dim] = out.row(rep, first + i / out.dim)[i % out.dim];
   }
 };
 

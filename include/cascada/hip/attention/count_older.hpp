@@ -8,29 +8,31 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// Counts for the representatives at places [first, last) of R, one block each: place i sees those up to i.
+/// Counts for the representatives at places [first, last) of each R, one block each: place i sees those up to i.
 struct count_older {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  cluster_memory  clusters;
-  pair_counts     counts;
-  index_t         first, last;
-  float           unscale;  // 1 / the scale of the logits
+  selection_sets layer;
+  cluster_memory clusters;
+  pair_counts    counts;
+  index_t        first, last;
+  float          unscale;  // 1 / the scale of the logits
 
-  index_t grid() const { return last - first; }
+  index_t grid() const { return (last - first) * layer.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t asking = first + gpu.block();
-    if (asking >= *layer.count) return;
-    const index_t token = layer.indices[asking];
-    float* const  row   = counts.row(gpu.block());
+    const index_t         set = gpu.block() % layer.sets, number = gpu.block() / layer.sets, asking = first + number;
+    const selection_layer of = layer.of(set);
+    if (asking >= *of.count) return;
+    const cluster_memory own   = clusters.of_set(set, of.length);
+    const index_t        token = of.indices[asking];
+    float* const         row   = counts.row(counts.number(set, number));
     for (index_t j = gpu.thread(); j <= asking; j += threads) {
-      const index_t begin = clusters.offsets[j], end = clusters.offsets[j + 1];
-      const index_t older = clusters.place_from(begin, end, token + 1) - begin;
+      const index_t begin = own.offsets[j], end = own.offsets[j + 1];
+      const index_t older = own.place_from(begin, end, token + 1) - begin;
       row[j]              = gpu.log2(static_cast<float>(older)) * unscale;
     }
   }

@@ -11,7 +11,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// One block for each range and KV head; a thread has a key of the batch. The matrix units tell of most pairs whether
 /// one key covers the other, and the canonical product of the rest. Waves then walk over their keys in order, with bits
 /// alone: one that no anchor before it covers is an anchor. Last, keys look for the nearest of those that cover them.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct find_anchors {
   static constexpr index_t threads        = chain_batch;
   static constexpr index_t waves_per_simd = 2;
@@ -32,30 +32,30 @@ struct find_anchors {
     }
   };
 
-  selection_layer          layer;
-  cluster_memory           clusters;
-  chain_memory             chains;
-  heads_view<const Scalar> keys;
-  float                    threshold;
-  bool                     first;  // round
+  selection_sets            layer;
+  cluster_memory            clusters;
+  chain_memory              chains;
+  token_rows<Scalar, Place> keys;
+  float                     threshold;
+  bool                      first;  // round
 
   index_t grid() const { return chain_memory::ranges(keys.tokens) * keys.heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
-    auto&                       batch = gpu.template shared<shared>();
-    const index_t               head = gpu.block() % keys.heads, range = gpu.block() / keys.heads;
-    const chain_memory          own  = chains.of(head, keys.tokens);
-    const compared_keys<Scalar> with = {keys, head, threshold};
-    const index_t               last = (range + 1) * chain_batch;
-    const index_t               end  = gpu.uniform(own.ends[(last < keys.tokens ? last : keys.tokens) - 1]);
-    index_t                     next = gpu.uniform(own.rounds[range].next);
+    const index_t head = gpu.block() % keys.heads, range = gpu.block() / keys.heads;
+    if (layer.of_head(head).failed()) return;
+    auto&                              batch = gpu.template shared<shared>();
+    const chain_memory                 own   = chains.of(head, keys.tokens);
+    const compared_keys<Scalar, Place> with  = {keys, head, threshold};
+    const index_t                      last  = (range + 1) * chain_batch;
+    const index_t                      end   = gpu.uniform(own.ends[(last < keys.tokens ? last : keys.tokens) - 1]);
+    index_t                            next  = gpu.uniform(own.rounds[range].next);
     if (next >= end) {
       if (gpu.thread() == 0) own.rounds[range].count = 0;
       return;
     }
-    const index_t count = gather(gpu, batch, own, next, end);
+    const index_t count = gather(gpu, batch, own, clusters.of_head(head, keys.tokens).members, next, end);
     compare(gpu, batch, own, with, count);
     std::uint64_t before[block_waves];
 #pragma GCC unroll 8
@@ -69,8 +69,8 @@ struct find_anchors {
  private:
   /// The first keys of places [next, end) that wait. `next` becomes the place after them. Returns how many they are.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, shared& batch, const chain_memory& own, index_t& next,
-                                               index_t end) const {
+  CASCADA_DEVICE CASCADA_INLINE index_t gather(Gpu& gpu, shared& batch, const chain_memory& own, const index_t* members,
+                                               index_t& next, index_t end) const {
     index_t count = 0;
     for (; next < end && count < threads; next += threads) {
       const index_t place = next + gpu.thread();
@@ -79,7 +79,7 @@ struct find_anchors {
       gpu.barrier();
       const index_t slot = count + batch.waiting.before(gpu);
       count += batch.waiting.all();
-      if (waits && slot < threads) batch.batch[slot] = {place, clusters.members[place], own.norms[place]};
+      if (waits && slot < threads) batch.batch[slot] = {place, members[place], own.norms[place]};
       gpu.barrier();
     }
     if (count > threads) next = batch.batch[threads - 1].place + 1;
@@ -91,7 +91,7 @@ struct find_anchors {
   /// that all have as many tiles.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void compare(Gpu& gpu, shared& batch, const chain_memory& own,
-                                             const compared_keys<Scalar>& with, index_t count) const {
+                                             const compared_keys<Scalar, Place>& with, index_t count) const {
 #pragma GCC unroll 1
     for (index_t n = 0; n < 2; ++n) {
       const index_t column = n == 0 ? gpu.wave() : tiles - 1 - gpu.wave();
@@ -114,8 +114,9 @@ struct find_anchors {
   /// matrix units do not.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t compare_tile(Gpu& gpu, const shared& batch,
-                                                           const compared_keys<Scalar>& with, const chain_anchor& key,
-                                                           index_t row, index_t count, std::uint32_t asked) const {
+                                                           const compared_keys<Scalar, Place>& with,
+                                                           const chain_anchor& key, index_t row, index_t count,
+                                                           std::uint32_t asked) const {
     const chain_anchor* const others = batch.batch + 32 * row;
     const index_t             own    = gpu.lane() % 32;
     const auto                seen =
@@ -157,7 +158,7 @@ struct find_anchors {
   /// Keys join the nearest of the anchors that cover them; anchors are listed, in order. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE index_t settle(Gpu& gpu, const shared& batch, const chain_memory& own,
-                                               const compared_keys<Scalar>& with, index_t          range,
+                                               const compared_keys<Scalar, Place>& with, index_t   range,
                                                const std::uint64_t (&before)[block_waves], index_t count) const {
     const chain_anchor key = batch.batch[gpu.thread() < count ? gpu.thread() : 0];
     covering_row       best;

@@ -14,21 +14,24 @@ struct form_leaves {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  cluster_memory  clusters;
-  leaf_memory     leaves;
-  index_t         tokens, sinks, size;  // of a leaf: tokens at most
+  selection_sets layer;
+  cluster_memory clusters;
+  leaf_memory    leaves;
+  index_t        tokens, sinks, size;  // of a leaf: tokens at most
 
-  index_t grid() const { return tokens; }  // r is known to the device only
+  index_t grid() const { return tokens * layer.sets; }  // r is known to the device only
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (gpu.block() >= *layer.count) return;
-    const index_t first = clusters.offsets[gpu.block()], end = clusters.offsets[gpu.block() + 1];
-    const index_t begin = clusters.place_from(first, end, sinks);
+    const index_t set = gpu.block() % layer.sets, number = gpu.block() / layer.sets;
+    if (number >= *layer.of(set).count) return;
+    const cluster_memory own   = clusters.of_set(set, tokens);
+    leaf_range* const    to    = leaves.formed + std::int64_t{set} * tokens;
+    const index_t        first = own.offsets[number], end = own.offsets[number + 1];
+    const index_t        begin = own.place_from(first, end, sinks);
     for (index_t place = first + gpu.lane(); place < end; place += threads) {
-      const bool begins                      = place >= begin && (place - begin) % size == 0;
-      leaves.formed[clusters.members[place]] = {place, !begins ? place : end - place < size ? end : place + size};
+      const bool begins      = place >= begin && (place - begin) % size == 0;
+      to[own.members[place]] = {place, !begins ? place : end - place < size ? end : place + size};
     }
   }
 };
@@ -43,9 +46,9 @@ struct list_leaves {
     block_votes<threads> own;
   };
 
-  selection_layer layer;
-  leaf_memory     leaves;
-  index_t         tokens;
+  selection_sets layer;
+  leaf_memory    leaves;
+  index_t        tokens;
 
   index_t grid() const { return (tokens + threads - 1) / threads * leaves.sets; }
 
@@ -55,7 +58,7 @@ struct list_leaves {
     const index_t           set   = gpu.block() % leaves.sets;
     const index_t           begin = gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
     const leaf_range* const formed = leaves.formed + std::int64_t{set} * tokens;
-    const bool              exist  = !layer.failed();
+    const bool              exist  = !layer.of_head(set).failed();
     std::uint32_t           before = 0;
 #pragma GCC unroll 8
     for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && begins(formed[t]);

@@ -7,11 +7,16 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// The groups of all chunks.
+/// The groups of all chunks, in sets: those of all KV heads, or each KV head's own.
 struct group_memory {
-  index_t* asker;  // [T]: the first token of each token's group, which asks for it
-  index_t* asks;   // [T]: those of chunk c, ascending, from c chunk on
-  index_t* count;  // [chunks]
+  index_t* asker;  // [sets, T]: the first token of each token's group, which asks for it
+  index_t* asks;   // [sets, T]: those of chunk c, ascending, from c chunk on
+  index_t* count;  // [sets, chunks]
+
+  CASCADA_DEVICE CASCADA_INLINE group_memory of_set(index_t set, index_t tokens, index_t chunks) const {
+    const std::int64_t from = std::int64_t{set} * tokens;
+    return {asker + from, asks + from, count + std::int64_t{set} * chunks};
+  }
 };
 
 /// Who asks for whom: one wave walks through the members of a cluster.
@@ -20,27 +25,30 @@ struct chunk_groups {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  cluster_memory  clusters;
-  group_memory    groups;
-  index_t         tokens, chunk;
+  selection_sets layer;
+  cluster_memory clusters;
+  group_memory   groups;
+  index_t        tokens, chunk;
 
-  index_t grid() const { return tokens; }  // r is known to the device only
+  index_t grid() const { return tokens * layer.sets; }  // r is known to the device only
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (gpu.block() >= *layer.count) return;
-    const index_t begin = gpu.uniform(clusters.offsets[gpu.block()]);
-    const index_t end   = gpu.uniform(clusters.offsets[gpu.block() + 1]);
-    index_t       asker = 0;  // of the last token so far
+    const index_t set = gpu.block() % layer.sets, number = gpu.block() / layer.sets;
+    if (number >= *layer.of(set).count) return;
+    const cluster_memory own    = clusters.of_set(set, tokens);
+    index_t* const       askers = groups.of_set(set, tokens, 0).asker;
+    const index_t        begin  = gpu.uniform(own.offsets[number]);
+    const index_t        end    = gpu.uniform(own.offsets[number + 1]);
+    index_t              asker  = 0;  // of the last token so far
     for (index_t base = begin; base < end; base += gfx942::wave) {
       const index_t       place      = base + gpu.lane();
-      const index_t       token      = clusters.members[place < end ? place : end - 1];
-      const index_t       before     = clusters.members[place > begin && place < end ? place - 1 : begin];
+      const index_t       token      = own.members[place < end ? place : end - 1];
+      const index_t       before     = own.members[place > begin && place < end ? place - 1 : begin];
       const bool          begins     = place < end && (place == begin || before / chunk != token / chunk);
       const std::uint64_t first_ones = gpu.ballot(begins), below = first_ones & ((std::uint64_t{2} << gpu.lane()) - 1);
-      if (place < end) groups.asker[token] = below != 0 ? clusters.members[base + 63 - __builtin_clzll(below)] : asker;
-      if (first_ones != 0) asker = clusters.members[base + 63 - __builtin_clzll(first_ones)];
+      if (place < end) askers[token] = below != 0 ? own.members[base + 63 - __builtin_clzll(below)] : asker;
+      if (first_ones != 0) asker = own.members[base + 63 - __builtin_clzll(first_ones)];
     }
   }
 };
@@ -51,23 +59,26 @@ struct list_askers {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  group_memory    groups;
-  index_t         tokens, chunk, first;
+  selection_sets layer;
+  group_memory   groups;
+  index_t        tokens, chunk, first;
 
-  index_t grid() const { return (tokens - 1) / chunk + 1 - first / chunk; }
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t chunks() const { return (tokens - 1) / chunk + 1; }
+  index_t                                    grid() const { return (chunks() - first / chunk) * layer.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t number = first / chunk + gpu.block(), begin = number * chunk;
-    const index_t end    = tokens - begin < chunk ? tokens : begin + chunk;
-    index_t       listed = 0;
-    if (!layer.failed())
+    const index_t      set    = gpu.block() % layer.sets;
+    const group_memory own    = groups.of_set(set, tokens, chunks());
+    const index_t      number = first / chunk + gpu.block() / layer.sets, begin = number * chunk;
+    const index_t      end    = tokens - begin < chunk ? tokens : begin + chunk;
+    index_t            listed = 0;
+    if (!layer.of(set).failed())
       for (index_t base = begin; base < end; base += gfx942::wave) {
         const index_t token = base + gpu.lane();
-        listed += append(gpu, token < end && groups.asker[token] == token, token, groups.asks + begin + listed);
+        listed += append(gpu, token < end && own.asker[token] == token, token, own.asks + begin + listed);
       }
-    if (gpu.lane() == 0) groups.count[number] = listed;
+    if (gpu.lane() == 0) own.count[number] = listed;
   }
 };
 

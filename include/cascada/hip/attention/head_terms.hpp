@@ -24,9 +24,6 @@ struct head_logits {
 /// What a call has for its heads, in device memory.
 struct head_terms {
   const float* sink_logits = nullptr;  // [heads], or null
-
-  /// The same for the heads from `head` on.
-  head_terms from(index_t head) const { return {.sink_logits = sink_logits ? sink_logits + head : nullptr}; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -25,11 +25,11 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/hip/base/canonical.hpp"
 #include "cascada/hip/base/covering_row.hpp"
 #include "cascada/hip/base/margin.hpp"
 #include "cascada/verdict.hpp"
-#include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -54,8 +54,8 @@ struct chain_round {
 
 /// Chains of T keys in each KV head; by place, unless it says otherwise.
 struct chain_memory {
-  index_t*      begins;   // [T]: where the cluster begins
-  index_t*      ends;     // [T]: and ends
+  index_t*      begins;   // [sets, T]: where the cluster begins
+  index_t*      ends;     // [sets, T]: and ends
   float*        norms;    // [kv_heads, T]; 0: a chain of its own
   covering_row* nearest;  // [kv_heads, T]: anchors found so far; of a key that begins a chain, its own place
   chain_anchor* anchors;  // [kv_heads, T]: from the first place of each range on, those that are new
@@ -64,14 +64,14 @@ struct chain_memory {
   index_t*      offsets;  // [kv_heads, T + 1]: where its members begin
   index_t*      members;  // [kv_heads, T]: tokens, chain by chain
 
+  index_t sets = 1;  // of clusters: those of all KV heads, or each KV head's own
+
   /// The arrays of one KV head.
   CASCADA_DEVICE CASCADA_INLINE chain_memory of(index_t head, index_t tokens) const {
-    const std::int64_t from = std::int64_t{head} * tokens;
-    return {begins,         ends,
-            norms + from,   nearest + from,
-            anchors + from, rounds + head * ranges(tokens),
-            sizes + from,   offsets + from + head,
-            members + from};
+    const std::int64_t from = std::int64_t{head} * tokens, of_cluster = std::int64_t{set_of_head(sets, head)} * tokens;
+    return {begins + of_cluster, ends + of_cluster,     norms + from,
+            nearest + from,      anchors + from,        rounds + head * ranges(tokens),
+            sizes + from,        offsets + from + head, members + from};
   }
 
   /// Clusters that are taken together: those that begin in the same places.
@@ -81,11 +81,11 @@ struct chain_memory {
 };
 
 /// Keys of one KV head, compared with each other at leaf_threshold.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct compared_keys {
-  heads_view<const Scalar> rows;
-  index_t                  head;
-  float                    threshold;
+  token_rows<Scalar, Place> rows;
+  index_t                   head;
+  float                     threshold;
 
   CASCADA_DEVICE CASCADA_INLINE const Scalar* row(const chain_anchor& key) const { return rows.row(key.token, head); }
 
@@ -132,35 +132,36 @@ struct compared_keys {
 };
 
 /// Norms, and where clusters lie. Sinks and keys without a norm have chains of their own.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct begin_chains {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer          layer;
-  cluster_memory           clusters;
-  chain_memory             chains;
-  heads_view<const Scalar> keys;
-  index_t                  sinks;
+  selection_sets            layer;
+  cluster_memory            clusters;
+  chain_memory              chains;
+  token_rows<Scalar, Place> keys;
+  index_t                   sinks;
 
   index_t grid() const { return ((keys.tokens - 1) / threads + 1) * keys.heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t head = gpu.block() % keys.heads, place = gpu.block() / keys.heads * threads + gpu.thread();
-    const index_t count = *layer.count;
-    if (layer.failed() || place >= keys.tokens) return;
-    const chain_memory  own   = chains.of(head, keys.tokens);
-    const index_t       next  = detail::first_from(clusters.offsets, 0, count, place + 1);  // cluster
-    const index_t       begin = clusters.offsets[next - 1], end = clusters.offsets[next];
-    const index_t       token = clusters.members[place];
-    const Scalar* const key   = keys.row(token, head);
-    const float         norm  = detail::norm_or(canonical_product(key, key, keys.dim), 0);
-    own.norms[place]          = token < sinks ? 0 : norm;
-    own.nearest[place]        = {.place = own.norms[place] > 0 ? -1 : place};
-    own.sizes[place]          = 0;
-    if (head == 0) own.begins[place] = begin, own.ends[place] = end;
+    const index_t count = *layer.of_head(head).count;
+    if (count < 0 || place >= keys.tokens) return;
+    const chain_memory   own   = chains.of(head, keys.tokens);
+    const cluster_memory of    = clusters.of_head(head, keys.tokens);
+    const index_t        next  = detail::first_from(of.offsets, 0, count, place + 1);  // cluster
+    const index_t        begin = of.offsets[next - 1], end = of.offsets[next];
+    const index_t        token = of.members[place];
+    const Scalar* const  key   = keys.row(token, head);
+    const float          norm  = detail::norm_or(canonical_product(key, key, keys.dim), 0);
+    own.norms[place]           = token < sinks ? 0 : norm;
+    own.nearest[place]         = {.place = own.norms[place] > 0 ? -1 : place};
+    own.sizes[place]           = 0;
+    if (head == 0 || chains.sets > 1) own.begins[place] = begin, own.ends[place] = end;
     if (place % chain_batch == 0) own.rounds[place / chain_batch] = {begin == place ? place : end, 0, 0};
   }
 };

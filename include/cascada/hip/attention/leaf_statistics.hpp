@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/leaves.hpp"
-#include "cascada/views.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -24,18 +24,19 @@ CASCADA_DEVICE CASCADA_INLINE std::uint16_t part_of(float x, index_t part) noexc
 
 /// What each leaf's members up to every place of it have as means of their rows [heads, T, dim], and as variances
 /// [heads, T, variance_parts], if they are wanted. Eight elements to a lane.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct leaf_means {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  cluster_memory           clusters;
-  leaf_memory              leaves;
-  heads_view<const Scalar> rows;
-  Scalar*                  means;
-  std::uint16_t*           variances = nullptr;  // not wanted
-  index_t                  moments   = 0;        // groups of dimensions, a power of two; the others are zero
+  cluster_memory            clusters;
+  leaf_memory               leaves;
+  token_rows<Scalar, Place> rows;
+  Scalar*                   means;
+  std::uint16_t*            variances = nullptr;  // not wanted
+  index_t                   moments   = 0;        // groups of dimensions, a power of two; the others are zero
+  index_t                   sharing   = 1;        // heads of `rows` to a KV head
 
   index_t grid() const {  // each leaf might be of one token
     const std::int64_t lanes = std::int64_t{rows.tokens} * rows.heads * lanes_of_row();
@@ -46,9 +47,9 @@ struct leaf_means {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t        place = gpu.block() * (threads / lanes_of_row()) + gpu.lane() / lanes_of_row();
     const index_t        leaf = place / rows.heads, head = place % rows.heads, own = gpu.lane() % lanes_of_row();
-    const index_t        set   = leaves.set_of(head);
+    const index_t        set   = leaves.set_of(head / sharing);
     const leaf_range     range = leaf < leaves.count[set] ? leaves.ranges_of(set, rows.tokens)[leaf] : leaf_range{0, 0};
-    const index_t* const members = clusters.of_set(set, rows.tokens).members;
+    const index_t* const members = clusters.members_of_set(set, rows.tokens).members;
     eight_elements       all;
     for (index_t m = range.begin; gpu.ballot(m < range.end) != 0; ++m) {
       const bool         more = m < range.end;

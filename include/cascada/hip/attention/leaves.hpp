@@ -15,9 +15,6 @@ struct leaf_range {
   index_t begin, end;
 };
 
-/// Of a KV head, where all have one set of leaves, or each its own.
-CASCADA_DEVICE CASCADA_INLINE index_t set_of_head(index_t sets, index_t kv_head) { return sets > 1 ? kv_head : 0; }
-
 /// The leaves of T tokens, by ascending first token, and the far fields of the chunks: those of all KV heads, or each
 /// KV head's own.
 struct leaf_memory {

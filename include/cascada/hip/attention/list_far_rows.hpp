@@ -25,7 +25,7 @@ struct list_far_rows {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t           field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
     const index_t           set = field % leaves.sets, count = leaves.count[set];
-    const cluster_memory    own  = clusters.of_set(set, tokens);
+    const cluster_memory    own  = clusters.members_of_set(set, tokens);
     const index_t           edge = chunks > 0 ? edge_of((leaves.first + field / leaves.sets) * chunk, window) : tokens;
     const leaf_range* const ranges = leaves.ranges_of(set, tokens);
     const auto              first  = [&](index_t leaf) { return own.members[ranges[leaf].begin]; };

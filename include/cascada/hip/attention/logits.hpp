@@ -29,7 +29,7 @@ struct adjusted_closed_leaves_of_bands {};
 template <class Tag, class... Tags>
 inline constexpr bool one_of = (std::same_as<Tag, Tags> || ...);
 
-template <matrix_scalar Scalar, index_t Dim, class Counts>
+template <matrix_scalar Scalar, index_t Dim, class Counts, class Place = rows_in_order>
 struct key_logits {
   using tiles                   = key_tiles<Scalar, Dim>;
   using carried                 = typename tiles::carried;
@@ -37,6 +37,7 @@ struct key_logits {
   static constexpr index_t keys = tiles::keys;  // at a time
 
   static constexpr bool same_for_all = !std::same_as<Counts, counts_of_pairs>;
+  static constexpr bool pairs        = one_of<Counts, counts_of_pairs, adjusted_counts>;  // may be counted
   static constexpr bool opens        = one_of<Counts, closed_leaves_of_bands, adjusted_closed_leaves_of_bands>;
   static constexpr bool bands        = opens || one_of<Counts, leaves_of_bands, adjusted_leaves_of_bands>;
   static constexpr bool adjusts =
@@ -51,9 +52,13 @@ struct key_logits {
     float of[16 * tiles::threads];
   };
   struct as_it_is {};
-  using walk       = key_walk<Scalar, opens, slides>;
+  using walk       = key_walk<Scalar, opens, slides, Place, adjusts>;
   using opening    = std::conditional_t<bands, opened_leaves, no_shared>;
   using adjustment = std::conditional_t<adjusts, score_adjustment, as_it_is>;
+  struct no_counts {};
+  struct rows_of_counts {
+    index_t row[tiles::threads];  // of each lane's query, for want of registers
+  };
   struct rows_of_waves {
     std::uint32_t see[opened_leaves::waves * keys];  // of each wave, the rows that see a key
   };
@@ -63,13 +68,14 @@ struct key_logits {
     [[no_unique_address]] std::conditional_t<same_for_all, typename correction::shared, no_shared> corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>                           rows;
     [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>                    kept;
+    [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>                     counts;
   };
 
-  const listed_keys<Scalar>& far;
-  const near_keys<Scalar>&   near;
-  const opening&             opened;
-  index_t                    first;  // place of the first that asks
-  const adjustment&          adjust;
+  const listed_keys<Scalar>&      far;
+  const near_keys<Scalar, Place>& near;
+  const opening&                  opened;
+  index_t                         first;  // place of the first that asks
+  const adjustment&               adjust;
 
   CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return far.variances.rows; }
 
@@ -105,6 +111,13 @@ struct key_logits {
   CASCADA_DEVICE CASCADA_INLINE static void load_query(Gpu& gpu, const Scalar* row, vector8 (&query)[Dim / 16]) {
 #pragma GCC unroll 16
     for (index_t s = 0; s < Dim / 16; ++s) query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8);
+  }
+
+  /// Keeps where a lane's query lies among those that ask.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void place_query(Gpu& gpu, shared& lds, const walk& now, index_t place) const {
+    lds.place[gpu.thread()] = place;
+    if constexpr (pairs) lds.counts.row[gpu.thread()] = now.counts_of(place - first);
   }
 
   /// Keeps what leaves ask of a lane's query.
@@ -154,7 +167,7 @@ struct key_logits {
     const float* from = lds.bias;
     if constexpr (!same_for_all) {
       if (!own.listed) return logs;
-      from = far.counts.row(lds.place[gpu.thread()] - first) + own.first;
+      from = far.counts.row(lds.counts.row[gpu.thread()]) + own.first;
     } else {
       if (corrects() && own.listed) logs = correction{far.variances}.correct(gpu, lds.corrections, thread_of(gpu));
     }
@@ -173,15 +186,17 @@ struct key_logits {
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
       if constexpr (keeps) corrections[v] = lds.kept.of[v * tiles::threads + thread];
-      const auto  now  = adjust(gpu, logits[v]);
-      const float left = __builtin_fminf(corrections[v], largest) * now.steep * now.steep;  // of infinity, nothing
-      logits[v]        = now.logit + gpu.clamp(left, far.variances.most) + lds.bias[row_32(lane, v)];
+      const auto  part = adjust(gpu, logits[v]);
+      const float left = __builtin_fminf(corrections[v], largest) * part.steep * part.steep;  // of infinity, nothing
+      logits[v]        = part.logit + gpu.clamp(left, far.variances.most) + lds.bias[row_32(lane, v)];
       gpu.schedule_barrier();  // one at a time, for want of registers
     }
-    if (bands || !far.counts.logs || !own.listed) return;
-    const float* const counts = far.counts.row(lds.place[thread] - first) + own.first;
+    if constexpr (pairs) {
+      if (!far.counts.logs || !own.listed) return;
+      const float* const counts = far.counts.row(lds.counts.row[thread]) + own.first;
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] += counts[row_32(lane, v)];
+      for (index_t v = 0; v < 16; ++v) logits[v] += counts[row_32(lane, v)];
+    }
   }
 
   /// What adjust_scores needs of leaves, kept while registers are wanting.

@@ -9,17 +9,17 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One wave for 32 places and a KV head, which meets 32 anchors at a time: the matrix units tell which may cover a key,
 /// and of these the canonical product is asked. Each half of the wave has half of the anchors.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct meet_anchors {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 2;
 
-  selection_layer          layer;
-  cluster_memory           clusters;
-  chain_memory             chains;
-  heads_view<const Scalar> keys;
-  float                    threshold;
+  selection_sets            layer;
+  cluster_memory            clusters;
+  chain_memory              chains;
+  token_rows<Scalar, Place> keys;
+  float                     threshold;
 
   static constexpr index_t places = 32;
 
@@ -27,11 +27,11 @@ struct meet_anchors {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
-    const index_t      head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
+    const index_t head = gpu.block() % keys.heads, base = gpu.block() / keys.heads * places;
+    if (layer.of_head(head).failed()) return;
     const chain_memory own  = chains.of(head, keys.tokens);
     const index_t      mine = base + gpu.lane() % places, place = mine < keys.tokens ? mine : keys.tokens - 1;
-    const chain_anchor key   = {place, clusters.members[place], own.norms[place]};
+    const chain_anchor key   = {place, clusters.of_head(head, keys.tokens).members[place], own.norms[place]};
     const index_t      range = own.begins[place] / chain_batch;
     const chain_round  round = own.rounds[range];
     const bool         meets = place == mine && key.norm > 0 && round.count > 0 && round.from <= place;
@@ -54,7 +54,7 @@ struct meet_anchors {
  private:
   /// The new anchors of a range, for keys of it that take part `now`.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, const chain_memory& own, const compared_keys<Scalar>& with,
+  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, const chain_memory& own, const compared_keys<Scalar, Place>& with,
                                           index_t range, bool now, const chain_anchor& key, covering_row& best) const {
     const chain_anchor* const from  = own.anchors + std::int64_t{range} * chain_batch;
     const index_t             count = gpu.uniform(own.rounds[range].count);

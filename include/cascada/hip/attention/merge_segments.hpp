@@ -25,15 +25,16 @@ struct merge_segments {
   const index_t*  valid;  // as in query_tokens
   float           scale;  // times log2(e)
   head_logits     sink_logits = {};
+  index_t         sets        = 1;  // as in query_tokens
 
   index_t grid() const { return (rows() * fours + threads - 1) / threads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (valid && has_failed(valid)) return;
     const index_t item = gpu.block() * threads + gpu.thread();
     if (item >= rows() * fours) return;
-    const index_t row = item / fours, four = item % fours;
+    const index_t row = item / fours, four = item % fours, head = row % out.heads;
+    if (valid && has_failed(valid + (sets > 1 ? head * sets / out.heads : 0))) return;
     const index_t count = segments.counts[row];
     if (count == 1) return;  // written
     row_part all = read(0, row, four);
@@ -46,7 +47,6 @@ struct merge_segments {
       for (index_t i = 0; i < ahead; ++i)
         if (segment + i < count) all.join(gpu, next[i], scale);
     }
-    const index_t        head = row % out.heads;
     const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3], sink_logits.of(head));
     Out* const           to = out.row(row / out.heads, head) + 4 * four;
 #pragma GCC unroll 4

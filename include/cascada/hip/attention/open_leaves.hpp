@@ -7,30 +7,34 @@
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 #include "cascada/hip/attention/operands.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One wave for each band and KV head. Tokens are listed in the order of their leaves' first askers: which of them a
 /// row sees, and at which places, does not depend on later rows. O(leaves + tokens + asked leaves^2 / 64).
+template <class Place = rows_in_order>
 struct open_leaves {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  cluster_memory  clusters;
-  leaf_memory     leaves;
-  opened_leaves   opened;
-  index_t         tokens, first, last;  // T; the bands of tokens [first, last)
-  index_t         band, tile;           // tokens
-  index_t         blocks_of_band;       // of queries
-  index_t         kv_heads, group;      // query heads that share a KV head
+  selection_sets layer;
+  cluster_memory clusters;
+  leaf_memory    leaves;
+  opened_leaves  opened;
+  index_t        tokens, first, last;  // T; the bands of tokens [first, last)
+  index_t        band, tile;           // tokens
+  index_t        blocks_of_band;       // of queries
+  index_t        kv_heads, group;      // query heads that share a KV head
+
+  [[no_unique_address]] Place row_of = {};
 
   index_t grid() const { return (last - first + band - 1) / band * kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.failed()) return;
+    if (layer.of_head(gpu.block() % kv_heads).failed()) return;
     const index_t      number = gpu.block() / kv_heads, begin = first + number * band;
     const index_t      end   = last - begin < band ? last : begin + band;
     const std::int64_t list  = std::int64_t{gpu.block()} * opened.stride;
@@ -109,7 +113,7 @@ struct open_leaves {
                                                  std::int64_t list) const {
     const index_t           set     = leaves.set_of(kv_head);
     const leaf_range* const ranges  = leaves.ranges_of(set, tokens);
-    const index_t* const    members = clusters.of_set(set, tokens).members;
+    const index_t* const    members = clusters.members_of_set(set, tokens).members;
     for (index_t i = gpu.lane(); i < count; i += gfx942::wave) {
       const asked_leaf own    = asked[i];
       index_t          before = 0;  // members of leaves before it
@@ -119,7 +123,7 @@ struct open_leaves {
       }
       const index_t* const member = members + ranges[own.place].begin;
       for (index_t m = 0; m < own.size; ++m) {
-        opened.tokens[list + before + m] = member[m];
+        opened.tokens[list + before + m] = row_of(member[m]);
         opened.places[list + before + m] = own.place;
       }
     }

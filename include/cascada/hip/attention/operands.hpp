@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/leaves.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -26,10 +27,12 @@ struct operand_rows {
 /// Counts of keys that differ from query to query: log2 of the count of place k of a list, as the token at `place`
 /// among those that ask sees it, over the scale of the logits.
 struct pair_counts {
-  float*       logs;    // [last - first, stride]; the caller's slice of places is [first, last)
-  std::int64_t stride;  // a multiple of 32, at least the length of the list
+  float*       logs;      // [sets, rows, stride]; the caller's slice of places is [first, last)
+  std::int64_t stride;    // a multiple of 32, at least the length of the list
+  index_t      rows = 0;  // at least last - first
 
-  CASCADA_HOST_DEVICE CASCADA_INLINE float* row(index_t of_slice) const { return logs + of_slice * stride; }
+  CASCADA_DEVICE CASCADA_INLINE index_t number(index_t set, index_t of_slice) const { return set * rows + of_slice; }
+  CASCADA_DEVICE CASCADA_INLINE float*  row(index_t number) const { return logs + number * stride; }
 };
 
 /// How much the keys of leaves vary, over groups of dimensions.
@@ -44,13 +47,13 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;              // [chunks from `first` on, sets, T], or [r] for all
-  const index_t*       count;             // [those chunks, sets], or [1]; null: no such keys
+  const index_t*       list;              // [chunks from `first` on, sets, T], or [sets, r of T] for all
+  const index_t*       count;             // [those chunks, sets], or [sets]; null: no such keys
   const leaf_range*    leaves = nullptr;  // or [sets, T]: row - leaves[place].begin + 1 is the leaf's size, whose
                                           // log2 is added
   float          unit      = 1;           // 1 / scale, in which logits are added to
   std::int64_t   stride    = 0;           // of the list, from set to set
-  index_t        sets      = 1;           // of leaves: those of all KV heads, or each KV head's own
+  index_t        sets      = 1;           // of the keys: those of all KV heads, or each KV head's own
   index_t        first     = 0;           // the chunk that has the first list
   bool           causal    = false;       // place k sees places up to k
   pair_counts    counts    = {};          // instead of leaves, for the kernel that is made for them
@@ -58,7 +61,7 @@ struct listed_keys {
 };
 
 /// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)). Or those of sliding windows.
-template <class Scalar>
+template <class Scalar, class Place = rows_in_order>
 struct near_keys {
   operand_rows<Scalar> rows;
   index_t              tokens    = 0;  // T, if not causal
@@ -68,6 +71,8 @@ struct near_keys {
   bool                 unlimited = false;  // from = 0
   bool                 causal;             // token t sees tokens up to t
   bool                 exists;
+
+  [[no_unique_address]] Place place = {};
 };
 
 /// A leaf that some row of a band asks for.
@@ -79,13 +84,13 @@ struct asked_leaf {
 /// Leaves that open for some queries, which then see their tokens instead. Queries come in bands: whole tiles that
 /// share a list of opened tokens; whole bands make up a chunk.
 struct opened_leaves {
-  std::uint32_t* rows;    // [blocks of queries, kv_heads, waves, stride]: of each leaf, a bit for each of a wave's rows
-  index_t*       tokens;  // [bands, kv_heads, stride], `count` in use: members of leaves that are open for some row
-  index_t*       places;  // the same: of their leaves
-  index_t*       count;   // [bands, kv_heads]
-  asked_leaf*    asked;   // [bands, kv_heads, stride]
-  std::int64_t   stride;  // at least the number of leaves, and of their members
-  index_t        chunk;   // tokens that have a far field in common
+  std::uint32_t* rows;  // [blocks of queries, kv_heads, waves, stride]: of each leaf, a bit for each of a wave's rows
+  index_t*     tokens;  // [bands, kv_heads, stride], `count` in use: rows of the members of leaves that some row opens
+  index_t*     places;  // the same: of their leaves
+  index_t*     count;   // [bands, kv_heads]
+  asked_leaf*  asked;   // [bands, kv_heads, stride]
+  std::int64_t stride;  // at least the number of leaves, and of their members
+  index_t      chunk;   // tokens that have a far field in common
 
   static constexpr index_t waves = 4;  // of a block of queries
 
@@ -98,8 +103,14 @@ struct opened_leaves {
 struct other_softmax {
   const float*   out;       // [rows, heads, dim]; null: none
   const float*   log_sums;  // [rows, heads]
-  const index_t* rows;      // of token t the row of token rows[t]; null: its own
+  const index_t* rows;      // [sets, T]: of token t the row of token rows[t]; null: its own
   index_t        base;      // the token of row 0
+  index_t        sets   = 1;
+  std::int64_t   stride = 0;  // of `rows`, from set to set
+
+  CASCADA_DEVICE CASCADA_INLINE index_t row_of(index_t kv_head, index_t token) const {
+    return rows[set_of_head(sets, kv_head) * stride + token] - base;
+  }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

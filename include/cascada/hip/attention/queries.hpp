@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
 
@@ -35,21 +36,37 @@ template <class Scalar, class Out>
 struct query_tokens {
   heads_view<const Scalar> q;                  // of the tokens from `base` on
   heads_view<Out>          out;                // the same
-  const index_t*           list    = nullptr;  // all tokens, or those of part p from list[p size] on
-  const index_t*           answers = nullptr;  // the same, or the tokens whose output it is
-  const index_t*           count   = nullptr;  // [parts] with list
-  const index_t* valid = nullptr;  // null, or [1]: negative where the selection has failed; nothing is written
+  const index_t*           list    = nullptr;  // [sets, stride]: those of part p from p size on; null: all tokens
+  const index_t*           answers = nullptr;  // the same: the tokens whose output it is; null: their own
+  const index_t*           count   = nullptr;  // [sets, parts] with list
+  const index_t* valid = nullptr;  // null, or [sets]: negative where the selection has failed; nothing is written
   index_t        kv_heads;
   index_t        part;  // its tokens at most: a chunk, a band, or all tokens
   index_t        base     = 0;
   index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
   float*         log_sums = nullptr;  // null, or [T - base, heads]: log2 of the sum of exponentials, too
 
+  index_t      sets   = 1;             // selections: one of all KV heads, or each KV head's own
+  std::int64_t stride = 0, parts = 0;  // of lists and of counts, from set to set
+
   index_t skipped = 0, most = std::numeric_limits<index_t>::max();  // of each KV head's blocks, `most` behind these
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return q.heads / kv_heads; }
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_part() const {
     return (part * group() + rows_of_block - 1) / rows_of_block;
+  }
+
+  /// Of a KV head's selection.
+  CASCADA_DEVICE CASCADA_INLINE bool failed(index_t kv_head) const {
+    return valid && has_failed(valid + set_of_head(sets, kv_head));
+  }
+
+  /// Tokens that ask, from where a KV head's list begins; and those whose output it is.
+  CASCADA_DEVICE CASCADA_INLINE index_t token_of(index_t kv_head, index_t place) const {
+    return list ? list[set_of_head(sets, kv_head) * stride + place] : place;
+  }
+  CASCADA_DEVICE CASCADA_INLINE index_t answer_of(index_t kv_head, index_t place) const {
+    return answers ? answers[set_of_head(sets, kv_head) * stride + place] : token_of(kv_head, place);
   }
 
   /// Blocks of one KV head.
@@ -70,7 +87,8 @@ struct query_tokens {
     own.part            = gpu.uniform(block / per_part);
     own.begin           = own.part * part;
     own.first           = block % per_part * rows_of_block;
-    const index_t asked = list ? gpu.uniform(count[own.part]) : last - own.begin;
+    const index_t asked =
+        list ? gpu.uniform(count[set_of_head(sets, own.kv_head) * parts + own.part]) : last - own.begin;
     const index_t close = own.begin + (asked < part ? asked : part);
     own.asks            = first < own.begin ? 0 : (first - own.begin) * group();
     own.rows            = ((close < last ? close : last) - own.begin) * group();

@@ -11,20 +11,20 @@
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/selection_sets.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/hip/attention/workspace.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
-#include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One sequence of T keys. Its queries are its last tokens, from token `base` on; not causal, they are as many as there
 /// are, and have no places among the keys.
-template <class Scalar, class Out, class B>
+template <class Scalar, class Out, class B, class Place>
 struct attention_sequence {
   const attention_options&           options;
   heads_view<const Scalar>           q;
-  strided_kv<Scalar>                 kv;
-  selection_layer                    layer;
+  placed_kv<Scalar, Place>           kv;
+  selection_sets                     layer;
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
@@ -72,16 +72,22 @@ struct attention_sequence {
   /// 0: none. One this long passes no key; places less a longer one could overflow.
   index_t sliding_window() const { return std::min(options.sliding_window.value_or(0), tokens + rows_of_block); }
 
-  near_keys<Scalar> all() const {
+  near_keys<Scalar, Place> all() const {
     return {.rows      = own_rows(),
             .tokens    = tokens,
             .sliding   = sliding_window(),
             .unlimited = true,
             .causal    = options.causal,
-            .exists    = true};
+            .exists    = true,
+            .place     = kv.place};
   }
-  near_keys<Scalar> window() const {
-    return {.rows = own_rows(), .window = options.window, .sinks = options.sink_tokens, .causal = true, .exists = true};
+  near_keys<Scalar, Place> window() const {
+    return {.rows   = own_rows(),
+            .window = options.window,
+            .sinks  = options.sink_tokens,
+            .causal = true,
+            .exists = true,
+            .place  = kv.place};
   }
 
   /// The leaves' means: those older than a chunk's near field, or of whole clusters.
@@ -97,35 +103,42 @@ struct attention_sequence {
             .count     = formed.far_count,
             .leaves    = formed.ranges,
             .unit      = 1 / scale,
-            .stride    = far() ? tokens : 0,
+            .stride    = far() || formed.sets > 1 ? tokens : 0,
             .sets      = formed.sets,
             .first     = formed.first,
             .variances = variances};
   }
   listed_keys<Scalar> members() const {
-    return {.rows = own_rows(), .list = layer.indices, .count = layer.count, .causal = options.causal};
+    return {.rows   = own_rows(),
+            .list   = Place::in_pages ? memory.member_rows : layer.first.indices,
+            .count  = layer.first.count,
+            .stride = layer.sets > 1 ? tokens : 0,
+            .sets   = layer.sets,
+            .causal = options.causal};
   }
 
   query_tokens<Scalar, Out> everyone() const {
     const bool chunked = detail::kinds_of(options.keys).near_field;
     return {.q        = q,
             .out      = out,
-            .valid    = layer.count,
+            .valid    = layer.first.count,
             .kv_heads = kv_heads,
             .part     = chunked ? chunk : end,
             .base     = base,
             .first    = base,
-            .last     = end};
+            .last     = end,
+            .sets     = layer.sets};
   }
   query_tokens<Scalar, Out> representatives() const {
     auto asking = everyone();
-    asking.list = layer.indices, asking.count = layer.count;
+    asking.list = layer.first.indices, asking.count = layer.first.count;
+    asking.stride = tokens, asking.parts = 1;
     return asking;
   }
 
   /// Members of clusters, leaf by leaf.
   cluster_memory members_of_leaves() const {
-    return detail::forms_by_keys(options) ? cluster_memory{nullptr, memory.chains.members} : memory.clusters;
+    return detail::forms_by_keys(options) ? cluster_memory{nullptr, memory.chains.members, kv_heads} : memory.clusters;
   }
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <type_traits>
 
 #include "cascada/attention_options.hpp"
@@ -21,20 +22,29 @@
 #include "cascada/hip/attention/sequence.hpp"
 #include "cascada/hip/attention/workspace.hpp"
 #include "cascada/hip/base/launches.hpp"
-#include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// The launches of one sequence.
-template <class Scalar, class Out, index_t Dim, class B>
+template <class Scalar, class Out, index_t Dim, class B, class Place = rows_in_order>
 class attention_steps {
  public:
-  attention_steps(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
-                  const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
-                  const B& where, const head_terms& terms = {})
-      : of_{options, q, kv, layer, out, memory, terms}, options_(options), memory_(memory), launch_(where) {}
+  attention_steps(const attention_options& options, heads_view<const Scalar> q, const placed_kv<Scalar, Place>& kv,
+                  std::span<const selection_layer> selections, heads_view<Out> out,
+                  const attention_memory<Scalar, B>& memory, const B& where, const head_terms& terms = {})
+      : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms},
+        options_(options),
+        memory_(memory),
+        selections_(selections),
+        launch_(where) {
+    if (kv.transposed.data) of_.kv.values = values_in_rows();
+    if constexpr (Place::in_pages) of_.kv.place = {memory.pool_rows};
+  }
 
   status run() {
+    if (of_.layer.sets > 1) gather();
+    if constexpr (Place::in_pages) find_rows_of_tokens();
+    if (of_.kv.transposed.data) launch_(lay_out_values<Scalar>{of_.kv.transposed, values_in_rows()});
     switch (options_.keys) {
       case key_set::all: ask_near(of_.all()); break;
       case key_set::near: ask_near(of_.window()); break;
@@ -45,43 +55,84 @@ class attention_steps {
   }
 
  private:
-  using kernel        = attend<Scalar, Out, Dim>;
-  using kernel_pairs  = attend<Scalar, Out, Dim, counts_of_pairs>;
-  using kernel_groups = attend<Scalar, float, Dim>;
-  using kernel_opened = attend<Scalar, Out, Dim, closed_leaves_of_bands>;
+  template <class Rows, class Counts>
+  using attend_as     = attend<Scalar, Rows, Dim, Counts, Place>;
+  using kernel        = attend_as<Out, counts_of_keys>;
+  using kernel_pairs  = attend_as<Out, counts_of_pairs>;
+  using kernel_groups = attend_as<float, counts_of_keys>;
+  using kernel_opened = attend_as<Out, closed_leaves_of_bands>;
+  template <class Counts>
+  using ask_as      = ask_leaves<Scalar, Dim, Counts, Place>;
+  using means_of_kv = leaf_means<Scalar, Place>;
+
+  /// No selection, one, or those of the KV heads, once they are gathered.
+  static selection_sets sets_of(std::span<const selection_layer> selections, const attention_memory<Scalar, B>& memory,
+                                index_t tokens) {
+    if (selections.size() > 1) return memory.selections.view(tokens, static_cast<index_t>(selections.size()));
+    return selections.empty() ? selection_layer{} : selections[0];
+  }
+
+  /// One launch for 64 KV heads.
+  void gather() {
+    for (index_t first = 0; first < of_.layer.sets; first += gather_selections::most) {
+      gather_selections some = {.to     = memory_.selections,
+                                .tokens = of_.tokens,
+                                .first  = first,
+                                .heads  = std::min(gather_selections::most, of_.layer.sets - first)};
+      for (index_t i = 0; i < some.heads; ++i) {
+        const selection_layer& one = selections_[static_cast<std::size_t>(first + i)];
+        some.from[i]               = {one.indices, one.rep, one.counts, one.count};
+      }
+      launch_(some);
+    }
+  }
+
+  void find_rows_of_tokens() {
+    launch_(find_rows{of_.kv.pages, of_.tokens, memory_.pool_rows});
+    if (memory_.member_rows) launch_(find_member_rows{of_.layer, memory_.pool_rows, memory_.member_rows});
+  }
+
+  heads_view<Scalar> values_in_rows() const {
+    return {.data         = memory_.values,
+            .tokens       = of_.tokens,
+            .heads        = of_.kv_heads,
+            .dim          = Dim,
+            .token_stride = Dim,
+            .head_stride  = std::int64_t{of_.tokens} * Dim};
+  }
 
   // Launch a kernel as it is, or the one that adjusts products, which is given the same.
 
   template <class Rows, class Counts>
-  void attend_keys(const attend<Scalar, Rows, Dim, Counts>& ask) {
+  void attend_keys(const attend_as<Rows, Counts>& ask) {
     if (!of_.adjusts()) return launch_(ask);
-    using as_it_is = attend<Scalar, Rows, Dim, Counts>;
+    using as_it_is = attend_as<Rows, Counts>;
     using counts   = std::conditional_t<as_it_is::logits_of::opens, adjusted_closed_leaves_of_bands, adjusted_counts>;
-    attend<Scalar, Rows, Dim, counts> adjusted = {.queries     = ask.queries,
-                                                  .far         = ask.far,
-                                                  .near        = ask.near,
-                                                  .scale       = ask.scale,
-                                                  .segments    = ask.segments,
-                                                  .sink_logits = ask.sink_logits,
-                                                  .adjust      = of_.adjustment()};
+    attend_as<Rows, counts> adjusted = {.queries     = ask.queries,
+                                        .far         = ask.far,
+                                        .near        = ask.near,
+                                        .scale       = ask.scale,
+                                        .segments    = ask.segments,
+                                        .sink_logits = ask.sink_logits,
+                                        .adjust      = of_.adjustment()};
     if constexpr (as_it_is::cuts) adjusted.other = ask.other;
     if constexpr (as_it_is::logits_of::bands) adjusted.opened = ask.opened;
     launch_(adjusted);
   }
 
-  void ask_for_leaves(const ask_leaves<Scalar, Dim>& ask) {
+  void ask_for_leaves(const ask_as<leaves_of_bands>& ask) {
     if (!of_.adjusts()) return launch_(ask);
-    launch_(ask_leaves<Scalar, Dim, adjusted_leaves_of_bands>{.queries        = ask.queries,
-                                                              .far            = ask.far,
-                                                              .near           = ask.near,
-                                                              .scale          = ask.scale,
-                                                              .log_open_above = ask.log_open_above,
-                                                              .opened         = ask.opened,
-                                                              .sink_logits    = ask.sink_logits,
-                                                              .adjust         = of_.adjustment()});
+    launch_(ask_as<adjusted_leaves_of_bands>{.queries        = ask.queries,
+                                             .far            = ask.far,
+                                             .near           = ask.near,
+                                             .scale          = ask.scale,
+                                             .log_open_above = ask.log_open_above,
+                                             .opened         = ask.opened,
+                                             .sink_logits    = ask.sink_logits,
+                                             .adjust         = of_.adjustment()});
   }
 
-  void ask_near(const near_keys<Scalar>& near) {
+  void ask_near(const near_keys<Scalar, Place>& near) {
     attend_segments(
         kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale, .sink_logits = of_.sink_logits()});
     merge();
@@ -103,9 +154,10 @@ class attention_steps {
     if (memory_.segments.blocks > 1)
       launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
                                        .out         = of_.out,
-                                       .valid       = of_.layer.count,
+                                       .valid       = of_.layer.first.count,
                                        .scale       = of_.scale,
-                                       .sink_logits = of_.sink_logits()});
+                                       .sink_logits = of_.sink_logits(),
+                                       .sets        = of_.layer.sets});
   }
 
   void list_members() {
@@ -119,14 +171,14 @@ class attention_steps {
     const leaf_memory&   to       = memory_.leaves;
     list_members();
     if (detail::forms_by_keys(options_))
-      leaves_by_keys<Scalar>{.layer     = of_.layer,
-                             .clusters  = memory_.clusters,
-                             .chains    = memory_.chains,
-                             .leaves    = to,
-                             .keys      = of_.kv.keys,
-                             .threshold = options_.leaf_threshold,
-                             .sinks     = options_.sink_tokens,
-                             .size      = options_.leaf}(launch_);
+      leaves_by_keys<Scalar, Place>{.layer     = of_.layer,
+                                    .clusters  = memory_.clusters,
+                                    .chains    = memory_.chains,
+                                    .leaves    = to,
+                                    .keys      = of_.kv.key_rows(),
+                                    .threshold = options_.leaf_threshold,
+                                    .sinks     = options_.sink_tokens,
+                                    .size      = options_.leaf}(launch_);
     else
       launch_(form_leaves{.layer    = of_.layer,
                           .clusters = clusters,
@@ -135,14 +187,13 @@ class attention_steps {
                           .sinks    = of_.far() ? options_.sink_tokens : 0,
                           .size     = of_.far() ? options_.leaf : std::numeric_limits<index_t>::max()});
     launch_(list_leaves{of_.layer, to, of_.tokens});
-    launch_(leaf_means<Scalar>{.clusters  = clusters,
-                               .leaves    = to,
-                               .rows      = of_.kv.keys,
-                               .means     = memory_.mean_keys,
-                               .variances = memory_.variances,
-                               .moments   = options_.moments.value_or(0)});
-    launch_(
-        leaf_means<Scalar>{.clusters = clusters, .leaves = to, .rows = of_.kv.values, .means = memory_.mean_values});
+    launch_(means_of_kv{.clusters  = clusters,
+                        .leaves    = to,
+                        .rows      = of_.kv.key_rows(),
+                        .means     = memory_.mean_keys,
+                        .variances = memory_.variances,
+                        .moments   = options_.moments.value_or(0)});
+    launch_(means_of_kv{.clusters = clusters, .leaves = to, .rows = of_.kv.value_rows(), .means = memory_.mean_values});
   }
 
   /// Of some chunks, or one of all tokens.
@@ -193,8 +244,11 @@ class attention_steps {
                   .scale       = of_.scale,
                   .sink_logits = of_.sink_logits()};
     if (!all_ask) {
-      launch_(leaf_means<Scalar>{
-          .clusters = memory_.clusters, .leaves = memory_.leaves, .rows = of_.q, .means = memory_.mean_queries});
+      launch_(leaf_means<Scalar>{.clusters = memory_.clusters,
+                                 .leaves   = memory_.leaves,
+                                 .rows     = of_.q,
+                                 .means    = memory_.mean_queries,
+                                 .sharing  = of_.q.heads / of_.kv_heads});
       ask.queries.q       = {.data         = memory_.mean_queries,
                              .tokens       = of_.tokens,
                              .heads        = of_.q.heads,
@@ -202,7 +256,7 @@ class attention_steps {
                              .token_stride = Dim,
                              .head_stride  = std::int64_t{of_.tokens} * Dim};
       ask.queries.list    = memory_.leaves.far_rows;
-      ask.queries.answers = of_.layer.indices;
+      ask.queries.answers = of_.layer.first.indices;
     }
     attend_keys(ask);
   }
@@ -255,12 +309,13 @@ class attention_steps {
       const index_t                     last   = end - first < slice ? end : first + slice;
       const query_tokens<Scalar, float> askers = {.q        = of_.q,
                                                   .out      = {},
-                                                  .valid    = of_.layer.count,
+                                                  .valid    = of_.layer.first.count,
                                                   .kv_heads = of_.kv_heads,
                                                   .part     = band,
                                                   .base     = of_.base,
                                                   .first    = first,
-                                                  .last     = last};
+                                                  .last     = last,
+                                                  .sets     = of_.layer.sets};
       ask_for_leaves({.queries        = askers,
                       .far            = of_.leaves(),
                       .near           = of_.window(),
@@ -268,18 +323,19 @@ class attention_steps {
                       .log_open_above = std::log2(options_.open_above),
                       .opened         = opened,
                       .sink_logits    = of_.sink_logits()});
-      launch_(open_leaves{.layer          = of_.layer,
-                          .clusters       = of_.members_of_leaves(),
-                          .leaves         = of_.formed,
-                          .opened         = opened,
-                          .tokens         = of_.tokens,
-                          .first          = first,
-                          .last           = last,
-                          .band           = band,
-                          .tile           = tile,
-                          .blocks_of_band = askers.blocks_of_part(),
-                          .kv_heads       = of_.kv_heads,
-                          .group          = group});
+      launch_(open_leaves<Place>{.layer          = of_.layer,
+                                 .clusters       = of_.members_of_leaves(),
+                                 .leaves         = of_.formed,
+                                 .opened         = opened,
+                                 .tokens         = of_.tokens,
+                                 .first          = first,
+                                 .last           = last,
+                                 .band           = band,
+                                 .tile           = tile,
+                                 .blocks_of_band = askers.blocks_of_part(),
+                                 .kv_heads       = of_.kv_heads,
+                                 .group          = group,
+                                 .row_of         = of_.kv.place});
       kernel_opened ask = {.queries     = of_.everyone(),
                            .far         = of_.leaves(),
                            .near        = of_.window(),
@@ -297,24 +353,32 @@ class attention_steps {
     const index_t       heads  = of_.q.heads;
     launch_(chunk_groups{
         .layer = of_.layer, .clusters = memory_.clusters, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk});
-    launch_(
-        list_askers{.layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base});
+    const list_askers list = {
+        .layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base};
+    launch_(list);
     in_slices([&](index_t first, index_t last) {
       const query_tokens<Scalar, float> askers = {.q        = of_.q,
                                                   .out      = packed_heads(memory_.other_out, of_.q.tokens, heads, Dim),
                                                   .list     = groups.asks,
                                                   .count    = groups.count,
-                                                  .valid    = of_.layer.count,
+                                                  .valid    = of_.layer.first.count,
                                                   .kv_heads = of_.kv_heads,
                                                   .part     = of_.chunk,
                                                   .base     = of_.base,
                                                   .first    = first,
                                                   .last     = last,
-                                                  .log_sums = memory_.other_sums};
+                                                  .log_sums = memory_.other_sums,
+                                                  .sets     = of_.layer.sets,
+                                                  .stride   = of_.tokens,
+                                                  .parts    = list.chunks()};
       attend_keys(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
     });
-    const other_softmax other = {
-        .out = memory_.other_out, .log_sums = memory_.other_sums, .rows = groups.asker, .base = of_.base};
+    const other_softmax other = {.out      = memory_.other_out,
+                                 .log_sums = memory_.other_sums,
+                                 .rows     = groups.asker,
+                                 .base     = of_.base,
+                                 .sets     = of_.layer.sets,
+                                 .stride   = of_.tokens};
     attend_keys(kernel{.queries     = of_.everyone(),
                        .near        = of_.window(),
                        .other       = other,
@@ -322,10 +386,11 @@ class attention_steps {
                        .sink_logits = of_.sink_logits()});
   }
 
-  attention_sequence<Scalar, Out, B> of_;
-  const attention_options&           options_;
-  const attention_memory<Scalar, B>& memory_;
-  launches<B>                        launch_;
+  attention_sequence<Scalar, Out, B, Place> of_;
+  const attention_options&                  options_;
+  const attention_memory<Scalar, B>&        memory_;
+  std::span<const selection_layer>          selections_;
+  launches<B>                               launch_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

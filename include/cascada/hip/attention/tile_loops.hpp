@@ -22,10 +22,10 @@ struct in_turn {
 /// Of what both loops are given, `kernel` knows the keys (logits_at()), `turns(count, turn)` calls turn(i) for tiles 0
 /// <= i < count in order, and `use(tile, logits)` hears of each tile's logits while its values, if wanted, lie in
 /// shared memory.
-template <matrix_scalar Scalar, index_t Dim, class Counts, bool Values>
+template <matrix_scalar Scalar, index_t Dim, class Counts, bool Values, class Place = rows_in_order>
 struct tile_loops {
   using tiles                    = key_tiles<Scalar, Dim>;
-  using logits_of                = key_logits<Scalar, Dim, Counts>;
+  using logits_of                = key_logits<Scalar, Dim, Counts, Place>;
   using walk                     = typename logits_of::walk;
   static constexpr index_t keys  = tiles::keys;              // at a time
   static constexpr bool    ahead = !Values || tiles::ahead;  // there are registers for a tile on its way
@@ -37,7 +37,12 @@ struct tile_loops {
 
   template <class Gpu, class Kernel>
   CASCADA_DEVICE CASCADA_INLINE static auto near_from(Gpu& gpu, const Kernel& kernel, const walk& now, index_t tile) {
-    return typename tiles::template adjacent<Values>(gpu, kernel.near.rows, now.kv_head, now.from + keys * tile);
+    const index_t first = now.from + keys * tile;
+    if constexpr (Place::in_pages)
+      return
+          typename tiles::template listed<Values>(gpu, kernel.near.rows, now.kv_head, kernel.near.place.rows + first);
+    else
+      return typename tiles::template adjacent<Values>(gpu, kernel.near.rows, now.kv_head, first);
   }
   template <class Gpu, class Kernel>
   CASCADA_DEVICE CASCADA_INLINE static auto listed_from(Gpu& gpu, const Kernel& kernel, const walk& now, index_t tile) {

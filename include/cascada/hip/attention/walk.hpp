@@ -55,18 +55,19 @@ struct opened_for_block {
   std::int64_t         stride;  // from wave to wave
 };
 
-template <matrix_scalar Scalar, bool Opens = false, bool Slides = false>
+template <matrix_scalar Scalar, bool Opens = false, bool Slides = false, class Place = rows_in_order,
+          bool Adjusts = false>
 struct key_walk {
   static constexpr index_t keys = keys_of_tile;
 
   struct none {};
 
-  const listed_keys<Scalar>& far;
-  const near_keys<Scalar>&   near;
-  index_t                    kv_head, field;                           // number of the chunk
-  index_t                    from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
-  index_t                    outer = 0, sinks = 0;                     // and [outer, outer + sinks) before these
-  index_t                    near_whole = 0, far_whole = 0;            // tiles without masks
+  const listed_keys<Scalar>&      far;
+  const near_keys<Scalar, Place>& near;
+  index_t                         kv_head, field;                           // number of the chunk
+  index_t                         from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
+  index_t                         outer = 0, sinks = 0;                     // and [outer, outer + sinks) before these
+  index_t                         near_whole = 0, far_whole = 0;            // tiles without masks
 
   std::conditional_t<Opens, opened_for_block, none> opened = {};
 
@@ -149,9 +150,13 @@ struct key_walk {
       for (index_t i = 0; i < Count; ++i) row[i] = from_list[row[i]];
     } else {
 #pragma GCC unroll 8
-      for (index_t i = 0; i < Count; ++i) row[i] += row[i] < sinks ? (Slides ? outer : 0) : ahead();
+      for (index_t i = 0; i < Count; ++i)
+        row[i] = near.place(row[i] + (row[i] < sinks ? (Slides ? outer : 0) : ahead()));
     }
   }
+
+  /// The row of pair_counts for a query, by its place in the slice.
+  CASCADA_DEVICE CASCADA_INLINE index_t counts_of(index_t place) const { return far.counts.number(set(), place); }
 
   /// Of a tile's leaf `k`; zeros where keys are no leaves.
   template <class Gpu>
@@ -160,7 +165,7 @@ struct key_walk {
     if (!own.listed || !far.leaves) return terms;
     const index_t           place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
     const leaf_range* const leaves = far.leaves + far.stride * set();
-    terms.bias                     = gpu.log2(static_cast<float>(row - leaves[place].begin + 1)) * far.unit;
+    terms.bias = gpu.log2(static_cast<float>(row - leaves[place].begin + 1)) * (Adjusts ? 1.0f : far.unit);
     if (far.variances.rows)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
     return terms;

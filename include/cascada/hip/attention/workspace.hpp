@@ -12,6 +12,7 @@
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/segments.hpp"
+#include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/memory.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -36,6 +37,10 @@ inline constexpr index_t few_blocks = gfx942::compute_units / 2;
 struct sequence_sizes {
   index_t tokens, heads, kv_heads, dim;
   index_t asking = tokens;
+  index_t sets   = 1;  // selections: one of all KV heads, or each KV head's own
+
+  bool transposed = false;  // values
+  bool paged      = false;
 
   index_t group() const noexcept { return heads / kv_heads; }
 };
@@ -90,35 +95,46 @@ constexpr index_t most_segments(const attention_options& options, const sequence
 
 template <class Scalar, class B>
 struct attention_memory {
-  cluster_memory clusters     = {};
-  chain_memory   chains       = {};
-  leaf_memory    leaves       = {};
-  index_t        chunks       = 0;        // whose far fields are there at a time
-  Scalar*        mean_keys    = nullptr;  // [kv_heads, T, dim]
-  Scalar*        mean_values  = nullptr;
-  Scalar*        mean_queries = nullptr;  // [heads, T, dim]; as many as keys
-  std::uint16_t* variances    = nullptr;  // [kv_heads, T, variance_parts]
-  group_memory   groups       = {};
-  float*         other_out    = nullptr;  // [queries, heads, dim]: the softmax to be merged
-  float*         other_sums   = nullptr;  // [queries, heads]
-  pair_counts    counts       = {};       // of a slice of representatives
-  index_t        slice        = 0;        // representatives in it
-  opened_leaves  opened       = {};       // of a slice of bands
-  index_t        bands        = 0;        // in it
-  key_segments   segments     = {};
-  index_t        turns        = std::numeric_limits<index_t>::max();  // blocks of a KV head that a launch has
+  index_t*            pool_rows    = nullptr;  // [T]: of tokens in pages
+  index_t*            member_rows  = nullptr;  // [sets, T]: of representatives there
+  Scalar*             values       = nullptr;  // [kv_heads, T, dim]: those that are transposed
+  gathered_selections selections   = {};       // where each KV head has its own
+  cluster_memory      clusters     = {};
+  chain_memory        chains       = {};
+  leaf_memory         leaves       = {};
+  index_t             chunks       = 0;        // whose far fields are there at a time
+  Scalar*             mean_keys    = nullptr;  // [kv_heads, T, dim]
+  Scalar*             mean_values  = nullptr;
+  Scalar*             mean_queries = nullptr;  // [heads, T, dim]; as many as keys
+  std::uint16_t*      variances    = nullptr;  // [kv_heads, T, variance_parts]
+  group_memory        groups       = {};
+  float*              other_out    = nullptr;  // [queries, heads, dim]: the softmax to be merged
+  float*              other_sums   = nullptr;  // [queries, heads]
+  pair_counts         counts       = {};       // of a slice of representatives
+  index_t             slice        = 0;        // representatives in it
+  opened_leaves       opened       = {};       // of a slice of bands
+  index_t             bands        = 0;        // in it
+  key_segments        segments     = {};
+  index_t             turns        = std::numeric_limits<index_t>::max();  // blocks of a KV head that a launch has
 
   /// Cuts the arrays that the options need off `from`.
   void cut(carver& from, const attention_options& options, const sequence_sizes& sizes) {
     const std::int64_t tokens = sizes.tokens, means = tokens * sizes.kv_heads * sizes.dim;
     const std::int64_t rows    = std::int64_t{sizes.asking} * sizes.heads;
     const bool         average = averages(options), counted = options.weighted && options.causal;
-    if (average || counted) from.cut(clusters.offsets, tokens + 1), from.cut(clusters.members, tokens);
+    if (sizes.sets > 1) cut_selections(from, sizes);
+    if (sizes.transposed) from.cut(values, means);
+    if (sizes.paged) from.cut(pool_rows, tokens);
+    if (sizes.paged && detail::kinds_of(options.keys).representatives && !average)
+      from.cut(member_rows, tokens * sizes.sets);
+    clusters.sets = sizes.sets;
+    if (average || counted)
+      from.cut(clusters.offsets, (tokens + 1) * sizes.sets), from.cut(clusters.members, tokens * sizes.sets);
     if (average) {
       const bool    far         = detail::has_leaves(options);
       const index_t all         = (sizes.tokens - 1) / options.chunk + 1;
       const index_t ask         = far ? all - (sizes.tokens - sizes.asking) / options.chunk : 1;  // of the chunks
-      leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : 1;
+      leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : sizes.sets;
       const std::int64_t places = tokens * leaves.sets;
       chunks                    = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / places, 1, ask));
       from.cut(leaves.formed, places), from.cut(leaves.ranges, places), from.cut(leaves.count, leaves.sets);
@@ -128,11 +144,12 @@ struct attention_memory {
       if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
       if (options.queries == query_set::representatives) from.cut(mean_queries, rows * sizes.dim);
       if (options.queries == query_set::grouped) {
-        from.cut(groups.asker, tokens), from.cut(groups.asks, tokens), from.cut(groups.count, all);
+        from.cut(groups.asker, tokens * sizes.sets), from.cut(groups.asks, tokens * sizes.sets);
+        from.cut(groups.count, std::int64_t{all} * sizes.sets);
         from.cut(other_out, rows * sizes.dim), from.cut(other_sums, rows);
       }
     }
-    if (counted) cut_counts(from, tokens);
+    if (counted) cut_counts(from, sizes);
     if (detail::opens_by_mass(options)) cut_opened(from, options, sizes);
     if (const index_t count = most_segments<B>(options, sizes); count > 1) cut_segments(from, options, sizes, count);
   }
@@ -140,17 +157,25 @@ struct attention_memory {
  private:
   void cut_chains(carver& from, const sequence_sizes& sizes) {
     const std::int64_t tokens = sizes.tokens, all = tokens * sizes.kv_heads;
-    from.cut(chains.begins, tokens), from.cut(chains.ends, tokens);
+    chains.sets = sizes.sets;
+    from.cut(chains.begins, tokens * sizes.sets), from.cut(chains.ends, tokens * sizes.sets);
     from.cut(chains.norms, all), from.cut(chains.nearest, all), from.cut(chains.anchors, all);
     from.cut(chains.rounds, std::int64_t{chain_memory::ranges(sizes.tokens)} * sizes.kv_heads);
     from.cut(chains.sizes, all), from.cut(chains.offsets, all + sizes.kv_heads), from.cut(chains.members, all);
   }
 
-  void cut_counts(carver& from, std::int64_t tokens) {
-    counts.stride   = rounded_to_tiles(tokens);
-    const auto room = std::max<std::int64_t>(tokens, 32);
-    slice           = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / counts.stride, 32, room));
-    from.cut(counts.logs, slice * counts.stride);
+  void cut_counts(carver& from, const sequence_sizes& sizes) {
+    counts.stride              = rounded_to_tiles(sizes.tokens);
+    const auto         room    = std::max<std::int64_t>(sizes.tokens, 32);
+    const std::int64_t columns = counts.stride * sizes.sets;
+    slice = counts.rows = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / columns, 32, room));
+    from.cut(counts.logs, slice * columns);
+  }
+
+  void cut_selections(carver& from, const sequence_sizes& sizes) {
+    const std::int64_t places = std::int64_t{sizes.tokens} * sizes.sets;
+    from.cut(selections.indices, places), from.cut(selections.rep, places), from.cut(selections.counts, places);
+    from.cut(selections.count, sizes.sets);
   }
 
   void cut_opened(carver& from, const attention_options& options, const sequence_sizes& sizes) {
