@@ -51,15 +51,16 @@ struct attend {
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.valid && has_failed(queries.valid)) return;
-    auto&             lds   = gpu.template shared<shared>();
-    const query_block block = queries.block_of(gpu, gpu.block() / segments.blocks);
+    auto&             lds    = gpu.template shared<shared>();
+    const auto        asking = queries.placed(gpu);
+    const query_block block  = asking.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty()) return;
-    const query_row own    = queries.row_of(gpu, block);
+    const query_row own    = asking.row_of(gpu, block);
     const index_t   token  = queries.list ? queries.list[own.place] : own.place;
     const index_t   answer = queries.answers ? queries.answers[own.place] : token;
-    const walk      now    = logits_at().keys_of(gpu, queries, block);
+    const walk      now    = logits_at().keys_of(gpu, asking, block);
     tile_range      met    = {0, now.tiles()};
-    index_t         row    = (answer - queries.base) * queries.out.heads + own.head;
+    index_t         row    = (answer - asking.base) * queries.out.heads + own.head;
     if (alone()) {
       const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
       met                   = met.part(segment, segments.tiles);
@@ -71,7 +72,7 @@ struct attend {
     lds.target[gpu.thread()]       = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(token - queries.base, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(token - asking.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
     attend_all(gpu, lds, now, met, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys

@@ -31,8 +31,8 @@ class attention_steps {
  public:
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
                   const selection_layer& layer, heads_view<Out> out, const attention_memory<Scalar, B>& memory,
-                  const B& where, const head_terms& terms = {})
-      : of_{options, q, kv, layer, out, memory, terms}, options_(options), memory_(memory), launch_(where) {}
+                  const B& where, const head_terms& terms = {}, const growing_call& growing = {})
+      : of_{options, q, kv, layer, out, memory, terms, growing}, options_(options), memory_(memory), launch_(where) {}
 
   status run() {
     switch (options_.keys) {
@@ -103,7 +103,7 @@ class attention_steps {
     if (memory_.segments.blocks > 1)
       launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
                                        .out         = of_.out,
-                                       .valid       = of_.layer.count,
+                                       .valid       = of_.valid(),
                                        .scale       = of_.scale,
                                        .sink_logits = of_.sink_logits()});
   }
