@@ -1,7 +1,7 @@
 #pragma once
 // Attention on selected tokens: the compressed problem, near field + far field, and dense.
 //
-// The contract; attention.hpp in cpu/attention and hip/attention keeps it, and cpu/attention/state.hpp.
+// The contract; attention.hpp in cpu/attention and hip/attention keeps it, and state.hpp in both.
 
 #include <concepts>
 #include <cstddef>
@@ -77,7 +77,7 @@ namespace cascada::inline CASCADA_ABI {
 /// not). They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal:
 /// `unsupported`.
 ///
-/// attend.load(state, kv, bytes)
+/// attend.load(state, kv, bytes), on the CPU
 ///
 /// Turns the state to one that was saved, state.save(bytes), by attention with the same Scalar and options; kv holds
 /// the keys and values of its tokens. Rows of later calls are, bit for bit, those of the state that was saved, on one
@@ -106,13 +106,15 @@ class attention;
 ///                     `unsupported` where leaves open by mass, inside a tile of long ago. O(T), and maybe the time
 ///                     that its leaves took, in the next call
 ///   clear()           forgets the sequence; memory is kept
-///   save(bytes)       to bytes [saved_bytes()], for attend.load: of each selection a number for each token that
+///   save(bytes)       on the CPU, to bytes [saved_bytes()], for attend.load: of each selection a number for each token
+///   that
 ///                     leaves stand for, and what the last two tiles opened. O(T)
 ///   bytes()           memory in use: grows with the leaves
 ///
-/// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy is
-/// independent: a sequence that branches, or a prompt that several share. A state is used by one call at a time; those
-/// of different sequences may be in different threads' calls, and const use from several threads is safe.
+/// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy, on
+/// gfx942 fork(to), is independent: a sequence that branches, or a prompt that several share. A state is used by one
+/// call at a time; those of different sequences may be in different threads' calls, and const use from several threads
+/// is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 
@@ -130,32 +132,45 @@ concept token_attention =
       { attend(q, kv, selections, out, call) } -> std::same_as<status>;
     };
 
-/// The state of a sequence, where a backend has sequences that grow. Copies are independent.
+/// The state of a sequence, where a backend has sequences that grow.
 template <class State>
-concept token_attention_state = std::copyable<State> && std::default_initializable<State> &&
-                                requires(State state, const State done, index_t tokens, std::span<std::byte> bytes) {
-                                  { state.truncate(tokens) } -> std::same_as<status>;
-                                  { state.reserve(tokens) } -> std::same_as<void>;
-                                  { state.clear() } -> std::same_as<void>;
-                                  { done.tokens() } -> std::same_as<index_t>;
-                                  { done.saved_bytes() } -> std::same_as<std::size_t>;
-                                  { done.save(bytes) } -> std::same_as<status>;
-                                  { done.bytes() } -> std::same_as<std::size_t>;
-                                };
+concept extended_attention_state = std::movable<State> && std::default_initializable<State> &&
+                                   requires(State state, const State done, index_t tokens) {
+                                     { state.truncate(tokens) } -> std::same_as<status>;
+                                     { state.reserve(tokens) } -> std::same_as<void>;
+                                     { state.clear() } -> std::same_as<void>;
+                                     { done.tokens() } -> std::same_as<index_t>;
+                                     { done.bytes() } -> std::same_as<std::size_t>;
+                                   };
 
 /// What attention offers there: calls that go on with a state.
 template <class Attention, class State, class Scalar, class Selection>
-concept growing_token_attention =
-    token_attention<Attention, Scalar, Selection> && token_attention_state<State> &&
+concept extending_token_attention =
+    token_attention<Attention, Scalar, Selection> && extended_attention_state<State> &&
     requires(Attention attend, State& state, heads_view<const Scalar> q, const strided_kv<Scalar>& kv,
              const Selection& selection, std::span<const Selection> selections, heads_view<Scalar> out,
-             const attention_extension& call, std::span<const std::byte> bytes) {
+             const attention_extension& call) {
       { attend.extend(state, q, kv, out) } -> std::same_as<status>;
       { attend.extend(state, q, kv, out, call) } -> std::same_as<status>;
       { attend.extend(state, q, kv, selection, out) } -> std::same_as<status>;
       { attend.extend(state, q, kv, selection, out, call) } -> std::same_as<status>;
       { attend.extend(state, q, kv, selections, out) } -> std::same_as<status>;
       { attend.extend(state, q, kv, selections, out, call) } -> std::same_as<status>;
+    };
+
+/// What a state offers on the CPU: it is saved, and copies, which are independent.
+template <class State>
+concept token_attention_state =
+    extended_attention_state<State> && std::copyable<State> && requires(const State done, std::span<std::byte> bytes) {
+      { done.saved_bytes() } -> std::same_as<std::size_t>;
+      { done.save(bytes) } -> std::same_as<status>;
+    };
+
+/// And attention there.
+template <class Attention, class State, class Scalar, class Selection>
+concept growing_token_attention =
+    extending_token_attention<Attention, State, Scalar, Selection> && token_attention_state<State> &&
+    requires(Attention attend, State& state, const strided_kv<Scalar>& kv, std::span<const std::byte> bytes) {
       { attend.load(state, kv, bytes) } -> std::same_as<status>;
       { attend.report() } -> std::convertible_to<attention_report>;
     };

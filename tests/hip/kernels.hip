@@ -4,11 +4,12 @@
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
-#include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
+#include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/select/adopt.hpp"
@@ -252,3 +253,5 @@ ENTRY(hip::attention::open_leaves<hip::attention::rows_in_pages>);
 ENTRY(hip::attention::count_older);
 ENTRY(hip::attention::chunk_groups);
 ENTRY(hip::attention::list_askers);
+ENTRY(hip::attention::begin_tokens);
+ENTRY(hip::attention::truncate_tokens);

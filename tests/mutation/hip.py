@@ -29,6 +29,7 @@ pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segme
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
 fails, decodes = "hip growing: an extension that fails*", "hip growing: a step of decoding*"
+grown, as_graph = "hip states: pieces of a prompt*", "hip states: a step of decoding as a graph"
 again_as_graph = "hip cascade: a step as a graph"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
 
@@ -381,6 +382,13 @@ mutants = [
     ("groups: another token's near field", ".rows     = groups.asker,", ".rows     = groups.asks,", modes),
     ("weighted: a token itself is not counted", "own.place_from(begin, end, token + 1)",
      "own.place_from(begin, end, token)", modes),
+    ("grown tokens: a call begins where the last one did", "    state.tokens = end;\n", "", grown),
+    ("grown tokens: one beyond the memory", "asking > room - of.state->tokens", "asking - 1 > room - of.state->tokens", as_graph),
+    ("grown tokens: no call is valid again", "of.state->answer = status::ok;", "", as_graph),
+    ("grown tokens: what fails is written", "return growing.valid ? growing.valid : layer.first.count;", "return layer.first.count;", as_graph),
+    ("grown tokens: queries of the host's place", "now.base = gpu.uniform(growing->base), ", "", grown),
+    ("grown tokens: no block for another part", "(full + (asking - 2 + part) / part)", "(full)", grown),
+    ("grown tokens: no block for rows that begin late", "+ rows_of_block - apart + rows_of_block", "+ rows_of_block", grown),
 ]
 
 # The test case that notices when a header's first, second, .. barrier is dropped.

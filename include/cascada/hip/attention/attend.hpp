@@ -49,15 +49,17 @@ struct attend {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&             lds   = gpu.template shared<shared>();
-    const query_block block = queries.block_of(gpu, gpu.block() / segments.blocks);
-    if (block.empty() || queries.failed(block.kv_head)) return;
-    const query_row own    = queries.row_of(gpu, block);
-    const index_t   token  = queries.token_of(block.kv_head, own.place);
-    const index_t   answer = queries.answer_of(block.kv_head, own.place);
-    const walk      now    = logits_at().keys_of(gpu, queries, block);
+    if (queries.growing && queries.failed(0)) return;
+    auto&             lds    = gpu.template shared<shared>();
+    const auto        asking = queries.placed(gpu);
+    const query_block block  = asking.block_of(gpu, gpu.block() / segments.blocks);
+    if (block.empty() || asking.failed(block.kv_head)) return;
+    const query_row own    = asking.row_of(gpu, block);
+    const index_t   token  = asking.token_of(block.kv_head, own.place);
+    const index_t   answer = asking.answer_of(block.kv_head, own.place);
+    const walk      now    = logits_at().keys_of(gpu, asking, block);
     tile_range      met    = {0, now.tiles()};
-    index_t         row    = (answer - queries.base) * queries.out.heads + own.head;
+    index_t         row    = (answer - asking.base) * queries.out.heads + own.head;
     if (alone()) {
       const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
       met                   = met.part(segment, segments.tiles);
@@ -69,7 +71,7 @@ struct attend {
     lds.target[gpu.thread()] = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(token - queries.base, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(token - asking.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
     attend_all(gpu, lds, now, met, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys

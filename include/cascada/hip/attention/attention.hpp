@@ -8,6 +8,7 @@
 
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
+#include "cascada/hip/attention/state.hpp"
 #include "cascada/hip/attention/steps.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
 #include "cascada/hip/base/memory.hpp"
@@ -75,6 +76,63 @@ class attention<Scalar, B> {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
+  template <result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
+                              const strided_kv<Scalar>& kv, std::span<const hip::selection_layer>, heads_view<Out> out,
+                              const attention_extension& call = {}) {
+    if (const status answer = check_extension(q, kv, out, call); answer != status::ok) return answer;
+    if (q.tokens == 0) return status::ok;
+    const hip::attention::sequence_sizes sizes = sizes_of(q, kv);
+    if (const status answer = state.check(options_, sizes, kv.tokens()); answer != status::ok) return answer;
+    const auto with_room = state.with_room(sizes, std::int64_t{state.tokens()} + q.tokens);
+    if (const status answer = reserve(with_room); answer != status::ok) return answer;
+    if (const status answer = state.make_room(with_room); answer != status::ok) return answer;
+    state.begin(options_);
+    const status answer = run_grown(state, q, kv, out, {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
+    if (answer == status::ok) state.tokens_ += q.tokens;
+    return answer;
+  }
+
+  template <std::same_as<hip::selection_layer> One, result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
+                              const strided_kv<Scalar>& kv, const One& selection, heads_view<Out> out,
+                              const attention_extension& call = {}) {
+    return extend(state, q, kv, std::span<const hip::selection_layer>(&selection, 1), out, call);
+  }
+
+  template <result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
+                              const strided_kv<Scalar>& kv, heads_view<Out> out, const attention_extension& call = {}) {
+    return extend(state, q, kv, std::span<const hip::selection_layer>(), out, call);
+  }
+
+  /// Memory for a state of so many tokens, and for calls that bring at most `piece` of them: these then allocate
+  /// nothing.
+  [[nodiscard]] status reserve(attention_state<Scalar, B>& state, index_t tokens, index_t heads, index_t kv_heads,
+                               index_t dim, index_t piece = 1) {
+    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
+    if (piece < 1) return {status::invalid_shape, "piece is less than 1"};
+    const heads_view<Scalar>       q    = nobody_s_rows(piece, heads, dim);
+    const heads_view<const Scalar> keys = nobody_s_rows(std::max(tokens, piece), kv_heads, dim);
+    if (const status answer = check_extension(q, {keys, keys}, q, {}); answer != status::ok) return answer;
+    hip::attention::sequence_sizes sizes = sizes_of(q, {keys, keys});
+    if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
+    sizes               = state.with_room(sizes, std::max(tokens, piece));
+    auto        largest = sizes;
+    std::size_t most    = 0;
+    for (; sizes.asking > 0; --sizes.asking)  // fewer queries may need more
+      if (const std::size_t bytes = bytes_of(sizes); bytes > most) largest = sizes, most = bytes;
+    if (const status answer = reserve(largest); answer != status::ok) return answer;
+    return state.make_room(largest);
+  }
+
+  /// The CPU's states are saved.
+  template <class Bytes>
+  status load(attention_state<Scalar, B>&, const strided_kv<Scalar>&, const Bytes&) {
+    static_assert(sizeof(Bytes) == 0, "attention on gfx942: there is no load(); the CPU's attention has it");
+    return status::unsupported_by_device;
+  }
+
   /// Computed rows, and rows of another type: no kernel reads them.
   template <kv_view KV>
     requires(!hip::attention::stored_kv<KV, Scalar>)
@@ -84,6 +142,11 @@ class attention<Scalar, B> {
         "attention on gfx942: keys and values have to be strided_kv, transposed_value_kv or paged_kv, with the "
         "Scalar of q");
     return status::unsupported_by_device;
+  }
+  template <kv_view KV>
+    requires(!std::same_as<KV, strided_kv<Scalar>>)
+  status extend(attention_state<Scalar, B>&, const heads_view<const Scalar>& q, const KV& kv, const auto&...) {
+    return (*this)(q, kv);
   }
 
   /// What a call read is not counted there.
@@ -113,13 +176,41 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
-  /// What a call may bring along.
-  static status check_call(const attention_call& call) noexcept {
+  /// What a call, or an extension, may bring along.
+  template <class Call>
+  static status check_call(const Call& call) noexcept {
     if (!call.slopes.empty())
       return {status::unsupported_by_device, "slopes is not empty: gfx942's kernels add nothing to logits"};
     if (!detail::is_nothing(call.log_sum_exp))
       return {status::unsupported_by_device, "log_sum_exp is not empty: gfx942's kernels do not write it"};
     return status::ok;
+  }
+
+  /// Options and arguments of a sequence that grows.
+  template <class Out>
+  status check_extension(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const heads_view<Out>& out,
+                         const attention_extension& call) const noexcept {
+    if (const status answer = cascada::check(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
+    if (detail::has_leaves(options_))
+      return {status::unsupported_by_device, "options.keys == near_and_far with leaves cannot grow on gfx942 yet"};
+    if (const status answer = check_call(call); answer != status::ok) return answer;
+    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
+      return answer;
+    return q.tokens > 0 ? check_device(q, kv, out) : status(status::ok);
+  }
+
+  /// Rows that nobody reads or writes.
+  static heads_view<Scalar> nobody_s_rows(index_t tokens, index_t heads, index_t dim) noexcept {
+    alignas(16) static constexpr Scalar nothing[8] = {};
+    return packed_heads(const_cast<Scalar*>(nothing), tokens, heads, dim);
+  }
+
+  static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q,
+                                                 const strided_kv<Scalar>&       kv) noexcept {
+    return {
+        .tokens = 0, .heads = q.heads, .kv_heads = kv.kv_heads(), .dim = q.dim, .asking = q.tokens, .growing = true};
   }
 
   /// Tiles of a band share a list of opened tokens: a later one reads behind what the first ones asked for.
@@ -207,13 +298,25 @@ class attention<Scalar, B> {
     return memory_.carve([&](hip::carver& from) { arrays_.cut(from, options_, sizes); });
   }
 
+  /// The launches of an extension. Keys are as many as there is room for, wherever those of later calls will lie.
+  template <class Out>
+  status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
+                   const heads_view<Out>& out, const hip::attention::head_terms& terms) {
+    const auto& [sizes, grown] = state.arrays_;
+    const status answer        = where_.launch(hip::attention::begin_tokens{
+               .of = grown, .asking = q.tokens, .room = std::min(sizes.tokens, kv.tokens()), .selected = nullptr});
+    if (answer != status::ok) return answer;
+    kv.keys.tokens = kv.values.tokens = sizes.tokens;
+    return run(q, hip::attention::placed(kv), {}, out, terms, {.slices = grown.slices, .valid = &grown.state->valid});
+  }
+
   template <class Place, class Out>
   status run(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
              std::span<const hip::selection_layer> layers, const heads_view<Out>& out,
-             const hip::attention::head_terms& terms) {
+             const hip::attention::head_terms& terms, const hip::attention::growing_call& growing = {}) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
       return hip::attention::attention_steps<Scalar, Out, Dim, B, Place>(options_, q, kv, layers, out, arrays_, where_,
-                                                                         terms)
+                                                                         terms, growing)
           .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
@@ -227,12 +330,7 @@ class attention<Scalar, B> {
   hip::attention::attention_memory<Scalar, B> arrays_;
 };
 
-/// Not there yet; with it, `extend` and `load`.
-template <row_scalar Scalar, gfx942_backend B>
-class attention_state<Scalar, B> {
-  static_assert(sizeof(B) == 0, "attention_state: sequences do not grow on gfx942 yet; attend to all tokens anew");
-};
-
-static_assert(token_attention<attention<bfloat16, hip_gfx942>, bfloat16, hip::selection_layer>);
+static_assert(extending_token_attention<attention<bfloat16, hip_gfx942>, attention_state<bfloat16, hip_gfx942>,
+                                        bfloat16, hip::selection_layer>);
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -88,7 +88,7 @@ struct key_logits {
   /// The keys that a block of queries meets.
   template <class Gpu, class Queries>
   CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
-    walk    now   = {far, near, block.kv_head, block.part};
+    walk    now   = {far, near, block.kv_head, block.part - queries.field};
     index_t begin = block.begin;
     if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
     now.begin(gpu, begin, queries.earliest(block), queries.closing(block), queries.latest(block));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <numeric>
 
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
@@ -22,13 +23,20 @@ struct query_block {
   index_t first;          // its first row, from the part's begin on
   index_t asks, rows;     // of the part, rows [asks, rows) exist
 
-  CASCADA_DEVICE CASCADA_INLINE bool empty() const { return first >= rows || asks >= rows; }
+  CASCADA_DEVICE CASCADA_INLINE bool empty() const { return turn < 0 || first >= rows || asks >= rows; }
 };
 
 /// What a thread answers: half of a row. Threads without a row repeat the nearest.
 struct query_row {
   bool    exists;
   index_t place, head;  // of the token among those that ask
+};
+
+/// Of a sequence that grows, which tokens ask, in a call or a slice of it: words of the device, which alone knows.
+struct asking_tokens {
+  index_t base;         // place of the call's first query
+  index_t first, last;  // of the places of tokens that ask, those in [first, last)
+  index_t field;        // number of the chunk that has the first far field at hand
 };
 
 /// Which tokens ask, and where their answers go.
@@ -46,8 +54,10 @@ struct query_tokens {
   index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
   float*         log_sums = nullptr;  // null, or [T - base, heads]: log2 of the sum of exponentials, too
 
-  index_t      sets   = 1;             // selections: one of all KV heads, or each KV head's own
-  std::int64_t stride = 0, parts = 0;  // of lists and of counts, from set to set
+  index_t              sets   = 1;             // selections: one of all KV heads, or each KV head's own
+  std::int64_t         stride = 0, parts = 0;  // of lists and of counts, from set to set
+  const asking_tokens* growing = nullptr;      // null, or [1]: where they lie; [first, last) is [0, how many at most)
+  index_t              field   = 0;            // chunk of the first far field, where it is as unknown to the host
 
   index_t skipped = 0, most = std::numeric_limits<index_t>::max();  // of each KV head's blocks, `most` behind these
 
@@ -69,11 +79,32 @@ struct query_tokens {
     return answers ? answers[set_of_head(sets, kv_head) * stride + place] : token_of(kv_head, place);
   }
 
-  /// Blocks of one KV head.
+  /// Blocks of one KV head; of a sequence that grows, at most.
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t turns() const {
-    const index_t left = number_of(last - 1, group() - 1) + 1 - first_block();
+    const index_t left = growing ? most_turns() - skipped : number_of(last - 1, group() - 1) + 1 - first_block();
     return left < most ? left : most;
   }
+
+  /// Blocks of one KV head at most for as many tokens, wherever they lie: each part that they reach over into has one
+  /// more.
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t most_turns() const {
+    const std::int64_t asking = last - first, apart = std::gcd(group(), rows_of_block);  // of a token's first rows
+    const std::int64_t full = (asking * group() + rows_of_block - apart + rows_of_block - 1) / rows_of_block;
+    return static_cast<index_t>(full + (asking - 2 + part) / part);
+  }
+
+  /// With what the device alone knows.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE query_tokens placed(Gpu& gpu) const {
+    query_tokens now = *this;
+    if (growing) {
+      now.base = gpu.uniform(growing->base), now.field = gpu.uniform(growing->field);
+      now.first = gpu.uniform(growing->first), now.last = gpu.uniform(growing->last);
+    }
+    now.growing = nullptr;
+    return now;
+  }
+
   index_t grid() const { return turns() * kv_heads; }
 
   /// Block `number` of the grid. The last parts have the most keys: they start first.

@@ -8,6 +8,7 @@
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/adjust_scores.hpp"
+#include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
@@ -28,13 +29,15 @@ struct attention_sequence {
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
+  growing_call                       growing;  // then T is how many tokens there is room for
 
   float   of_products = detail::scale_in_base_2(options, q.dim);
   float   scale       = adjusts() ? 1.0f : of_products;  // of what softmaxes take in
   index_t tokens      = kv.tokens();                     // T
   index_t kv_heads    = kv.kv_heads();
-  index_t base = first_query(options, tokens, q.tokens), end = base + q.tokens;  // places of those that ask
-  index_t chunk = std::min(options.chunk, tokens);                               // the kernels add it to positions
+  index_t base        = growing.slices ? 0 : first_query(options, tokens, q.tokens);
+  index_t end         = base + q.tokens;                  // places of those that ask
+  index_t chunk       = std::min(options.chunk, tokens);  // the kernels add it to positions
 
   leaf_memory formed = memory.leaves;  // and the far fields at hand
 
@@ -68,6 +71,9 @@ struct attention_sequence {
   }
 
   head_logits sink_logits() const { return {terms.sink_logits}; }
+
+  /// Null, or negative where nothing is written.
+  const index_t* valid() const { return growing.valid ? growing.valid : layer.first.count; }
 
   /// 0: none. One this long passes no key; places less a longer one could overflow.
   index_t sliding_window() const { return std::min(options.sliding_window.value_or(0), tokens + rows_of_block); }
@@ -118,16 +124,16 @@ struct attention_sequence {
   }
 
   query_tokens<Scalar, Out> everyone() const {
-    const bool chunked = detail::kinds_of(options.keys).near_field;
     return {.q        = q,
             .out      = out,
-            .valid    = layer.first.count,
+            .valid    = valid(),
             .kv_heads = kv_heads,
-            .part     = chunked ? chunk : end,
+            .part     = part_of(options, tokens, growing.slices ? tokens : end),
             .base     = base,
             .first    = base,
             .last     = end,
-            .sets     = layer.sets};
+            .sets     = layer.sets,
+            .growing  = growing.slices};
   }
   query_tokens<Scalar, Out> representatives() const {
     auto asking = everyone();

@@ -31,8 +31,9 @@ class attention_steps {
  public:
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const placed_kv<Scalar, Place>& kv,
                   std::span<const selection_layer> selections, heads_view<Out> out,
-                  const attention_memory<Scalar, B>& memory, const B& where, const head_terms& terms = {})
-      : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms},
+                  const attention_memory<Scalar, B>& memory, const B& where, const head_terms& terms = {},
+                  const growing_call& growing = {})
+      : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms, growing},
         options_(options),
         memory_(memory),
         selections_(selections),
@@ -154,7 +155,7 @@ class attention_steps {
     if (memory_.segments.blocks > 1)
       launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
                                        .out         = of_.out,
-                                       .valid       = of_.layer.first.count,
+                                       .valid       = of_.valid(),
                                        .scale       = of_.scale,
                                        .sink_logits = of_.sink_logits(),
                                        .sets        = of_.layer.sets});

@@ -42,6 +42,8 @@ struct sequence_sizes {
   bool transposed = false;  // values
   bool paged      = false;
 
+  bool growing = false;  // then `tokens` is how many there is room for, and where those that ask lie is not known
+
   index_t group() const noexcept { return heads / kv_heads; }
 };
 
@@ -64,17 +66,23 @@ constexpr index_t band_of(const attention_options& options, index_t group) noexc
   return options.tile;
 }
 
-/// Blocks of queries, as many for each KV head.
+/// Tokens of a part of the queries: of a chunk where they have near fields, else all up to `end`.
+constexpr index_t part_of(const attention_options& options, index_t tokens, index_t end) noexcept {
+  return detail::kinds_of(options.keys).near_field ? std::min(options.chunk, tokens) : end;
+}
+
+/// Blocks of queries, as many for each KV head; of a sequence that grows, at most.
 CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequence_sizes& sizes) noexcept {
-  const index_t first = first_query(options, sizes.tokens, sizes.asking), last = first + sizes.asking;
+  const index_t                       first  = sizes.growing ? 0 : first_query(options, sizes.tokens, sizes.asking);
+  const index_t                       last   = first + sizes.asking;
   const query_tokens<bfloat16, float> asking = {
       .q        = {.tokens = sizes.asking, .heads = sizes.heads},
       .out      = {},
       .kv_heads = sizes.kv_heads,
-      .part     = detail::kinds_of(options.keys).near_field ? std::min(options.chunk, sizes.tokens) : last,
+      .part     = part_of(options, sizes.tokens, sizes.growing ? sizes.tokens : last),
       .first    = first,
       .last     = last};
-  return asking.grid();
+  return (sizes.growing ? asking.most_turns() : asking.turns()) * sizes.kv_heads;
 }
 
 /// Segments of a row's keys at most, known without the data: all older tokens may be leaves. One where rows are not
@@ -121,7 +129,8 @@ struct attention_memory {
   void cut(carver& from, const attention_options& options, const sequence_sizes& sizes) {
     const std::int64_t tokens = sizes.tokens, means = tokens * sizes.kv_heads * sizes.dim;
     const std::int64_t rows    = std::int64_t{sizes.asking} * sizes.heads;
-    const bool         average = averages(options), counted = options.weighted && options.causal;
+    const bool         average = averages(options) && !sizes.growing;  // a state has its own
+    const bool         counted = options.weighted && options.causal;
     if (sizes.sets > 1) cut_selections(from, sizes);
     if (sizes.transposed) from.cut(values, means);
     if (sizes.paged) from.cut(pool_rows, tokens);

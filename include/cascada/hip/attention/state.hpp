@@ -1,0 +1,207 @@
+#pragma once
+// One sequence that grows on gfx942: how many tokens it has, which the device counts.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "cascada/attention.hpp"
+#include "cascada/attention_checks.hpp"
+#include "cascada/hip/attention/grown_arrays.hpp"
+#include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/memory.hpp"
+#include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/kv_view.hpp"
+
+namespace cascada::inline CASCADA_ABI {
+
+/// A sequence in one layer that grows on gfx942, as attention.hpp says, on the stream of its attention. It belongs to
+/// the options and shapes of its first call; with others it is refused (`unsupported`, `invalid_shape`). What differs:
+///
+///   fork(to)          makes `to` an independent copy on the same stream; a state moves, and is not copied otherwise.
+///                     There is no save() and no load()
+///   replayed(tokens)  says that graphs, into which calls of extend were captured, have added so many tokens
+///   answer()          waits for the stream: `ok`, or why calls have failed while they ran
+///
+/// A call that fails while it runs (its selection has failed, `invalid_representatives`, or a graph was replayed beyond
+/// the memory, `too_large`) writes and adds nothing, but the host does not know: its tokens count, and later calls fail
+/// likewise, until truncate() or clear() forgets them.
+///
+/// No launch and no argument depends on how many tokens there are: within reserved memory (`reserve` here and a call
+/// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
+/// there. Without it, memory doubles as it is needed. O(1) memory.
+template <row_scalar Scalar, gfx942_backend B>
+class attention_state<Scalar, B> {
+  static_assert(hip::matrix_scalar<Scalar>, "attention_state on gfx942: rows are bfloat16 or float16");
+
+ public:
+  explicit attention_state(B where = {}) : where_(where), memory_(std::move(where)) {}
+
+  attention_state(attention_state&& other) noexcept
+      : where_(other.where_),
+        memory_(std::move(other.memory_)),
+        arrays_(std::exchange(other.arrays_, {})),
+        options_(other.options_),
+        tokens_(std::exchange(other.tokens_, 0)),
+        wanted_(std::exchange(other.wanted_, 0)),
+        begun_(std::exchange(other.begun_, false)) {}
+  attention_state& operator=(attention_state&& other) noexcept {
+    where_   = other.where_;
+    memory_  = std::move(other.memory_);
+    arrays_  = std::exchange(other.arrays_, {});
+    options_ = other.options_;
+    tokens_  = std::exchange(other.tokens_, 0);
+    wanted_  = std::exchange(other.wanted_, 0);
+    begun_   = std::exchange(other.begun_, false);
+    return *this;
+  }
+
+  /// Tokens so far, those of calls that failed on the device included.
+  [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
+
+  /// Forgets the sequence; memory is kept.
+  void clear() noexcept {
+    tokens_ = 0, begun_ = false;
+    if (arrays_.grown.state) static_cast<void>(where_.clear(arrays_.grown.state, sizeof(hip::attention::grown_state)));
+  }
+
+  /// The next call makes room for `tokens` tokens at least.
+  void reserve(index_t tokens) noexcept { wanted_ = std::max(wanted_, tokens); }
+
+  /// Forgets the tokens from `tokens` on, and what failed calls brought.
+  [[nodiscard]] status truncate(index_t tokens) {
+    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
+    if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
+    if (tokens == 0) return clear(), status::ok;
+    const status answer = where_.launch(hip::attention::truncate_tokens{arrays_.grown, tokens});
+    if (answer == status::ok) tokens_ = tokens;
+    return answer;
+  }
+
+  [[nodiscard]] status replayed(index_t tokens) noexcept {
+    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
+    if (tokens > arrays_.sizes.tokens - tokens_) return {status::too_large, "tokens is more than there is memory for"};
+    tokens_ += tokens;
+    return status::ok;
+  }
+
+  [[nodiscard]] status fork(attention_state& to) const {
+    if (&to == this) return status::ok;
+    if (const status answer = to.become(*this); answer != status::ok) return answer;
+    to.options_ = options_, to.tokens_ = tokens_, to.begun_ = begun_;
+    to.wanted_ = std::max(to.wanted_, wanted_);
+    return status::ok;
+  }
+
+  /// Waits for the stream. Why the first call that failed and is not forgotten did.
+  [[nodiscard]] status answer() const {
+    if (!arrays_.grown.state) return status::ok;
+    hip::attention::grown_state state;
+    const status                answer = where_.download(&state, arrays_.grown.state, sizeof(state));
+    return answer == status::ok ? state.answer : answer;
+  }
+
+  /// The CPU's states are saved.
+  template <class Bytes>
+  status save(const Bytes&) const {
+    static_assert(sizeof(Bytes) == 0, "attention_state on gfx942: there is no save(); the CPU's has it");
+    return status::unsupported_by_device;
+  }
+
+  /// Device memory of the state, beside K and V.
+  [[nodiscard]] std::size_t bytes() const noexcept { return memory_.size(); }
+
+ private:
+  friend class attention<Scalar, B>;
+  using sizes  = hip::attention::sequence_sizes;
+  using arrays = hip::attention::grown_arrays;
+
+  static constexpr index_t doubled_at_most =
+      std::numeric_limits<index_t>::max() - 4096;  // tokens; they have a next one
+
+  /// The options that a mode looks at: others may be NaN, which equals nothing.
+  static attention_options looked_at(attention_options options) noexcept {
+    if (!detail::forms_by_keys(options)) options.leaf_threshold = 1;
+    if (!detail::opens_by_mass(options)) options.open_above = 1;
+    return options;
+  }
+
+  /// Whether a sequence of such sizes may follow.
+  status check(const attention_options& options, const sizes& of) const noexcept {
+    if (begun_ && !(looked_at(options) == options_))
+      return {status::unsupported, "state belongs to attention with other options"};
+    if (begun_ && (of.kv_heads != arrays_.sizes.kv_heads || of.dim != arrays_.sizes.dim))
+      return {status::invalid_shape, "state belongs to keys and values of another shape"};
+    if (begun_ && of.heads != arrays_.sizes.heads)
+      return {status::invalid_shape, "state belongs to another number of query heads"};
+    return status::ok;
+  }
+
+  /// Whether `of.asking` more tokens may follow, where there are so many keys.
+  status check(const attention_options& options, const sizes& of, index_t keys) const noexcept {
+    if (const status answer = check(options, of); answer != status::ok) return answer;
+    if (keys - tokens_ < of.asking)
+      return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
+    return status::ok;
+  }
+
+  /// Sizes with room for `tokens` tokens, or for as many as were wanted, and for as much again where there is too
+  /// little.
+  sizes with_room(sizes of, std::int64_t tokens) const noexcept {
+    const std::int64_t has = arrays_.sizes.tokens, twice = std::min(2 * has, std::int64_t{doubled_at_most});
+    tokens    = std::max<std::int64_t>({tokens, wanted_, 1});
+    of.tokens = static_cast<index_t>(tokens <= has ? has : std::max(tokens, twice));
+    return of;
+  }
+
+  /// Memory for sizes that have room. What there is goes along.
+  status make_room(const sizes& of) {
+    if (arrays_.fits(of)) return status::ok;
+    hip::device_memory<B> memory(where_);
+    arrays                larger;
+    if (const status answer = lay_out(of, memory, larger); answer != status::ok) return answer;
+    if (const status answer = begun_ ? copy(arrays_, larger) : status(status::ok); answer != status::ok) return answer;
+    memory_ = std::move(memory), arrays_ = larger;
+    return status::ok;
+  }
+
+  /// New memory, of a sequence without tokens.
+  status lay_out(const sizes& of, hip::device_memory<B>& memory, arrays& to) const {
+    to.sizes            = of;
+    const status answer = memory.carve([&](hip::carver& from) { to.cut(from); });
+    return answer == status::ok ? where_.clear(to.grown.state, sizeof(*to.grown.state)) : answer;
+  }
+
+  status copy(const arrays& from, const arrays& to) const {
+    return where_.copy(to.grown.state, from.grown.state, sizeof(*from.grown.state));
+  }
+
+  /// Copies another sequence, into the memory that is there if it has room.
+  status become(const attention_state& other) {
+    if (!other.arrays_.grown.state) return clear(), status::ok;
+    if (arrays_.fits(other.arrays_.sizes)) return copy(other.arrays_, arrays_);
+    hip::device_memory<B> memory(where_);
+    arrays                larger;
+    if (const status answer = lay_out(other.arrays_.sizes, memory, larger); answer != status::ok) return answer;
+    if (const status answer = copy(other.arrays_, larger); answer != status::ok) return answer;
+    memory_ = std::move(memory), arrays_ = larger;
+    return status::ok;
+  }
+
+  void begin(const attention_options& options) noexcept {
+    options_ = looked_at(options);
+    begun_   = true;
+  }
+
+  B                     where_;
+  hip::device_memory<B> memory_;
+  arrays                arrays_  = {};
+  attention_options     options_ = {};  // since a call has begun
+  index_t               tokens_  = 0;
+  index_t               wanted_  = 0;
+  bool                  begun_   = false;
+};
+
+}  // namespace cascada::inline CASCADA_ABI

@@ -1,0 +1,370 @@
+// Sequences that grow on the simulated gfx942: rows are, bit for bit, those of one call for the whole prompt, however
+// the tokens are cut, and where a captured call is replayed for each of them.
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hip/attention_data.hpp"
+#include "sample.hpp"
+
+using namespace cascada;
+using namespace tests;
+
+namespace {
+
+template <class Scalar>
+using on_chip = attention<Scalar, simulator::stream>;
+template <class Scalar>
+using state_on_chip = attention_state<Scalar, simulator::stream>;
+
+struct grown_mode {
+  const char*       name;
+  attention_options options;
+};
+
+const std::vector<grown_mode> grown_modes = {
+    {"dense", {.keys = key_set::all}},
+    {"window", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2}},
+    {"window, chunks that no block begins with", {.keys = key_set::near, .window = 5, .chunk = 35, .sink_tokens = 0}},
+    {"window, chunks of one", {.keys = key_set::near, .window = 20, .chunk = 1}},
+    {"window, one chunk", {.keys = key_set::near, .window = 0, .chunk = std::numeric_limits<index_t>::max()}},
+    {"all opened", {.window = 8, .chunk = 16, .open = opening::all}},
+    {"sliding window", {.keys = key_set::all, .sliding_window = 37}},
+    {"sliding window of one", {.keys = key_set::all, .sliding_window = 1}},
+    {"sliding window, softcap", {.keys = key_set::all, .softcap = 2.0f, .sliding_window = 50}},
+    {"dense, softcap", {.keys = key_set::all, .softcap = 2.0f}},
+    {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
+};
+
+/// The rows of a sequence in device memory, where those of later tokens are NaN until they come.
+template <class Scalar>
+class coming_rows {
+ public:
+  explicit coming_rows(const problem<Scalar>& of)
+      : of_(of),
+        q_(of.q.view()),
+        k_(of.size.tokens, of.size.kv_heads, of.size.key_dim),
+        v_(of.size.tokens, of.size.kv_heads, of.size.value_dim) {}
+
+  /// Up to token `end`.
+  void come(index_t end) {
+    for (; tokens_ < end; ++tokens_)
+      for (index_t h = 0; h < of_.size.kv_heads; ++h) {
+        std::copy_n(of_.k.view().row(tokens_, h), of_.size.key_dim, k_.view().row(tokens_, h));
+        std::copy_n(of_.v.view().row(tokens_, h), of_.size.value_dim, v_.view().row(tokens_, h));
+      }
+  }
+  heads_view<const Scalar> queries(index_t begin, index_t end) { return tests::rows_of(q_.view(), begin, end); }
+  strided_kv<Scalar>       kv() { return {k_.view(), v_.view()}; }
+
+ private:
+  const problem<Scalar>& of_;
+  device_heads<Scalar>   q_, k_, v_;
+  index_t                tokens_ = 0;
+};
+
+/// A selection that grows, in memory that stays.
+class coming_selection {
+ public:
+  explicit coming_selection(const selection& of) : of_(of) {}
+  hip::selection_layer layer(index_t tokens) const {
+    return {of_.indices.data(), of_.rep.data(), of_.counts.data(), &count, tokens};
+  }
+
+  index_t count = 1;  // the sign alone is looked at
+
+ private:
+  selection of_;
+};
+
+/// Rows [T, heads, dim] of one call.
+template <class Scalar, class Out = float>
+std::vector<float> rows_of_one_call(const attention_options& options, const problem<Scalar>& p, const selection& chosen,
+                                    simulator::stream where) {
+  device_heads<Scalar>     q(p.q.view()), k(p.k.view()), v(p.v.view());
+  device_heads<Out>        out(p.size.tokens, p.size.heads, p.size.value_dim);
+  const device_selection   kept(chosen);
+  on_chip<Scalar>          attend(options, where);
+  const strided_kv<Scalar> kv = {k.view(), v.view()};
+  REQUIRE(attend(q.view(), kv, kept.layer(), out.view(), {.sink_logits = p.sink_logits}) == status::ok);
+  return out.packed();
+}
+
+std::vector<float> part_of(const std::vector<float>& all, const shape& size, index_t begin, index_t end) {
+  const auto at = [&](index_t t) { return all.begin() + std::ptrdiff_t{t} * size.heads * size.value_dim; };
+  return {at(begin), at(end)};
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// A sequence that grows, and what it has to give.
+template <class Scalar, class Out = float>
+class grown {
+ public:
+  grown(const attention_options& options, const problem<Scalar>& p, const selection& chosen, unsigned seed)
+      : state(simulator::steady(seed)),
+        p_(p),
+        rows_(p),
+        selection_(chosen),
+        attend_(options, simulator::steady(seed + 5)),
+        want_(rows_of_one_call<Scalar, Out>(options, p, chosen, simulator::steady(seed))) {}
+
+  /// The next tokens, up to `end`.
+  void extend(index_t end) {
+    const index_t begin = state.tokens();
+    CAPTURE(begin, end);
+    device_heads<Out> out(end - begin, p_.size.heads, p_.size.value_dim);
+    rows_.come(end);
+    REQUIRE(attend_.extend(state, rows_.queries(begin, end), rows_.kv(), selection_.layer(end), out.view(),
+                           {.sink_logits = p_.sink_logits}) == status::ok);
+    CHECK(state.tokens() == end);
+    CHECK(same(out.packed(), part_of(want_, p_.size, begin, end)));
+  }
+
+  /// The same with rows of another sequence, whose answers nobody looks at.
+  void extend_apart(const problem<Scalar>& other, const selection& chosen, index_t end) {
+    const index_t begin = state.tokens();
+    if (begin == end) return;
+    device_heads<Out>      out(end - begin, p_.size.heads, p_.size.value_dim);
+    coming_rows<Scalar>    rows(other);
+    const coming_selection own(chosen);
+    rows.come(end);
+    REQUIRE(attend_.extend(state, rows.queries(begin, end), rows.kv(), own.layer(end), out.view(),
+                           {.sink_logits = p_.sink_logits}) == status::ok);
+  }
+
+  state_on_chip<Scalar> state;
+
+ private:
+  const problem<Scalar>& p_;
+  coming_rows<Scalar>    rows_;
+  coming_selection       selection_;
+  on_chip<Scalar>        attend_;
+  std::vector<float>     want_;
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("hip states: pieces of a prompt give what one call gives", "[hip]", ROW_TYPES) {
+  const auto size = GENERATE(shape{150, 2, 1, 64, 64}, shape{100, 6, 2, 64, 64});  // blocks that begin inside a token
+  const unsigned seed = GENERATE(from_range(sample(std::vector{1u, 2u})));
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name, size, seed);
+    problem<TestType> p(size, seed);
+    if (seed == 2)  // of each head its own
+      for (index_t h = 0; h < size.heads; ++h) p.sink_logits.push_back(2.0f - static_cast<float>(h));
+    std::mt19937    random(seed);
+    grown<TestType> sequence(mode.options, p, random_selection(size.tokens, 0.3, seed), seed);
+    for (const index_t end : random_ends(size.tokens, random, seed == 1 ? 70 : 9)) sequence.extend(end);
+    CHECK(sequence.state.answer() == status::ok);
+  }
+}
+
+TEMPLATE_TEST_CASE("hip states: head sizes, and results in the type of the rows", "[hip]", ROW_TYPES) {
+  const auto size = GENERATE(shape{70, 4, 1, 128, 128}, shape{60, 2, 2, 256, 256});
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name, size);
+    const problem<TestType>   p(size, 3);
+    grown<TestType, TestType> sequence(mode.options, p, random_selection(size.tokens, 0.3, 3), 3);
+    for (const index_t end : {33, 34, 57, size.tokens}) sequence.extend(end);
+  }
+}
+
+TEST_CASE("hip states: one token after the other", "[hip]") {
+  const problem<bfloat16> p({80, 3, 1, 64, 64}, 4);
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name);
+    grown<bfloat16> sequence(mode.options, p, random_selection(80, 0.3, 4), 4);
+    for (index_t end = 1; end <= 80; ++end) sequence.extend(end);
+  }
+}
+
+// What a graph holds: rows of one token and where its answer goes, in memory that stays.
+TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
+  constexpr index_t T = 110, prompt = 45;
+  const shape       size = GENERATE(shape{T, 2, 1, 64, 64}, shape{T, 6, 2, 64, 64});
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name, size);
+    const problem<bfloat16>    p(size, 6);
+    const selection            chosen = random_selection(T, 0.3, 6);
+    const auto                 want   = rows_of_one_call(mode.options, p, chosen, simulator::steady(6));
+    simulator::stream          where  = simulator::steady(6);
+    on_chip<bfloat16>          attend(mode.options, where);
+    state_on_chip<bfloat16>    state(where);
+    coming_rows<bfloat16>      rows(p);
+    const coming_selection     kept(chosen);
+    device_heads<bfloat16>     one(1, size.heads, 64);
+    device_heads<float>        out(1, size.heads, 64), out_of_prompt(prompt, size.heads, 64);
+    const strided_kv<bfloat16> kv = rows.kv();
+    REQUIRE(attend.reserve(state, T - 1, size.heads, size.kv_heads, 64, prompt) == status::ok);
+    const int allocations = where.calls->allocations;
+    rows.come(prompt);
+    REQUIRE(attend.extend(state, rows.queries(0, prompt), kv, kept.layer(prompt), out_of_prompt.view()) == status::ok);
+    const simulator::graph step = simulator::capture(where, [&] {
+      REQUIRE(attend.extend(state, one.view(), kv, kept.layer(prompt + 1), out.view()) == status::ok);
+    });
+    for (index_t t = prompt; t < T - 1; ++t) {
+      CAPTURE(t);
+      for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
+      rows.come(t + 1);
+      step.replay();
+      REQUIRE(same(out.packed(), part_of(want, size, t, t + 1)));
+      if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
+    }
+    CHECK(state.tokens() == T - 1);
+    CHECK(where.calls->allocations == allocations);
+    CHECK(where.calls->waits == 0);
+    CHECK(state.replayed(1) == status::too_large);
+    CHECK(state.answer() == status::ok);
+
+    // Nor does the device go beyond its memory.
+    const auto last = out.packed();
+    std::fill_n(out.view().row(0, 0), size.heads * 64, 7.0f);
+    step.replay();
+    CHECK(state.answer() == status::too_large);
+    for (const float x : out.packed()) REQUIRE(x == 7);
+    REQUIRE(state.truncate(T - 1) == status::ok);
+    CHECK(state.answer() == status::ok);
+    REQUIRE(state.truncate(T - 2) == status::ok);  // the token at hand once more
+    step.replay();
+    CHECK(state.answer() == status::ok);
+    CHECK(same(out.packed(), last));
+  }
+}
+
+TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had never been", "[hip]") {
+  constexpr index_t T = 120;
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name);
+    const shape             size = {T, 2, 2, 64, 64};
+    const problem<bfloat16> p(size, 8);
+    problem<bfloat16>       other(size, 9);
+    std::mt19937            random(8);
+    const selection         chosen = random_selection(T, 0.3, 8);
+    grown<bfloat16>         sequence(mode.options, p, chosen, 3), branch(mode.options, p, chosen, 3);
+    sequence.extend(90);
+    for (int turn = 0; turn < 4; ++turn) {
+      const auto tokens =
+          turn == 3 ? 0 : static_cast<index_t>(random() % static_cast<unsigned>(sequence.state.tokens()));
+      sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(T, sequence.state.tokens() + 20));
+      REQUIRE(sequence.state.truncate(tokens) == status::ok);
+      CHECK(sequence.state.tokens() == tokens);
+      sequence.extend(std::min(T, tokens + 1 + static_cast<index_t>(random() % 70)));
+    }
+    const index_t at_fork = sequence.state.tokens();
+    branch.extend(3);  // what it had is forgotten
+    REQUIRE(sequence.state.fork(branch.state) == status::ok);
+    CHECK(branch.state.tokens() == at_fork);
+    sequence.extend_apart(other, random_selection(T, 0.5, 11), std::min(T, at_fork + 30));
+    branch.extend(std::min(T, at_fork + 9));
+    branch.extend(T);
+    CHECK(branch.state.answer() == status::ok);
+
+    state_on_chip<bfloat16> moved(std::move(branch.state));
+    CHECK(branch.state.tokens() == 0);
+    branch.extend(20);
+    CHECK(moved.tokens() == T);
+    REQUIRE(moved.truncate(100) == status::ok);
+    branch.state = std::move(moved);
+    branch.extend(T);
+    branch.state.clear();
+    CHECK(branch.state.tokens() == 0);
+    branch.extend(T);
+    REQUIRE(state_on_chip<bfloat16>(simulator::steady(3)).fork(branch.state) == status::ok);  // nothing
+    CHECK(branch.state.tokens() == 0);
+    branch.extend(31);
+  }
+}
+
+TEST_CASE("hip states: memory doubles, or is reserved, and no call waits", "[hip]") {
+  constexpr index_t       T = 100;
+  const problem<bfloat16> p({T, 2, 1, 64, 64}, 2);
+  simulator::stream       where = simulator::steady(2), other = simulator::steady(2);
+  on_chip<bfloat16>       attend({.keys = key_set::all}, where), wide({.keys = key_set::all}, other);
+  state_on_chip<bfloat16> state(where), reserved(other);
+  coming_rows<bfloat16>   rows(p);
+  device_heads<float>     out(1, 2, 64);
+  rows.come(T);
+  CHECK(state.bytes() == 0);
+  reserved.reserve(T);
+  for (index_t t = 0; t < T; ++t) {
+    REQUIRE(attend.extend(state, rows.queries(t, t + 1), rows.kv(), out.view()) == status::ok);
+    REQUIRE(wide.extend(reserved, rows.queries(t, t + 1), rows.kv(), out.view()) == status::ok);
+  }
+  CHECK(where.calls->waits == 0);
+  CHECK(where.calls->allocations > 8);   // 1, 2, 4, .. 128 tokens, and as often room for their segments
+  CHECK(other.calls->allocations == 2);  // the state, and the segments
+  CHECK(state.bytes() > 0);
+
+  // Where memory runs out, the state stays as it was.
+  other.calls->most_allocations = other.calls->allocations;
+  device_heads<bfloat16>     k(2 * T, 1, 64), v(2 * T, 1, 64);
+  const strided_kv<bfloat16> longer = {k.view(), v.view()};
+  CHECK(wide.extend(reserved, rows.queries(0, 1), longer, out.view()) == status::device_error);
+  CHECK(wide.reserve(reserved, 2 * T, 2, 1, 64) == status::device_error);
+  CHECK(reserved.fork(state) == status::ok);  // it has room
+  state_on_chip<bfloat16> empty(other);
+  CHECK(reserved.fork(empty) == status::device_error);
+  CHECK(reserved.tokens() == T);
+  CHECK(empty.tokens() == 0);
+  REQUIRE(reserved.truncate(T - 1) == status::ok);
+  CHECK(wide.extend(reserved, rows.queries(T - 1, T), rows.kv(), out.view()) == status::ok);
+  state_on_chip<bfloat16> without(where);
+  CHECK_THROWS(
+      simulator::capture(where, [&] { (void)attend.extend(without, rows.queries(0, 1), rows.kv(), out.view()); }));
+}
+
+TEST_CASE("hip states: what is refused leaves it as it was", "[hip]") {
+  constexpr index_t       T = 60;
+  const problem<bfloat16> p({T, 2, 1, 64, 64}, 2), wide({T, 2, 1, 128, 128}, 2), many({T, 4, 2, 64, 64}, 2);
+  simulator::stream       where = simulator::steady(2);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p), wide_rows(wide), many_rows(many);
+  const float             slopes[2] = {1, 1};
+  rows.come(T);
+  const auto answer = [&](attention_options options, coming_rows<bfloat16>& from, index_t begin, index_t end,
+                          index_t heads, index_t dim, attention_extension call = {}) {
+    on_chip<bfloat16>   attend(options, where);
+    device_heads<float> out(end - begin, heads, dim);
+    return attend.extend(state, from.queries(begin, end), from.kv(), out.view(), call);
+  };
+  const auto              said  = [](status refused) { return std::string(message(refused)); };
+  const attention_options dense = {.keys = key_set::all};
+  REQUIRE(answer(dense, rows, 0, 20, 2, 64) == status::ok);
+  const int launches = where.calls->launches;
+  CHECK(said(answer({.keys = key_set::near}, rows, 20, 21, 2, 64)) == "state belongs to attention with other options");
+  CHECK(said(answer(dense, wide_rows, 20, 21, 2, 128)) == "state belongs to keys and values of another shape");
+  CHECK(said(answer(dense, rows, 0, 41, 2, 64)) == "kv.tokens() is less than the state's tokens and those of q");
+  CHECK(said(answer({.keys = key_set::all, .causal = false}, rows, 20, 21, 2, 64)) ==
+        "options.causal == false cannot grow: old rows would change");
+  CHECK(said(answer(dense, rows, 20, 21, 2, 64, {.slopes = slopes})) ==
+        "slopes is not empty: gfx942's kernels add nothing to logits");
+  CHECK(said(answer(dense, many_rows, 20, 21, 4, 64)) == "state belongs to keys and values of another shape");
+  const auto reserve = [&](index_t tokens, index_t heads, index_t kv_heads, index_t dim, index_t piece = 1) {
+    return std::string(message(on_chip<bfloat16>(dense, where).reserve(state, tokens, heads, kv_heads, dim, piece)));
+  };
+  CHECK(reserve(-1, 2, 1, 64) == "tokens is negative");
+  CHECK(reserve(9, 2, 1, 64, 0) == "piece is less than 1");
+  CHECK(reserve(9, 3, 1, 64) == "state belongs to another number of query heads");
+  CHECK(reserve(9, 3, 2, 64) == "q.heads is no multiple of kv.kv_heads()");
+  CHECK(reserve(9, 2, 1, 72) == "q.dim is not 64, 128 or 256, as gfx942 needs it");
+  CHECK(std::string(message(state.truncate(-1))) == "tokens is negative");
+  CHECK(std::string(message(state.truncate(21))) == "tokens is more than the state has");
+  CHECK(std::string(message(state.replayed(-1))) == "tokens is negative");
+  CHECK(std::string(message(state.replayed(1))) == "tokens is more than there is memory for");
+  CHECK(where.calls->launches == launches);
+  CHECK(answer(dense, rows, 20, 20, 2, 64) == status::ok);  // no token
+  CHECK(state.tokens() == 20);
+  const float nan = std::nanf("");  // what a mode does not look at
+  CHECK(answer({.keys = key_set::all, .leaf_threshold = nan}, rows, 20, 60, 2, 64) == status::ok);
+
+  state_on_chip<bfloat16> empty(where);
+  CHECK(empty.answer() == status::ok);
+  CHECK(empty.truncate(0) == status::ok);
+  CHECK(empty.bytes() == 0);
+}
