@@ -42,8 +42,8 @@ template <cpu_backend B, class E>
 void take_from_groups(const clusters& lists, const query_groups<B, E>& groups, index_t first,
                       const query_rows<B, E>& tile, far_field_scratch<B>& far) noexcept {
   for (index_t row = 0; row < tile.rows; ++row) {
-    const index_t group = groups.of[lists.slots.data()[first + row / tile.group]];
-    const index_t asked = group * tile.group + row % tile.group;
+    const index_t number = groups.of[lists.slots.data()[first + row / tile.group]];
+    const index_t asked  = number * tile.group + row % tile.group;
     merge_row(tile, row, groups.rows, asked);
     const float drop = groups.rows.maxima[asked] - tile.maxima[row];
     far.counts.mass += closed_share<B>(groups.closed[asked], drop, tile.sum(row));

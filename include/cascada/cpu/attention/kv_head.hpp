@@ -5,8 +5,8 @@
 #include "cascada/cluster.hpp"
 #include "cascada/cpu/attention/leaf_chains.hpp"
 #include "cascada/cpu/attention/leaves.hpp"
-#include "cascada/cpu/attention/load_queries.hpp"
 #include "cascada/cpu/attention/query_rows.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/remembered_leaves.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 

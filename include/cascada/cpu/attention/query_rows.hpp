@@ -16,7 +16,7 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B, class E = float>
 struct query_rows {
   index_t rows         = 0;
-  index_t group        = 1;  // rows per token
+  index_t group        = 1;  // rows per token: query heads of the KV group
   index_t key_lanes    = 0;
   index_t value_stride = 0;        // whole vectors
   float   scale        = 1;        // of scores that the queries do not carry

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/load_queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/shapes.hpp"
 #include "cascada/cpu/base/buffer.hpp"
 #include "cascada/cpu/base/lanes.hpp"

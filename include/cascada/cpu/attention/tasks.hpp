@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cascada/backend.hpp"
-#include "cascada/cpu/attention/load_queries.hpp"
+#include "cascada/cpu/attention/query_tile.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 
