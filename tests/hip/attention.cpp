@@ -121,6 +121,8 @@ TEST_CASE("hip attention: of KV heads whose selections have failed nothing is wr
   for (const auto& mode : tests::sample(device_modes())) {
     if (!needs_selections(mode.options)) continue;
     CAPTURE(mode.name);
+    const std::vector<selection> good  = {random_selection(70, 0.3, 1), random_selection(70, 0.2, 2)};
+    const auto                   usual = attend_on_device<float>(mode.options, p, good, simulator::steady(8));
     for (const std::size_t failing : {0u, 1u}) {
       CAPTURE(failing);
       std::vector<device_selection> kept             = {device_selection(random_selection(70, 0.3, 1)),
@@ -128,12 +130,14 @@ TEST_CASE("hip attention: of KV heads whose selections have failed nothing is wr
       kept[failing].count                            = -1;
       const std::vector<hip::selection_layer> layers = {kept[0].layer(), kept[1].layer()};
       device_heads<float>                     out(70, 4, 64);
-      attention<bfloat16, simulator::stream>  attention(mode.options, simulator::seeded(8));
+      attention<bfloat16, simulator::stream>  attention(mode.options, simulator::steady(8));
       REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, layers, out.view()) == status::ok);
       const auto got = out.packed();
       for (index_t g = 0; g < 2; ++g)
-        for (const float x : rows_of_head(got, p.size, g))
-          REQUIRE((x != x) == (static_cast<std::size_t>(g) == failing));
+        if (static_cast<std::size_t>(g) == failing)
+          for (const float x : rows_of_head(got, p.size, g)) REQUIRE(x != x);
+        else
+          CHECK(same_bits(rows_of_head(got, p.size, g), rows_of_head(usual, p.size, g)));
     }
   }
 }
@@ -315,6 +319,120 @@ TEST_CASE("hip attention: a sink logit of minus infinity is none, of infinity al
           REQUIRE((h == 1 ? everything[i] == 0 : odd[i] == everything[i]));
         }
   }
+}
+
+namespace {
+
+/// What takes slopes: near keys alone.
+const std::vector<attention_options> sloped = {
+    {.keys = key_set::all},
+    {.keys = key_set::all, .causal = false},
+    {.keys = key_set::all, .softcap = 2.0f},
+    {.keys = key_set::all, .sliding_window = 37},
+    {.keys = key_set::near, .window = 8, .chunk = 24, .sink_tokens = 3},
+    {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f},
+    {.window = 8, .chunk = 16, .open = opening::all},
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("hip attention: slopes by distance, of each head its own", "[hip]", ROW_TYPES) {
+  problem<TestType> p({150, 4, 2, 64, 64}, 45);
+  p.slopes = {0.5f, 0.0625f, 0.01f, -0.02f};
+  for (std::size_t i = 0; i < sloped.size(); ++i) {
+    CAPTURE(i);
+    p.sink_logits = i % 2 == 0 ? std::vector<float>{} : std::vector<float>{1.0f, -1.0f, -infinity, 2.0f};
+    check_close<TestType>(sloped[i], p, {random_selection(150, 0.3, 45)}, 45);
+  }
+}
+
+TEST_CASE("hip attention: slopes, head sizes, results in the type of the rows", "[hip]") {
+  const index_t dim = GENERATE(128, 256);
+  CAPTURE(dim);
+  problem<bfloat16> p({75, 3, 1, dim, dim}, 46);
+  p.slopes = {0.25f, 0.03f, 0.0f};
+  check_close<bfloat16, bfloat16>({.keys = key_set::all}, p, {}, 46);
+  check_close<bfloat16>({.keys = key_set::near, .window = 8, .chunk = 24, .sink_tokens = 3, .softcap = 2.0f}, p, {},
+                        47);
+}
+
+TEST_CASE("hip attention: slopes of zero are none, and where leaves are they are refused", "[hip]") {
+  problem<bfloat16> p({70, 2, 1, 64, 64}, 47);
+  const auto        none = attend_on_device<float>({.keys = key_set::all, .softcap = 1e30f}, p, {}, 47u);
+  p.slopes               = {0, 0};
+  const auto zero        = attend_on_device<float>({.keys = key_set::all, .softcap = 1e30f}, p, {}, 47u);
+  CHECK(same_bits(none, zero));
+  device_heads<bfloat16>                 q(p.q.view()), k(p.k.view()), v(p.v.view());
+  device_heads<float>                    out(70, 2, 64);
+  device_selection                       chosen(random_selection(70, 0.3, 47));
+  const hip::selection_layer             layer = chosen.layer();
+  simulator::stream                      where = simulator::seeded(1);
+  attention<bfloat16, simulator::stream> attention(closed(), where);
+  const status answer = attention(q.view(), {k.view(), v.view()}, layer, out.view(), {.slopes = p.slopes});
+  CHECK(answer == status::unsupported);
+  CHECK(std::string(message(answer)).starts_with("slopes is not empty with options.keys == near_and_far"));
+  CHECK(where.calls->launches == 0);
+}
+
+TEST_CASE("hip attention: log-sum-exps of all rows, with sinks and slopes", "[hip]") {
+  problem<bfloat16> p({70, 4, 2, 64, 64}, 48);
+  p.sink_logits                            = {1.0f, -1.0f, -infinity, 2.0f};
+  const std::vector<selection>      chosen = {random_selection(70, 0.3, 48), random_selection(70, 0.2, 49)};
+  device_heads<bfloat16>            q(p.q.view()), k(p.k.view()), v(p.v.view());
+  std::vector<device_selection>     kept(chosen.begin(), chosen.end());
+  std::vector<hip::selection_layer> layers     = {kept[0].layer(), kept[1].layer()};
+  const auto                        check_sums = [&](const attention_options& options) {
+    const auto          exact = reference::attention(p.input<double>(), assignments(chosen), options);
+    device_heads<float> out(70, 4, 64);
+    std::vector<float>  sums(70 * 5, 777.0f);
+    attention<bfloat16, simulator::stream> attention(options, simulator::seeded(48));
+    REQUIRE(attention(q.view(), {k.view(), v.view()}, layers, out.view(),
+                                             {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = {sums.data(), 70, 4, 5}}) ==
+                                   status::ok);
+    CHECK(same_bits(out.packed(), attend_on_device<float>(options, p, chosen, 48)));
+    index_t compared = 0;
+    for (index_t t = 0; t < 70; ++t)
+      for (index_t h = 0; h < 5; ++h) {
+        const float sum = sums[static_cast<std::size_t>(t * 5 + h)];
+        if (h == 4) REQUIRE(sum == 777);  // beside the rows
+        if (h == 4 || margin(exact, static_cast<std::size_t>(t * 2 + h / 2)) < undecided) continue;
+        const double expected = exact.log_sum_exp[static_cast<std::size_t>(t * 4 + h)];
+        CAPTURE(t, h, sum, expected);
+        // Weights are rounded, by 2^-9 each, and so are means; a correction is within a hundredth of a nat.
+        REQUIRE(std::fabs(sum - expected) <= 0x1p-7 + (detail::has_leaves(options) ? 0.01 : 0.0));
+        ++compared;
+      }
+    CHECK(compared > 200);
+  };
+  for (const auto& mode : tests::sample(device_modes())) {
+    CAPTURE(mode.name);
+    check_sums(mode.options);
+  }
+  p.slopes = {0.5f, 0.0625f, 0.01f, -0.02f};
+  for (const attention_options& options : sloped) check_sums(options);
+}
+
+TEST_CASE("hip attention: log-sum-exps of a batch", "[hip]") {
+  const problem<bfloat16>    p({70, 2, 1, 64, 64}, 50);
+  device_heads<bfloat16>     q(p.q.view()), k(p.k.view()), v(p.v.view());
+  const std::vector<index_t> offsets = {0, 30, 70};
+  const auto                 sums_of = [&](const std::vector<index_t>& of) {
+    device_heads<float>                    out(70, 2, 64);
+    std::vector<float>                     sums(140, 777.0f);
+    attention<bfloat16, simulator::stream> attention({.keys = key_set::all}, simulator::steady(50));
+    REQUIRE(attention(q.view(), {k.view(), v.view()}, out.view(),
+                                      {.query_offsets = of, .log_sum_exp = {sums.data(), 70, 2, 2}}) == status::ok);
+    return sums;
+  };
+  const auto alone = sums_of({}), batch = sums_of(offsets);
+  CHECK(std::equal(batch.begin(), batch.begin() + 60, alone.begin()));
+  for (std::size_t h = 0; h < 2; ++h) {  // one key: its logit
+    float logit = 0;
+    for (index_t c = 0; c < 64; ++c)
+      logit += to_float(q.view().row(30, static_cast<index_t>(h))[c]) * to_float(k.view().row(30, 0)[c]) / 8;
+    CHECK(std::fabs(batch[60 + h] - logit) < 1e-4f);
+  }
+  for (const float sum : batch) CHECK(sum != 777);
 }
 
 TEST_CASE("hip attention: leaves by ascending first token, and the far fields", "[hip]") {
@@ -663,14 +781,6 @@ TEST_CASE("hip attention: what the device does not take, each with its sentence"
     given.first.heads = to.heads = given.second.keys.heads = given.second.values.heads = 2;
     given.second.values.head_stride                                                    = 0;
   });
-  const auto calling = [&](const attention_call& call) {
-    attention<bfloat16, simulator::stream> attention(closed());
-    answers.push_back(attention(q.view(), kv, layer, out.view(), call));
-  };
-  float       sums[20] = {};
-  const float one[]    = {1};
-  calling({.slopes = one});
-  calling({.log_sum_exp = {sums, 20, 1, 1}});
   std::set<std::string> sentences;
   for (const status answer : answers) {
     CHECK(answer == status::unsupported_by_device);

@@ -83,8 +83,8 @@ std::vector<float> attend_on_device(const attention_options& options, const prob
   for (auto& one : kept) layers.push_back(one.layer());
   attention<Scalar, simulator::stream> attention(options, where);
   const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view(), {.query_offsets = offsets, .sink_logits = p.sink_logits}) ==
-          status::ok);
+  REQUIRE(attention(q.view(), kv, layers, out.view(),
+                    {.query_offsets = offsets, .sink_logits = p.sink_logits, .slopes = p.slopes}) == status::ok);
   return out.packed();
 }
 

@@ -68,7 +68,8 @@ std::vector<float> attend_rows(const attention_options& options, const problem<S
   for (auto& one : kept) layers.push_back(one.layer());
   attention<Scalar, simulator::stream> attention(options, where);
   const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view(), {.sink_logits = p.sink_logits}) == status::ok);
+  REQUIRE(attention(q.view(), kv, layers, out.view(), {.sink_logits = p.sink_logits, .slopes = p.slopes}) ==
+          status::ok);
   return out.packed();
 }
 
@@ -124,6 +125,58 @@ TEMPLATE_TEST_CASE("hip decode: head sizes, and results in the type of the rows"
   for (const auto& mode : sample(cut_modes)) {
     CAPTURE(mode.name, size);
     check_pieces<TestType, TestType>(mode, problem<TestType>(size, 3), {random_selection(size.tokens, 0.3, 3)}, 3);
+  }
+}
+
+TEST_CASE("hip decode: pieces with slopes", "[hip]") {
+  problem<bfloat16> p({200, 4, 2, 64, 64}, 46);
+  p.slopes = {0.5f, 0.1f, 0.02f, 0.0f};
+  for (const cut_mode& mode : cut_modes) {
+    if (mode.options.keys == key_set::representatives || detail::has_leaves(mode.options)) continue;
+    CAPTURE(mode.name);
+    check_pieces(mode, p, {random_selection(200, 0.3, 46)}, 46);
+  }
+}
+
+TEST_CASE("hip decode: segments of a KV head whose selection has failed are not merged, others are", "[hip]") {
+  const problem<bfloat16>      p({200, 4, 2, 64, 64}, 48);
+  const std::vector<selection> good    = {random_selection(200, 0.3, 1), random_selection(200, 0.2, 2)};
+  const attention_options      options = closed({.window = 8, .chunk = 16, .leaf = 3});
+  const auto                   usual   = attend_rows(options, p, good, 199, 200, simulator::steady(8));
+  device_heads<bfloat16>       q(rows_of(p.q.view(), 199, 200)), k(p.k.view()), v(p.v.view());
+  for (const std::size_t failing : {0u, 1u}) {
+    CAPTURE(failing);
+    std::vector<device_selection> kept(good.begin(), good.end());
+    kept[failing].count                            = -1;
+    const std::vector<hip::selection_layer> layers = {kept[0].layer(), kept[1].layer()};
+    device_heads<float>                     out(1, 4, 64);
+    const simulator::stream                 where = simulator::steady(8);
+    attention<bfloat16, simulator::stream>  attention(options, where);
+    REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, layers, out.view()) == status::ok);
+    const auto got = out.packed();
+    for (std::size_t i = 0; i < got.size(); ++i) REQUIRE((i / 128 == failing ? got[i] != got[i] : got[i] == usual[i]));
+  }
+}
+
+TEST_CASE("hip decode: log-sum-exps of pieces", "[hip]") {
+  problem<bfloat16> p({200, 2, 1, 64, 64}, 47);
+  p.sink_logits     = {1.0f, -1.0f};
+  const auto chosen = random_selection(200, 0.3, 47);
+  for (const cut_mode& mode : cut_modes) {
+    CAPTURE(mode.name);
+    const auto sums_of = [&](index_t begin) {
+      device_heads<bfloat16>                 q(rows_of(p.q.view(), begin, 200)), k(p.k.view()), v(p.v.view());
+      device_heads<float>                    out(200 - begin, 2, 64);
+      device_selection                       kept(chosen);
+      std::vector<float>                     sums(static_cast<std::size_t>(200 - begin) * 2, -777.0f);
+      attention<bfloat16, simulator::stream> attention(mode.options, simulator::steady(7));
+      REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, kept.layer(), out.view(),
+                        {.sink_logits = p.sink_logits, .log_sum_exp = {sums.data(), 200 - begin, 2, 2}}) == status::ok);
+      return sums;
+    };
+    const index_t begin = std::min(199, 199 / mode.unit * mode.unit);
+    const auto    all = sums_of(0), last = sums_of(begin);
+    CHECK(std::vector<float>(all.begin() + begin * 2, all.end()) == last);
   }
 }
 

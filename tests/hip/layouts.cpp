@@ -119,6 +119,14 @@ TEMPLATE_TEST_CASE("hip layouts: head sizes, results in the type of the rows, fe
                                     {chosen}, 75);
 }
 
+TEST_CASE("hip layouts: slopes", "[hip]") {
+  const problem<bfloat16>  p({75, 2, 1, 64, 64}, 45);
+  const std::vector<float> slopes = {0.2f, 0.01f};
+  for (const index_t asking : {75, 1})
+    check_layouts<bfloat16>({.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2}, p, {}, asking,
+                            {.slopes = slopes});
+}
+
 TEST_CASE("hip layouts: sequences that begin inside a page", "[hip]") {
   const problem<bfloat16>    p({90, 2, 1, 64, 64}, 43);
   const std::vector<index_t> offsets = {0, 37, 90};

@@ -36,6 +36,7 @@ class plain_attention {
     float                count    = 1;
     row                  variance = {};  // of each group of dimensions
     std::vector<index_t> members  = {};  // of a group
+    index_t              token    = 0;   // or its own
   };
   using sources = std::vector<source>;
 
@@ -75,7 +76,8 @@ class plain_attention {
   }
 
   source token(index_t i, index_t g) const {
-    return {{in_.key(i, g), in_.key(i, g) + in_.key_dim}, {in_.value(i, g), in_.value(i, g) + in_.key_dim}};
+    return {
+        {in_.key(i, g), in_.key(i, g) + in_.key_dim}, {in_.value(i, g), in_.value(i, g) + in_.key_dim}, 1, {}, {}, i};
   }
 
   /// What stands for tokens.
@@ -160,6 +162,8 @@ class plain_attention {
       exact            = *options_.softcap * part;
       correction *= (1 - part * part) * (1 - part * part);
     }
+    if (!in_.slopes.empty())
+      exact -= in_.slopes[static_cast<std::size_t>(head_)] * static_cast<float>(std::abs(token_ - from.token));
     return exact + std::log(from.count) + std::min(largest_correction, correction);
   }
 
@@ -239,7 +243,7 @@ class plain_attention {
   void attend(index_t t, index_t h, std::vector<float>& out) {
     const index_t g = h / in_.group(), edge = std::max(0, t / options_.chunk * options_.chunk - options_.window);
     answer        found;
-    rep_ = &selection_of(g).rep;
+    rep_ = &selection_of(g).rep, token_ = t, head_ = h;
     switch (options_.keys) {
       case key_set::all:
         found = ask(query(t, h), tokens(first(t), options_.causal ? t + 1 : in_.tokens, g), sink(h));
@@ -254,7 +258,8 @@ class plain_attention {
   attention_options                 options_;
   reference::attention_input<float> in_;
   std::vector<selection>            selections_;
-  const std::vector<index_t>*       rep_ = nullptr;  // of the KV head
+  const std::vector<index_t>*       rep_   = nullptr;       // of the KV head
+  index_t                           token_ = 0, head_ = 0;  // that ask
 
   std::vector<reference::assignment_of_tokens> chains_ = {};  // of all KV heads
 };

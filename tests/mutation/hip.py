@@ -24,6 +24,7 @@ sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: 
 of_leaves, of_means = "hip attention: leaves by ascending*", "hip attention: means and variances*"
 of_heads, many_heads = "hip attention: KV heads with selections*", "hip attention: more KV heads than*"
 layouts, inside = "hip layouts: in every mode*", "hip layouts: sequences that begin*"
+slopes, sums = "hip attention: slopes by distance*", "hip attention: log-sum-exps of all rows*"
 failing_heads = "hip attention: of KV heads whose*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
@@ -196,7 +197,7 @@ mutants = [
     ("attention: a sink too few", "near.sinks < from ? near.sinks : from;", "near.sinks < from ? near.sinks - 1 : from;",
      modes),
     ("attention: sinks beyond the edge", "near.sinks < from ? near.sinks : from;", "near.sinks;", modes),
-    ("attention: sinks read after the edge", "(row[i] < sinks ? (Slides ? outer : 0) : ahead())", "ahead()", modes),
+    ("attention: sinks read after the edge", "(place < sinks ? (Slides ? outer : 0) : ahead())", "ahead()", modes),
     ("attention: a sink hides a near key", "return sinks + near_count - keys * near_whole;",
      "return near_count - keys * near_whole;", modes),
     ("correction: no largest one", "gpu.clamp(correction[v], of.most);", "correction[v];", modes),
@@ -238,7 +239,7 @@ mutants = [
     ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
      slides),
     ("sliding: whole tiles depend on who asks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(latest + 1, near.sliding);", pieces),
-    ("sliding: the first tokens as sinks", "(row[i] < sinks ? (Slides ? outer : 0) : ahead())", "(row[i] < sinks ? 0 : ahead())", slides),
+    ("sliding: the first tokens as sinks", "(place < sinks ? (Slides ? outer : 0) : ahead())", "(place < sinks ? 0 : ahead())", slides),
     ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
 
     ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
@@ -250,7 +251,7 @@ mutants = [
     ("cap: corrections of another leaf", "corrections[v] = lds.kept.of[v * tiles::threads + thread];", "corrections[v] = lds.kept.of[thread];", shapes),
     ("cap: sizes of leaves left out", "+ lds.bias[row_32(lane, v)];", ";", modes),
     ("cap: counts of pairs left out", "if (!far.counts.logs || !own.listed) return;", "return;", modes),
-    ("cap: groups without a far field", "if constexpr (as_it_is::cuts) adjusted.other = ask.other;", "", modes),
+    ("cap: groups without a far field", "if constexpr (as_it_is::cuts) other.other = ask.other;", "", modes),
 
     ("sinks: not in base 2", "logits[head] * std::numbers::log2e_v<float>;", "logits[head];", sinks),
     ("sinks: an infinite one", "return logit > largest ? largest : logit;", "return logit;", odd_sinks),
@@ -314,11 +315,23 @@ mutants = [
     ("KV heads: copies for another", "first = set * heads;", "first = 0;", of_heads),
     ("KV heads: one fails for another", "return valid && has_failed(valid + set_of_head(sets, kv_head));", "return valid && has_failed(valid);", failing_heads),
     ("KV heads: failed leaves are listed", "exist  = !layer.of_head(set).failed();", "exist  = !layer.of(0).failed();", failing_heads),
-    ("KV heads: segments of a failed one", "valid + (sets > 1 ? head * sets / out.heads : 0)", "valid", failing_heads),
+    ("KV heads: segments of a failed one", "valid + (sets > 1 ? head * sets / out.heads : 0)", "valid", "hip decode: segments of a KV head*"),
+
+    ("slopes: not in base 2", "slopes[head] * std::numbers::log2e_v<float> : 0.0f;", "slopes[head] : 0.0f;", slopes),
+    ("slopes: later keys gain", "distance < 0 ? -distance : distance", "distance", slopes),
+    ("slopes: sinks lie elsewhere", "now.token_of(own.first + row_32(thread % gfx942::wave, v))", "(own.first + row_32(thread % gfx942::wave, v))", slopes),
+    ("slopes: of the first head", "adjust.slope_of(own.head)", "adjust.slope_of(0)", slopes),
+    ("slopes: no cap beside them", "adjust.cap > 0 ? adjust(gpu, logits[v]).logit : logits[v] * adjust.scale", "logits[v] * adjust.scale", slopes),
+
+    ("log-sum-exps: in base 2", "rows.stride, std::numbers::ln2_v<float>};", "rows.stride, 1.0f};", sums),
+    ("log-sum-exps: of another sequence", "return {rows.data + row * rows.stride,", "return {rows.data,", "hip attention: log-sum-exps of a batch"),
+    ("log-sum-exps: of another row", "return data[token * stride + head];", "return data[token * stride];", sums),
+    ("log-sum-exps: not of copies", "log_sums.at(token, first + i) = log_sums.at(rep, first + i);", "{}", sums),
+    ("log-sum-exps: not of segments", "if (four == 0) log_sums.put(", "if (four < 0) log_sums.put(", "hip decode: log-sum-exps*"),
 
     ("pages: the first again", "= table.blocks[page] * table.block_tokens +", "= table.blocks[0] * table.block_tokens +", layouts),
     ("pages: a sequence begins with a page", "own.pages.first += begin;", "", inside),
-    ("pages: near keys in order", "row[i] = near.place(row[i] + (row[i] < sinks", "row[i] = (row[i] + (row[i] < sinks", layouts),
+    ("pages: near keys in order", "row[i] = near.place(token_of(row[i]));", "row[i] = token_of(row[i]);", layouts),
     ("pages: the first whole tile again", "kernel.near.place.rows + first);", "kernel.near.place.rows);", layouts),
     ("pages: representatives in order", "rows[of.indices[k]];", "of.indices[k];", layouts),
     ("pages: representatives of another KV head", "to[std::int64_t{set} * of.length + k] =", "to[k] =", layouts),

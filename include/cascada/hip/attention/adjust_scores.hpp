@@ -7,15 +7,22 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// What happens to products, in base 2, before anything is added to them. Softmaxes of such logits have the scale 1.
+/// What happens to products, in base 2. Softmaxes of such logits have the scale 1.
 struct score_adjustment {
-  float scale = 0;  // of the products, over the cap
-  float cap   = 0;  // logits come to lie in (-cap, cap)
+  float scale = 0;  // of the products, over the cap, if there is one
+  float cap   = 0;  // logits come to lie in (-cap, cap) before anything is added to them; 0: they stay
+
+  const float* slopes = nullptr;  // [heads], for the kernels that have them
 
   /// A capped logit, and the cap's derivative there.
   struct capped {
     float logit, steep;
   };
+
+  /// What a step away from its query takes from a key's logit, in base 2.
+  CASCADA_DEVICE CASCADA_INLINE float slope_of(index_t head) const {
+    return slopes ? slopes[head] * std::numbers::log2e_v<float> : 0.0f;
+  }
 
   /// cap tanh(product scale); NaN stays NaN.
   template <class Gpu>

@@ -46,7 +46,7 @@ struct ask_leaves {
     const walk      now = logits_at().keys_of(gpu, queries, block);
     if (now.far_count == 0) return;
 
-    logits_at().place_query(gpu, lds.logits, now, own.place);
+    logits_at().place_query(gpu, lds.logits, now, own);
     lds.head[gpu.thread()] = own.head;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);

@@ -25,7 +25,7 @@ struct attend {
   static constexpr index_t waves_per_simd = 2;
   static constexpr index_t keys           = tiles::keys;  // at a time
   static constexpr bool    cuts =
-      std::same_as<Counts, counts_of_keys> || std::same_as<Counts, adjusted_counts>;  // keys into segments; or merges
+      one_of<Counts, counts_of_keys, adjusted_counts, sloped_keys>;  // keys into segments; or merges
 
   using loops = tile_loops<Scalar, Dim, Counts, true, Place>;
   struct shared : loops::shared {
@@ -67,7 +67,7 @@ struct attend {
       row += segment * (queries.out.tokens * queries.out.heads);
     }
 
-    logits_at().place_query(gpu, lds.logits, now, own.place);
+    logits_at().place_query(gpu, lds.logits, now, own);
     lds.target[gpu.thread()] = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
@@ -188,8 +188,11 @@ struct attend {
             use);
     if (masked.count() > 0)
       loops::masked(
-          gpu, lds, *this, now, masked.count(), [&](index_t i) { return now.tile_at(masked.begin + i); }, query, turns,
-          use);
+          gpu, lds, *this, now, masked.count(),
+          [&](index_t i) {
+            return logits_of::sloped ? now.near_tile_at(masked.begin + i) : now.tile_at(masked.begin + i);
+          },
+          query, turns, use);
   }
 
   template <class Gpu>
@@ -235,8 +238,7 @@ struct attend {
 #pragma GCC unroll 16
       for (index_t v = 0; v < 16; ++v) to[32 * t + row_32(32 * half, v)] = from_float<Out>(part[v]);
     }
-    if constexpr (cuts)
-      if (queries.log_sums && half == 0) queries.log_sums[place] = share.log_sum;
+    if (half == 0) queries.log_sums.put(token, head, share.log_sum);
   }
 };
 

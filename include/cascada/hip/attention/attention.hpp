@@ -19,11 +19,11 @@ namespace cascada::inline CASCADA_ABI {
 /// Softmax attention on gfx942, as attention.hpp says, on the caller's stream, with these limits (else a sentence and
 /// `unsupported_by_device`): leaves corrected by 1, 2 or 4 moments or not at all; key_dim = value_dim = 64, 128 or 256;
 /// rows 16-byte aligned, strides multiples of 8 and between tokens less than 2^26, KV heads apart; no summaries of
-/// their own, and of a call's options only offsets and sink logits, these in device memory. Fewer queries than keys
-/// begin, by mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar,
-/// and so are the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those
-/// within 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up
-/// to 127 after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
+/// their own. A call's sink logits, slopes and log-sum-exps are in device memory. Fewer queries than keys begin, by
+/// mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar, and so are
+/// the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those within
+/// 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up to 127
+/// after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
 ///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head
@@ -42,7 +42,6 @@ class attention<Scalar, B> {
                                   const attention_call& call = {}) {
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
-    if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, hip::attention::layout_of(kv), out); answer != status::ok)
       return answer;
     if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
@@ -60,7 +59,9 @@ class attention<Scalar, B> {
         answer != status::ok)
       return answer;
     return run_all(q, hip::attention::placed(kv), selections, spans, out,
-                   {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
+                   {call.sink_logits.empty() ? nullptr : call.sink_logits.data(),
+                    call.slopes.empty() ? nullptr : call.slopes.data()},
+                   call.log_sum_exp);
   }
 
   template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
@@ -176,13 +177,12 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
-  /// What a call, or an extension, may bring along.
-  template <class Call>
-  static status check_call(const Call& call) noexcept {
+  /// What an extension may bring along.
+  static status check_call(const attention_extension& call) noexcept {
     if (!call.slopes.empty())
-      return {status::unsupported_by_device, "slopes is not empty: gfx942's kernels add nothing to logits"};
+      return {status::unsupported_by_device, "slopes is not empty: on gfx942 sequences that grow have none"};
     if (!detail::is_nothing(call.log_sum_exp))
-      return {status::unsupported_by_device, "log_sum_exp is not empty: gfx942's kernels do not write it"};
+      return {status::unsupported_by_device, "log_sum_exp is not empty: on gfx942 sequences that grow do not write it"};
     return status::ok;
   }
 
@@ -259,7 +259,7 @@ class attention<Scalar, B> {
   template <class Place, class Out>
   status run_all(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
                  std::span<const hip::selection_layer> selections, const detail::sequence_spans& spans,
-                 const heads_view<Out>& out, const hip::attention::head_terms& terms) {
+                 const heads_view<Out>& out, const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
     const std::size_t each  = selections.size() / std::max<std::size_t>(1, spans.count());  // of a sequence
     const auto        sizes = [&](std::size_t s) {
       return hip::attention::sequence_sizes{.tokens     = spans.tokens(s),
@@ -282,8 +282,9 @@ class attention<Scalar, B> {
       if (spans.asking(s) == 0) continue;
       if (const status answer = reserve(sizes(s)); answer != status::ok) return answer;
       const auto   own_queries = [&](const auto& heads) { return part(heads, spans.queries[s], spans.asking(s)); };
-      const status answer      = run(own_queries(q), kv.sequence(spans.keys[s], spans.tokens(s)),
-                                     selections.subspan(s * each, each), own_queries(out), terms);
+      const status answer =
+          run(own_queries(q), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
+              own_queries(out), terms, hip::attention::row_sums::natural(sums, spans.queries[s]));
       if (answer != status::ok) return answer;
     }
     return status::ok;
@@ -307,16 +308,18 @@ class attention<Scalar, B> {
                .of = grown, .asking = q.tokens, .room = std::min(sizes.tokens, kv.tokens()), .selected = nullptr});
     if (answer != status::ok) return answer;
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
-    return run(q, hip::attention::placed(kv), {}, out, terms, {.slices = grown.slices, .valid = &grown.state->valid});
+    return run(q, hip::attention::placed(kv), {}, out, terms, {},
+               {.slices = grown.slices, .valid = &grown.state->valid});
   }
 
   template <class Place, class Out>
   status run(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
              std::span<const hip::selection_layer> layers, const heads_view<Out>& out,
-             const hip::attention::head_terms& terms, const hip::attention::growing_call& growing = {}) {
+             const hip::attention::head_terms& terms, const hip::attention::row_sums& sums = {},
+             const hip::attention::growing_call& growing = {}) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
       return hip::attention::attention_steps<Scalar, Out, Dim, B, Place>(options_, q, kv, layers, out, arrays_, where_,
-                                                                         terms, growing)
+                                                                         terms, sums, growing)
           .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})

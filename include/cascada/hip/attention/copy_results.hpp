@@ -1,13 +1,14 @@
 #pragma once
 // Representatives' answers, copied to the tokens that they stand for.
 
+#include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// Every token copies its representative's output.
+/// Every token copies its representative's output, and log-sum-exps.
 template <row_scalar Out>
 struct copy_results {
   using shared                            = no_shared;
@@ -16,6 +17,7 @@ struct copy_results {
 
   selection_sets  layer;
   heads_view<Out> out;
+  row_sums        log_sums = {};
 
   index_t grid() const { return out.tokens * layer.sets; }
 
@@ -26,6 +28,9 @@ struct copy_results {
     if (of.failed()) return;
     const index_t rep = of.rep[token], heads = out.heads / layer.sets, first = set * heads;
     if (rep == token) return;
+    if (log_sums.data)
+      for (index_t i = gpu.thread(); i < heads; i += threads)
+        log_sums.at(token, first + i) = log_sums.at(rep, first + i);
     for (index_t i = gpu.thread(); i < heads * out.dim; i += threads)
       out.row(token, first + i / out.dim)[i % out.dim] = out.row(rep, first + i / out.dim)[i % out.dim];
   }

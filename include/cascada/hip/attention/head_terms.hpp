@@ -24,6 +24,7 @@ struct head_logits {
 /// What a call has for its heads, in device memory.
 struct head_terms {
   const float* sink_logits = nullptr;  // [heads], or null
+  const float* slopes      = nullptr;  // the same
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

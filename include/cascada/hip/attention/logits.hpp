@@ -20,9 +20,10 @@ struct counts_of_pairs {};
 struct leaves_of_bands {};
 struct closed_leaves_of_bands {};
 
-/// The same where products are adjusted, the first two by one kernel. Few calls ask for it: all tiles have masks, so
-/// that there are fewer loops.
+/// The same where products are adjusted, the first two by one kernel; near keys alone may have slopes, and need no cap.
+/// Few calls ask for it: all tiles have masks, so that there are fewer loops.
 struct adjusted_counts {};
+struct sloped_keys {};
 struct adjusted_leaves_of_bands {};
 struct adjusted_closed_leaves_of_bands {};
 
@@ -41,11 +42,14 @@ struct key_logits {
   static constexpr bool opens        = one_of<Counts, closed_leaves_of_bands, adjusted_closed_leaves_of_bands>;
   static constexpr bool bands        = opens || one_of<Counts, leaves_of_bands, adjusted_leaves_of_bands>;
   static constexpr bool adjusts =
-      one_of<Counts, adjusted_counts, adjusted_leaves_of_bands, adjusted_closed_leaves_of_bands>;
-  static constexpr bool slides      = one_of<Counts, counts_of_keys, adjusted_counts>;  // windows of near keys alone
-  static constexpr bool whole_tiles = tiles::ahead && !adjusts;  // have loops of their own; 256 leave no registers
+      one_of<Counts, adjusted_counts, sloped_keys, adjusted_leaves_of_bands, adjusted_closed_leaves_of_bands>;
+  static constexpr bool slides =
+      one_of<Counts, counts_of_keys, adjusted_counts, sloped_keys>;  // windows of near keys alone
+  static constexpr bool whole_tiles = tiles::ahead && !adjusts;      // have loops of their own; 256 leave no registers
 
-  static constexpr bool keeps = adjusts && !tiles::ahead;  // corrections, for want of registers
+  static constexpr bool sloped = std::same_as<Counts, sloped_keys>;  // and no list
+
+  static constexpr bool keeps = adjusts && !sloped && !tiles::ahead;  // corrections, for want of registers
 
   struct none {};
   struct kept_corrections {
@@ -59,16 +63,22 @@ struct key_logits {
   struct rows_of_counts {
     index_t row[tiles::threads];  // of each lane's query, for want of registers
   };
+  struct no_slopes {};
+  struct slopes_of_queries {
+    float of[tiles::threads];  // of each lane's query
+  };
   struct rows_of_waves {
     std::uint32_t see[opened_leaves::waves * keys];  // of each wave, the rows that see a key
   };
   struct shared {
     float   bias[keys];
     index_t place[tiles::threads];  // of each lane, for want of registers: its query's place among those that ask
-    [[no_unique_address]] std::conditional_t<same_for_all, typename correction::shared, no_shared> corrections;
-    [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>                           rows;
-    [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>                    kept;
-    [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>                     counts;
+    [[no_unique_address]] std::conditional_t<same_for_all && !sloped, typename correction::shared, no_shared>
+                                                                                   corrections;
+    [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>           rows;
+    [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>    kept;
+    [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>     counts;
+    [[no_unique_address]] std::conditional_t<sloped, slopes_of_queries, no_slopes> slopes;
   };
 
   const listed_keys<Scalar>&      far;
@@ -77,7 +87,7 @@ struct key_logits {
   index_t                         first;  // place of the first that asks
   const adjustment&               adjust;
 
-  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return far.variances.rows; }
+  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return !sloped && far.variances.rows; }
 
   /// The thread; without loops of their own for tiles without masks, what depends on it is computed where it is needed.
   template <class Gpu>
@@ -115,16 +125,17 @@ struct key_logits {
 
   /// Keeps where a lane's query lies among those that ask.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void place_query(Gpu& gpu, shared& lds, const walk& now, index_t place) const {
-    lds.place[gpu.thread()] = place;
-    if constexpr (pairs) lds.counts.row[gpu.thread()] = now.counts_of(place - first);
+  CASCADA_DEVICE CASCADA_INLINE void place_query(Gpu& gpu, shared& lds, const walk& now, const query_row& own) const {
+    lds.place[gpu.thread()] = own.place;
+    if constexpr (pairs) lds.counts.row[gpu.thread()] = now.counts_of(own.place - first);
+    if constexpr (sloped) lds.slopes.of[gpu.thread()] = adjust.slope_of(own.head);
   }
 
   /// Keeps what leaves ask of a lane's query.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void measure_query(Gpu& gpu, shared& lds, const walk& now,
                                                    const vector8 (&query)[Dim / 16]) const {
-    if constexpr (same_for_all)
+    if constexpr (same_for_all && !sloped)
       if (corrects() && now.far_count > 0)
         lds.corrections.queries[gpu.thread()] = correction{far.variances}.measure(gpu, query);
   }
@@ -141,7 +152,8 @@ struct key_logits {
   /// Of key `thread`, and of a wave and a key which rows see it.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
-    leaf_terms terms = same_for_all && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
+    leaf_terms terms =
+        same_for_all && !sloped && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
     if constexpr (opens) {
       const index_t thread = thread_of(gpu);
       if (thread < opened_leaves::waves * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
@@ -150,7 +162,7 @@ struct key_logits {
   }
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& lds, const leaf_terms& terms) const {
-    if constexpr (same_for_all) {
+    if constexpr (same_for_all && !sloped) {
       const index_t thread = thread_of(gpu);
       if constexpr (opens)
         if (thread < opened_leaves::waves * keys) lds.rows.see[thread] = terms.rows;
@@ -174,6 +186,22 @@ struct key_logits {
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) logs[v] += from[row_32(gpu.lane(), v)];
     return logs;
+  }
+
+  /// From products to logits with a slope: near keys at their distances. Those that a query does not see are masked
+  /// later.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void slope_scores(Gpu& gpu, const shared& lds, const walk& now, const key_tile& own,
+                                                  sums_16& logits) const {
+    const index_t thread = thread_of(gpu), place = lds.place[thread];
+    const float   slope = -lds.slopes.of[thread];
+#pragma GCC unroll 16
+    for (index_t v = 0; v < 16; ++v) {
+      const float   logit    = adjust.cap > 0 ? adjust(gpu, logits[v]).logit : logits[v] * adjust.scale;
+      const index_t distance = place - now.token_of(own.first + row_32(thread % gfx942::wave, v));
+      logits[v]              = __builtin_fmaf(slope, static_cast<float>(distance < 0 ? -distance : distance), logit);
+      gpu.schedule_barrier();  // one at a time, for want of registers
+    }
   }
 
   /// From products to logits, with what keys count. What leaves are corrected by shrinks as the cap's slope does,

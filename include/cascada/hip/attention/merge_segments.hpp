@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/head_terms.hpp"
+#include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
@@ -26,6 +27,7 @@ struct merge_segments {
   float           scale;  // times log2(e)
   head_logits     sink_logits = {};
   index_t         sets        = 1;  // as in query_tokens
+  row_sums        log_sums    = {};
 
   index_t grid() const { return (rows() * fours + threads - 1) / threads; }
 
@@ -49,6 +51,7 @@ struct merge_segments {
     }
     const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3], sink_logits.of(head));
     Out* const           to = out.row(row / out.heads, head) + 4 * four;
+    if (four == 0) log_sums.put(row / out.heads, head, share.log_sum);
 #pragma GCC unroll 4
     for (index_t e = 0; e < 4; ++e) to[e] = from_float<Out>(all.out[e] * share.own);
   }

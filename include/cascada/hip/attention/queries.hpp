@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
@@ -52,7 +53,7 @@ struct query_tokens {
   index_t        part;  // its tokens at most: a chunk, a band, or all tokens
   index_t        base     = 0;
   index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
-  float*         log_sums = nullptr;  // null, or [T - base, heads]: log2 of the sum of exponentials, too
+  row_sums       log_sums = {};       // of the tokens from `base` on
 
   index_t              sets   = 1;             // selections: one of all KV heads, or each KV head's own
   std::int64_t         stride = 0, parts = 0;  // of lists and of counts, from set to set

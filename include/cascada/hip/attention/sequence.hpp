@@ -29,7 +29,8 @@ struct attention_sequence {
   heads_view<Out>                    out;
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
-  growing_call                       growing;  // then T is how many tokens there is room for
+  row_sums                           log_sums;  // of what asks
+  growing_call                       growing;   // then T is how many tokens there is room for
 
   float   of_products = detail::scale_in_base_2(options, q.dim);
   float   scale       = adjusts() ? 1.0f : of_products;  // of what softmaxes take in
@@ -42,12 +43,14 @@ struct attention_sequence {
   leaf_memory formed = memory.leaves;  // and the far fields at hand
 
   /// Whether more than the scale is between products and logits.
-  bool             adjusts() const { return options.softcap.has_value(); }
+  bool             adjusts() const { return options.softcap.has_value() || terms.slopes; }
   score_adjustment adjustment() const {
+    if (!options.softcap) return {.scale = of_products, .slopes = terms.slopes};
     const double cap     = detail::cap_in_base_2(options);
     const double largest = static_cast<double>(std::numeric_limits<float>::max());
-    return {.scale = static_cast<float>(std::min(static_cast<double>(of_products) / cap, largest)),
-            .cap   = static_cast<float>(cap)};
+    return {.scale  = static_cast<float>(std::min(static_cast<double>(of_products) / cap, largest)),
+            .cap    = static_cast<float>(cap),
+            .slopes = terms.slopes};
   }
 
   bool far() const { return detail::kinds_of(options.keys).far_field; }
@@ -132,6 +135,7 @@ struct attention_sequence {
             .base     = base,
             .first    = base,
             .last     = end,
+            .log_sums = log_sums,
             .sets     = layer.sets,
             .growing  = growing.slices};
   }

@@ -32,8 +32,8 @@ class attention_steps {
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const placed_kv<Scalar, Place>& kv,
                   std::span<const selection_layer> selections, heads_view<Out> out,
                   const attention_memory<Scalar, B>& memory, const B& where, const head_terms& terms = {},
-                  const growing_call& growing = {})
-      : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms, growing},
+                  const row_sums& log_sums = {}, const growing_call& growing = {})
+      : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms, log_sums, growing},
         options_(options),
         memory_(memory),
         selections_(selections),
@@ -106,19 +106,29 @@ class attention_steps {
 
   template <class Rows, class Counts>
   void attend_keys(const attend_as<Rows, Counts>& ask) {
-    if (!of_.adjusts()) return launch_(ask);
     using as_it_is = attend_as<Rows, Counts>;
-    using counts   = std::conditional_t<as_it_is::logits_of::opens, adjusted_closed_leaves_of_bands, adjusted_counts>;
-    attend_as<Rows, counts> adjusted = {.queries     = ask.queries,
-                                        .far         = ask.far,
-                                        .near        = ask.near,
-                                        .scale       = ask.scale,
-                                        .segments    = ask.segments,
-                                        .sink_logits = ask.sink_logits,
-                                        .adjust      = of_.adjustment()};
-    if constexpr (as_it_is::cuts) adjusted.other = ask.other;
-    if constexpr (as_it_is::logits_of::bands) adjusted.opened = ask.opened;
-    launch_(adjusted);
+    if (!of_.adjusts()) return launch_(ask);
+    if constexpr (as_it_is::logits_of::opens)
+      launch_(adjusted<adjusted_closed_leaves_of_bands>(ask));
+    else if (of_.terms.slopes)
+      launch_(adjusted<sloped_keys>(ask));
+    else
+      launch_(adjusted<adjusted_counts>(ask));
+  }
+
+  template <class As, class Rows, class Counts>
+  attend_as<Rows, As> adjusted(const attend_as<Rows, Counts>& ask) const {
+    using as_it_is            = attend_as<Rows, Counts>;
+    attend_as<Rows, As> other = {.queries     = ask.queries,
+                                 .far         = ask.far,
+                                 .near        = ask.near,
+                                 .scale       = ask.scale,
+                                 .segments    = ask.segments,
+                                 .sink_logits = ask.sink_logits,
+                                 .adjust      = of_.adjustment()};
+    if constexpr (as_it_is::cuts) other.other = ask.other;
+    if constexpr (as_it_is::logits_of::bands) other.opened = ask.opened;
+    return other;
   }
 
   void ask_for_leaves(const ask_as<leaves_of_bands>& ask) {
@@ -158,7 +168,8 @@ class attention_steps {
                                        .valid       = of_.valid(),
                                        .scale       = of_.scale,
                                        .sink_logits = of_.sink_logits(),
-                                       .sets        = of_.layer.sets});
+                                       .sets        = of_.layer.sets,
+                                       .log_sums    = of_.log_sums});
   }
 
   void list_members() {
@@ -233,7 +244,7 @@ class attention_steps {
                          .far         = of_.members(),
                          .scale       = of_.scale,
                          .sink_logits = of_.sink_logits()});
-    if (!all_ask) launch_(copy_results<Out>{of_.layer, of_.out});
+    if (!all_ask) launch_(copy_results<Out>{of_.layer, of_.out, of_.log_sums});
   }
 
   /// Keys are the clusters' means, and so may queries be.
@@ -368,7 +379,7 @@ class attention_steps {
                                                   .base     = of_.base,
                                                   .first    = first,
                                                   .last     = last,
-                                                  .log_sums = memory_.other_sums,
+                                                  .log_sums = {memory_.other_sums, heads},
                                                   .sets     = of_.layer.sets,
                                                   .stride   = of_.tokens,
                                                   .parts    = list.chunks()};

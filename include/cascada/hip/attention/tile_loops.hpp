@@ -106,7 +106,10 @@ struct tile_loops {
       if constexpr (logits_of::adjusts) kernel.logits_at().keep_corrections(gpu, lds.logits, own);
       if constexpr (!logits_of::adjusts) logits = kernel.logits_at().count_keys(gpu, lds.logits, own);
       logits_of::multiply_keys(gpu, lds.tile, query, logits);
-      if constexpr (logits_of::adjusts) kernel.logits_at().adjust_scores(gpu, lds.logits, own, logits);
+      if constexpr (logits_of::sloped)
+        kernel.logits_at().slope_scores(gpu, lds.logits, now, own, logits);
+      else if constexpr (logits_of::adjusts)
+        kernel.logits_at().adjust_scores(gpu, lds.logits, own, logits);
       kernel.logits_at().mask(gpu, lds.logits, now, own, logits);
       use(own, logits);
       gpu.barrier();

@@ -150,13 +150,17 @@ struct key_walk {
       for (index_t i = 0; i < Count; ++i) row[i] = from_list[row[i]];
     } else {
 #pragma GCC unroll 8
-      for (index_t i = 0; i < Count; ++i)
-        row[i] = near.place(row[i] + (row[i] < sinks ? (Slides ? outer : 0) : ahead()));
+      for (index_t i = 0; i < Count; ++i) row[i] = near.place(token_of(row[i]));
     }
   }
 
   /// The row of pair_counts for a query, by its place in the slice.
   CASCADA_DEVICE CASCADA_INLINE index_t counts_of(index_t place) const { return far.counts.number(set(), place); }
+
+  /// The token at a place of near keys.
+  CASCADA_DEVICE CASCADA_INLINE index_t token_of(index_t place) const {
+    return place + (place < sinks ? (Slides ? outer : 0) : ahead());
+  }
 
   /// Of a tile's leaf `k`; zeros where keys are no leaves.
   template <class Gpu>
