@@ -343,7 +343,7 @@ TEST_CASE("hip states: what is refused leaves it as it was", "[hip]") {
   CHECK(said(answer({.keys = key_set::all, .causal = false}, rows, 20, 21, 2, 64)) ==
         "options.causal == false cannot grow: old rows would change");
   CHECK(said(answer(dense, rows, 20, 21, 2, 64, {.slopes = slopes})) ==
-        "slopes is not empty: gfx942's kernels add nothing to logits");
+        "slopes is not empty: on gfx942 sequences that grow have none");
   CHECK(said(answer(dense, many_rows, 20, 21, 4, 64)) == "state belongs to keys and values of another shape");
   const auto reserve = [&](index_t tokens, index_t heads, index_t kv_heads, index_t dim, index_t piece = 1) {
     return std::string(message(on_chip<bfloat16>(dense, where).reserve(state, tokens, heads, kv_heads, dim, piece)));

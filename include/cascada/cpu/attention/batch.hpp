@@ -49,10 +49,10 @@ void attend_few_each(const Sequence& call, const attention_options& options, con
   std::sort(space.order.data(), space.order.data() + asking, [](const auto& a, const auto& b) {
     return a.tokens != b.tokens ? a.tokens > b.tokens : a.number < b.number;
   });
-  const auto    workers = static_cast<index_t>(space.workers.size());
+  const auto    workers = space.crew();
   const index_t of_one  = asking < workers ? (workers + asking - 1) / asking : 1;
   const auto    parts   = std::int64_t{of_one < call.kv.kv_heads() ? of_one : call.kv.kv_heads()};
-  for_each_task(where, space, asking * parts, [&](index_t worker, std::int64_t task) {
+  for_each_task(where, space.crew(), asking * parts, [&](index_t worker, std::int64_t task) {
     const auto       s        = static_cast<std::size_t>(space.order[task / parts].number);
     const Sequence   sequence = sequence_of_call(call, spans, s);
     const tile_tasks tasks    = query_tasks(sequence, sequence.queries(), of_one);

@@ -76,7 +76,7 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
   const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool everyone = options.queries == query_set::all, means = detail::has_cluster_means(options);
   if (means)
-    for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
+    for_each_task(where, space.crew(), kv_heads, [&](index_t, std::int64_t task) {
       const auto kv_head = static_cast<index_t>(task);
       extend_leaves(sequence, leaf_formation::by_order, kv_head, sequence.tokens, space.scratch_of(kv_head),
                     heads[kv_head].leaves);
@@ -84,9 +84,9 @@ void attend_representatives(const Sequence& sequence, const attention_options& o
   // r differs from head to head, and is T at most.
   const tile_tasks tasks = {.from     = 0,
                             .to       = sequence.tokens,
-                            .step     = task_tokens(sequence, sequence.tokens, space),
+                            .step     = task_tokens<B, E>(sequence, sequence.tokens, space.crew()),
                             .kv_heads = sequence.kv.kv_heads()};
-  for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
+  for_each_task(where, space.crew(), tasks.count(), [&](index_t worker, std::int64_t task) {
     auto&           scratch = space.workers.data()[worker];
     const index_t   kv_head = tasks.kv_head(task), first = tasks.begin(task);
     const clusters& lists  = space.scratch_of(kv_head).lists;

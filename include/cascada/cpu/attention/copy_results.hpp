@@ -14,7 +14,7 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B, class E, class Sequence>
 void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, const B& where) {
   const tile_tasks tasks = {.from = 0, .to = sequence.tokens, .step = 64, .kv_heads = sequence.kv.kv_heads()};
-  for_each_task(where, space, tasks.count(), [&](index_t, std::int64_t task) {
+  for_each_task(where, space.crew(), tasks.count(), [&](index_t, std::int64_t task) {
     const index_t   kv_head = tasks.kv_head(task), end = tasks.end(task);
     const clusters& lists = space.scratch_of(kv_head).lists;
     for (index_t t = tasks.begin(task); t < end; ++t) {

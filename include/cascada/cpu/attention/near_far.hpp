@@ -59,7 +59,7 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
                        kv_head_state<B, E>* states, attention_workspace<B, E>& space, const B& where) {
   const auto kv_heads = std::int64_t{sequence.kv.kv_heads()};
   const bool grouped  = options.queries == query_set::grouped;
-  for_each_task(where, space, kv_heads, [&](index_t, std::int64_t task) {
+  for_each_task(where, space.crew(), kv_heads, [&](index_t, std::int64_t task) {
     const auto kv_head = static_cast<index_t>(task);
     auto&      own     = space.scratch_of(kv_head);
     extend_leaves(sequence, options.leaves, kv_head, now.edge, own, states[kv_head].leaves);
@@ -67,9 +67,11 @@ void prepare_far_field(const Sequence& sequence, const attention_options& option
   });
   if (!grouped) return;
   const index_t    most  = now.end - now.begin;  // groups
-  const tile_tasks tasks = {
-      .from = 0, .to = most, .step = task_tokens(sequence, most, space), .kv_heads = sequence.kv.kv_heads()};
-  for_each_task(where, space, tasks.count(), [&](index_t worker, std::int64_t task) {
+  const tile_tasks tasks = {.from     = 0,
+                            .to       = most,
+                            .step     = task_tokens<B, E>(sequence, most, space.crew()),
+                            .kv_heads = sequence.kv.kv_heads()};
+  for_each_task(where, space.crew(), tasks.count(), [&](index_t worker, std::int64_t task) {
     const index_t kv_head = tasks.kv_head(task), first = tasks.begin(task);
     auto&         own = space.scratch_of(kv_head);
     const index_t end = std::min(own.groups.count, tasks.end(task));
@@ -106,8 +108,8 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, k
   const bool    far      = detail::has_leaves(options);
   const index_t multiple = detail::opens_by_mass(options) ? options.tile : 1;
   const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
-  const index_t step     = asks_few(sequence) ? options.chunk : task_tokens(sequence, most, space, multiple);
-  tile_tasks    tasks    = query_tasks(sequence, step, static_cast<index_t>(space.workers.size()));
+  const index_t step  = asks_few(sequence) ? options.chunk : task_tokens<B, E>(sequence, most, space.crew(), multiple);
+  tile_tasks    tasks = query_tasks(sequence, step, space.crew());
   for (auto& worker : space.far_fields) worker.counts = {};
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;
@@ -118,7 +120,7 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, k
     // The chains of the next chunk are found meanwhile: the longest tasks first.
     const index_t      next   = now.end == sequence.tokens ? 0 : edge_of(now.end, options.window);
     const std::int64_t others = far && next > 0 ? kv_heads : 0;
-    for_each_task(where, space, others + tasks.count(), [&](index_t worker, std::int64_t task) {
+    for_each_task(where, space.crew(), others + tasks.count(), [&](index_t worker, std::int64_t task) {
       if (task < others) {
         const auto kv_head = static_cast<index_t>(task);
         auto&      own     = space.scratch_of(kv_head);

@@ -62,7 +62,7 @@ void prepare_workers(const Sequence& sequence, const attention_options& options,
     if (options.weighted) worker.bias.reserve(std::int64_t{together} * block_keys<B, E>);
   }
   if (!detail::has_leaves(options)) return;
-  grow(space.far_fields, static_cast<index_t>(space.workers.size()));
+  grow(space.far_fields, space.crew());
   const index_t moments = shape_of_leaves(sequence, options).moments;
   for (auto& worker : space.far_fields) reserve<B>(worker, options, room, group, moments);
 }

@@ -174,7 +174,7 @@ class attention_state<Scalar, B> {
     const index_t end = heads_.front().leaves.tokens();
     for (index_t h = 0; h < kv_heads_; ++h) space.scratch_of(h).chains.clear(key_dim_, options.leaf_threshold, end);
     if (selected() <= end) return;
-    kernel::attention::for_each_task(where, space, std::int64_t{kv_heads_}, [&](index_t, std::int64_t task) {
+    kernel::attention::for_each_task(where, space.crew(), std::int64_t{kv_heads_}, [&](index_t, std::int64_t task) {
       const auto  h       = static_cast<index_t>(task);
       const auto& own     = clusters_of(h);
       const auto& leaders = heads_[static_cast<std::size_t>(h)].leaders;
@@ -292,11 +292,12 @@ class attention_state<Scalar, B> {
     sequence.first = sequence.tokens = tokens;
     prepare(options, sequence, {}, space, where);
     if (end > 0)
-      kernel::attention::for_each_task(where, space, std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
-        const auto head = static_cast<index_t>(kv_head);
-        kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.scratch_of(head),
-                                         heads_[static_cast<std::size_t>(head)].leaves);
-      });
+      kernel::attention::for_each_task(
+          where, space.crew(), std::int64_t{kv.kv_heads()}, [&](index_t, std::int64_t kv_head) {
+            const auto head = static_cast<index_t>(kv_head);
+            kernel::attention::extend_leaves(sequence, options.leaves, head, end, space.scratch_of(head),
+                                             heads_[static_cast<std::size_t>(head)].leaves);
+          });
     for (auto& head : heads_)
       if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
             return head.leaves.count_before(last_edge(options, tile * options.tile + 1));

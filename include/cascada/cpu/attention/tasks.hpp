@@ -6,7 +6,7 @@
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/query_tile.hpp"
-#include "cascada/cpu/attention/workspace.hpp"
+#include "cascada/cpu/attention/scratch.hpp"
 #include "cascada/cpu/base/float_environment.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
@@ -70,25 +70,21 @@ CASCADA_INLINE tile_tasks query_tasks(const Sequence& sequence, index_t step, in
 /// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,
 /// or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least that.
 template <cpu_backend B, class E, class Sequence>
-index_t task_tokens(const Sequence& sequence, index_t tokens, const attention_workspace<B, E>& space,
-                    index_t multiple = 1) noexcept {
-  const auto workers = static_cast<std::int64_t>(space.workers.size()), kv_heads = std::int64_t{sequence.kv.kv_heads()};
-  const index_t room = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
-  const index_t most = tokens < 1 ? 1 : tokens < room ? tokens : room;
-  index_t       step = most;
-  while (workers > 1 && step > 1 && step > most / 4 &&
-         (std::int64_t{tokens} + step - 1) / step * kv_heads < 4 * workers)
+index_t task_tokens(const Sequence& sequence, index_t tokens, index_t workers, index_t multiple = 1) noexcept {
+  const std::int64_t kv_heads = sequence.kv.kv_heads(), all = std::int64_t{4} * workers;
+  const index_t      room = tile_tokens<B, E>(sequence.group, sequence.q.dim, sequence.kv.value_dim());
+  const index_t      most = tokens < 1 ? 1 : tokens < room ? tokens : room;
+  index_t            step = most;
+  while (workers > 1 && step > 1 && step > most / 4 && (std::int64_t{tokens} + step - 1) / step * kv_heads < all)
     step /= 2;
   return step < multiple ? multiple : step / multiple * multiple;
 }
 
-/// function(worker, task) for every task, on as many workers as the executor runs at once. Tasks start in order.
-template <cpu_backend B, class E, class Function>
-void for_each_task(const B& where, const attention_workspace<B, E>& space, std::int64_t tasks,
-                   const Function& function) {
+/// function(worker, task) for every task, on so many workers at most. Tasks start in order.
+template <cpu_backend B, class Function>
+void for_each_task(const B& where, index_t workers, std::int64_t tasks, const Function& function) {
   std::atomic<std::int64_t> next{0};
-  const auto                workers = static_cast<std::int64_t>(space.workers.size());
-  parallel_for<B>(where.executor, static_cast<index_t>(workers < tasks ? workers : tasks), [&](index_t worker) {
+  parallel_for<B>(where.executor, workers < tasks ? workers : static_cast<index_t>(tasks), [&](index_t worker) {
     for (std::int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
          task              = next.fetch_add(1, std::memory_order_relaxed))
       function(worker, task);

@@ -26,6 +26,7 @@ struct attention_workspace {
   std::vector<kv_head_state<B, E>>     heads;       // one per KV head; a sequence that grows has its own
   buffer<numbered_sequence, B>         order;       // the longest first
 
+  CASCADA_INLINE index_t crew() const noexcept { return static_cast<index_t>(workers.size()); }
   CASCADA_INLINE kv_head_scratch<B, E>& scratch_of(index_t kv_head) noexcept { return of_heads.data()[kv_head]; }
 };
 
