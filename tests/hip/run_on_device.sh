@@ -51,7 +51,7 @@ build() {
 
 build times tests/hip/times.cpp
 if ! "$folder/times" --device >"$folder/device.json"; then
-  for source in examples/hip_layers.cpp tests/hip/{cascade,growing,attention,chains,opening,decode}.cpp; do
+  for source in examples/hip_layers.cpp tests/hip/{cascade,growing,attention,chains,opening,decode,layouts}.cpp; do
     echo "Compiling $source"
     "$compiler" "${flags[@]}" "${hip[@]}" -fsyntax-only "$source"
   done
@@ -68,6 +68,7 @@ build attention tests/hip/attention.cpp "${catch[@]}" -pthread
 build chains tests/hip/chains.cpp "${catch[@]}" -pthread
 build opening tests/hip/opening.cpp "${catch[@]}" -pthread
 build decode tests/hip/decode.cpp "${catch[@]}" -pthread
+build layouts tests/hip/layouts.cpp "${catch[@]}" -pthread
 
 "$compiler" --version | head -n 1 >"$folder/compiler.txt"
 
@@ -83,11 +84,11 @@ run layers layers
 run ragged_layers layers 777 896 3
 # These give the chip memory of the host.
 if HSA_XNACK=1 "$folder/times" --device | grep -q '"reads host memory": true'; then
-  for program in cascade growing attention chains opening decode; do
+  for program in cascade growing attention chains opening decode layouts; do
     HSA_XNACK=1 run "$program" "$program" -r junit -o "$folder/$program.xml"
   done
 else
-  echo 'The chip cannot read memory of the host (HSA_XNACK=1): cascade, growing, attention, chains, opening and decode did not run.' | tee "$folder/host_memory.txt" >&2
+  echo 'The chip cannot read memory of the host (HSA_XNACK=1): cascade, growing, attention, chains, opening, decode and layouts did not run.' | tee "$folder/host_memory.txt" >&2
   echo 1 >"$folder/host_memory.status"
 fi
 echo 'Running times'
