@@ -71,7 +71,7 @@ template <class Out, class Scalar, class KV>
 std::vector<float> attend_to(const KV& kv, const attention_options& options, const problem<Scalar>& p,
                              const std::vector<selection>& selections, index_t asking,
                              const attention_call& call = {}) {
-  device_heads<Scalar>              q(rows_of(p.q.view(), p.size.tokens - asking, p.size.tokens));
+  device_heads<Scalar>              q(tests::rows_of(p.q.view(), p.size.tokens - asking, p.size.tokens));
   device_heads<Out>                 out(asking, p.size.heads, p.size.value_dim);
   std::vector<device_selection>     kept(selections.begin(), selections.end());
   std::vector<hip::selection_layer> layers;
