@@ -452,11 +452,17 @@ TEST_CASE("hip attention: leaves by ascending first token, and the far fields", 
   }
 
   std::vector<index_t> offsets(tokens + 1), members(tokens), far_rows(fields * tokens, -1), far_count(fields, -1);
+  std::vector<index_t> far_sizes(fields * tokens, -1);
   std::vector<hip::attention::leaf_range> formed(tokens), ranges(tokens);
   index_t                                 count = -1;
   std::mt19937                            random(static_cast<unsigned>(T + sinks + leaf));
   const hip::attention::cluster_memory    clusters = {offsets.data(), members.data()};
-  const hip::attention::leaf_memory leaves = {formed.data(), ranges.data(), &count, far_rows.data(), far_count.data()};
+  const hip::attention::leaf_memory       leaves   = {.formed    = formed.data(),
+                                                      .ranges    = ranges.data(),
+                                                      .count     = &count,
+                                                      .far_rows  = far_rows.data(),
+                                                      .far_count = far_count.data(),
+                                                      .far_sizes = far_sizes.data()};
   simulator::launch(hip::attention::cluster_offsets{chosen.layer(), clusters}, random);
   simulator::launch(hip::attention::cluster_members{chosen.layer(), clusters, T}, random);
   simulator::launch(hip::attention::form_leaves{chosen.layer(), clusters, leaves, T, sinks, leaf}, random);
@@ -478,6 +484,7 @@ TEST_CASE("hip attention: leaves by ascending first token, and the far fields", 
           std::count_if(expected[j].begin(), expected[j].end(), [&](index_t i) { return i < edge; });
       if (members_of == 0) continue;
       CHECK(far_rows[field * tokens + j] == ranges[j].begin + members_of - 1);
+      CHECK(far_sizes[field * tokens + j] == members_of);
       ++older;
     }
     CHECK(far_count[field] == older);

@@ -348,8 +348,8 @@ TEST_CASE("hip decode: a call costs what its queries need", "[hip]") {
 
   // Lists of far fields are there for the chunks that ask, or for a slice of them.
   CHECK(bytes_of<usual_stream>(options, 25) - bytes_of<usual_stream>(options, 17) <=
-        640 * sizeof(index_t) + 8 * 2 * 69 * sizeof(float) + 512);
-  CHECK(bytes_of<usual_stream>(options, 640) - bytes_of<usual_stream>(options, 17) >= 77 * 640 * sizeof(index_t));
+        2 * 640 * sizeof(index_t) + 8 * 2 * 69 * sizeof(float) + 512);
+  CHECK(bytes_of<usual_stream>(options, 640) - bytes_of<usual_stream>(options, 17) >= 77 * 2 * 640 * sizeof(index_t));
   CHECK(bytes_of<simulator::stream>(options, 640) == bytes_of<simulator::stream>(options, 17));
 }
 

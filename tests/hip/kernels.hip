@@ -4,6 +4,7 @@
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
+#include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/grown_tokens.hpp"
@@ -12,6 +13,7 @@
 #include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
+#include "cascada/hip/attention/truncate_leaves.hpp"
 #include "cascada/hip/select/adopt.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
@@ -279,3 +281,10 @@ ENTRY(hip::attention::chunk_groups);
 ENTRY(hip::attention::list_askers);
 ENTRY(hip::attention::begin_tokens);
 ENTRY(hip::attention::truncate_tokens);
+ENTRY(hip::attention::join_chains);
+ENTRY(hip::attention::list_new_leaves);
+ENTRY(hip::attention::extend_means<bfloat16>);
+ENTRY(hip::attention::extend_means<float16>);
+ENTRY(hip::attention::list_grown_rows);
+ENTRY(hip::attention::truncate_leaves<false>);
+ENTRY(hip::attention::truncate_leaves<true>);

@@ -2,12 +2,17 @@
 // the tokens are cut, and where a captured call is replayed for each of them.
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "hip/attention_data.hpp"
+#include "hip/selection_data.hpp"
+#include "library/tokens.hpp"
 #include "sample.hpp"
 
 using namespace cascada;
@@ -37,6 +42,13 @@ const std::vector<grown_mode> grown_modes = {
     {"sliding window, softcap", {.keys = key_set::all, .softcap = 2.0f, .sliding_window = 50}},
     {"dense, softcap", {.keys = key_set::all, .softcap = 2.0f}},
     {"window, softcap", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2, .softcap = 1.0f}},
+    {"closed", closed({.window = 8, .chunk = 16, .leaf = 3})},
+    {"closed, chunks of one", closed({.window = 4, .chunk = 1, .sink_tokens = 2, .leaf = 2, .moments = std::nullopt})},
+    {"closed, no window, no sinks, whole clusters",
+     closed({.window = 0, .chunk = 7, .sink_tokens = 0, .leaf = std::numeric_limits<index_t>::max(), .moments = 1})},
+    {"closed, leaves of one", closed({.window = 9, .chunk = 24, .sink_tokens = 5, .leaf = 1})},
+    {"closed, one chunk", closed({.chunk = std::numeric_limits<index_t>::max(), .leaf = 3})},
+    {"closed, softcap", closed({.window = 8, .chunk = 16, .leaf = 4, .softcap = 1.5f})},
 };
 
 /// The rows of a sequence in device memory, where those of later tokens are NaN until they come.
@@ -367,4 +379,125 @@ TEST_CASE("hip states: what is refused leaves it as it was", "[hip]") {
   CHECK(empty.answer() == status::ok);
   CHECK(empty.truncate(0) == status::ok);
   CHECK(empty.bytes() == 0);
+}
+
+TEST_CASE("hip states: after a selection that failed nothing is written, until tokens are forgotten", "[hip]") {
+  const shape             size = {64, 2, 1, 64, 64};
+  const problem<bfloat16> p(size, 8);
+  const auto              options = closed({.window = 8, .chunk = 8, .leaf = 3});
+  const selection         chosen  = random_selection(64, 0.3, 8);
+  const auto              want    = rows_of_one_call(options, p, chosen, simulator::steady(1));
+  const simulator::stream where   = simulator::steady(1);
+  on_chip<bfloat16>       attend(options, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_selection        kept(chosen);
+  device_heads<float>     out(64, 2, 64);
+  const auto              extend = [&](index_t end) {
+    auto          to    = out.view();
+    const index_t begin = state.tokens();
+    to.data += begin * to.token_stride, to.tokens = end - begin;
+    rows.come(end);
+    return attend.extend(state, rows.queries(begin, end), rows.kv(), kept.layer(end), to);
+  };
+  REQUIRE(extend(40) == status::ok);
+  kept.count = -1;
+  REQUIRE(extend(50) == status::ok);
+  kept.count = 1;
+  REQUIRE(extend(52) == status::ok);
+  CHECK(state.tokens() == 52);
+  CHECK(state.answer() == status::invalid_representatives);
+  REQUIRE(state.truncate(41) == status::ok);  // not all of it
+  REQUIRE(extend(64) == status::ok);
+  CHECK(state.answer() == status::invalid_representatives);
+  for (index_t t = 40; t < 64; ++t)
+    for (index_t c = 0; c < 128; ++c) REQUIRE(std::isnan(out.view().row(t, 0)[c]));
+  REQUIRE(state.truncate(40) == status::ok);
+  REQUIRE(extend(64) == status::ok);
+  CHECK(state.answer() == status::ok);
+  CHECK(same(out.packed(), want));
+}
+
+// All layers of a step: each token is selected, and attends; all that changes are its rows.
+TEST_CASE("hip states: a step through layers as a graph", "[hip]") {
+  constexpr index_t       T = 90, prompt = 40, layers = 3, d = 16;
+  const selection_options by_gram{.threshold = 0.6f};
+  const attention_options options = closed({.window = 8, .chunk = 16, .leaf = 3});
+  const shape             size    = {T, 2, 1, 64, 64};
+  simulator::stream       where   = simulator::steady(3);
+  on_chip<bfloat16>       attend(options, where), anew(options, simulator::steady(3));
+  device_rows<bfloat16>   one(make_tokens<bfloat16>(kind::random, layers, d, 3));  // a row for each layer
+  device_heads<bfloat16>  q(layers, 2, 64);
+  device_heads<float>     out(layers, 2, 64), out_of_prompt(prompt, 2, 64);
+  struct layer {
+    device_rows<bfloat16>                          x;
+    problem<bfloat16>                              p;
+    std::unique_ptr<coming_rows<bfloat16>>         rows;
+    growing_selection<bfloat16, simulator::stream> selection;
+    state_on_chip<bfloat16>                        state;
+    std::vector<float>                             want = {};
+  };
+  std::vector<layer> all;
+  for (index_t l = 0; l < layers; ++l)
+    all.push_back({device_rows<bfloat16>(make_tokens<bfloat16>(kind::clustered, T, d, 3, static_cast<unsigned>(l))),
+                   problem<bfloat16>(size, static_cast<unsigned>(l)), nullptr,
+                   growing_selection<bfloat16, simulator::stream>(by_gram, where), state_on_chip<bfloat16>(where)});
+  const auto rows_of_layer = [](auto view, index_t begin, index_t end) {
+    view.data += begin * view.stride, view.rows = end - begin;
+    return view;
+  };
+  cascade<bfloat16, simulator::stream> walk(by_gram, simulator::steady(3));
+  for (auto& own : all) {
+    own.rows = std::make_unique<coming_rows<bfloat16>>(own.p);
+    REQUIRE(walk.step(own.x.view()) == status::ok);
+    device_heads<bfloat16> every(own.p.q.view()), k(own.p.k.view()), v(own.p.v.view());
+    device_heads<float>    to(T, 2, 64);
+    REQUIRE(anew(every.view(), strided_kv<bfloat16>{k.view(), v.view()}, walk.kept(), to.view()) == status::ok);
+    own.want = to.packed();
+  }
+  hip::selection_layer below;
+  for (auto& own : all) {
+    REQUIRE(own.selection.reserve(T, d, prompt) == status::ok);
+    REQUIRE(attend.reserve(own.state, T, 2, 1, 64, prompt) == status::ok);
+    own.rows->come(prompt);
+    REQUIRE(own.selection.extend(rows_of_layer(own.x.view(), 0, prompt), below) == status::ok);
+    below = own.selection.kept();
+    REQUIRE(attend.extend(own.state, own.rows->queries(0, prompt), own.rows->kv(), below, out_of_prompt.view()) ==
+            status::ok);
+    CHECK(same(out_of_prompt.packed(), part_of(own.want, size, 0, prompt)));
+  }
+  const int              allocations = where.calls->allocations, launches = where.calls->launches;
+  const simulator::graph step = simulator::capture(where, [&] {
+    below = {};
+    for (index_t l = 0; l < layers; ++l) {
+      auto& own = all[static_cast<std::size_t>(l)];
+      auto  to  = out.view();
+      to.data += l * to.token_stride, to.tokens = 1;
+      REQUIRE(own.selection.extend(rows_of_layer(one.view(), l, l + 1), below) == status::ok);
+      below = own.selection.kept();
+      REQUIRE(attend.extend(own.state, tests::rows_of(heads_view<const bfloat16>(q.view()), l, l + 1), own.rows->kv(),
+                            below, to) == status::ok);
+    }
+  });
+  CHECK(where.calls->launches == launches + layers * (5 + 7));
+  for (index_t t = prompt; t < T; ++t) {
+    CAPTURE(t);
+    std::vector<float> want;
+    for (index_t l = 0; l < layers; ++l) {
+      auto& own = all[static_cast<std::size_t>(l)];
+      own.rows->come(t + 1);
+      std::copy_n(own.x.view().row(t), d, one.data() + l * one.view().stride);
+      for (index_t h = 0; h < 2; ++h) std::copy_n(own.p.q.view().row(t, h), 64, q.view().row(l, h));
+      const auto row = part_of(own.want, size, t, t + 1);
+      want.insert(want.end(), row.begin(), row.end());
+      if (t == prompt) continue;  // the host has counted the call that it captured
+      REQUIRE(own.selection.replayed(1) == status::ok);
+      REQUIRE(own.state.replayed(1) == status::ok);
+    }
+    step.replay();
+    REQUIRE(same(out.packed(), want));
+  }
+  CHECK(where.calls->allocations == allocations);
+  CHECK(where.calls->waits == 0);
+  for (auto& own : all) CHECK(own.state.answer() == status::ok);
 }

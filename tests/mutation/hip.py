@@ -30,6 +30,8 @@ pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segme
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
 fails, decodes = "hip growing: an extension that fails*", "hip growing: a step of decoding*"
+failed_state, goes_on = "hip states: after a selection*", "hip states: truncated*"
+by_token = "hip states: one token after the other"
 grown, as_graph = "hip states: pieces of a prompt*", "hip states: a step of decoding as a graph"
 again_as_graph = "hip cascade: a step as a graph"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
@@ -149,7 +151,7 @@ mutants = [
     ("leaves: a boundary one too late", "(place - begin) % size == 0;", "(place - begin) % (size + 1) == 0;", of_leaves),
     ("leaves: a leaf takes the next one's members", ": end - place < size ? end : place + size}", ": end}", of_leaves),
     ("leaves: those of earlier waves forgotten", "count += w < gpu.wave() ? voters(of_wave[w]) : 0;", "", of_leaves),
-    ("leaves: those of earlier blocks forgotten", "before += exist && begins(formed[t]);", "", of_leaves),
+    ("leaves: those of earlier blocks forgotten", "before += begins(t);", "", of_leaves),
     ("leaves: none old is not told", "if (j == 0 && (count == 0 || first(0) >= edge))", "if (j == 0 && count == 0)",
      of_leaves),
     ("leaves: one of the chunk's own is far", "if (j + 1 == count || first(j + 1) >= edge)", "if (j + 1 == count)",
@@ -228,7 +230,7 @@ mutants = [
     ("attention: other queries of a wave matter", "if (((high | high >> 32) >> lane % 32 & 1) != 0) top", "top",
      "hip attention: later tokens change nothing*"),
     ("attention: half of the sum", "state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);", "state.sum;", modes),
-    ("attention: cluster sizes ignored", "leaves[place].begin + 1)) * (Adjusts ? 1.0f : far.unit)", "leaves[place].begin + 1)) * 0", modes),
+    ("attention: cluster sizes ignored", "static_cast<float>(size)) * (Adjusts ? 1.0f : far.unit)", "static_cast<float>(size)) * 0", modes),
     ("attention: a token keeps its own output", "if (rep == token) return;", "return;", modes),
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
@@ -401,7 +403,27 @@ mutants = [
     ("grown tokens: what fails is written", "return growing.valid ? growing.valid : layer.first.count;", "return layer.first.count;", as_graph),
     ("grown tokens: queries of the host's place", "now.base = gpu.uniform(growing->base), ", "", grown),
     ("grown tokens: no block for another part", "(full + (asking - 2 + part) / part)", "(full)", grown),
-    ("grown tokens: no block for rows that begin late", "+ rows_of_block - apart + rows_of_block", "+ rows_of_block", grown),
+    ("grown tokens: a call after one that failed", "    if (of.state->answer != status::ok) return of.state->answer;\n", "", failed_state),
+    ("grown tokens: a selection that failed is not seen", "return selected && has_failed(selected)", "return false", failed_state),
+    ("grown tokens: forgotten though fewer are there", "if (gpu.thread() != 0 || tokens > of.state->tokens) return;", "if (gpu.thread() != 0) return;", failed_state),
+    ("grown leaves: tokens join once more", "state.to = state.joined = ", "state.to = ", grown),
+    ("grown leaves: leaves are numbered anew", "state.older = state.leaves;", "state.older = 0;", grown),
+    ("grown leaves: a list of another chunk stays", "k == 0 && listed == own + 1}", "k == 0 && listed > 0}", grown),
+    ("grown leaves: a slice of the first chunks", "block.part - queries.field}", "block.part}", grown),
+    ("grown leaves: sinks join", "token >= gpu.uniform(of.state->to) || token < sinks)", "token >= gpu.uniform(of.state->to))", grown),
+    ("grown leaves: members of this call alone", "(old ? leaves.size[tail] : 0) + joined", "joined", grown),
+    ("grown leaves: the first member is followed, not the last", "if (votes != 0) last = base + 63 - __builtin_clzll(votes);", "if (votes != 0) last = base + __builtin_ctzll(votes);", grown),
+    ("grown leaves: chains keep their old ends", "if (token < to && token >= sinks && leaves.next[token] == 0)", "if (token < to && token < sinks)", grown),
+    ("grown leaves: sums begin with the first new member", "for (index_t left = leaves.size[token]; left > 1; --left)", "for (index_t left = 1; left > 1; --left)", grown),
+    ("grown leaves: leaves that were there get no rows", "leaves.size[token] == 1 || leaves.before[token] < from)", "leaves.size[token] == 1)", grown),
+    ("grown leaves: a leaf goes on into the next", "other < end && size[other] > 1 ?", "other < end ?", grown),
+    ("grown leaves: a far field has the near field's members", "other > 0 && other < end &&", "other > 0 &&", grown),
+    ("grown leaves: chains end where they did", "leaves.next[token] = 0, leaves.tail[leaves.chain[token]] = 0;", "", goes_on),
+    ("grown leaves: chains have no ends", "if (token >= tokens || leaves.next[token] < tokens) return;", "return;", goes_on),
+    ("grown leaves: leaves of forgotten tokens", "of.state->leaves = detail::first_from(leaves.first, 0, of.state->leaves, tokens);", "", goes_on),
+    ("grown leaves: forgotten tokens have joined", "if (of.state->joined > tokens) of.state->joined = tokens;", "", goes_on),
+    ("grown leaves: a list of forgotten tokens", "    of.state->listed = 0;\n", "", goes_on),
+    ("grown tokens: no block for rows that begin late", "+ rows_of_block - apart + rows_of_block", "+ rows_of_block", by_token),
 ]
 
 # The test case that notices when a header's first, second, .. barrier is dropped.

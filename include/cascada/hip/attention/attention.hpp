@@ -23,7 +23,8 @@ namespace cascada::inline CASCADA_ABI {
 /// mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar, and so are
 /// the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those within
 /// 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up to 127
-/// after the last that sees it. There is no report. One call at a time; threads as hip/select/selector.hpp says.
+/// after the last that sees it. Sequences grow without leaves, or with closed ones by order. There is no report. One
+/// call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
 ///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head
@@ -79,17 +80,20 @@ class attention<Scalar, B> {
 
   template <result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
-                              const strided_kv<Scalar>& kv, std::span<const hip::selection_layer>, heads_view<Out> out,
-                              const attention_extension& call = {}) {
+                              const strided_kv<Scalar>& kv, std::span<const hip::selection_layer> selections,
+                              heads_view<Out> out, const attention_extension& call = {}) {
     if (const status answer = check_extension(q, kv, out, call); answer != status::ok) return answer;
     if (q.tokens == 0) return status::ok;
     const hip::attention::sequence_sizes sizes = sizes_of(q, kv);
-    if (const status answer = state.check(options_, sizes, kv.tokens()); answer != status::ok) return answer;
+    if (const status answer = state.check(options_, sizes, kv.tokens(), selections); answer != status::ok)
+      return answer;
     const auto with_room = state.with_room(sizes, std::int64_t{state.tokens()} + q.tokens);
     if (const status answer = reserve(with_room); answer != status::ok) return answer;
-    if (const status answer = state.make_room(with_room); answer != status::ok) return answer;
+    if (const status answer = state.make_room(options_, with_room); answer != status::ok) return answer;
     state.begin(options_);
-    const status answer = run_grown(state, q, kv, out, {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
+    const hip::selection_layer layer = needs_selections(options_) ? selections[0] : hip::selection_layer{};
+    const status               answer =
+        run_grown(state, q, kv, layer, out, {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
     if (answer == status::ok) state.tokens_ += q.tokens;
     return answer;
   }
@@ -124,7 +128,8 @@ class attention<Scalar, B> {
     for (; sizes.asking > 0; --sizes.asking)  // fewer queries may need more
       if (const std::size_t bytes = bytes_of(sizes); bytes > most) largest = sizes, most = bytes;
     if (const status answer = reserve(largest); answer != status::ok) return answer;
-    return state.make_room(largest);
+    largest.asking = piece;
+    return state.make_room(options_, largest);
   }
 
   /// The CPU's states are saved.
@@ -192,8 +197,13 @@ class attention<Scalar, B> {
                          const attention_extension& call) const noexcept {
     if (const status answer = cascada::check(options_); answer != status::ok) return answer;
     if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
-    if (detail::has_leaves(options_))
-      return {status::unsupported_by_device, "options.keys == near_and_far with leaves cannot grow on gfx942 yet"};
+    if (detail::forms_by_keys(options_))
+      return {status::unsupported_by_device,
+              "options.leaves == by_keys cannot grow on gfx942: chains are made anew there"};
+    if (detail::opens_by_mass(options_))
+      return {status::unsupported_by_device,
+              "options.open == by_mass cannot grow on gfx942: askers are not kept there"};
+    if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_call(call); answer != status::ok) return answer;
     if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
     if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
@@ -302,14 +312,33 @@ class attention<Scalar, B> {
   /// The launches of an extension. Keys are as many as there is room for, wherever those of later calls will lie.
   template <class Out>
   status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
-                   const heads_view<Out>& out, const hip::attention::head_terms& terms) {
-    const auto& [sizes, grown] = state.arrays_;
-    const status answer        = where_.launch(hip::attention::begin_tokens{
-               .of = grown, .asking = q.tokens, .room = std::min(sizes.tokens, kv.tokens()), .selected = nullptr});
+                   const hip::selection_layer& layer, const heads_view<Out>& out,
+                   const hip::attention::head_terms& terms) {
+    const auto& arrays = state.arrays_;
+    auto        sizes  = arrays.sizes;
+    auto        plan   = arrays;  // the state may have room for larger calls
+    sizes.asking       = q.tokens;
+    plan.plan(options_, sizes);
+    const status answer = where_.launch(hip::attention::begin_tokens{.of       = arrays.grown,
+                                                                     .asking   = q.tokens,
+                                                                     .room     = std::min(sizes.tokens, kv.tokens()),
+                                                                     .selected = layer.count,
+                                                                     .chunk    = arrays.chunk,
+                                                                     .window   = options_.window,
+                                                                     .fields   = plan.fields,
+                                                                     .slices   = plan.slices});
     if (answer != status::ok) return answer;
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
-    return run(q, hip::attention::placed(kv), {}, out, terms, {},
-               {.slices = grown.slices, .valid = &grown.state->valid});
+    arrays_.mean_keys = arrays.mean_keys, arrays_.mean_values = arrays.mean_values,
+    arrays_.variances = arrays.variances;
+    return run(q, hip::attention::placed(kv), {&layer, 1}, out, terms, {},
+               {.slices = arrays.grown.slices,
+                .valid  = &arrays.grown.state->valid,
+                .of     = arrays.grown,
+                .leaves = arrays.leaves,
+                .fields = plan.fields,
+                .count  = plan.slices,
+                .most   = arrays.most_joining(q.tokens)});
   }
 
   template <class Place, class Out>

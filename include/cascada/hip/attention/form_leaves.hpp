@@ -36,15 +36,41 @@ struct form_leaves {
   }
 };
 
-/// The leaves in the order of their first tokens. Each block counts those of all tokens before its own.
+/// How many tokens from some place on begin leaves: before a thread's, and up to its block's last one. Each block of
+/// `Threads` counts those of all tokens before its own.
+template <index_t Threads>
+struct leaf_places {
+  struct shared {
+    std::uint32_t        before[Threads / gfx942::wave];
+    block_votes<Threads> own;
+  };
+
+  index_t own, end;
+
+  template <class Gpu, class Begins>
+  CASCADA_DEVICE CASCADA_INLINE static leaf_places of(Gpu& gpu, shared& lds, index_t from, index_t block_begin,
+                                                      const Begins& begins) {
+    std::uint32_t before = 0;
+#pragma GCC unroll 8
+    for (index_t t = from + gpu.thread(); t < block_begin; t += Threads) before += begins(t);
+    before = sum_of_wave(gpu, before);
+    lds.own.cast(gpu, begins(block_begin + gpu.thread()));
+    if (gpu.lane() == 0) lds.before[gpu.wave()] = before;
+    gpu.barrier();
+    before = 0;
+    for (const std::uint32_t of_wave : lds.before) before += of_wave;
+    const auto earlier = static_cast<index_t>(before);
+    return {earlier + lds.own.before(gpu), earlier + lds.own.all()};
+  }
+};
+
+/// The leaves in the order of their first tokens.
 struct list_leaves {
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
 
-  struct shared {
-    std::uint32_t        before[threads / gfx942::wave];
-    block_votes<threads> own;
-  };
+  using places = leaf_places<threads>;
+  using shared = places::shared;
 
   selection_sets layer;
   leaf_memory    leaves;
@@ -54,24 +80,14 @@ struct list_leaves {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&                   lds   = gpu.template shared<shared>();
     const index_t           set   = gpu.block() % leaves.sets;
     const index_t           begin = gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
     const leaf_range* const formed = leaves.formed + std::int64_t{set} * tokens;
     const bool              exist  = !layer.of_head(set).failed();
-    std::uint32_t           before = 0;
-#pragma GCC unroll 8
-    for (index_t t = gpu.thread(); t < begin; t += threads) before += exist && begins(formed[t]);
-    before                 = sum_of_wave(gpu, before);
-    const leaf_range range = exist && token < tokens ? formed[token] : leaf_range{0, 0};
-    lds.own.cast(gpu, begins(range));
-    if (gpu.lane() == 0) lds.before[gpu.wave()] = before;
-    gpu.barrier();
-    before = 0;
-    for (const std::uint32_t of_wave : lds.before) before += of_wave;
-    const auto earlier = static_cast<index_t>(before), place = earlier + lds.own.before(gpu);
-    if (begins(range)) leaves.ranges[std::int64_t{set} * tokens + place] = range;
-    if (begin + threads >= tokens && gpu.thread() == 0) leaves.count[set] = earlier + lds.own.all();
+    const auto              leads  = [&](index_t t) { return exist && t < tokens && begins(formed[t]); };
+    const auto              place  = places::of(gpu, gpu.template shared<shared>(), 0, begin, leads);
+    if (leads(token)) leaves.ranges[std::int64_t{set} * tokens + place.own] = formed[token];
+    if (begin + threads >= tokens && gpu.thread() == 0) leaves.count[set] = place.end;
   }
 
  private:

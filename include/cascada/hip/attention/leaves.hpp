@@ -24,7 +24,8 @@ struct leaf_memory {
   index_t*    far_rows;   // [fields, T]: rows of the tables, one for each leaf older than the chunk's near field
   index_t*    far_count;  // [fields]: of some chunks, and of their sets
 
-  index_t sets = 1, first = 0;  // the first of those chunks
+  index_t  sets = 1, first = 0;  // the first of those chunks
+  index_t* far_sizes = nullptr;  // [fields, T]: of the leaves in far_rows, members before the edge
 
   /// The far field of a chunk and a set of leaves.
   CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t chunk, index_t set) const {

@@ -2,6 +2,7 @@
 // Far fields: of which leaves, and of how much of them, those of some chunks are made.
 
 #include "cascada/attention_options.hpp"
+#include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -33,7 +34,39 @@ struct list_far_rows {
     if (j >= count || first(j) >= edge) return;
     // First tokens ascend: older leaves are the first.
     if (j + 1 == count || first(j + 1) >= edge) leaves.far_count[field] = j + 1;
-    leaves.far_rows[std::int64_t{field} * tokens + j] = own.place_from(ranges[j].begin, ranges[j].end, edge) - 1;
+    const std::int64_t to  = std::int64_t{field} * tokens + j;
+    const index_t      row = own.place_from(ranges[j].begin, ranges[j].end, edge) - 1;
+    leaves.far_rows[to] = row, leaves.far_sizes[to] = row - ranges[j].begin + 1;
+  }
+};
+
+/// The same of a sequence that grows, for the chunks of a slice. One that is there from the call before stays.
+struct list_grown_rows {
+  using shared                            = no_shared;
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
+
+  grown_tokens         of;
+  grown_leaves         leaves;
+  const asking_tokens* slice;
+  index_t              room, chunk, window, fields;
+
+  index_t grid() const { return fields * ((room + threads - 1) / threads); }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    const index_t field = gpu.block() % fields, j = gpu.block() / fields * threads + gpu.thread();
+    if (of.state->valid < 0 || (field == 0 && slice->listed)) return;
+    const index_t number = slice->field + field, count = of.state->leaves;
+    if (number > (of.state->tokens - 1) / chunk) return;
+    const index_t edge = edge_of(number * chunk, window);
+    if (j == 0 && (count == 0 || leaves.first[0] >= edge)) leaves.far_count[field] = 0;
+    if (j >= count || leaves.first[j] >= edge) return;
+    if (j + 1 == count || leaves.first[j + 1] >= edge) leaves.far_count[field] = j + 1;
+    index_t row = leaves.first[j];
+    for (index_t next = row; next >= 0; next = leaves.follower(row, edge)) row = next;
+    const std::int64_t to = std::int64_t{field} * room + j;
+    leaves.far_rows[to] = row, leaves.far_sizes[to] = leaves.size[row];
   }
 };
 

@@ -47,17 +47,16 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;              // [chunks from `first` on, sets, T], or [sets, r of T] for all
-  const index_t*       count;             // [those chunks, sets], or [sets]; null: no such keys
-  const leaf_range*    leaves = nullptr;  // or [sets, T]: row - leaves[place].begin + 1 is the leaf's size, whose
-                                          // log2 is added
-  float          unit      = 1;           // 1 / scale, in which logits are added to
-  std::int64_t   stride    = 0;           // of the list, from set to set
-  index_t        sets      = 1;           // of the keys: those of all KV heads, or each KV head's own
-  index_t        first     = 0;           // the chunk that has the first list
-  bool           causal    = false;       // place k sees places up to k
-  pair_counts    counts    = {};          // instead of leaves, for the kernel that is made for them
-  leaf_variances variances = {};
+  const index_t*       list;                 // [chunks from `first` on, sets, T], or [sets, r of T] for all
+  const index_t*       count;                // [those chunks, sets], or [sets]; null: no such keys
+  const index_t*       sizes     = nullptr;  // as list, of leaves: members, whose log2 is added
+  float                unit      = 1;        // 1 / scale, in which logits are added to
+  std::int64_t         stride    = 0;        // of the list, from set to set
+  index_t              sets      = 1;        // of the keys: those of all KV heads, or each KV head's own
+  index_t              first     = 0;        // the chunk that has the first list
+  bool                 causal    = false;    // place k sees places up to k
+  pair_counts          counts    = {};       // instead of leaves, for the kernel that is made for them
+  leaf_variances       variances = {};
 };
 
 /// Keys that follow each other: [from, T) of the tokens, and sinks [0, min(sinks, from)). Or those of sliding windows.

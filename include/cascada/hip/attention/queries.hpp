@@ -38,6 +38,7 @@ struct asking_tokens {
   index_t base;         // place of the call's first query
   index_t first, last;  // of the places of tokens that ask, those in [first, last)
   index_t field;        // number of the chunk that has the first far field at hand
+  bool    listed;       // whether that is there from the call before
 };
 
 /// Which tokens ask, and where their answers go.

@@ -107,10 +107,18 @@ struct attention_sequence {
                                       .groups     = options.moments.value_or(0),
                                       .half_scale = of_products * (of_products / scale) / log2e / 2,
                                       .most       = largest_correction * log2e / scale};
+    if (growing.slices)
+      return {.rows      = means(),
+              .list      = growing.leaves.far_rows,
+              .count     = growing.leaves.far_count,
+              .sizes     = growing.leaves.far_sizes,
+              .unit      = 1 / scale,
+              .stride    = tokens,
+              .variances = variances};
     return {.rows      = means(),
             .list      = formed.far_rows,
             .count     = formed.far_count,
-            .leaves    = formed.ranges,
+            .sizes     = formed.far_sizes,
             .unit      = 1 / scale,
             .stride    = far() || formed.sets > 1 ? tokens : 0,
             .sets      = formed.sets,

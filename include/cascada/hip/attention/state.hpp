@@ -1,16 +1,19 @@
 #pragma once
-// One sequence that grows on gfx942: how many tokens it has, which the device counts.
+// One sequence that grows on gfx942: how many tokens it has, which the device counts, and their leaves.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
 #include "cascada/hip/attention/grown_arrays.hpp"
+#include "cascada/hip/attention/truncate_leaves.hpp"
 #include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/kv_view.hpp"
@@ -31,7 +34,12 @@ namespace cascada::inline CASCADA_ABI {
 ///
 /// No launch and no argument depends on how many tokens there are: within reserved memory (`reserve` here and a call
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
-/// there. Without it, memory doubles as it is needed. O(1) memory.
+/// there, while no other call of that attention needs more memory. Without it, memory doubles as it is needed.
+///
+/// Leaves form by order and stay closed, from one selection for all KV heads; by keys or by mass:
+/// `unsupported_by_device`. Of n new tokens, O(n leaf d) for their leaves. Memory, with leaves, as many bytes as K and
+/// V of the tokens there is room for; for each of them 24 more, 16 for each KV head where there are moments, and 8 for
+/// each chunk that a call may lie in, up to 256 MiB. Else O(1). With leaves, truncate is O(T).
 template <row_scalar Scalar, gfx942_backend B>
 class attention_state<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention_state on gfx942: rows are bfloat16 or float16");
@@ -64,7 +72,7 @@ class attention_state<Scalar, B> {
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
     tokens_ = 0, begun_ = false;
-    if (arrays_.grown.state) static_cast<void>(where_.clear(arrays_.grown.state, sizeof(hip::attention::grown_state)));
+    if (arrays_.grown.state) static_cast<void>(clear_links(arrays_));
   }
 
   /// The next call makes room for `tokens` tokens at least.
@@ -75,9 +83,15 @@ class attention_state<Scalar, B> {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
     if (tokens == 0) return clear(), status::ok;
-    const status answer = where_.launch(hip::attention::truncate_tokens{arrays_.grown, tokens});
-    if (answer == status::ok) tokens_ = tokens;
-    return answer;
+    hip::launches<B> launch(where_);
+    if (arrays_.chunk > 0) {
+      const index_t sinks = options_.sink_tokens, room = arrays_.sizes.tokens;
+      launch(hip::attention::truncate_leaves<false>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
+      launch(hip::attention::truncate_leaves<true>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
+    }
+    launch(hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, tokens});
+    if (launch.answer() == status::ok) tokens_ = tokens;
+    return launch.answer();
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
@@ -116,7 +130,7 @@ class attention_state<Scalar, B> {
  private:
   friend class attention<Scalar, B>;
   using sizes  = hip::attention::sequence_sizes;
-  using arrays = hip::attention::grown_arrays;
+  using arrays = hip::attention::grown_arrays<Scalar, B>;
 
   static constexpr index_t doubled_at_most =
       std::numeric_limits<index_t>::max() - 4096;  // tokens; they have a next one
@@ -140,11 +154,19 @@ class attention_state<Scalar, B> {
   }
 
   /// Whether `of.asking` more tokens may follow, where there are so many keys.
-  status check(const attention_options& options, const sizes& of, index_t keys) const noexcept {
+  status check(const attention_options& options, const sizes& of, index_t keys,
+               std::span<const hip::selection_layer> selections) const noexcept {
     if (const status answer = check(options, of); answer != status::ok) return answer;
     if (keys - tokens_ < of.asking)
       return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
-    return status::ok;
+    if (!needs_selections(options)) return status::ok;
+    if (selections.empty()) return detail::no_selections();
+    if (selections.size() != 1)
+      return {status::unsupported_by_device,
+              "selections has more than one: on gfx942 what grows has one for all KV heads"};
+    const bool  fits   = selections[0].tokens() >= edge_of(options, tokens_ + of.asking - 1);
+    const char* misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
+    return detail::check_selection<B>(selections[0], misfit);
   }
 
   /// Sizes with room for `tokens` tokens, or for as many as were wanted, and for as much again where there is too
@@ -157,37 +179,68 @@ class attention_state<Scalar, B> {
   }
 
   /// Memory for sizes that have room. What there is goes along.
-  status make_room(const sizes& of) {
-    if (arrays_.fits(of)) return status::ok;
+  status make_room(const attention_options& options, const sizes& of) {
+    arrays larger;
+    larger.plan(options, of);
+    if (arrays_.fits(larger)) return status::ok;
+    larger.fields = std::max(larger.fields, arrays_.fields), larger.slices = std::max(larger.slices, arrays_.slices);
+    return move_to(larger, begun_ ? &arrays_ : nullptr, tokens_);
+  }
+
+  /// New memory, with `tokens` tokens of another one, if there is one.
+  status move_to(arrays& to, const arrays* from, index_t tokens) {
     hip::device_memory<B> memory(where_);
-    arrays                larger;
-    if (const status answer = lay_out(of, memory, larger); answer != status::ok) return answer;
-    if (const status answer = begun_ ? copy(arrays_, larger) : status(status::ok); answer != status::ok) return answer;
-    memory_ = std::move(memory), arrays_ = larger;
-    return status::ok;
+    status                answer = memory.carve([&](hip::carver& carver) { to.cut(carver); });
+    if (answer == status::ok) answer = clear_links(to);
+    if (answer == status::ok && from) answer = copy(*from, tokens, to);
+    if (answer == status::ok) memory_ = std::move(memory), arrays_ = to;
+    return answer;
   }
 
-  /// New memory, of a sequence without tokens.
-  status lay_out(const sizes& of, hip::device_memory<B>& memory, arrays& to) const {
-    to.sizes            = of;
-    const status answer = memory.carve([&](hip::carver& from) { to.cut(from); });
-    return answer == status::ok ? where_.clear(to.grown.state, sizeof(*to.grown.state)) : answer;
+  /// No tokens.
+  status clear_links(const arrays& of) const noexcept {
+    const std::size_t bytes  = static_cast<std::size_t>(of.sizes.tokens) * sizeof(index_t);
+    status            answer = where_.clear(of.grown.state, sizeof(*of.grown.state));
+    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.next, bytes);
+    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.tail, bytes);
+    return answer;
   }
 
-  status copy(const arrays& from, const arrays& to) const {
-    return where_.copy(to.grown.state, from.grown.state, sizeof(*from.grown.state));
+  /// The tokens of another one, into links that are clear, and the far field at hand.
+  status copy(const arrays& from, index_t tokens, const arrays& to) const {
+    status     answer = status::ok;
+    const auto copy   = [&](auto* target, const auto* source, std::int64_t count) {
+      if (answer == status::ok) answer = where_.copy(target, source, static_cast<std::size_t>(count) * sizeof(*target));
+    };
+    copy(to.grown.state, from.grown.state, 1);
+    if (from.chunk == 0) return answer;
+    const auto& links = from.leaves;
+    copy(to.leaves.chain, links.chain, tokens), copy(to.leaves.before, links.before, tokens);
+    copy(to.leaves.next, links.next, tokens), copy(to.leaves.size, links.size, tokens);
+    copy(to.leaves.tail, links.tail, tokens), copy(to.leaves.first, links.first, tokens);
+    copy(to.leaves.far_rows, links.far_rows, tokens), copy(to.leaves.far_sizes, links.far_sizes, tokens);
+    copy(to.leaves.far_count, links.far_count, 1);
+    for (std::int64_t h = 0; h < from.sizes.kv_heads; ++h) {
+      const std::int64_t source = h * from.sizes.tokens, target = h * to.sizes.tokens, dim = from.sizes.dim;
+      copy(to.mean_keys + target * dim, from.mean_keys + source * dim, tokens * dim);
+      copy(to.mean_values + target * dim, from.mean_values + source * dim, tokens * dim);
+      constexpr index_t parts = hip::attention::variance_parts;
+      if (from.varies)
+        copy(to.variances + target * parts, from.variances + source * parts, std::int64_t{tokens} * parts);
+    }
+    return answer;
   }
 
   /// Copies another sequence, into the memory that is there if it has room.
   status become(const attention_state& other) {
-    if (!other.arrays_.grown.state) return clear(), status::ok;
-    if (arrays_.fits(other.arrays_.sizes)) return copy(other.arrays_, arrays_);
-    hip::device_memory<B> memory(where_);
-    arrays                larger;
-    if (const status answer = lay_out(other.arrays_.sizes, memory, larger); answer != status::ok) return answer;
-    if (const status answer = copy(other.arrays_, larger); answer != status::ok) return answer;
-    memory_ = std::move(memory), arrays_ = larger;
-    return status::ok;
+    const arrays& from = other.arrays_;
+    if (!from.grown.state) return clear(), status::ok;
+    if (arrays_.fits(from)) {
+      const status answer = clear_links(arrays_);
+      return answer == status::ok ? copy(from, other.tokens_, arrays_) : answer;
+    }
+    arrays larger = from;
+    return move_to(larger, &from, other.tokens_);
   }
 
   void begin(const attention_options& options) noexcept {

@@ -13,6 +13,7 @@
 #include "cascada/hip/attention/attend.hpp"
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
+#include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
@@ -294,6 +295,7 @@ class attention_steps {
 
   void attend_near_and_far() {
     if (detail::opens_everything(options_)) return ask_near(of_.all());
+    if (of_.growing.slices) return attend_grown();
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
     if (detail::opens_by_mass(options_))
@@ -307,6 +309,40 @@ class attention_steps {
       ask.queries.first = first, ask.queries.last = last;
       attend_segments(ask);
     });
+    merge();
+  }
+
+  /// The last chunk's far field gets what it lacks; then tokens ask, in slices of as many chunks as there is room for
+  /// their far fields.
+  void attend_grown() {
+    const growing_call& call = of_.growing;
+    launch_(join_chains{of_.layer.first, call.of, call.leaves, call.most, options_.sink_tokens, options_.leaf});
+    launch_(list_new_leaves{call.of, call.leaves, call.most, options_.sink_tokens});
+    launch_(extend_means<Scalar>{.of        = call.of,
+                                 .leaves    = call.leaves,
+                                 .keys      = of_.kv.keys,
+                                 .values    = of_.kv.values,
+                                 .mean_keys = {memory_.mean_keys, memory_.variances, options_.moments.value_or(0), Dim},
+                                 .mean_values = {memory_.mean_values, nullptr, 0, Dim},
+                                 .most        = call.most,
+                                 .sinks       = options_.sink_tokens});
+    for (index_t k = 0; k < call.count; ++k) {
+      launch_(list_grown_rows{.of     = call.of,
+                              .leaves = call.leaves,
+                              .slice  = call.slices + k,
+                              .room   = of_.tokens,
+                              .chunk  = of_.chunk,
+                              .window = options_.window,
+                              .fields = call.fields});
+      kernel ask          = {.queries     = of_.everyone(),
+                             .far         = of_.leaves(),
+                             .near        = of_.window(),
+                             .scale       = of_.scale,
+                             .sink_logits = of_.sink_logits()};
+      ask.queries.growing = call.slices + k;
+      ask.queries.last = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.fields} * of_.chunk));
+      attend_segments(ask);
+    }
     merge();
   }
 

@@ -166,10 +166,10 @@ struct key_walk {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const key_tile& own, index_t k) const {
     leaf_terms terms = {};
-    if (!own.listed || !far.leaves) return terms;
-    const index_t           place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
-    const leaf_range* const leaves = far.leaves + far.stride * set();
-    terms.bias = gpu.log2(static_cast<float>(row - leaves[place].begin + 1)) * (Adjusts ? 1.0f : far.unit);
+    if (!own.listed || !far.sizes) return terms;
+    const index_t place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
+    const index_t size = (far.sizes + far.stride * list_number())[place];
+    terms.bias         = gpu.log2(static_cast<float>(size)) * (Adjusts ? 1.0f : far.unit);
     if (far.variances.rows)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
     return terms;

@@ -145,9 +145,10 @@ struct attention_memory {
       const index_t ask         = far ? all - (sizes.tokens - sizes.asking) / options.chunk : 1;  // of the chunks
       leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : sizes.sets;
       const std::int64_t places = tokens * leaves.sets;
-      chunks                    = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / places, 1, ask));
+      chunks                    = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / (2 * places), 1, ask));
       from.cut(leaves.formed, places), from.cut(leaves.ranges, places), from.cut(leaves.count, leaves.sets);
-      from.cut(leaves.far_rows, chunks * places), from.cut(leaves.far_count, std::int64_t{chunks} * leaves.sets);
+      from.cut(leaves.far_rows, chunks * places), from.cut(leaves.far_sizes, chunks * places);
+      from.cut(leaves.far_count, std::int64_t{chunks} * leaves.sets);
       if (detail::forms_by_keys(options)) cut_chains(from, sizes);
       from.cut(mean_keys, means), from.cut(mean_values, means);
       if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
