@@ -410,7 +410,6 @@ mutants = [
     ("grown leaves: leaves are numbered anew", "state.older = state.leaves;", "state.older = 0;", grown),
     ("grown leaves: a list of another chunk stays", "k == 0 && listed == own + 1}", "k == 0 && listed > 0}", grown),
     ("grown leaves: a slice of the first chunks", "block.part - queries.field}", "block.part}", grown),
-    ("grown leaves: sinks join", "token >= gpu.uniform(of.state->to) || token < sinks)", "token >= gpu.uniform(of.state->to))", grown),
     ("grown leaves: members of this call alone", "(old ? leaves.size[tail] : 0) + joined", "joined", grown),
     ("grown leaves: the first member is followed, not the last", "if (votes != 0) last = base + 63 - __builtin_clzll(votes);", "if (votes != 0) last = base + __builtin_ctzll(votes);", grown),
     ("grown leaves: chains keep their old ends", "if (token < to && token >= sinks && leaves.next[token] == 0)", "if (token < to && token < sinks)", grown),
