@@ -193,4 +193,30 @@ template <backend B, class Selection>
   return status::ok;
 }
 
+/// What any backend asks of a call, in this order. `spans` become those of the call, or of `all` where it has none.
+template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar Out>
+[[nodiscard]] status check_call(const attention_options& options, const heads_view<const Scalar>& q, const KV& kv,
+                                std::span<const Selection>& selections, const heads_view<Out>& out,
+                                const attention_call& call, const only_sequence& all, sequence_spans& spans) noexcept {
+  if (const status answer = check(options); answer != status::ok) return answer;
+  if (const status answer = check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+  if (const status answer = check_wishes(call, options, q.tokens, q.heads); answer != status::ok) return answer;
+  if (const status answer = check_key_offsets(call, all); answer != status::ok) return answer;
+  spans = spans_of(call, all);
+  if (const status answer = check_offsets<B>(spans, q.tokens, kv.tokens(), options.causal); answer != status::ok)
+    return answer;
+  if (const status answer = check_beginnings<B>(options, spans); answer != status::ok) return answer;
+  return take_selections<B>(options, selections, spans, kv.kv_heads());
+}
+
+/// The same of an extension, but for what the state knows.
+template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
+[[nodiscard]] status check_extension(const attention_options& options, const heads_view<const Scalar>& q, const KV& kv,
+                                     const heads_view<Out>& out, const attention_extension& call) noexcept {
+  if (const status answer = check(options); answer != status::ok) return answer;
+  if (const status answer = check_growing(options); answer != status::ok) return answer;
+  if (const status answer = check_shapes<B>(q, kv, out); answer != status::ok) return answer;
+  return check_wishes(call, options, q.tokens, q.heads);
+}
+
 }  // namespace cascada::inline CASCADA_ABI::detail

@@ -26,5 +26,6 @@
 #include "cascada/hip/select/growing.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/attention.hpp"
+#include "cascada/hip/attention/merge.hpp"
 #include "cascada/presets.hpp"
 // clang-format on

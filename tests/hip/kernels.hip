@@ -6,6 +6,7 @@
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
+#include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"

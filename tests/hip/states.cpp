@@ -92,21 +92,30 @@ class coming_selection {
   selection of_;
 };
 
-/// Rows [T, heads, dim] of one call.
+/// Rows [T, heads, dim] and log-sum-exps [T, heads].
+struct answers {
+  std::vector<float> rows, sums;
+};
+
+/// Those of one call.
 template <class Scalar, class Out = float>
-std::vector<float> rows_of_one_call(const attention_options& options, const problem<Scalar>& p, const selection& chosen,
-                                    simulator::stream where) {
+answers answers_of_one_call(const attention_options& options, const problem<Scalar>& p, const selection& chosen,
+                            simulator::stream where) {
+  std::vector<float>       sums(static_cast<std::size_t>(p.size.tokens * p.size.heads));
   device_heads<Scalar>     q(p.q.view()), k(p.k.view()), v(p.v.view());
   device_heads<Out>        out(p.size.tokens, p.size.heads, p.size.value_dim);
   const device_selection   kept(chosen);
   on_chip<Scalar>          attend(options, where);
   const strided_kv<Scalar> kv = {k.view(), v.view()};
-  REQUIRE(attend(q.view(), kv, kept.layer(), out.view(), {.sink_logits = p.sink_logits}) == status::ok);
-  return out.packed();
+  const matrix_view<float> to = {sums.data(), p.size.tokens, p.size.heads, p.size.heads};
+  REQUIRE(attend(q.view(), kv, kept.layer(), out.view(),
+                 {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = to}) == status::ok);
+  return {out.packed(), sums};
 }
 
-std::vector<float> part_of(const std::vector<float>& all, const shape& size, index_t begin, index_t end) {
-  const auto at = [&](index_t t) { return all.begin() + std::ptrdiff_t{t} * size.heads * size.value_dim; };
+/// Of `each` numbers a token.
+std::vector<float> part_of(const std::vector<float>& all, index_t each, index_t begin, index_t end) {
+  const auto at = [&](index_t t) { return all.begin() + std::ptrdiff_t{t} * each; };
   return {at(begin), at(end)};
 }
 
@@ -124,18 +133,23 @@ class grown {
         rows_(p),
         selection_(chosen),
         attend_(options, simulator::steady(seed + 5)),
-        want_(rows_of_one_call<Scalar, Out>(options, p, chosen, simulator::steady(seed))) {}
+        want_(answers_of_one_call<Scalar, Out>(options, p, chosen, simulator::steady(seed))) {}
 
   /// The next tokens, up to `end`.
   void extend(index_t end) {
     const index_t begin = state.tokens();
     CAPTURE(begin, end);
-    device_heads<Out> out(end - begin, p_.size.heads, p_.size.value_dim);
+    const index_t      heads = p_.size.heads;
+    device_heads<Out>  out(end - begin, heads, p_.size.value_dim);
+    std::vector<float> sums(static_cast<std::size_t>((end - begin) * heads));
     rows_.come(end);
     REQUIRE(attend_.extend(state, rows_.queries(begin, end), rows_.kv(), selection_.layer(end), out.view(),
-                           {.sink_logits = p_.sink_logits}) == status::ok);
+                           {.sink_logits = p_.sink_logits,
+                            .slopes      = p_.slopes,
+                            .log_sum_exp = {sums.data(), end - begin, heads, heads}}) == status::ok);
     CHECK(state.tokens() == end);
-    CHECK(same(out.packed(), part_of(want_, p_.size, begin, end)));
+    CHECK(same(out.packed(), part_of(want_.rows, heads * p_.size.value_dim, begin, end)));
+    CHECK(same(sums, part_of(want_.sums, heads, begin, end)));
   }
 
   /// The same with rows of another sequence, whose answers nobody looks at.
@@ -157,7 +171,7 @@ class grown {
   coming_rows<Scalar>    rows_;
   coming_selection       selection_;
   on_chip<Scalar>        attend_;
-  std::vector<float>     want_;
+  answers                want_;
 };
 
 }  // namespace
@@ -168,8 +182,10 @@ TEMPLATE_TEST_CASE("hip states: pieces of a prompt give what one call gives", "[
   for (const auto& mode : sample(grown_modes)) {
     CAPTURE(mode.name, size, seed);
     problem<TestType> p(size, seed);
-    if (seed == 2)  // of each head its own
-      for (index_t h = 0; h < size.heads; ++h) p.sink_logits.push_back(2.0f - static_cast<float>(h));
+    for (index_t h = 0; seed == 2 && h < size.heads; ++h) {  // of each head its own
+      p.sink_logits.push_back(2.0f - static_cast<float>(h));
+      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
+    }
     std::mt19937    random(seed);
     grown<TestType> sequence(mode.options, p, random_selection(size.tokens, 0.3, seed), seed);
     for (const index_t end : random_ends(size.tokens, random, seed == 1 ? 70 : 9)) sequence.extend(end);
@@ -204,7 +220,7 @@ TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
     CAPTURE(mode.name, size);
     const problem<bfloat16>    p(size, 6);
     const selection            chosen = random_selection(T, 0.3, 6);
-    const auto                 want   = rows_of_one_call(mode.options, p, chosen, simulator::steady(6));
+    const auto                 want   = answers_of_one_call(mode.options, p, chosen, simulator::steady(6)).rows;
     simulator::stream          where  = simulator::steady(6);
     on_chip<bfloat16>          attend(mode.options, where);
     state_on_chip<bfloat16>    state(where);
@@ -225,7 +241,7 @@ TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
       for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
       rows.come(t + 1);
       step.replay();
-      REQUIRE(same(out.packed(), part_of(want, size, t, t + 1)));
+      REQUIRE(same(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
       if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
     }
     CHECK(state.tokens() == T - 1);
@@ -354,8 +370,8 @@ TEST_CASE("hip states: what is refused leaves it as it was", "[hip]") {
   CHECK(said(answer(dense, rows, 0, 41, 2, 64)) == "kv.tokens() is less than the state's tokens and those of q");
   CHECK(said(answer({.keys = key_set::all, .causal = false}, rows, 20, 21, 2, 64)) ==
         "options.causal == false cannot grow: old rows would change");
-  CHECK(said(answer(dense, rows, 20, 21, 2, 64, {.slopes = slopes})) ==
-        "slopes is not empty: on gfx942 sequences that grow have none");
+  CHECK(said(answer(dense, rows, 20, 21, 2, 64, {.slopes = std::span(slopes, 1)})) ==
+        "slopes has not one entry for each of q.heads");
   CHECK(said(answer(dense, many_rows, 20, 21, 4, 64)) == "state belongs to keys and values of another shape");
   const auto reserve = [&](index_t tokens, index_t heads, index_t kv_heads, index_t dim, index_t piece = 1) {
     return std::string(message(on_chip<bfloat16>(dense, where).reserve(state, tokens, heads, kv_heads, dim, piece)));
@@ -386,7 +402,7 @@ TEST_CASE("hip states: after a selection that failed nothing is written, until t
   const problem<bfloat16> p(size, 8);
   const auto              options = closed({.window = 8, .chunk = 8, .leaf = 3});
   const selection         chosen  = random_selection(64, 0.3, 8);
-  const auto              want    = rows_of_one_call(options, p, chosen, simulator::steady(1));
+  const auto              want    = answers_of_one_call(options, p, chosen, simulator::steady(1)).rows;
   const simulator::stream where   = simulator::steady(1);
   on_chip<bfloat16>       attend(options, where);
   state_on_chip<bfloat16> state(where);
@@ -464,7 +480,7 @@ TEST_CASE("hip states: a step through layers as a graph", "[hip]") {
     below = own.selection.kept();
     REQUIRE(attend.extend(own.state, own.rows->queries(0, prompt), own.rows->kv(), below, out_of_prompt.view()) ==
             status::ok);
-    CHECK(same(out_of_prompt.packed(), part_of(own.want, size, 0, prompt)));
+    CHECK(same(out_of_prompt.packed(), part_of(own.want, size.heads * size.value_dim, 0, prompt)));
   }
   const int              allocations = where.calls->allocations, launches = where.calls->launches;
   const simulator::graph step = simulator::capture(where, [&] {
@@ -488,7 +504,7 @@ TEST_CASE("hip states: a step through layers as a graph", "[hip]") {
       own.rows->come(t + 1);
       std::copy_n(own.x.view().row(t), d, one.data() + l * one.view().stride);
       for (index_t h = 0; h < 2; ++h) std::copy_n(own.p.q.view().row(t, h), 64, q.view().row(l, h));
-      const auto row = part_of(own.want, size, t, t + 1);
+      const auto row = part_of(own.want, size.heads * size.value_dim, t, t + 1);
       want.insert(want.end(), row.begin(), row.end());
       if (t == prompt) continue;  // the host has counted the call that it captured
       REQUIRE(own.selection.replayed(1) == status::ok);

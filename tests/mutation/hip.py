@@ -430,7 +430,7 @@ barriers = {
     "attention/tile_loops.hpp": [modes, modes, modes, modes],
     "base/running_sums.hpp": [of_leaves, of_leaves],
     "attention/find_anchors.hpp": [batches, batches, joins, joins],
-    "attention/form_leaves.hpp": [of_leaves],
+    "attention/list_leaves.hpp": [of_leaves],
     "attention/lay_out_values.hpp": [layouts],
     "attention/open_leaves.hpp": [opens],
     "gram/panel.hpp": [ragged],

@@ -16,7 +16,7 @@ backends = {"cpu": "kernel", "hip": "hip"}
 
 # Where every set of keys has its place, and where every value of attention's switches has.
 of_key_sets = ["include/cascada/attention_options.hpp", "include/cascada/reference/attention.hpp",
-               "include/cascada/cpu/attention/attend_sequence.hpp", "include/cascada/hip/attention/steps.hpp"]
+               "include/cascada/cpu/attention/attend_sequence.hpp", "include/cascada/hip/attention/attend_sequence.hpp"]
 of_switches = "tests/library/attention_data.hpp"
 
 link = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)|\]\((#[^)\s]+)\)")

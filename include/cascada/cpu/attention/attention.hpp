@@ -23,16 +23,9 @@ class attention<Scalar, B> {
   template <kv_view_for<Scalar> KV, result_of<Scalar> Out>
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv, std::span<const representatives> selections,
                                   heads_view<Out> out, const attention_call& call = {}) {
-    if (const status answer = check(options_); answer != status::ok) return answer;
-    if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
-    const detail::only_sequence all = {{0, q.tokens}, {0, kv.tokens()}};
-    if (const status answer = detail::check_key_offsets(call, all); answer != status::ok) return answer;
-    const detail::sequence_spans spans = detail::spans_of(call, all);
-    if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
-        answer != status::ok)
-      return answer;
-    if (const status answer = detail::check_beginnings<B>(options_, spans); answer != status::ok) return answer;
-    if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
+    const detail::only_sequence all   = {{0, q.tokens}, {0, kv.tokens()}};
+    detail::sequence_spans      spans = {all.queries, all.keys};
+    if (const status answer = detail::check_call<B>(options_, q, kv, selections, out, call, all, spans);
         answer != status::ok)
       return answer;
     if (q.tokens == 0) {
@@ -64,9 +57,8 @@ class attention<Scalar, B> {
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const representatives> selections, heads_view<Out> out,
                               const attention_extension& call = {}) {
-    if (const status answer = check(options_); answer != status::ok) return answer;
-    if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
-    if (const status answer = check_arguments(q, kv, out, call); answer != status::ok) return answer;
+    if (const status answer = detail::check_extension<B>(options_, q, kv, out, call); answer != status::ok)
+      return answer;
     if (q.tokens == 0) {
       report_ = {};
       return status::ok;
@@ -110,14 +102,6 @@ class attention<Scalar, B> {
   const attention_report& report() const noexcept { return report_; }
 
  private:
-  /// Rows that fit each other, and what the call asks for and brings along.
-  template <class KV, class Out, class Call>
-  status check_arguments(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
-                         const Call& call) const noexcept {
-    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
-    return detail::check_wishes(call, options_, q.tokens, q.heads);
-  }
-
   template <class KV, class Out, class Call>
   auto sequence_of(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
                    const Call& call) const noexcept {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "cascada/hip/attention/head_terms.hpp"
+#include "cascada/hip/attention/opened_leaves.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/attention/tile_loops.hpp"
 

@@ -8,8 +8,8 @@
 
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
+#include "cascada/hip/attention/attend_sequence.hpp"
 #include "cascada/hip/attention/state.hpp"
-#include "cascada/hip/attention/steps.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
@@ -41,28 +41,16 @@ class attention<Scalar, B> {
   [[nodiscard]] status operator()(heads_view<const Scalar> q, const KV& kv,
                                   std::span<const hip::selection_layer> selections, heads_view<Out> out,
                                   const attention_call& call = {}) {
-    if (const status answer = cascada::check(options_); answer != status::ok) return answer;
-    if (const status answer = check_leaves(options_); answer != status::ok) return answer;
-    if (const status answer = detail::check_shapes<B>(q, hip::attention::layout_of(kv), out); answer != status::ok)
-      return answer;
-    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
-      return answer;
-    const detail::only_sequence all = {{0, q.tokens}, {0, kv.tokens()}};
-    if (const status answer = detail::check_key_offsets(call, all); answer != status::ok) return answer;
-    const detail::sequence_spans spans = detail::spans_of(call, all);
-    if (const status answer = detail::check_offsets<B>(spans, q.tokens, kv.tokens(), options_.causal);
+    const detail::only_sequence all   = {{0, q.tokens}, {0, kv.tokens()}};
+    detail::sequence_spans      spans = {all.queries, all.keys};
+    if (const status answer =
+            detail::check_call<B>(options_, q, hip::attention::layout_of(kv), selections, out, call, all, spans);
         answer != status::ok)
       return answer;
-    if (const status answer = detail::check_beginnings<B>(options_, spans); answer != status::ok) return answer;
+    if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_bands(spans, q.heads / kv.kv_heads()); answer != status::ok) return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
-    if (const status answer = detail::take_selections<B>(options_, selections, spans, kv.kv_heads());
-        answer != status::ok)
-      return answer;
-    return run_all(q, hip::attention::placed(kv), selections, spans, out,
-                   {call.sink_logits.empty() ? nullptr : call.sink_logits.data(),
-                    call.slopes.empty() ? nullptr : call.slopes.data()},
-                   call.log_sum_exp);
+    return run_all(q, hip::attention::placed(kv), selections, spans, out, terms_of(call), call.log_sum_exp);
   }
 
   template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
@@ -91,9 +79,8 @@ class attention<Scalar, B> {
     if (const status answer = reserve(with_room); answer != status::ok) return answer;
     if (const status answer = state.make_room(options_, with_room); answer != status::ok) return answer;
     state.begin(options_);
-    const hip::selection_layer layer = needs_selections(options_) ? selections[0] : hip::selection_layer{};
-    const status               answer =
-        run_grown(state, q, kv, layer, out, {call.sink_logits.empty() ? nullptr : call.sink_logits.data()});
+    const hip::selection_layer layer  = needs_selections(options_) ? selections[0] : hip::selection_layer{};
+    const status               answer = run_grown(state, q, kv, layer, out, terms_of(call), call.log_sum_exp);
     if (answer == status::ok) state.tokens_ += q.tokens;
     return answer;
   }
@@ -151,8 +138,11 @@ class attention<Scalar, B> {
   }
   template <kv_view KV>
     requires(!std::same_as<KV, strided_kv<Scalar>>)
-  status extend(attention_state<Scalar, B>&, const heads_view<const Scalar>& q, const KV& kv, const auto&...) {
-    return (*this)(q, kv);
+  status extend(attention_state<Scalar, B>&, const heads_view<const Scalar>&, const KV&, const auto&...) {
+    static_assert(sizeof(KV) == 0,
+                  "attention_state on gfx942: keys and values of a sequence that grows have to be strided_kv, with the "
+                  "Scalar of q");
+    return status::unsupported_by_device;
   }
 
   /// What a call read is not counted there.
@@ -182,21 +172,19 @@ class attention<Scalar, B> {
     return status::ok;
   }
 
-  /// What an extension may bring along.
-  static status check_call(const attention_extension& call) noexcept {
-    if (!call.slopes.empty())
-      return {status::unsupported_by_device, "slopes is not empty: on gfx942 sequences that grow have none"};
-    if (!detail::is_nothing(call.log_sum_exp))
-      return {status::unsupported_by_device, "log_sum_exp is not empty: on gfx942 sequences that grow do not write it"};
-    return status::ok;
+  /// What a call, or an extension, has for its heads.
+  template <class Call>
+  static hip::attention::head_terms terms_of(const Call& call) noexcept {
+    return {.sink_logits = call.sink_logits.empty() ? nullptr : call.sink_logits.data(),
+            .slopes      = call.slopes.empty() ? nullptr : call.slopes.data()};
   }
 
   /// Options and arguments of a sequence that grows.
   template <class Out>
   status check_extension(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const heads_view<Out>& out,
                          const attention_extension& call) const noexcept {
-    if (const status answer = cascada::check(options_); answer != status::ok) return answer;
-    if (const status answer = detail::check_growing(options_); answer != status::ok) return answer;
+    if (const status answer = detail::check_extension<B>(options_, q, kv, out, call); answer != status::ok)
+      return answer;
     if (detail::forms_by_keys(options_))
       return {status::unsupported_by_device,
               "options.leaves == by_keys cannot grow on gfx942: chains are made anew there"};
@@ -204,10 +192,6 @@ class attention<Scalar, B> {
       return {status::unsupported_by_device,
               "options.open == by_mass cannot grow on gfx942: askers are not kept there"};
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
-    if (const status answer = check_call(call); answer != status::ok) return answer;
-    if (const status answer = detail::check_shapes<B>(q, kv, out); answer != status::ok) return answer;
-    if (const status answer = detail::check_wishes(call, options_, q.tokens, q.heads); answer != status::ok)
-      return answer;
     return q.tokens > 0 ? check_device(q, kv, out) : status(status::ok);
   }
 
@@ -313,7 +297,7 @@ class attention<Scalar, B> {
   template <class Out>
   status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
                    const hip::selection_layer& layer, const heads_view<Out>& out,
-                   const hip::attention::head_terms& terms) {
+                   const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
     auto        plan   = arrays;  // the state may have room for larger calls
@@ -331,7 +315,7 @@ class attention<Scalar, B> {
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
     arrays_.mean_keys = arrays.mean_keys, arrays_.mean_values = arrays.mean_values,
     arrays_.variances = arrays.variances;
-    return run(q, hip::attention::placed(kv), {&layer, 1}, out, terms, {},
+    return run(q, hip::attention::placed(kv), {&layer, 1}, out, terms, hip::attention::row_sums::natural(sums, 0),
                {.slices = arrays.grown.slices,
                 .valid  = &arrays.grown.state->valid,
                 .of     = arrays.grown,

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/block_rows.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/operands.hpp"
 
@@ -26,7 +27,7 @@ struct leaf_correction {
   };
 
   struct shared {
-    operand queries[256];  // of each thread, kept here for want of registers
+    operand queries[threads_of_block];  // of each thread, kept here for want of registers
     alignas(16) std::uint16_t variances[keys_of_tile * variance_parts];
   };
 

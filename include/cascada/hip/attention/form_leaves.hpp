@@ -1,10 +1,9 @@
 #pragma once
-// Leaves by token order, and the list of leaves, whatever they are formed by.
+// Leaves by token order.
 
 #include <cstdint>
 
 #include "cascada/hip/attention/leaves.hpp"
-#include "cascada/hip/base/votes.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -34,64 +33,6 @@ struct form_leaves {
       to[own.members[place]] = {place, !begins ? place : end - place < size ? end : place + size};
     }
   }
-};
-
-/// How many tokens from some place on begin leaves: before a thread's, and up to its block's last one. Each block of
-/// `Threads` counts those of all tokens before its own.
-template <index_t Threads>
-struct leaf_places {
-  struct shared {
-    std::uint32_t        before[Threads / gfx942::wave];
-    block_votes<Threads> own;
-  };
-
-  index_t own, end;
-
-  template <class Gpu, class Begins>
-  CASCADA_DEVICE CASCADA_INLINE static leaf_places of(Gpu& gpu, shared& lds, index_t from, index_t block_begin,
-                                                      const Begins& begins) {
-    std::uint32_t before = 0;
-#pragma GCC unroll 8
-    for (index_t t = from + gpu.thread(); t < block_begin; t += Threads) before += begins(t);
-    before = sum_of_wave(gpu, before);
-    lds.own.cast(gpu, begins(block_begin + gpu.thread()));
-    if (gpu.lane() == 0) lds.before[gpu.wave()] = before;
-    gpu.barrier();
-    before = 0;
-    for (const std::uint32_t of_wave : lds.before) before += of_wave;
-    const auto earlier = static_cast<index_t>(before);
-    return {earlier + lds.own.before(gpu), earlier + lds.own.all()};
-  }
-};
-
-/// The leaves in the order of their first tokens.
-struct list_leaves {
-  static constexpr index_t threads        = 256;
-  static constexpr index_t waves_per_simd = 1;
-
-  using places = leaf_places<threads>;
-  using shared = places::shared;
-
-  selection_sets layer;
-  leaf_memory    leaves;
-  index_t        tokens;
-
-  index_t grid() const { return (tokens + threads - 1) / threads * leaves.sets; }
-
-  template <class Gpu>
-  CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t           set   = gpu.block() % leaves.sets;
-    const index_t           begin = gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
-    const leaf_range* const formed = leaves.formed + std::int64_t{set} * tokens;
-    const bool              exist  = !layer.of_head(set).failed();
-    const auto              leads  = [&](index_t t) { return exist && t < tokens && begins(formed[t]); };
-    const auto              place  = places::of(gpu, gpu.template shared<shared>(), 0, begin, leads);
-    if (leads(token)) leaves.ranges[std::int64_t{set} * tokens + place.own] = formed[token];
-    if (begin + threads >= tokens && gpu.thread() == 0) leaves.count[set] = place.end;
-  }
-
- private:
-  CASCADA_DEVICE CASCADA_INLINE static bool begins(const leaf_range& range) { return range.begin < range.end; }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -7,6 +7,7 @@
 
 #include "cascada/hip/attention/adjust_scores.hpp"
 #include "cascada/hip/attention/correction.hpp"
+#include "cascada/hip/attention/opened_leaves.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/tiles.hpp"
 #include "cascada/hip/attention/walk.hpp"
@@ -68,7 +69,7 @@ struct key_logits {
     float of[tiles::threads];  // of each lane's query
   };
   struct rows_of_waves {
-    std::uint32_t see[opened_leaves::waves * keys];  // of each wave, the rows that see a key
+    std::uint32_t see[waves_of_block * keys];  // of each wave, the rows that see a key
   };
   struct shared {
     float   bias[keys];
@@ -156,7 +157,7 @@ struct key_logits {
         same_for_all && !sloped && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
     if constexpr (opens) {
       const index_t thread = thread_of(gpu);
-      if (thread < opened_leaves::waves * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
+      if (thread < waves_of_block * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
     }
     return terms;
   }
@@ -165,7 +166,7 @@ struct key_logits {
     if constexpr (same_for_all && !sloped) {
       const index_t thread = thread_of(gpu);
       if constexpr (opens)
-        if (thread < opened_leaves::waves * keys) lds.rows.see[thread] = terms.rows;
+        if (thread < waves_of_block * keys) lds.rows.see[thread] = terms.rows;
       if (thread >= keys) return;
       lds.bias[thread] = terms.bias;
       if (corrects()) store_8(lds.corrections.variances + thread * variance_parts, terms.variances);

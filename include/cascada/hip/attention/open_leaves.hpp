@@ -6,6 +6,7 @@
 
 #include "cascada/hip/attention/clusters.hpp"
 #include "cascada/hip/attention/leaves.hpp"
+#include "cascada/hip/attention/opened_leaves.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/token_rows.hpp"
 
@@ -76,8 +77,8 @@ struct open_leaves {
 
   /// The bits of rows [32 number, 32 number + 32) of a band.
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t& word(const band_of_rows& own, index_t number, index_t place) const {
-    const index_t block = own.block + number / opened_leaves::waves;
-    return opened.rows_of(block * kv_heads + own.kv_head, number % opened_leaves::waves)[place];
+    const index_t block = own.block + number / waves_of_block;
+    return opened.rows_of(block * kv_heads + own.kv_head, number % waves_of_block)[place];
   }
 
   /// Bits `from` and above.

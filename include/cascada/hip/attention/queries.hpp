@@ -5,14 +5,13 @@
 #include <limits>
 #include <numeric>
 
+#include "cascada/hip/attention/block_rows.hpp"
 #include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
-
-inline constexpr index_t rows_of_block = 128;  // of a block
 
 /// Rows of a block: all are of one part of the tokens and one KV head, whose query heads so share every key they read.
 /// They lie at places of their own in the part, whoever asks: which keys a row meets together does not depend on the
@@ -64,9 +63,7 @@ struct query_tokens {
   index_t skipped = 0, most = std::numeric_limits<index_t>::max();  // of each KV head's blocks, `most` behind these
 
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t group() const { return q.heads / kv_heads; }
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_part() const {
-    return (part * group() + rows_of_block - 1) / rows_of_block;
-  }
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks_of_part() const { return blocks_of_rows(part, group()); }
 
   /// Of a KV head's selection.
   CASCADA_DEVICE CASCADA_INLINE bool failed(index_t kv_head) const {

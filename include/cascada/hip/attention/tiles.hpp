@@ -5,13 +5,14 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/block_rows.hpp"
 #include "cascada/hip/attention/operands.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <matrix_scalar Scalar, index_t Dim>
 struct key_tiles {
-  static constexpr index_t threads     = 256;
+  static constexpr index_t threads     = threads_of_block;
   static constexpr index_t keys        = keys_of_tile;
   static constexpr index_t key_pitch   = Dim + 8;   // rows 4 banks apart, modulo all: 8 lanes meet no bank twice
   static constexpr index_t value_pitch = keys + 8;  // rows 20 banks apart: the same

@@ -9,6 +9,7 @@
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
+#include "cascada/hip/attention/opened_leaves.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/segments.hpp"
@@ -64,6 +65,11 @@ constexpr index_t band_of(const attention_options& options, index_t group) noexc
   for (index_t count = std::min(tiles, room); count > 1; --count)
     if (tiles % count == 0) return count * options.tile;
   return options.tile;
+}
+
+/// Of a sequence of `tokens` tokens.
+constexpr index_t band_of(const attention_options& options, index_t group, index_t tokens) noexcept {
+  return std::min(band_of(options, group), tokens);
 }
 
 /// Tokens of a part of the queries: of a chunk where they have near fields, else all up to `end`.
@@ -191,13 +197,12 @@ struct attention_memory {
   void cut_opened(carver& from, const attention_options& options, const sequence_sizes& sizes) {
     constexpr std::int64_t words_of_lists = 2 + sizeof(asked_leaf) / sizeof(index_t);  // tokens, places, asked leaves
     const index_t          tokens = sizes.tokens, group = sizes.group();
-    const index_t          band   = std::min(band_of(options, group), tokens);
-    const std::int64_t     blocks = (std::int64_t{band} * group + rows_of_block - 1) / rows_of_block;
-    const std::int64_t     bits   = blocks * opened_leaves::waves;
-    opened.stride                 = rounded_to_tiles(tokens);
-    const std::int64_t words      = opened.stride * (bits + words_of_lists) * sizes.kv_heads;
-    const index_t      all        = (sizes.asking - 1) / band + 1;  // they begin with the first query
-    bands                         = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
+    const index_t          band = band_of(options, group, tokens);
+    const std::int64_t     bits = std::int64_t{blocks_of_rows(band, group)} * waves_of_block;
+    opened.stride               = rounded_to_tiles(tokens);
+    const std::int64_t words    = opened.stride * (bits + words_of_lists) * sizes.kv_heads;
+    const index_t      all      = (sizes.asking - 1) / band + 1;  // they begin with the first query
+    bands                       = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
     const std::int64_t lists = std::int64_t{bands} * sizes.kv_heads, places = lists * opened.stride;
     from.cut(opened.rows, places * bits), from.cut(opened.tokens, places), from.cut(opened.places, places);
     from.cut(opened.asked, places), from.cut(opened.count, lists);

@@ -3,6 +3,7 @@
 
 #include "cascada/cascade.hpp"
 #include "cascada/hip/select/owner.hpp"
+#include "cascada/select.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 

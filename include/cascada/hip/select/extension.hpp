@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "cascada/hip/base/covering_row.hpp"
+#include "cascada/hip/gram/panel.hpp"
 #include "cascada/hip/gram/tile.hpp"
 #include "cascada/hip/select/call.hpp"
 

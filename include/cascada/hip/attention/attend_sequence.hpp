@@ -18,6 +18,7 @@
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
+#include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/sequence.hpp"
@@ -349,7 +350,7 @@ class attention_steps {
   /// Leaves of tokens [begin, end) open slice by slice: queries ask, what they asked for is listed, and they attend.
   void attend_opened(index_t begin, index_t end) {
     const index_t group = of_.q.heads / of_.kv_heads, tile = std::min(options_.tile, of_.tokens);
-    const index_t band   = std::min(band_of(options_, group), of_.tokens);
+    const index_t band   = band_of(options_, group, of_.tokens);
     const auto    slice  = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, of_.tokens));
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
