@@ -53,10 +53,10 @@ struct attend {
     auto&             lds    = gpu.template shared<shared>();
     const auto        asking = queries.placed(gpu);
     const query_block block  = asking.block_of(gpu, gpu.block() / segments.blocks);
-    if (block.empty() || asking.failed(block.kv_head)) return;
+    if (block.empty() || queries.failed(block.kv_head)) return;
     const query_row own    = asking.row_of(gpu, block);
-    const index_t   token  = asking.token_of(block.kv_head, own.place);
-    const index_t   answer = asking.answer_of(block.kv_head, own.place);
+    const index_t   token  = queries.token_of(block.kv_head, own.place);
+    const index_t   answer = queries.answer_of(block.kv_head, own.place);
     const walk      now    = logits_at().keys_of(gpu, asking, block);
     tile_range      met    = {0, now.tiles()};
     index_t         row    = (answer - asking.base) * queries.out.heads + own.head;
