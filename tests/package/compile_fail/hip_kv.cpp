@@ -5,9 +5,9 @@
 
 using namespace cascada;
 
-status attend(attention<bfloat16, hip_gfx942>& on_device, heads_view<const bfloat16> q,
-              const paged_kv<bfloat16>& pages, [[maybe_unused]] const strided_kv<q8_0_block>& computed,
-              const hip::selection_layer& kept, heads_view<bfloat16> out) {
+status attend(attention<bfloat16, hip_gfx942>& on_device, heads_view<const bfloat16> q, const paged_kv<bfloat16>& pages,
+              [[maybe_unused]] const strided_kv<q8_0_block>& computed, const hip::selection_layer& kept,
+              heads_view<bfloat16> out) {
 #if SHOULD_FAIL
   return on_device(q, computed, kept, out);
 #else
