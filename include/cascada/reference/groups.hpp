@@ -63,6 +63,7 @@ std::vector<Real> mean(const std::vector<const Real*>& rows, index_t dim) {
   return sum;
 }
 
+/// A row as the input has numbers rounded.
 template <class Real>
 std::vector<Real> rounded(std::vector<Real> row, const attention_input<Real>& in) {
   for (Real& x : row) x = in.round(x);
