@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -119,10 +118,6 @@ std::vector<float> part_of(const std::vector<float>& all, index_t each, index_t 
   return {at(begin), at(end)};
 }
 
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 /// A sequence that grows, and what it has to give.
 template <class Scalar, class Out = float>
 class grown {
@@ -148,8 +143,8 @@ class grown {
                             .slopes      = p_.slopes,
                             .log_sum_exp = {sums.data(), end - begin, heads, heads}}) == status::ok);
     CHECK(state.tokens() == end);
-    CHECK(same(out.packed(), part_of(want_.rows, heads * p_.size.value_dim, begin, end)));
-    CHECK(same(sums, part_of(want_.sums, heads, begin, end)));
+    CHECK(same_bits(out.packed(), part_of(want_.rows, heads * p_.size.value_dim, begin, end)));
+    CHECK(same_bits(sums, part_of(want_.sums, heads, begin, end)));
   }
 
   /// The same with rows of another sequence, whose answers nobody looks at.
@@ -241,7 +236,7 @@ TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
       for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
       rows.come(t + 1);
       step.replay();
-      REQUIRE(same(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
+      REQUIRE(same_bits(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
       if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
     }
     CHECK(state.tokens() == T - 1);
@@ -261,7 +256,7 @@ TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
     REQUIRE(state.truncate(T - 2) == status::ok);  // the token at hand once more
     step.replay();
     CHECK(state.answer() == status::ok);
-    CHECK(same(out.packed(), last));
+    CHECK(same_bits(out.packed(), last));
   }
 }
 
@@ -431,7 +426,7 @@ TEST_CASE("hip states: after a selection that failed nothing is written, until t
   REQUIRE(state.truncate(40) == status::ok);
   REQUIRE(extend(64) == status::ok);
   CHECK(state.answer() == status::ok);
-  CHECK(same(out.packed(), want));
+  CHECK(same_bits(out.packed(), want));
 }
 
 // All layers of a step: each token is selected, and attends; all that changes are its rows.
@@ -480,7 +475,7 @@ TEST_CASE("hip states: a step through layers as a graph", "[hip]") {
     below = own.selection.kept();
     REQUIRE(attend.extend(own.state, own.rows->queries(0, prompt), own.rows->kv(), below, out_of_prompt.view()) ==
             status::ok);
-    CHECK(same(out_of_prompt.packed(), part_of(own.want, size.heads * size.value_dim, 0, prompt)));
+    CHECK(same_bits(out_of_prompt.packed(), part_of(own.want, size.heads * size.value_dim, 0, prompt)));
   }
   const int              allocations = where.calls->allocations, launches = where.calls->launches;
   const simulator::graph step = simulator::capture(where, [&] {
@@ -511,7 +506,7 @@ TEST_CASE("hip states: a step through layers as a graph", "[hip]") {
       REQUIRE(own.state.replayed(1) == status::ok);
     }
     step.replay();
-    REQUIRE(same(out.packed(), want));
+    REQUIRE(same_bits(out.packed(), want));
   }
   CHECK(where.calls->allocations == allocations);
   CHECK(where.calls->waits == 0);

@@ -11,6 +11,7 @@
 #include "cascada/hip/attention/attend_sequence.hpp"
 #include "cascada/hip/attention/state.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
+#include "cascada/hip/base/aligned_nothing.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
@@ -197,8 +198,7 @@ class attention<Scalar, B> {
 
   /// Rows that nobody reads or writes.
   static heads_view<Scalar> nobody_s_rows(index_t tokens, index_t heads, index_t dim) noexcept {
-    alignas(16) static constexpr Scalar nothing[8] = {};
-    return packed_heads(const_cast<Scalar*>(nothing), tokens, heads, dim);
+    return packed_heads(const_cast<Scalar*>(hip::aligned_nothing<B, Scalar>()), tokens, heads, dim);
   }
 
   static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q,

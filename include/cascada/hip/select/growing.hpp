@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cascada/hip/base/aligned_nothing.hpp"
 #include "cascada/hip/base/downloaded_selection.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
@@ -82,7 +83,7 @@ class growing_selection<Scalar, B> {
     if (piece < 0) return {status::invalid_shape, "piece is negative"};
     if (cols < 1) return {status::invalid_shape, "cols is less than 1"};
     if (tokens_ > 0 && cols != arrays_.cols) return {status::invalid_shape, "cols differs from that of earlier calls"};
-    const matrix_view<const Scalar> most{aligned_nothing(), std::max(tokens, piece), cols, cols};
+    const matrix_view<const Scalar> most{hip::aligned_nothing<B, Scalar>(), std::max(tokens, piece), cols, cols};
     if (const status answer = hip::select::check(most, options_); answer != status::ok) return answer;
     return make_room(std::max(tokens, arrays_.set.tokens), cols, std::max(piece, arrays_.piece));
   }
@@ -176,12 +177,6 @@ class growing_selection<Scalar, B> {
     if (below.rep && below.tokens() != tokens_ + x.rows)
       return detail::illegal("below has not one entry for each token up to the last of x");
     return status::ok;
-  }
-
-  /// A pointer that nobody follows.
-  static const Scalar* aligned_nothing() noexcept {
-    alignas(16) static constexpr Scalar nothing[8] = {};
-    return nothing;
   }
 
   status launch(const hip::select::extension_call<Scalar>& of) const {
