@@ -61,10 +61,10 @@ class opened_run {
     };
     REQUIRE(memory_.carve(cut) == status::ok);
     REQUIRE(size_.key_dim == 64);
-    const hip::selection_layer                       layer = kept.layer();
-    attention_steps<Scalar, float, 64, whole_stream> steps(options, q.view(), {k.view(), v.view()}, {&layer, 1},
-                                                           out.view(), arrays_, where,
-                                                           {p.sink_logits.empty() ? nullptr : p.sink_logits.data()});
+    const hip::selection_layer                layer = kept.layer();
+    attention_steps<Scalar, 64, whole_stream> steps(options, q.view(), {k.view(), v.view()}, {&layer, 1},
+                                                    hip::attention::result_rows<Scalar>::of(out.view()), arrays_, where,
+                                                    {p.sink_logits.empty() ? nullptr : p.sink_logits.data()});
     REQUIRE(steps.run() == status::ok);
     host_.resize(memory_.size() / sizeof(line) + 1);
     REQUIRE(where.download(host_.data(), memory_.data(), memory_.size()) == status::ok);

@@ -94,7 +94,7 @@ class block_run {
   const leftover left;
 
   struct mail {
-    alignas(16) std::array<unsigned char, 16> bytes[2];
+    alignas(32) std::array<unsigned char, 32> bytes[2];
   };
 
   block_run(index_t threads, std::size_t shared_bytes, std::mt19937& random, std::optional<rounding> fixed = {})
@@ -120,7 +120,7 @@ class block_run {
   /// Gives `value` to the wave and waits for all of it. Values of other lanes: received().
   template <class Value>
   void meet(fiber& who, meeting where, const Value& value) {
-    static_assert(sizeof(Value) <= 16);
+    static_assert(sizeof(Value) <= sizeof(mail::bytes[0]));
     ++who.round;
     std::memcpy(mails_[static_cast<std::size_t>(who.thread)].bytes[who.round % 2].data(), &value, sizeof(Value));
     wait(who, where);
@@ -263,22 +263,27 @@ inline void block_run::schedule() {
   }
 }
 
-/// Sum of c and the products of two lists, added as the block's matrix unit does.
-template <std::size_t N>
-float add_products(rounding how, const std::array<float, N>& a, const std::array<float, N>& b, float c) {
+using doubles_4  = double __attribute__((vector_size(32)));
+using doubles_16 = double __attribute__((vector_size(128)));
+
+/// Sums of c[v] and the products a[k][v] b[k], added as the block's matrix unit does.
+template <class Doubles, class Sums, std::size_t N>
+Sums add_products(rounding how, const std::array<Sums, N>& a, const std::array<float, N>& b, Sums c) {
   if (how == rounding::exact || how == rounding::toward_zero) {
-    double sum = c;
-    for (std::size_t k = 0; k < N; ++k) sum += double{a[k]} * double{b[k]};
-    const auto rounded = static_cast<float>(sum);
-    const bool away    = how == rounding::toward_zero && std::fabs(double{rounded}) > std::fabs(sum);
-    return away ? std::nextafter(rounded, 0.0f) : rounded;
+    Doubles sums = __builtin_convertvector(c, Doubles);
+    for (std::size_t k = 0; k < N; ++k) sums += __builtin_convertvector(a[k], Doubles) * double{b[k]};
+    Sums rounded = __builtin_convertvector(sums, Sums);
+    if (how == rounding::toward_zero)
+      for (std::size_t v = 0; v < sizeof(Sums) / sizeof(float); ++v)
+        if (std::fabs(double{rounded[v]}) > std::fabs(sums[v])) rounded[v] = std::nextafter(rounded[v], 0.0f);
+    return rounded;
   }
-  float sum = how == rounding::pairs ? 0.0f : c;
+  Sums sums = how == rounding::pairs ? Sums{} : c;
   for (std::size_t k = 0; k < N; ++k) {
     const std::size_t i = how == rounding::descending ? N - 1 - k : k;
-    sum += a[i] * b[i];
+    sums += a[i] * b[i];
   }
-  return how == rounding::pairs ? sum + c : sum;
+  return how == rounding::pairs ? sums + c : sums;
 }
 
 /// One lane of the simulated chip.
@@ -326,34 +331,31 @@ class simulated_lane {
   /// Lanes side by side give k: lane l has row or column l % 32 and k = 4 (l / 32) + 0..3.
   template <hip::matrix_scalar Scalar>
   hip::sums_16 mfma_32x32x8(hip::fragment a, hip::fragment b, hip::sums_16 c) const {
-    run_.meet(who_, meeting::mfma, operands{a, b});
-    std::array<float, 8> of_a, of_b;
+    run_.meet(who_, meeting::mfma, operands::of<Scalar>(a, b));
+    std::array<hip::sums_16, 8> of_a;
+    std::array<float, 8>        of_b;
     for (index_t half = 0; half < 2; ++half) {
       const auto from = run_.received<operands>(who_, lane() % 32 + 32 * half);
-      for (index_t k = 0; k < 4; ++k) of_b[static_cast<std::size_t>(4 * half + k)] = to_float(Scalar{from.b[k]});
-    }
-    for (index_t v = 0; v < 16; ++v) {
-      for (index_t half = 0; half < 2; ++half) {
-        const auto from = run_.received<operands>(who_, hip::row_32(lane(), v) + 32 * half);
-        for (index_t k = 0; k < 4; ++k) of_a[static_cast<std::size_t>(4 * half + k)] = to_float(Scalar{from.a[k]});
+      for (index_t k = 0; k < 4; ++k) of_b[static_cast<std::size_t>(4 * half + k)] = from.b[k];
+      for (index_t v = 0; v < 16; ++v) {
+        const auto row = run_.received<operands>(who_, hip::row_32(lane(), v) + 32 * half);
+        for (index_t k = 0; k < 4; ++k) of_a[static_cast<std::size_t>(4 * half + k)][v] = row.a[k];
       }
-      c[v] = add_products(run_.adds, of_a, of_b, c[v]);
     }
-    return c;
+    return add_products<doubles_16>(run_.adds, of_a, of_b, c);
   }
   template <hip::matrix_scalar Scalar>
   hip::sums_4 mfma_4x4x4(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
-    run_.meet(who_, meeting::mfma, operands{a, b});
-    std::array<float, 4> of_a, of_b;
-    for (index_t v = 0; v < 4; ++v) {
-      const auto row = run_.received<operands>(who_, lane() / 4 * 4 + v).a;
-      for (index_t k = 0; k < 4; ++k) {
-        of_a[static_cast<std::size_t>(k)] = to_float(Scalar{row[k]});
-        of_b[static_cast<std::size_t>(k)] = to_float(Scalar{b[k]});
-      }
-      c[v] = add_products(run_.adds, of_a, of_b, c[v]);
+    const auto own = operands::of<Scalar>(a, b);
+    run_.meet(who_, meeting::mfma, own);
+    std::array<hip::sums_4, 4> of_a;
+    std::array<float, 4>       of_b;
+    for (index_t k = 0; k < 4; ++k) {
+      of_b[static_cast<std::size_t>(k)] = own.b[k];
+      for (index_t v = 0; v < 4; ++v)
+        of_a[static_cast<std::size_t>(k)][v] = run_.received<operands>(who_, lane() / 4 * 4 + v).a[k];
     }
-    return c;
+    return add_products<doubles_4>(run_.adds, of_a, of_b, c);
   }
 
   float clamp(float x, float high) const { return std::fmin(std::fmax(x, 0.0f), high); }
@@ -377,8 +379,16 @@ class simulated_lane {
   }
 
  private:
+  /// Of a matrix instruction, a lane's.
   struct operands {
-    hip::fragment a, b;
+    hip::sums_4 a, b;
+
+    template <class Scalar>
+    static operands of(hip::fragment a, hip::fragment b) {
+      operands own;
+      for (index_t k = 0; k < 4; ++k) own.a[k] = to_float(Scalar{a[k]}), own.b[k] = to_float(Scalar{b[k]});
+      return own;
+    }
   };
 
   block_run& run_;

@@ -38,11 +38,11 @@ constexpr const char* name_of<hip::select::selection_cross_gram<scalar>> = "sele
 template <>
 constexpr const char* name_of<hip::attention::leaf_means<scalar>> = "leaf_means";
 template <>
-constexpr const char* name_of<hip::attention::attend<scalar, scalar, dim>> = "attend";
+constexpr const char* name_of<hip::attention::attend<scalar, dim>> = "attend";
 template <>
 constexpr const char* name_of<hip::attention::ask_leaves<scalar, dim>> = "ask_leaves";
 template <>
-constexpr const char* name_of<hip::attention::attend<scalar, scalar, dim, hip::attention::closed_leaves_of_bands>> =
+constexpr const char* name_of<hip::attention::attend<scalar, dim, hip::attention::closed_leaves_of_bands>> =
     "attend, opened";
 template <>
 constexpr const char* name_of<hip::attention::merge_segments<scalar, dim>> = "merge_segments";

@@ -26,13 +26,13 @@ struct ask_leaves {
     index_t head[threads];  // of each lane's query
   };
 
-  query_tokens<Scalar, float> queries;  // all of some bands; nothing is written to their `out`
-  listed_keys<Scalar>         far;
-  near_keys<Scalar, Place>    near;
-  float                       scale;           // times log2(e)
-  float                       log_open_above;  // log2
-  opened_leaves               opened;
-  head_logits                 sink_logits = {};
+  query_tokens<Scalar>     queries;  // all of some bands; nothing is written to their `out`
+  listed_keys<Scalar>      far;
+  near_keys<Scalar, Place> near;
+  float                    scale;           // times log2(e)
+  float                    log_open_above;  // log2
+  opened_leaves            opened;
+  head_logits              sink_logits = {};
 
   [[no_unique_address]] typename logits_of::adjustment adjust = {};
 

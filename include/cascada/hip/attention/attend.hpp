@@ -17,7 +17,7 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-template <matrix_scalar Scalar, row_scalar Out, index_t Dim, class Counts = counts_of_keys, class Place = rows_in_order>
+template <matrix_scalar Scalar, index_t Dim, class Counts = counts_of_keys, class Place = rows_in_order>
 struct attend {
   using tiles                             = key_tiles<Scalar, Dim>;
   using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
@@ -32,11 +32,11 @@ struct attend {
     index_t target[threads];  // of each lane: where the answer goes
   };
 
-  query_tokens<Scalar, Out>                                                queries;
-  listed_keys<Scalar>                                                      far   = {};
-  near_keys<Scalar, Place>                                                 near  = {};
-  [[no_unique_address]] std::conditional_t<cuts, other_softmax, no_shared> other = {};
-  float                                                                    scale;  // times log2(e)
+  query_tokens<Scalar>     queries;
+  listed_keys<Scalar>      far   = {};
+  near_keys<Scalar, Place> near  = {};
+  other_softmax            other = {};  // to be merged, where keys are cut
+  float                    scale;       // times log2(e)
 
   [[no_unique_address]] typename logits_of::opening opened = {};
 
@@ -226,18 +226,20 @@ struct attend {
         theirs = other.log_sums[row];
       }
     const softmax_shares share(gpu, top_logit_of(state.top, unit()), sum, sink_logits.of(head), theirs);
-    Out* const           to = queries.out.row(token, head);
+    queries.out.as_stored([&]<class Out>(const heads_view<Out>& rows) {
+      Out* const to = rows.row(token, head);
 #pragma GCC unroll 8
-    for (index_t t = 0; t < Dim / 32; ++t) {
-      sums_16 part = state.out[t] * share.own;
-      if constexpr (cuts)
-        if (other.out)
+      for (index_t t = 0; t < Dim / 32; ++t) {
+        sums_16 part = state.out[t] * share.own;
+        if constexpr (cuts)
+          if (other.out)
 #pragma GCC unroll 16
-          for (index_t v = 0; v < 16; ++v)
-            part[v] += share.other * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
+            for (index_t v = 0; v < 16; ++v)
+              part[v] += share.other * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
 #pragma GCC unroll 16
-      for (index_t v = 0; v < 16; ++v) to[32 * t + row_32(32 * half, v)] = from_float<Out>(part[v]);
-    }
+        for (index_t v = 0; v < 16; ++v) to[32 * t + row_32(32 * half, v)] = from_float<Out>(part[v]);
+      }
+    });
     if (half == 0) queries.log_sums.put(token, head, share.log_sum);
   }
 };

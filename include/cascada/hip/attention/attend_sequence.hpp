@@ -28,11 +28,11 @@
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// The launches of one sequence.
-template <class Scalar, class Out, index_t Dim, class B, class Place = rows_in_order>
+template <class Scalar, index_t Dim, class B, class Place = rows_in_order>
 class attention_steps {
  public:
   attention_steps(const attention_options& options, heads_view<const Scalar> q, const placed_kv<Scalar, Place>& kv,
-                  std::span<const selection_layer> selections, heads_view<Out> out,
+                  std::span<const selection_layer> selections, const result_rows<Scalar>& out,
                   const attention_memory<Scalar, B>& memory, const B& where, const head_terms& terms = {},
                   const row_sums& log_sums = {}, const growing_call& growing = {})
       : of_{options, q, kv, sets_of(selections, memory, kv.tokens()), out, memory, terms, log_sums, growing},
@@ -58,12 +58,11 @@ class attention_steps {
   }
 
  private:
-  template <class Rows, class Counts>
-  using attend_as     = attend<Scalar, Rows, Dim, Counts, Place>;
-  using kernel        = attend_as<Out, counts_of_keys>;
-  using kernel_pairs  = attend_as<Out, counts_of_pairs>;
-  using kernel_groups = attend_as<float, counts_of_keys>;
-  using kernel_opened = attend_as<Out, closed_leaves_of_bands>;
+  template <class Counts>
+  using attend_as     = attend<Scalar, Dim, Counts, Place>;
+  using kernel        = attend_as<counts_of_keys>;
+  using kernel_pairs  = attend_as<counts_of_pairs>;
+  using kernel_opened = attend_as<closed_leaves_of_bands>;
   template <class Counts>
   using ask_as      = ask_leaves<Scalar, Dim, Counts, Place>;
   using means_of_kv = leaf_means<Scalar, Place>;
@@ -106,11 +105,10 @@ class attention_steps {
 
   // Launch a kernel as it is, or the one that adjusts products, which is given the same.
 
-  template <class Rows, class Counts>
-  void attend_keys(const attend_as<Rows, Counts>& ask) {
-    using as_it_is = attend_as<Rows, Counts>;
+  template <class Counts>
+  void attend_keys(const attend_as<Counts>& ask) {
     if (!of_.adjusts()) return launch_(ask);
-    if constexpr (as_it_is::logits_of::opens)
+    if constexpr (attend_as<Counts>::logits_of::opens)
       launch_(adjusted<adjusted_closed_leaves_of_bands>(ask));
     else if (of_.terms.slopes)
       launch_(adjusted<sloped_keys>(ask));
@@ -118,31 +116,17 @@ class attention_steps {
       launch_(adjusted<adjusted_counts>(ask));
   }
 
-  template <class As, class Rows, class Counts>
-  attend_as<Rows, As> adjusted(const attend_as<Rows, Counts>& ask) const {
-    using as_it_is            = attend_as<Rows, Counts>;
-    attend_as<Rows, As> other = {.queries     = ask.queries,
-                                 .far         = ask.far,
-                                 .near        = ask.near,
-                                 .scale       = ask.scale,
-                                 .segments    = ask.segments,
-                                 .sink_logits = ask.sink_logits,
-                                 .adjust      = of_.adjustment()};
-    if constexpr (as_it_is::cuts) other.other = ask.other;
-    if constexpr (as_it_is::logits_of::bands) other.opened = ask.opened;
-    return other;
+  template <class As, class Counts>
+  attend_as<As> adjusted(const attend_as<Counts>& ask) const {
+    const auto& [queries, far, near, other, scale, opened, segments, sink_logits, unadjusted] = ask;
+    return {queries, far, near, other, scale, opened, segments, sink_logits, of_.adjustment()};
   }
 
   void ask_for_leaves(const ask_as<leaves_of_bands>& ask) {
     if (!of_.adjusts()) return launch_(ask);
-    launch_(ask_as<adjusted_leaves_of_bands>{.queries        = ask.queries,
-                                             .far            = ask.far,
-                                             .near           = ask.near,
-                                             .scale          = ask.scale,
-                                             .log_open_above = ask.log_open_above,
-                                             .opened         = ask.opened,
-                                             .sink_logits    = ask.sink_logits,
-                                             .adjust         = of_.adjustment()});
+    const auto& [queries, far, near, scale, log_open_above, opened, sink_logits, unadjusted] = ask;
+    launch_(ask_as<adjusted_leaves_of_bands>{queries, far, near, scale, log_open_above, opened, sink_logits,
+                                             of_.adjustment()});
   }
 
   void ask_near(const near_keys<Scalar, Place>& near) {
@@ -165,13 +149,13 @@ class attention_steps {
 
   void merge() {
     if (memory_.segments.blocks > 1)
-      launch_(merge_segments<Out, Dim>{.segments    = memory_.segments,
-                                       .out         = of_.out,
-                                       .valid       = of_.valid(),
-                                       .scale       = of_.scale,
-                                       .sink_logits = of_.sink_logits(),
-                                       .sets        = of_.layer.sets,
-                                       .log_sums    = of_.log_sums});
+      launch_(merge_segments<Scalar, Dim>{.segments    = memory_.segments,
+                                          .out         = of_.out,
+                                          .valid       = of_.valid(),
+                                          .scale       = of_.scale,
+                                          .sink_logits = of_.sink_logits(),
+                                          .sets        = of_.layer.sets,
+                                          .log_sums    = of_.log_sums});
   }
 
   void list_members() {
@@ -246,7 +230,7 @@ class attention_steps {
                          .far         = of_.members(),
                          .scale       = of_.scale,
                          .sink_logits = of_.sink_logits()});
-    if (!all_ask) launch_(copy_results<Out>{of_.layer, of_.out, of_.log_sums});
+    if (!all_ask) launch_(copy_results<Scalar>{of_.layer, of_.out, of_.log_sums});
   }
 
   /// Keys are the clusters' means, and so may queries be.
@@ -355,16 +339,15 @@ class attention_steps {
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
     for (index_t first = begin; first < end; first += slice) {
-      const index_t                     last   = end - first < slice ? end : first + slice;
-      const query_tokens<Scalar, float> askers = {.q        = of_.q,
-                                                  .out      = {},
-                                                  .valid    = of_.layer.first.count,
-                                                  .kv_heads = of_.kv_heads,
-                                                  .part     = band,
-                                                  .base     = of_.base,
-                                                  .first    = first,
-                                                  .last     = last,
-                                                  .sets     = of_.layer.sets};
+      const index_t              last   = end - first < slice ? end : first + slice;
+      const query_tokens<Scalar> askers = {.q        = of_.q,
+                                           .valid    = of_.layer.first.count,
+                                           .kv_heads = of_.kv_heads,
+                                           .part     = band,
+                                           .base     = of_.base,
+                                           .first    = first,
+                                           .last     = last,
+                                           .sets     = of_.layer.sets};
       ask_for_leaves({.queries        = askers,
                       .far            = of_.leaves(),
                       .near           = of_.window(),
@@ -406,21 +389,22 @@ class attention_steps {
         .layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base};
     launch_(list);
     in_slices([&](index_t first, index_t last) {
-      const query_tokens<Scalar, float> askers = {.q        = of_.q,
-                                                  .out      = packed_heads(memory_.other_out, of_.q.tokens, heads, Dim),
-                                                  .list     = groups.asks,
-                                                  .count    = groups.count,
-                                                  .valid    = of_.layer.first.count,
-                                                  .kv_heads = of_.kv_heads,
-                                                  .part     = of_.chunk,
-                                                  .base     = of_.base,
-                                                  .first    = first,
-                                                  .last     = last,
-                                                  .log_sums = {memory_.other_sums, heads},
-                                                  .sets     = of_.layer.sets,
-                                                  .stride   = of_.tokens,
-                                                  .parts    = list.chunks()};
-      attend_keys(kernel_groups{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
+      const query_tokens<Scalar> askers = {
+          .q        = of_.q,
+          .out      = result_rows<Scalar>::of(packed_heads(memory_.other_out, of_.q.tokens, heads, Dim)),
+          .list     = groups.asks,
+          .count    = groups.count,
+          .valid    = of_.layer.first.count,
+          .kv_heads = of_.kv_heads,
+          .part     = of_.chunk,
+          .base     = of_.base,
+          .first    = first,
+          .last     = last,
+          .log_sums = {memory_.other_sums, heads},
+          .sets     = of_.layer.sets,
+          .stride   = of_.tokens,
+          .parts    = list.chunks()};
+      attend_keys(kernel{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
     });
     const other_softmax other = {.out      = memory_.other_out,
                                  .log_sums = memory_.other_sums,
@@ -435,11 +419,11 @@ class attention_steps {
                        .sink_logits = of_.sink_logits()});
   }
 
-  attention_sequence<Scalar, Out, B, Place> of_;
-  const attention_options&                  options_;
-  const attention_memory<Scalar, B>&        memory_;
-  std::span<const selection_layer>          selections_;
-  launches<B>                               launch_;
+  attention_sequence<Scalar, B, Place> of_;
+  const attention_options&             options_;
+  const attention_memory<Scalar, B>&   memory_;
+  std::span<const selection_layer>     selections_;
+  launches<B>                          launch_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

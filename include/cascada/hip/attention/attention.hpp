@@ -51,7 +51,8 @@ class attention<Scalar, B> {
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     if (const status answer = check_bands(spans, q.heads / kv.kv_heads()); answer != status::ok) return answer;
     if (const status answer = check_device(q, kv, out); answer != status::ok) return answer;
-    return run_all(q, hip::attention::placed(kv), selections, spans, out, terms_of(call), call.log_sum_exp);
+    return run_all(q, hip::attention::placed(kv), selections, spans, results::of(out), terms_of(call),
+                   call.log_sum_exp);
   }
 
   template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
@@ -80,8 +81,8 @@ class attention<Scalar, B> {
     if (const status answer = reserve(with_room); answer != status::ok) return answer;
     if (const status answer = state.make_room(options_, with_room); answer != status::ok) return answer;
     state.begin(options_);
-    const hip::selection_layer layer  = needs_selections(options_) ? selections[0] : hip::selection_layer{};
-    const status               answer = run_grown(state, q, kv, layer, out, terms_of(call), call.log_sum_exp);
+    const hip::selection_layer layer = needs_selections(options_) ? selections[0] : hip::selection_layer{};
+    const status answer = run_grown(state, q, kv, layer, results::of(out), terms_of(call), call.log_sum_exp);
     if (answer == status::ok) state.tokens_ += q.tokens;
     return answer;
   }
@@ -154,9 +155,10 @@ class attention<Scalar, B> {
   }
 
  private:
+  using results = hip::attention::result_rows<Scalar>;
+
   /// Tokens [begin, begin + tokens).
-  template <class Row>
-  static heads_view<Row> part(heads_view<Row> all, index_t begin, index_t tokens) noexcept {
+  static heads_view<const Scalar> part(heads_view<const Scalar> all, index_t begin, index_t tokens) noexcept {
     all.data += begin * all.token_stride;
     all.tokens = tokens;
     return all;
@@ -250,10 +252,10 @@ class attention<Scalar, B> {
   }
 
   /// One sequence after the other. Memory is for the one that takes most, so that a shape allocates once.
-  template <class Place, class Out>
+  template <class Place>
   status run_all(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
                  std::span<const hip::selection_layer> selections, const detail::sequence_spans& spans,
-                 const heads_view<Out>& out, const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
+                 const results& out, const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
     const std::size_t each  = selections.size() / std::max<std::size_t>(1, spans.count());  // of a sequence
     const auto        sizes = [&](std::size_t s) {
       return hip::attention::sequence_sizes{.tokens     = spans.tokens(s),
@@ -275,10 +277,10 @@ class attention<Scalar, B> {
     for (std::size_t s = 0; s < spans.count(); ++s) {
       if (spans.asking(s) == 0) continue;
       if (const status answer = reserve(sizes(s)); answer != status::ok) return answer;
-      const auto   own_queries = [&](const auto& heads) { return part(heads, spans.queries[s], spans.asking(s)); };
-      const status answer =
-          run(own_queries(q), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
-              own_queries(out), terms, hip::attention::row_sums::natural(sums, spans.queries[s]));
+      const index_t first = spans.queries[s], asking = spans.asking(s);
+      const status  answer =
+          run(part(q, first, asking), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
+              out.part(first, asking), terms, hip::attention::row_sums::natural(sums, first));
       if (answer != status::ok) return answer;
     }
     return status::ok;
@@ -294,10 +296,9 @@ class attention<Scalar, B> {
   }
 
   /// The launches of an extension. Keys are as many as there is room for, wherever those of later calls will lie.
-  template <class Out>
   status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
-                   const hip::selection_layer& layer, const heads_view<Out>& out,
-                   const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
+                   const hip::selection_layer& layer, const results& out, const hip::attention::head_terms& terms,
+                   const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
     auto        plan   = arrays;  // the state may have room for larger calls
@@ -325,14 +326,13 @@ class attention<Scalar, B> {
                 .most   = arrays.most_joining(q.tokens)});
   }
 
-  template <class Place, class Out>
+  template <class Place>
   status run(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
-             std::span<const hip::selection_layer> layers, const heads_view<Out>& out,
-             const hip::attention::head_terms& terms, const hip::attention::row_sums& sums = {},
-             const hip::attention::growing_call& growing = {}) {
+             std::span<const hip::selection_layer> layers, const results& out, const hip::attention::head_terms& terms,
+             const hip::attention::row_sums& sums = {}, const hip::attention::growing_call& growing = {}) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Out, Dim, B, Place>(options_, q, kv, layers, out, arrays_, where_,
-                                                                         terms, sums, growing)
+      return hip::attention::attention_steps<Scalar, Dim, B, Place>(options_, q, kv, layers, out, arrays_, where_,
+                                                                    terms, sums, growing)
           .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})

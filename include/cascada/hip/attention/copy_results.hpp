@@ -1,23 +1,23 @@
 #pragma once
 // Representatives' answers, copied to the tokens that they stand for.
 
+#include "cascada/hip/attention/result_rows.hpp"
 #include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
-#include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Every token copies its representative's output, and log-sum-exps.
-template <row_scalar Out>
+template <matrix_scalar Scalar>
 struct copy_results {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_sets  layer;
-  heads_view<Out> out;
-  row_sums        log_sums = {};
+  selection_sets      layer;
+  result_rows<Scalar> out;
+  row_sums            log_sums = {};
 
   index_t grid() const { return out.tokens * layer.sets; }
 
@@ -31,8 +31,10 @@ struct copy_results {
     if (log_sums.data)
       for (index_t i = gpu.thread(); i < heads; i += threads)
         log_sums.at(token, first + i) = log_sums.at(rep, first + i);
-    for (index_t i = gpu.thread(); i < heads * out.dim; i += threads)
-      out.row(token, first + i / out.dim)[i % out.dim] = out.row(rep, first + i / out.dim)[i % out.dim];
+    out.as_stored([&](const auto& rows) {
+      for (index_t i = gpu.thread(); i < heads * out.dim; i += threads)
+        rows.row(token, first + i / out.dim)[i % out.dim] = rows.row(rep, first + i / out.dim)[i % out.dim];
+    });
   }
 };
 

@@ -4,16 +4,16 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/head_terms.hpp"
+#include "cascada/hip/attention/result_rows.hpp"
 #include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/segments.hpp"
 #include "cascada/hip/attention/softmax.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
-#include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Joins the segments of each (token, head), in their order: four elements to a thread.
-template <row_scalar Out, index_t Dim>
+template <matrix_scalar Scalar, index_t Dim>
 struct merge_segments {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
@@ -21,13 +21,13 @@ struct merge_segments {
   static constexpr index_t fours          = Dim / 4;
   static constexpr index_t ahead          = 8;  // segments that are read before they are joined
 
-  key_segments    segments;
-  heads_view<Out> out;
-  const index_t*  valid;  // as in query_tokens
-  float           scale;  // times log2(e)
-  head_logits     sink_logits = {};
-  index_t         sets        = 1;  // as in query_tokens
-  row_sums        log_sums    = {};
+  key_segments        segments;
+  result_rows<Scalar> out;
+  const index_t*      valid;  // as in query_tokens
+  float               scale;  // times log2(e)
+  head_logits         sink_logits = {};
+  index_t             sets        = 1;  // as in query_tokens
+  row_sums            log_sums    = {};
 
   index_t grid() const { return (rows() * fours + threads - 1) / threads; }
 
@@ -50,10 +50,12 @@ struct merge_segments {
         if (segment + i < count) all.join(gpu, next[i], scale);
     }
     const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3], sink_logits.of(head));
-    Out* const           to = out.row(row / out.heads, head) + 4 * four;
     if (four == 0) log_sums.put(row / out.heads, head, share.log_sum);
+    out.as_stored([&]<class Out>(const heads_view<Out>& rows) {
+      Out* const to = rows.row(row / out.heads, head) + 4 * four;
 #pragma GCC unroll 4
-    for (index_t e = 0; e < 4; ++e) to[e] = from_float<Out>(all.out[e] * share.own);
+      for (index_t e = 0; e < 4; ++e) to[e] = from_float<Out>(all.out[e] * share.own);
+    });
   }
 
  private:

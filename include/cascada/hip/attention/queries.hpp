@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "cascada/hip/attention/block_rows.hpp"
+#include "cascada/hip/attention/result_rows.hpp"
 #include "cascada/hip/attention/row_sums.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
@@ -41,10 +42,10 @@ struct asking_tokens {
 };
 
 /// Which tokens ask, and where their answers go.
-template <class Scalar, class Out>
+template <class Scalar>
 struct query_tokens {
   heads_view<const Scalar> q;                  // of the tokens from `base` on
-  heads_view<Out>          out;                // the same
+  result_rows<Scalar>      out     = {};       // the same
   const index_t*           list    = nullptr;  // [sets, stride]: those of part p from p size on; null: all tokens
   const index_t*           answers = nullptr;  // the same: the tokens whose output it is; null: their own
   const index_t*           count   = nullptr;  // [sets, parts] with list

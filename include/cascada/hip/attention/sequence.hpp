@@ -20,13 +20,13 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// One sequence of T keys. Its queries are its last tokens, from token `base` on; not causal, they are as many as there
 /// are, and have no places among the keys.
-template <class Scalar, class Out, class B, class Place>
+template <class Scalar, class B, class Place>
 struct attention_sequence {
   const attention_options&           options;
   heads_view<const Scalar>           q;
   placed_kv<Scalar, Place>           kv;
   selection_sets                     layer;
-  heads_view<Out>                    out;
+  result_rows<Scalar>                out;
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
   row_sums                           log_sums;  // of what asks
@@ -134,7 +134,7 @@ struct attention_sequence {
             .causal = options.causal};
   }
 
-  query_tokens<Scalar, Out> everyone() const {
+  query_tokens<Scalar> everyone() const {
     return {.q        = q,
             .out      = out,
             .valid    = valid(),
@@ -147,7 +147,7 @@ struct attention_sequence {
             .sets     = layer.sets,
             .growing  = growing.slices};
   }
-  query_tokens<Scalar, Out> representatives() const {
+  query_tokens<Scalar> representatives() const {
     auto asking = everyone();
     asking.list = layer.first.indices, asking.count = layer.first.count;
     asking.stride = tokens, asking.parts = 1;

@@ -79,15 +79,13 @@ constexpr index_t part_of(const attention_options& options, index_t tokens, inde
 
 /// Blocks of queries, as many for each KV head; of a sequence that grows, at most.
 CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequence_sizes& sizes) noexcept {
-  const index_t                       first  = sizes.growing ? 0 : first_query(options, sizes.tokens, sizes.asking);
-  const index_t                       last   = first + sizes.asking;
-  const query_tokens<bfloat16, float> asking = {
-      .q        = {.tokens = sizes.asking, .heads = sizes.heads},
-      .out      = {},
-      .kv_heads = sizes.kv_heads,
-      .part     = part_of(options, sizes.tokens, sizes.growing ? sizes.tokens : last),
-      .first    = first,
-      .last     = last};
+  const index_t                first  = sizes.growing ? 0 : first_query(options, sizes.tokens, sizes.asking);
+  const index_t                last   = first + sizes.asking;
+  const query_tokens<bfloat16> asking = {.q        = {.tokens = sizes.asking, .heads = sizes.heads},
+                                         .kv_heads = sizes.kv_heads,
+                                         .part  = part_of(options, sizes.tokens, sizes.growing ? sizes.tokens : last),
+                                         .first = first,
+                                         .last  = last};
   return (sizes.growing ? asking.most_turns() : asking.turns()) * sizes.kv_heads;
 }
 
