@@ -87,6 +87,12 @@ enum class rounding { ascending, descending, pairs, toward_zero, exact };
 /// What shared memory holds before a block writes it. NaN alone would hide races where it stands for "ask again".
 enum class leftover { nan, zeros, garbage };
 
+/// Of the operands of half a wave's last 32 x 32 result, the first: a[k][v] is in the row that has element v.
+struct half_rows {
+  int                         round = 0;  // of the fiber's
+  std::array<hip::sums_16, 8> a;
+};
+
 /// One block of a launch.
 class block_run {
  public:
@@ -134,6 +140,8 @@ class block_run {
                 sizeof(Value));
     return value;
   }
+
+  half_rows& rows_of_half(const fiber& who) { return half_rows_[static_cast<std::size_t>(who.thread / 32)]; }
 
   /// Ends the launch: the scheduler throws, since a fiber has no frame to throw to.
   void fail(fiber& who, const char* what) {
@@ -199,6 +207,7 @@ class block_run {
   std::unique_ptr<unsigned char, aligned_delete> memory_;
   std::vector<fiber>                             fibers_;
   std::vector<mail>                              mails_;
+  std::vector<half_rows>                         half_rows_;
   index_t                                        block_ = 0;
   void*                                          body_  = nullptr;
   void (*call_)(void*, fiber&)                          = nullptr;
@@ -216,6 +225,7 @@ void block_run::operator()(index_t block, Body body) {
   body_  = &body;
   call_  = [](void* function, fiber& who) { (*static_cast<Body*>(function))(who); };
   mails_.resize(static_cast<std::size_t>(threads_));
+  half_rows_.assign(static_cast<std::size_t>(threads_ / 32), {});
   fibers_.resize(static_cast<std::size_t>(threads_));
   for (index_t t = 0; t < threads_; ++t) {
     void* const top                      = pool().top(static_cast<std::size_t>(t));
@@ -332,17 +342,12 @@ class simulated_lane {
   template <hip::matrix_scalar Scalar>
   hip::sums_16 mfma_32x32x8(hip::fragment a, hip::fragment b, hip::sums_16 c) const {
     run_.meet(who_, meeting::mfma, operands::of<Scalar>(a, b));
-    std::array<hip::sums_16, 8> of_a;
-    std::array<float, 8>        of_b;
+    std::array<float, 8> of_b;
     for (index_t half = 0; half < 2; ++half) {
       const auto from = run_.received<operands>(who_, lane() % 32 + 32 * half);
       for (index_t k = 0; k < 4; ++k) of_b[static_cast<std::size_t>(4 * half + k)] = from.b[k];
-      for (index_t v = 0; v < 16; ++v) {
-        const auto row = run_.received<operands>(who_, hip::row_32(lane(), v) + 32 * half);
-        for (index_t k = 0; k < 4; ++k) of_a[static_cast<std::size_t>(4 * half + k)][v] = row.a[k];
-      }
     }
-    return add_products<doubles_16>(run_.adds, of_a, of_b, c);
+    return add_products<doubles_16>(run_.adds, rows_of_half(), of_b, c);
   }
   template <hip::matrix_scalar Scalar>
   hip::sums_4 mfma_4x4x4(hip::fragment a, hip::fragment b, hip::sums_4 c) const {
@@ -390,6 +395,20 @@ class simulated_lane {
       return own;
     }
   };
+
+  /// [k][v], the same for all lanes of a wave's half: the first one there looks it up.
+  const std::array<hip::sums_16, 8>& rows_of_half() const {
+    half_rows& rows = run_.rows_of_half(who_);
+    if (rows.round != who_.round) {
+      rows.round = who_.round;
+      for (index_t half = 0; half < 2; ++half)
+        for (index_t v = 0; v < 16; ++v) {
+          const auto row = run_.received<operands>(who_, hip::row_32(lane(), v) + 32 * half);
+          for (index_t k = 0; k < 4; ++k) rows.a[static_cast<std::size_t>(4 * half + k)][v] = row.a[k];
+        }
+    }
+    return rows.a;
+  }
 
   block_run& run_;
   fiber&     who_;
