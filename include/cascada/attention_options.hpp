@@ -143,6 +143,12 @@ struct attention_options {
   return begin < window ? 0 : begin - window;
 }
 
+/// The first token that a sliding window of `window` tokens, the last of them `token`, still sees.
+[[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr index_t first_in_window(index_t token,
+                                                                                   index_t window) noexcept {
+  return token < window ? 0 : token - window + 1;
+}
+
 /// The edge of the chunk of `token`.
 [[nodiscard]] CASCADA_INLINE constexpr index_t edge_of(const attention_options& options, index_t token) noexcept {
   return edge_of(token - token % options.chunk, options.window);

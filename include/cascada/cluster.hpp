@@ -11,11 +11,11 @@ namespace cascada::inline CASCADA_ABI {
 
 /// The clusters of T tokens, numbered by the position of their representative in R; memory belongs to someone else.
 ///
-/// slots   [T]      cluster of each token
-/// offsets [r + 1]  members of cluster j are members[offsets[j]] .. members[offsets[j + 1] - 1]
-/// members [T]      tokens, ascending within a cluster; the first is the representative
+/// cluster_of [T]      cluster of each token
+/// offsets [r + 1]     members of cluster j are members[offsets[j]] .. members[offsets[j + 1] - 1]
+/// members [T]         tokens, ascending within a cluster; the first is the representative
 struct clusters {
-  std::span<const index_t> slots;
+  std::span<const index_t> cluster_of;
   std::span<const index_t> offsets;
   std::span<const index_t> members;
 
@@ -35,33 +35,34 @@ struct clusters {
 
 namespace detail {
 
-/// slots of tokens [begin, end) behind `count` clusters, numbered by their first tokens. Returns the clusters now.
+/// The clusters of tokens [begin, end) behind `count` clusters, numbered by their first tokens. Returns the clusters
+/// now.
 CASCADA_INLINE constexpr index_t number_clusters(const representatives& state, index_t begin, index_t end,
-                                                 index_t count, index_t* slots) noexcept {
+                                                 index_t count, index_t* cluster_of) noexcept {
   for (index_t i = begin; i < end; ++i) {
     const index_t rep = state.rep.data()[i];
-    slots[i]          = rep == i ? count++ : slots[rep];
+    cluster_of[i]     = rep == i ? count++ : cluster_of[rep];
   }
   return count;
 }
 
 }  // namespace detail
 
-/// Lists the members of each cluster of a legal state. Room: slots [T], offsets [r + 1], members [T]. O(T).
-CASCADA_INLINE constexpr clusters list_clusters(const representatives& state, index_t* slots, index_t* offsets,
+/// Lists the members of each cluster of a legal state. Room: cluster_of [T], offsets [r + 1], members [T]. O(T).
+CASCADA_INLINE constexpr clusters list_clusters(const representatives& state, index_t* cluster_of, index_t* offsets,
                                                 index_t* members) noexcept {
   const index_t tokens = state.tokens(), count = state.count();
   for (index_t j = 0; j <= count; ++j) offsets[j] = 0;
   // A representative comes before the tokens it stands for, so this is the order of R.
-  detail::number_clusters(state, 0, tokens, 0, slots);
-  for (index_t i = 0; i < tokens; ++i) ++offsets[slots[i] + 1];
+  detail::number_clusters(state, 0, tokens, 0, cluster_of);
+  for (index_t i = 0; i < tokens; ++i) ++offsets[cluster_of[i] + 1];
   for (index_t j = 0; j < count; ++j) offsets[j + 1] += offsets[j];
   // While members are filled in, offsets[j] is the place of the cluster's next one; afterwards that is its end.
-  for (index_t i = 0; i < tokens; ++i) members[offsets[slots[i]]++] = i;
+  for (index_t i = 0; i < tokens; ++i) members[offsets[cluster_of[i]]++] = i;
   for (index_t j = count; j > 0; --j) offsets[j] = offsets[j - 1];
   offsets[0]      = 0;
   const auto size = static_cast<std::size_t>(tokens);
-  return {{slots, size}, {offsets, static_cast<std::size_t>(count) + 1}, {members, size}};
+  return {{cluster_of, size}, {offsets, static_cast<std::size_t>(count) + 1}, {members, size}};
 }
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -12,11 +12,11 @@ using namespace tests;
 namespace {
 
 struct lists {
-  std::vector<index_t> slots, offsets, members;
+  std::vector<index_t> cluster_of, offsets, members;
   clusters             view;
 
-  explicit lists(const selection& s) : slots(s.rep.size()), offsets(s.indices.size() + 1), members(s.rep.size()) {
-    view = list_clusters(s.view(), slots.data(), offsets.data(), members.data());
+  explicit lists(const selection& s) : cluster_of(s.rep.size()), offsets(s.indices.size() + 1), members(s.rep.size()) {
+    view = list_clusters(s.view(), cluster_of.data(), offsets.data(), members.data());
   }
 };
 
@@ -36,7 +36,7 @@ TEST_CASE("cluster: members in token order, the representative first", "[attenti
     for (index_t i = l.view.begin(j); i < l.view.end(j); ++i) {
       const index_t member = l.members[static_cast<std::size_t>(i)];
       CHECK(s.rep[static_cast<std::size_t>(member)] == l.view.representative(j));
-      CHECK(l.slots[static_cast<std::size_t>(member)] == j);
+      CHECK(l.cluster_of[static_cast<std::size_t>(member)] == j);
       CHECK((i == l.view.begin(j) || l.members[static_cast<std::size_t>(i) - 1] < member));
       CHECK(l.view.first_from(j, member) == i);
       CHECK(l.view.first_from(j, member + 1) == i + 1);

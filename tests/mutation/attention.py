@@ -191,7 +191,7 @@ mutants = [
      growing),
     ("growing: a tile is remembered as far as its last call went", "one.tokens = earlier + count;", "one.tokens = count;", growing),
     ("truncating: leaves stay", "if (head.leaves.tokens() > edge) begin", "if (false) begin", truncating),
-    ("truncating: clusters are numbered from 0 again", "count = std::max(count, slots[t] + 1);", ";", truncating),
+    ("truncating: clusters are numbered from 0 again", "count = std::max(count, cluster_of[t] + 1);", ";", truncating),
 
     ("pairs: lengths of queries are halved", "to), sequence.scale);", "to), 0.5f * sequence.scale);", pairs_means, "bf16"),
     ("pairs: lengths of keys are halved", "const float length = length_of<B>(squares[i]);",

@@ -19,7 +19,7 @@ mutants = [
      "lifetimes: lifetimes: a state whose call*"),
     ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
     ("state: clusters are not added", "chains.add_clusters(own.count);", "chains.add_clusters(1);", cuts),
-    ("state: chains begin anew", "chains.resume(leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });",
+    ("state: chains begin anew", "chains.resume(leaders, own.cluster_of.data(), [&](index_t t) { return sequence.key(t, h); });",
      "", cuts),
     ("state: chains of the call before", "leaders.count = count_;", "", cuts),
     ("state: chains go on from the first token", "clear(key_dim_, options.leaf_threshold, end);",

@@ -237,10 +237,10 @@ mutants = [
 
     ("sliding: keys before the window", "if (now.slides()) mask_passed(", "if (false) mask_passed(", slides),
     ("sliding: one key too few", "return place + 1 - own.first - outer - near.sliding;", "return place + 2 - own.first - outer - near.sliding;", slides),
-    ("sliding: a block begins with its last window", "outer = edge_of(earliest + 1, near.sliding),", "outer = edge_of(closing + 1, near.sliding),", slides),
-    ("sliding: keys that not all see without masks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(earliest + 1, near.sliding);",
+    ("sliding: a block begins with its last window", "outer = first_in_window(earliest, near.sliding),", "outer = first_in_window(closing, near.sliding),", slides),
+    ("sliding: keys that not all see without masks", "from = first_in_window(closing, near.sliding);", "from = first_in_window(earliest, near.sliding);",
      slides),
-    ("sliding: whole tiles depend on who asks", "from = edge_of(closing + 1, near.sliding);", "from = edge_of(latest + 1, near.sliding);", pieces),
+    ("sliding: whole tiles depend on who asks", "from = first_in_window(closing, near.sliding);", "from = first_in_window(latest, near.sliding);", pieces),
     ("sliding: the first tokens as sinks", "(place < sinks ? (Slides ? outer : 0) : ahead())", "(place < sinks ? 0 : ahead())", slides),
     ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
 
@@ -253,7 +253,7 @@ mutants = [
     ("cap: corrections of another leaf", "corrections[v] = lds.kept.of[v * tiles::threads + thread];", "corrections[v] = lds.kept.of[thread];", shapes),
     ("cap: sizes of leaves left out", "+ lds.bias[row_32(lane, v)];", ";", modes),
     ("cap: counts of pairs left out", "if (!far.counts.logs || !own.listed) return;", "return;", modes),
-    ("cap: groups without a far field", "if constexpr (as_it_is::cuts) other.other = ask.other;", "", modes),
+    ("cap: groups without a far field", "return {queries, far, near, other, scale, opened,", "return {queries, far, near, {}, scale, opened,", modes),
 
     ("sinks: not in base 2", "logits[head] * std::numbers::log2e_v<float>;", "logits[head];", sinks),
     ("sinks: an infinite one", "return logit > largest ? largest : logit;", "return logit;", odd_sinks),

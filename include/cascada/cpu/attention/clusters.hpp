@@ -32,13 +32,13 @@ class cluster_lists {
 /// The clusters of a selection that grows, as far as leaves need them: the cluster of each token.
 template <cpu_backend B>
 struct growing_clusters {
-  buffer<index_t, B> slots;  // [tokens]
+  buffer<index_t, B> cluster_of;  // [tokens]
   index_t            tokens = 0, count = 0;
 
   /// Takes in tokens up to `end`. O(end - tokens).
   void extend(const representatives& selection, index_t end) noexcept {
     if (end <= tokens) return;
-    count  = detail::number_clusters(selection, tokens, end, count, slots.data());
+    count  = detail::number_clusters(selection, tokens, end, count, cluster_of.data());
     tokens = end;
   }
 
@@ -47,15 +47,16 @@ struct growing_clusters {
     if (end >= tokens) return;
     tokens = end;
     count  = 0;
-    for (index_t t = 0; t < end; ++t) count = std::max(count, slots[t] + 1);
+    for (index_t t = 0; t < end; ++t) count = std::max(count, cluster_of[t] + 1);
   }
 
-  /// Takes in saved slots of `end` tokens. False where they are none: clusters are numbered by their first tokens.
+  /// Takes in the saved clusters of `end` tokens. False where they are none: clusters are numbered by their first
+  /// tokens.
   bool take(state_reader<B>& from, index_t end) noexcept {
-    if (!from.take(slots.data(), end)) return false;
+    if (!from.take(cluster_of.data(), end)) return false;
     for (; tokens < end; ++tokens) {
-      if (slots[tokens] < 0 || slots[tokens] > count) return false;
-      count += slots[tokens] == count;
+      if (cluster_of[tokens] < 0 || cluster_of[tokens] > count) return false;
+      count += cluster_of[tokens] == count;
     }
     return true;
   }

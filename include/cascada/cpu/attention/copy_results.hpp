@@ -18,7 +18,7 @@ void copy_results(const Sequence& sequence, attention_workspace<B, E>& space, co
     const index_t   kv_head = tasks.kv_head(task), end = tasks.end(task);
     const clusters& lists = space.scratch_of(kv_head).lists;
     for (index_t t = tasks.begin(task); t < end; ++t) {
-      const index_t rep = lists.representative(lists.slots.data()[t]);
+      const index_t rep = lists.representative(lists.cluster_of.data()[t]);
       for (index_t head_of_group = 0; rep != t && head_of_group < sequence.group; ++head_of_group) {
         const auto* from = sequence.result(rep, kv_head, head_of_group);
         auto*       to   = sequence.result(t, kv_head, head_of_group);

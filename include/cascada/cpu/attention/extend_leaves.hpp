@@ -13,7 +13,7 @@ template <cpu_backend B, class Sequence>
 void extend_chains(const Sequence& sequence, leaf_formation formation, index_t kv_head, index_t end,
                    const clusters& lists, leaf_chains<B>& chains) noexcept {
   if (formation == leaf_formation::by_keys)
-    chains.extend(lists.slots.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
+    chains.extend(lists.cluster_of.data(), end, [&](index_t t) { return sequence.key(t, kv_head); });
 }
 
 /// Brings a KV head's leaves up to tokens [0, end).
@@ -24,7 +24,7 @@ void extend_leaves(const Sequence& sequence, leaf_formation formation, index_t k
   const auto value = [&](index_t t) { return sequence.value(t, kv_head); };
   extend_chains(sequence, formation, kv_head, end, own.lists, own.chains);
   const bool by_keys = formation == leaf_formation::by_keys;
-  leaves.extend(by_keys ? own.chains.chain_of() : own.lists.slots.data(), end, key, value, own.sums);
+  leaves.extend(by_keys ? own.chains.chain_of() : own.lists.cluster_of.data(), end, key, value, own.sums);
 }
 
 }  // namespace cascada::inline CASCADA_ABI::kernel::attention

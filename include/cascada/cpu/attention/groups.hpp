@@ -15,7 +15,7 @@ template <cpu_backend B, class E>
 void list_groups(const clusters& lists, const chunk& now, query_groups<B, E>& groups) noexcept {
   groups.count = 0;
   for (index_t t = now.begin; t < now.end; ++t) {
-    const index_t cluster = lists.slots.data()[t];
+    const index_t cluster = lists.cluster_of.data()[t];
     if (lists.members.data()[lists.first_from(cluster, now.begin)] != t) continue;
     groups.asks[groups.count] = cluster;
     groups.of[cluster]        = groups.count++;
@@ -42,7 +42,7 @@ template <cpu_backend B, class E>
 void take_from_groups(const clusters& lists, const query_groups<B, E>& groups, index_t first,
                       const query_rows<B, E>& tile, far_field_scratch<B>& far) noexcept {
   for (index_t row = 0; row < tile.rows; ++row) {
-    const index_t number = groups.of[lists.slots.data()[first + row / tile.group]];
+    const index_t number = groups.of[lists.cluster_of.data()[first + row / tile.group]];
     const index_t asked  = number * tile.group + row % tile.group;
     merge_row(tile, row, groups.rows, asked);
     const float drop = groups.rows.maxima[asked] - tile.maxima[row];

@@ -148,7 +148,7 @@ class attention_state<Scalar, B> {
     if (far) make_room(options, shape, sequence.kv.kv_heads(), room, space);
     if (far && edge > selected()) clusters_.resize(selections.size());
     if (far)
-      for (auto& of_selection : clusters_) of_selection.slots.grow(room, of_selection.tokens);
+      for (auto& of_selection : clusters_) of_selection.cluster_of.grow(room, of_selection.tokens);
     // From here on, nothing fails but an executor that throws.
     interrupted_ = true;
     room_        = room;
@@ -158,7 +158,7 @@ class attention_state<Scalar, B> {
       clusters_[s].extend(selections[s], edge);
     for (index_t h = 0; h < kv_heads_ && selected() > 0; ++h) {
       const auto& own           = clusters_of(h);
-      space.scratch_of(h).lists = {{own.slots.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
+      space.scratch_of(h).lists = {{own.cluster_of.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
     }
     for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
     if (detail::forms_by_keys(options)) resume_chains(options, sequence, space, where);
@@ -180,7 +180,7 @@ class attention_state<Scalar, B> {
       const auto& leaders = heads_[static_cast<std::size_t>(h)].leaders;
       auto&       chains  = space.scratch_of(h).chains;
       chains.add_clusters(own.count);
-      chains.resume(leaders, own.slots.data(), [&](index_t t) { return sequence.key(t, h); });
+      chains.resume(leaders, own.cluster_of.data(), [&](index_t t) { return sequence.key(t, h); });
     });
   }
 
@@ -239,7 +239,7 @@ class attention_state<Scalar, B> {
     to.put(kernel::attention::words_of(options_));
     const index_t end = selected(), selections = end > 0 ? static_cast<index_t>(clusters_.size()) : 0;
     for (const index_t size : {kv_heads_, key_dim_, value_dim_, heads_of_q_, selections, end}) to.put(size);
-    for (const auto& of_selection : clusters_) to.put(of_selection.slots.data(), end);
+    for (const auto& of_selection : clusters_) to.put(of_selection.cluster_of.data(), end);
     for (const auto& head : heads_)
       if (detail::opens_by_mass(options_)) head.asked.put(tokens_, to);
   }
@@ -283,7 +283,7 @@ class attention_state<Scalar, B> {
     clusters_.resize(static_cast<std::size_t>(selections));
     for (auto& of_selection : clusters_) {
       if (!from.template holds<index_t>(end)) return kernel::sizes_differ();
-      of_selection.slots.reserve(std::max(tokens, wanted_));
+      of_selection.cluster_of.reserve(std::max(tokens, wanted_));
       if (!of_selection.take(from, end))
         return detail::illegal("bytes has clusters that are not numbered by their first tokens");
     }

@@ -72,9 +72,8 @@ void attend_tokens(const Sequence& sequence, index_t kv_head, index_t heads, con
   const score_terms& terms  = sequence.terms;
   score_adjustment   adjust = {.cap = terms.cap, .token = position};
   if (terms.slopes) adjust.slopes = terms.slopes + kv_head * tile.group, adjust.positions = scratch.positions.data();
-  const index_t passed =
-      terms.sliding_window > 0 && position >= terms.sliding_window ? position - terms.sliding_window + 1 : 0;
-  const auto adjust_block = [&](key_block& block, index_t first) {
+  const index_t passed       = terms.sliding_window > 0 ? first_in_window(position, terms.sliding_window) : 0;
+  const auto    adjust_block = [&](key_block& block, index_t first) {
     if (!terms.any()) return;
     if (terms.sliding_window > 0) adjust.hidden = std::int64_t{position} - terms.sliding_window + 1 - first;
     for (index_t i = 0; terms.slopes && i < whole_vectors<B>(block.count); ++i)

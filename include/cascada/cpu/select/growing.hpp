@@ -29,7 +29,7 @@ class growing_selection<Scalar, B> {
       : options_(other.options_),
         where_(other.where_),
         kept_(other.kept_),
-        number_(other.number_),
+        set_number_(other.set_number_),
         position_(other.position_),
         cols_(other.cols_),
         room_(other.kept_.count),
@@ -69,7 +69,7 @@ class growing_selection<Scalar, B> {
   [[nodiscard]] status truncate(index_t tokens) noexcept {
     if (const status answer = detail::check_truncation(tokens, kept_.tokens); answer != status::ok) return answer;
     for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[position_[kept_.rep[t]]];
-    if (tokens < kept_.tokens) number_.renew();
+    if (tokens < kept_.tokens) set_number_.renew();
     kept_.tokens = tokens;
     while (kept_.count > 0 && kept_.indices[kept_.count - 1] >= tokens) --kept_.count;
     return status::ok;
@@ -86,7 +86,7 @@ class growing_selection<Scalar, B> {
 
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
-    number_.renew();
+    set_number_.renew();
     kept_.tokens = kept_.count = 0;
   }
 
@@ -106,7 +106,7 @@ class growing_selection<Scalar, B> {
   }
 
   /// The set so far. Valid until the next call that changes it.
-  [[nodiscard]] representatives kept() const noexcept { return kept_.view(number_.stamp()); }
+  [[nodiscard]] representatives kept() const noexcept { return kept_.view(set_number_.stamp()); }
 
   /// Of the last extension: Gram operations, additions and removals of its tokens; tokens and representatives in all.
   [[nodiscard]] const selection_report& report() const noexcept { return report_; }
@@ -151,7 +151,7 @@ class growing_selection<Scalar, B> {
     rows_.grow(room * cols_, std::int64_t{kept_.count} * cols_);
     below_.reserve(room);
     memory_.reserve(static_cast<index_t>(room), x.cols, detail::room(options_, static_cast<index_t>(room)));
-    if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T)), number_.renew();
+    if (T > kept_.rep.capacity()) kept_.grow(kernel::half_more(T), kernel::half_more(T)), set_number_.renew();
     position_.grow(kept_.rep.capacity(), kept_.tokens);
     room_ = static_cast<index_t>(room);
   }
@@ -172,7 +172,7 @@ class growing_selection<Scalar, B> {
       ++kept_.counts[position_[token]];
     }
     kept_.tokens = before + count, kept_.count = memory_.now.count;
-    number_.renew();
+    set_number_.renew();
   }
 
   /// Options that the set depends on, T, r, d; rep [T]; rows [r, d].
@@ -221,7 +221,7 @@ class growing_selection<Scalar, B> {
         return {status::non_finite_token, "bytes has a row with NaN or Inf, or whose squared norm overflows"};
     }
     kept_ = std::move(kept), position_ = std::move(position), rows_ = std::move(rows);
-    number_.renew();
+    set_number_.renew();
     cols_   = cols;
     room_   = count;
     report_ = {.tokens = tokens, .representatives = count};
@@ -232,7 +232,7 @@ class growing_selection<Scalar, B> {
   B                                   where_;
   kernel::select::selection_memory<B> memory_;
   kernel::select::selection_state<B>  kept_;
-  detail::set_number<B>               number_;
+  detail::set_number<B>               set_number_;
   kernel::buffer<index_t, B>          position_;  // [T]: position in R of each representative
   kernel::buffer<Scalar, B>           rows_;      // [room, d]: of representatives, then of the call's tokens
   kernel::buffer<index_t, B>          below_;     // [room]: what the rows inherit, as places

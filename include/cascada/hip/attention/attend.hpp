@@ -23,9 +23,8 @@ struct attend {
   using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = 2;
-  static constexpr index_t keys           = tiles::keys;  // at a time
-  static constexpr bool    cuts =
-      one_of<Counts, counts_of_keys, adjusted_counts, sloped_keys>;  // keys into segments; or merges
+  static constexpr index_t keys           = tiles::keys;        // at a time
+  static constexpr bool    cuts           = logits_of::slides;  // keys into segments; or merges
 
   using loops = tile_loops<Scalar, Dim, Counts, true, Place>;
   struct shared : loops::shared {

@@ -21,8 +21,8 @@ struct leaf_correction {
     fragment part[2];
 
     CASCADA_DEVICE CASCADA_INLINE void set(index_t group, float value) {
-      part[0][group] = part_of(value, 0);
-      part[1][group] = part_of(value, 1);
+      part[0][group] = bfloat16_part(value, 0);
+      part[1][group] = bfloat16_part(value, 1);
     }
   };
 

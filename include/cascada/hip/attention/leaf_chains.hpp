@@ -20,7 +20,7 @@
 //
 // Cost, of n keys and a anchors in a cluster: n a d products of the matrix units, on all compute units, but for batch a
 // d by one; and d products in order for each key and anchor that covers it. A block walks over a batch in a few
-// instructions an anchor and a barrier a wave. KV heads and clusters go side by side. 40 bytes a token and KV head.
+// instructions an anchor and a barrier a wave. KV heads and clusters go side by side.
 
 #include <cstdint>
 

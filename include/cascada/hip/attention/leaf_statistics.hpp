@@ -16,7 +16,7 @@ inline constexpr index_t variance_parts  = 2 * most_groups;  // of a leaf: the g
 inline constexpr float   largest_operand = 0x1.fep+127f;     // of bfloat16
 
 /// One of two bfloat16, 0 or 1, whose sum is x to 16 bits.
-CASCADA_DEVICE CASCADA_INLINE std::uint16_t part_of(float x, index_t part) noexcept {
+CASCADA_DEVICE CASCADA_INLINE std::uint16_t bfloat16_part(float x, index_t part) noexcept {
   const std::uint32_t all = std::bit_cast<std::uint32_t>(x), top = all & 0xffff0000u;
   const auto          rest = std::bit_cast<std::uint32_t>(x - std::bit_cast<float>(top));
   return static_cast<std::uint16_t>((part == 0 ? top : rest) >> 16);
@@ -74,7 +74,8 @@ struct leaf_table {
     if (more) store_8(reinterpret_cast<std::uint16_t*>(means + row * dim + 8 * own), all.mean(size));
     if (!variances) return;
     const float variance = variance_of_group(gpu, all.spread(size), size, own % most_groups);
-    if (more && own < variance_parts) variances[row * variance_parts + own] = part_of(variance, own / most_groups);
+    if (more && own < variance_parts)
+      variances[row * variance_parts + own] = bfloat16_part(variance, own / most_groups);
   }
 
  private:

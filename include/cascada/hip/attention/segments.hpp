@@ -22,11 +22,11 @@ struct key_segments {
   index_t* counts = nullptr;  // [blocks, rows]: of a row's segments; the first ones are in use
 };
 
-/// A lane's half of a row in them: fours of elements from `first` on, `step` floats apart, and {top, sum}. The pointer
-/// is the same for all lanes, so that the rest takes 32 bits.
+/// A lane's half of a row in them: fours of elements from `first` on, `stride` floats apart, and {top, sum}. The
+/// pointer is the same for all lanes, so that the rest takes 32 bits.
 struct kept_softmax {
   float*        at;
-  std::uint32_t first, step, sums;
+  std::uint32_t first, stride, sums;
 };
 
 /// Four floats on a 16-byte boundary.

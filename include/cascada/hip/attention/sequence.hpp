@@ -139,7 +139,7 @@ struct attention_sequence {
             .out      = out,
             .valid    = valid(),
             .kv_heads = kv_heads,
-            .part     = part_of(options, tokens, growing.slices ? tokens : end),
+            .part     = tokens_of_part(options, tokens, growing.slices ? tokens : end),
             .base     = base,
             .first    = base,
             .last     = end,

@@ -64,7 +64,7 @@ struct softmax {
     in.at[in.sums] = top, in.at[in.sums + 1] = sum;
     std::uint32_t place = in.first;
 #pragma GCC unroll 32
-    for (index_t i = 0; i < Dim / 8; ++i, place += in.step) {
+    for (index_t i = 0; i < Dim / 8; ++i, place += in.stride) {
       gpu.keep(place);
       store_sums(in.at + place, four(i));
     }
@@ -75,7 +75,7 @@ struct softmax {
     top = joint.top, sum = joint(in.at[in.sums + 1], sum);
     std::uint32_t place = in.first;
 #pragma GCC unroll 32
-    for (index_t i = 0; i < Dim / 8; ++i, place += in.step) {
+    for (index_t i = 0; i < Dim / 8; ++i, place += in.stride) {
       gpu.keep(place);
       if (i % (Dim > 128 ? 1 : 4) == 0) gpu.schedule_barrier();  // few at a time, for want of registers
       const sums_4 before = load_sums(in.at + place);

@@ -78,7 +78,7 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE void begin(Gpu& gpu, index_t chunk_begin, index_t earliest, index_t closing,
                                            index_t latest) {
     from = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
-    if (slides()) outer = edge_of(earliest + 1, near.sliding), from = edge_of(closing + 1, near.sliding);
+    if (slides()) outer = first_in_window(earliest, near.sliding), from = first_in_window(closing, near.sliding);
     far_count  = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
     near_count = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
     sinks      = !near.exists ? 0 : near.sinks < from ? near.sinks : from;

@@ -73,7 +73,7 @@ constexpr index_t band_of(const attention_options& options, index_t group, index
 }
 
 /// Tokens of a part of the queries: of a chunk where they have near fields, else all up to `end`.
-constexpr index_t part_of(const attention_options& options, index_t tokens, index_t end) noexcept {
+constexpr index_t tokens_of_part(const attention_options& options, index_t tokens, index_t end) noexcept {
   return detail::kinds_of(options.keys).near_field ? std::min(options.chunk, tokens) : end;
 }
 
@@ -81,11 +81,12 @@ constexpr index_t part_of(const attention_options& options, index_t tokens, inde
 CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequence_sizes& sizes) noexcept {
   const index_t                first  = sizes.growing ? 0 : first_query(options, sizes.tokens, sizes.asking);
   const index_t                last   = first + sizes.asking;
-  const query_tokens<bfloat16> asking = {.q        = {.tokens = sizes.asking, .heads = sizes.heads},
-                                         .kv_heads = sizes.kv_heads,
-                                         .part  = part_of(options, sizes.tokens, sizes.growing ? sizes.tokens : last),
-                                         .first = first,
-                                         .last  = last};
+  const query_tokens<bfloat16> asking = {
+      .q        = {.tokens = sizes.asking, .heads = sizes.heads},
+      .kv_heads = sizes.kv_heads,
+      .part     = tokens_of_part(options, sizes.tokens, sizes.growing ? sizes.tokens : last),
+      .first    = first,
+      .last     = last};
   return (sizes.growing ? asking.most_turns() : asking.turns()) * sizes.kv_heads;
 }
 

@@ -12,9 +12,11 @@
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/adopt.hpp"
 #include "cascada/hip/select/begin_extension.hpp"
+#include "cascada/hip/select/check.hpp"
+#include "cascada/hip/select/download.hpp"
 #include "cascada/hip/select/graph.hpp"
 #include "cascada/hip/select/grown_arrays.hpp"
-#include "cascada/hip/select/launch.hpp"
+#include "cascada/hip/select/launch_advance.hpp"
 #include "cascada/hip/select/meet_kept.hpp"
 #include "cascada/hip/select/number_kept.hpp"
 #include "cascada/hip/select/truncate.hpp"
@@ -56,14 +58,14 @@ class growing_selection<Scalar, B> {
         memory_(std::move(other.memory_)),
         arrays_(std::exchange(other.arrays_, {})),
         tokens_(std::exchange(other.tokens_, 0)),
-        number_(std::move(other.number_)) {}
+        set_number_(std::move(other.set_number_)) {}
   growing_selection& operator=(growing_selection&& other) noexcept {
-    options_ = other.options_;
-    where_   = other.where_;
-    memory_  = std::move(other.memory_);
-    arrays_  = std::exchange(other.arrays_, {});
-    tokens_  = std::exchange(other.tokens_, 0);
-    number_  = std::move(other.number_);
+    options_    = other.options_;
+    where_      = other.where_;
+    memory_     = std::move(other.memory_);
+    arrays_     = std::exchange(other.arrays_, {});
+    tokens_     = std::exchange(other.tokens_, 0);
+    set_number_ = std::move(other.set_number_);
     return *this;
   }
 
@@ -72,7 +74,7 @@ class growing_selection<Scalar, B> {
     if (x.rows > 0)
       if (const status answer = make_room(x); answer != status::ok) return answer;
     if (!arrays_.set.state) return status::ok;
-    if (x.rows > 0) number_.renew();
+    if (x.rows > 0) set_number_.renew();
     const status answer = launch(arrays_.call(options_, x, below));
     if (answer == status::ok) tokens_ += x.rows;
     return answer;
@@ -94,13 +96,13 @@ class growing_selection<Scalar, B> {
     if (!arrays_.set.state) return status::ok;
     const status answer = where_.launch(hip::select::truncate_selection<Scalar>{arrays_.set, tokens});
     if (answer != status::ok) return answer;
-    if (tokens < tokens_) number_.renew();
+    if (tokens < tokens_) set_number_.renew();
     tokens_ = tokens;
     return status::ok;
   }
 
   void clear() noexcept {
-    number_.renew();
+    set_number_.renew();
     tokens_ = 0;
     if (arrays_.set.state) static_cast<void>(clear_set(arrays_));
   }
@@ -108,7 +110,7 @@ class growing_selection<Scalar, B> {
   [[nodiscard]] status replayed(index_t tokens) noexcept {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > arrays_.set.tokens - tokens_) return {status::too_large, "tokens is more than there is memory for"};
-    number_.renew();
+    set_number_.renew();
     tokens_ += tokens;
     return status::ok;
   }
@@ -116,7 +118,7 @@ class growing_selection<Scalar, B> {
   [[nodiscard]] status fork(growing_selection& to) const {
     if (&to == this) return status::ok;
     if (const status answer = to.become(*this); answer != status::ok) return answer;
-    to.number_.renew();
+    to.set_number_.renew();
     to.tokens_ = tokens_;
     return status::ok;
   }
@@ -138,7 +140,7 @@ class growing_selection<Scalar, B> {
   [[nodiscard]] hip::selection_layer kept() const noexcept {
     if (tokens_ == 0) return {};
     const hip::select::layer_memory& layer = arrays_.set.layer;
-    return {layer.indices, layer.rep, layer.counts, layer.count, tokens_, number_.stamp()};
+    return {layer.indices, layer.rep, layer.counts, layer.count, tokens_, set_number_.stamp()};
   }
 
   /// Waits for the stream. Of the last extension, nothing if that failed.
@@ -181,7 +183,7 @@ class growing_selection<Scalar, B> {
 
   status launch(const hip::select::extension_call<Scalar>& of) const {
     using namespace hip::select;
-    if (const status answer = where_.clear(arrays_.step.counters, sizeof(selection_counters)); answer != status::ok)
+    if (const status answer = where_.clear(arrays_.of_call.counters, sizeof(selection_counters)); answer != status::ok)
       return answer;
     const auto&      call = of.call;
     hip::launches<B> launch(where_);
@@ -220,7 +222,7 @@ class growing_selection<Scalar, B> {
     if (const status answer = lay_out(tokens, cols, piece, memory, larger); answer != status::ok) return answer;
     const status answer = arrays_.set.state ? copy_set(arrays_, tokens_, larger) : clear_all(larger);
     if (answer != status::ok) return answer;
-    number_.renew();
+    set_number_.renew();
     memory_ = std::move(memory), arrays_ = larger;
     return status::ok;
   }
@@ -251,7 +253,7 @@ class growing_selection<Scalar, B> {
     copy(to.set.layer.rep, from.set.layer.rep, tokens), copy(to.set.place, from.set.place, tokens);
     copy(to.set.rows, from.set.rows, std::int64_t{places} * from.cols), copy(to.norms, from.norms, places);
     copy(to.set.layer.count, from.set.layer.count, 1), copy(to.set.state, from.set.state, 1);
-    copy(to.step.counters, from.step.counters, 1);
+    copy(to.of_call.counters, from.of_call.counters, 1);
     return answer;
   }
 
@@ -262,7 +264,7 @@ class growing_selection<Scalar, B> {
 
   status clear_all(const arrays& of) const noexcept {
     const status answer = clear_set(of);
-    return answer == status::ok ? where_.clear(of.step.counters, sizeof(*of.step.counters)) : answer;
+    return answer == status::ok ? where_.clear(of.of_call.counters, sizeof(*of.of_call.counters)) : answer;
   }
 
   /// Copies the set of another one, into the memory that is there if it has room.
@@ -284,11 +286,10 @@ class growing_selection<Scalar, B> {
 
   /// Waits for the stream and copies the last extension's report, which stays as it was where that failed.
   status download(selection_report& to, const hip::select::grown_state& state) const {
-    hip::select::selection_counters counters;
-    const status                    answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
-    if (answer != status::ok) return answer;
-    if (counters.answer == status::ok) to = counters.report(state.extended, false);
-    return state.answer;
+    status       of_call = status::ok;
+    const status answer =
+        hip::select::download_report(where_, arrays_.of_call.counters, state.extended, false, to, of_call);
+    return answer == status::ok ? state.answer : answer;
   }
 
   selection_options     options_;
@@ -297,7 +298,7 @@ class growing_selection<Scalar, B> {
   arrays                arrays_;
   index_t               tokens_ = 0;  // those of calls that failed on the device included
 
-  detail::set_number<B> number_;
+  detail::set_number<B> set_number_;
 };
 
 static_assert(growing_token_selector<growing_selection<bfloat16, hip_gfx942>, bfloat16, hip::selection_layer> &&

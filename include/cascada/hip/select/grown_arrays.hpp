@@ -13,12 +13,12 @@ namespace cascada::inline CASCADA_ABI::hip::select {
 /// Nothing, at first. Pointers to what has entries below 0 are to the first of these.
 template <matrix_scalar Scalar>
 struct grown_arrays {
-  grown_set<Scalar> set   = {};
-  selection_memory  step  = {};
-  layer_memory      now   = {};
-  index_t*          old   = nullptr;  // numbers that tokens inherit
-  float*            norms = nullptr;
-  covering_row*     met   = nullptr;
+  grown_set<Scalar> set     = {};
+  selection_memory  of_call = {};
+  layer_memory      now     = {};
+  index_t*          old     = nullptr;  // numbers that tokens inherit
+  float*            norms   = nullptr;
+  covering_row*     met     = nullptr;
   index_t           cols = 0, piece = 0;  // d; tokens of a call at most
 
   /// How many entries are below 0.
@@ -30,9 +30,10 @@ struct grown_arrays {
     from.cut(set.layer.count, 1), from.cut(set.state, 1), from.cut(set.place, set.tokens);
     from.cut(set.rows, std::int64_t{set.room} * cols);
     from.cut(now.indices, set.room), from.cut(now.rep, numbers), from.cut(old, numbers);
-    from.cut(norms, numbers), from.cut(step.prefix, numbers);
-    from.cut(step.counters, 1), from.cut(step.progress, piece), from.cut(step.known, (piece - 1) / stretch_tokens + 2);
-    from.cut(step.graph, std::int64_t{piece} * neighbour_words);
+    from.cut(norms, numbers), from.cut(of_call.prefix, numbers);
+    from.cut(of_call.counters, 1), from.cut(of_call.progress, piece),
+        from.cut(of_call.known, (piece - 1) / stretch_tokens + 2);
+    from.cut(of_call.graph, std::int64_t{piece} * neighbour_words);
     from.cut(met, std::max(extension_call<Scalar>::most_parts * scan_tokens, piece));
   }
 
@@ -40,7 +41,7 @@ struct grown_arrays {
   extension_call<Scalar> call(const selection_options& options, matrix_view<const Scalar> x,
                               const selection_layer& below) const noexcept {
     const index_t first_new = below_zero();
-    auto          memory    = step;
+    auto          memory    = of_call;
     auto          made      = now;
     memory.prefix += first_new, made.rep += first_new;
     return {.call        = {.rows   = {{x, options.threshold, norms + first_new},

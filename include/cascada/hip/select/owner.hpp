@@ -9,10 +9,12 @@
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/begin.hpp"
+#include "cascada/hip/select/check.hpp"
 #include "cascada/hip/select/count.hpp"
 #include "cascada/hip/select/cross_gram.hpp"
+#include "cascada/hip/select/download.hpp"
 #include "cascada/hip/select/graph.hpp"
-#include "cascada/hip/select/launch.hpp"
+#include "cascada/hip/select/launch_advance.hpp"
 #include "cascada/representatives.hpp"
 #include "cascada/selection_counts.hpp"
 #include "cascada/selection_options.hpp"
@@ -34,14 +36,14 @@ class selection_owner {
         memory_(std::move(other.memory_)),
         arrays_(std::exchange(other.arrays_, {})),
         there_(std::exchange(other.there_, false)),
-        number_(std::move(other.number_)) {}
+        set_number_(std::move(other.set_number_)) {}
   selection_owner& operator=(selection_owner&& other) noexcept {
-    options_ = other.options_;
-    where_   = other.where_;
-    memory_  = std::move(other.memory_);
-    arrays_  = std::exchange(other.arrays_, {});
-    there_   = std::exchange(other.there_, false);
-    number_  = std::move(other.number_);
+    options_    = other.options_;
+    where_      = other.where_;
+    memory_     = std::move(other.memory_);
+    arrays_     = std::exchange(other.arrays_, {});
+    there_      = std::exchange(other.there_, false);
+    set_number_ = std::move(other.set_number_);
     return *this;
   }
 
@@ -64,17 +66,17 @@ class selection_owner {
   [[nodiscard]] status run(matrix_view<const Scalar> x, bool inherits) {
     forget();
     const selection_call<Scalar> call   = {.rows   = {x, options_.threshold, arrays_.norms},
-                                           .memory = arrays_.step,
+                                           .memory = arrays_.of_call,
                                            .now    = arrays_.now,
                                            .before = inherits ? arrays_.before : layer_memory{},
                                            .assign = options_.assign,
                                            .limit  = detail::room(options_, x.rows)};
-    const status                 answer = where_.clear(arrays_.step.counters, sizeof(selection_counters));
+    const status                 answer = where_.clear(arrays_.of_call.counters, sizeof(selection_counters));
     if (answer != status::ok) return answer;
     launches launch(where_);
     launch(selection_begin<Scalar>{call});
     if (x.rows > 0) launch(selection_graph<Scalar>{call});
-    if (inherits && arrays_.step.cross && x.rows > 0) launch(selection_cross_gram<Scalar>{call});
+    if (inherits && arrays_.of_call.cross && x.rows > 0) launch(selection_cross_gram<Scalar>{call});
     launch_advance(launch, call);
     launch(selection_count<Scalar>{call});
     there_ = launch.answer() == status::ok;
@@ -102,12 +104,10 @@ class selection_owner {
   /// Waits for the stream and copies the last step's report, which stays as it was if the step failed.
   [[nodiscard]] status download(selection_report& to) const {
     if (!there_) return to = {}, status::ok;
-    selection_counters counters;
-    const status       answer = where_.download(&counters, arrays_.step.counters, sizeof(counters));
-    if (answer != status::ok) return answer;
-    if (counters.answer == status::ok)
-      to = counters.report(arrays_.tokens, options_.validate == validation::cross_gram);
-    return counters.answer;
+    const bool   cross   = options_.validate == validation::cross_gram;
+    status       of_step = status::ok;
+    const status answer  = download_report(where_, arrays_.of_call.counters, arrays_.tokens, cross, to, of_step);
+    return answer == status::ok ? of_step : answer;
   }
 
   /// Takes a state of the host, after which the report has its numbers alone. A set of as many tokens stays until all
@@ -121,7 +121,7 @@ class selection_owner {
     if (answer == status::ok) answer = where_.upload(layer.rep, state.rep.data(), state.rep.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.counts, state.counts.data(), state.counts.size_bytes());
     if (answer == status::ok) answer = where_.upload(layer.count, &count, sizeof(count));
-    if (answer == status::ok) answer = where_.upload(arrays_.step.counters, &none, sizeof(none));
+    if (answer == status::ok) answer = where_.upload(arrays_.of_call.counters, &none, sizeof(none));
     if (answer != status::ok) return answer;
     forget();
     answer = where_.copy(arrays_.now.indices, layer.indices, state.indices.size_bytes());
@@ -153,12 +153,12 @@ class selection_owner {
   selection_layer view() const noexcept {
     if (!there_) return {};
     const layer_memory& layer = arrays_.now;
-    return {layer.indices, layer.rep, layer.counts, layer.count, arrays_.tokens, number_.stamp()};
+    return {layer.indices, layer.rep, layer.counts, layer.count, arrays_.tokens, set_number_.stamp()};
   }
 
   /// There is no set, or another one is on its way: views given away are stale.
   void forget() noexcept {
-    number_.renew();
+    set_number_.renew();
     there_ = false;
   }
 
@@ -167,8 +167,8 @@ class selection_owner {
   struct arrays {
     index_t          tokens = 0;
     layer_memory     now, before;
-    selection_memory step  = {};
-    float*           norms = nullptr;
+    selection_memory of_call = {};
+    float*           norms   = nullptr;
   };
 
   void cut(carver& from, index_t T) noexcept {
@@ -178,9 +178,9 @@ class selection_owner {
       from.cut(layer->count, 1);
     }
     from.cut(arrays_.norms, T);
-    from.cut(arrays_.step.counters, 1), from.cut(arrays_.step.progress, T), from.cut(arrays_.step.prefix, T);
-    from.cut(arrays_.step.graph, std::int64_t{T} * neighbour_words), from.cut(arrays_.step.known, stretches + 1);
-    if (options_.validate == validation::cross_gram) from.cut(arrays_.step.cross, T * cross_words(T));
+    from.cut(arrays_.of_call.counters, 1), from.cut(arrays_.of_call.progress, T), from.cut(arrays_.of_call.prefix, T);
+    from.cut(arrays_.of_call.graph, std::int64_t{T} * neighbour_words), from.cut(arrays_.of_call.known, stretches + 1);
+    if (options_.validate == validation::cross_gram) from.cut(arrays_.of_call.cross, T * cross_words(T));
   }
 
   selection_options options_;
@@ -189,7 +189,7 @@ class selection_owner {
   arrays            arrays_;
   bool              there_ = false;
 
-  detail::set_number<B> number_;
+  detail::set_number<B> set_number_;
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::select
