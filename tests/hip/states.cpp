@@ -48,6 +48,18 @@ const std::vector<grown_mode> grown_modes = {
     {"closed, leaves of one", closed({.window = 9, .chunk = 24, .sink_tokens = 5, .leaf = 1})},
     {"closed, one chunk", closed({.chunk = std::numeric_limits<index_t>::max(), .leaf = 3})},
     {"closed, softcap", closed({.window = 8, .chunk = 16, .leaf = 4, .softcap = 1.5f})},
+    {"opened, small tiles", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.03f, .tile = 4})},
+    {"opened, tiles of one", opened({.window = 0, .chunk = 12, .leaf = 3, .open_above = 0.05f, .tile = 1})},
+    {"opened, tiles of a chunk, no sinks",
+     opened({.window = 8, .chunk = 16, .sink_tokens = 0, .leaf = 5, .moments = 1, .open_above = 0.1f})},
+    {"opened, tiles that no block begins with, more sinks",
+     opened({.window = 5, .chunk = 35, .sink_tokens = 6, .leaf = 6, .moments = 2, .open_above = 0.05f, .tile = 5})},
+    {"opened, tiles of more rows than a block",
+     opened({.window = 8, .chunk = 48, .leaf = 4, .moments = std::nullopt, .open_above = 0.05f, .tile = 48})},
+    {"opened, one tile to a sequence", opened({.chunk      = std::numeric_limits<index_t>::max(),
+                                               .open_above = 0.05f,
+                                               .tile       = std::numeric_limits<index_t>::max()})},
+    {"opened, softcap", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.04f, .tile = 8, .softcap = 1.5f})},
 };
 
 /// The rows of a sequence in device memory, where those of later tokens are NaN until they come.
@@ -169,6 +181,27 @@ class grown {
   answers                want_;
 };
 
+/// To which tokens a sequence that opens by mass can be cut: edges of bands, those of its last two bands, and those
+/// before any far field.
+class remembered_tokens {
+ public:
+  remembered_tokens(const attention_options& options, const shape& size)
+      : options_(options), band_(hip::attention::band_of(options, size.heads / size.kv_heads)) {}
+
+  void extend(index_t end) { from_ = std::max(from_, ((end - 1) / band_ - 1) * band_); }
+  void truncate(index_t tokens) { from_ = std::min(from_, tokens); }
+
+  bool holds(index_t tokens) const {
+    return !detail::opens_by_mass(options_) || tokens >= from_ || tokens % band_ == 0 ||
+           edge_of(options_, tokens) <= options_.sink_tokens;
+  }
+  index_t edge_before(index_t tokens) const { return tokens / band_ * band_; }
+
+ private:
+  attention_options options_;
+  index_t           band_, from_ = 0;
+};
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("hip states: pieces of a prompt give what one call gives", "[hip]", ROW_TYPES) {
@@ -270,12 +303,21 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     std::mt19937            random(8);
     const selection         chosen = random_selection(T, 0.3, 8);
     grown<bfloat16>         sequence(mode.options, p, chosen, 3), branch(mode.options, p, chosen, 3);
+    remembered_tokens       remembered(mode.options, size);
     sequence.extend(90);
     for (int turn = 0; turn < 4; ++turn) {
-      const auto tokens =
-          turn == 3 ? 0 : static_cast<index_t>(random() % static_cast<unsigned>(sequence.state.tokens()));
-      sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(T, sequence.state.tokens() + 20));
+      remembered.extend(sequence.state.tokens());
+      const index_t all    = sequence.state.tokens();
+      auto          tokens = turn == 3 ? 0 : static_cast<index_t>(random() % static_cast<unsigned>(all));
+      sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(T, all + 20));
+      remembered.extend(sequence.state.tokens());
+      if (!remembered.holds(tokens)) {
+        CHECK(std::string(message(sequence.state.truncate(tokens))) ==
+              "tokens lies inside a band of tiles of long ago: only its edges are left");
+        tokens = remembered.edge_before(tokens);
+      }
       REQUIRE(sequence.state.truncate(tokens) == status::ok);
+      remembered.truncate(tokens);
       CHECK(sequence.state.tokens() == tokens);
       sequence.extend(std::min(T, tokens + 1 + static_cast<index_t>(random() % 70)));
     }
@@ -292,7 +334,8 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     CHECK(branch.state.tokens() == 0);
     branch.extend(20);
     CHECK(moved.tokens() == T);
-    REQUIRE(moved.truncate(100) == status::ok);
+    remembered.extend(T);
+    REQUIRE(moved.truncate(remembered.holds(100) ? 100 : remembered.edge_before(100)) == status::ok);
     branch.state = std::move(moved);
     branch.extend(T);
     branch.state.clear();
@@ -302,6 +345,66 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     CHECK(branch.state.tokens() == 0);
     branch.extend(31);
   }
+}
+
+TEST_CASE("hip states: what the last two bands opened is remembered, token by token", "[hip]") {
+  constexpr index_t T = 100, end = 96;  // bands of 16 tokens, tiles of 4
+  const shape       size    = {T, 8, 1, 64, 64};
+  const auto        options = opened({.window = 8, .chunk = 32, .leaf = 4, .open_above = 0.05f, .tile = 4});
+  REQUIRE(hip::attention::band_of(options, 8) == 16);
+  const problem<bfloat16> p(size, 5), other(size, 6);
+  const selection         chosen = random_selection(T, 0.3, 5);
+  grown<bfloat16>         sequence(options, p, chosen, 2);
+  const char* const       lost = "tokens lies inside a band of tiles of long ago: only its edges are left";
+  sequence.extend(end);
+  for (index_t tokens = end - 1; tokens >= 64; --tokens) {
+    CAPTURE(tokens);
+    REQUIRE(sequence.state.truncate(tokens) == status::ok);
+    sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(end, tokens + 3));
+    REQUIRE(sequence.state.truncate(tokens) == status::ok);
+    sequence.extend(tokens + 1);
+    const index_t more = tokens % 2 == 0 ? end : std::min(end, tokens + 9);  // over several bands, or one edge at most
+    if (more > tokens + 1) sequence.extend(more);
+  }
+  CHECK(std::string(message(sequence.state.truncate(63))) == lost);
+  CHECK(sequence.state.tokens() == end);
+  REQUIRE(sequence.state.truncate(48) == status::ok);
+  CHECK(std::string(message(sequence.state.truncate(47))) == lost);
+  sequence.extend(50);
+  CHECK(std::string(message(sequence.state.truncate(47))) == lost);
+  REQUIRE(sequence.state.truncate(30) == status::ok);  // before any far field
+  for (index_t t = 31; t <= T; ++t) sequence.extend(t);
+  CHECK(sequence.state.answer() == status::ok);
+}
+
+TEST_CASE("hip states: tokens of calls that failed hide no band that is remembered", "[hip]") {
+  constexpr index_t       T       = 100;
+  const auto              options = opened({.window = 8, .chunk = 32, .leaf = 4, .open_above = 0.05f, .tile = 16});
+  const problem<bfloat16> p({T, 8, 1, 64, 64}, 5);
+  const selection         chosen = random_selection(T, 0.3, 5);
+  const auto              want   = answers_of_one_call(options, p, chosen, simulator::steady(1)).rows;
+  const simulator::stream where  = simulator::steady(1);
+  on_chip<bfloat16>       attend(options, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_selection        kept(chosen);
+  const auto              extend = [&](index_t end) {
+    const index_t       begin = state.tokens();
+    device_heads<float> out(end - begin, 8, 64);
+    rows.come(end);
+    REQUIRE(attend.extend(state, rows.queries(begin, end), rows.kv(), kept.layer(end), out.view()) == status::ok);
+    return out.packed();
+  };
+  extend(70);
+  kept.count = -1;
+  extend(T);
+  kept.count = 1;
+  CHECK(where.calls->waits == 0);
+  CHECK(state.truncate(47) == status::unsupported);
+  REQUIRE(state.truncate(69) == status::ok);
+  CHECK(where.calls->waits == 2);
+  CHECK(same_bits(extend(T), part_of(want, 8 * 64, 69, T)));
+  CHECK(state.answer() == status::ok);
 }
 
 TEST_CASE("hip states: memory doubles, or is reserved, and no call waits", "[hip]") {
