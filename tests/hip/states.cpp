@@ -137,6 +137,7 @@ class grown {
   grown(const attention_options& options, const problem<Scalar>& p, const selection& chosen, unsigned seed)
       : state(simulator::steady(seed)),
         p_(p),
+        chosen_(chosen),
         rows_(p),
         selection_(chosen),
         attend_(options, simulator::steady(seed + 5)),
@@ -159,13 +160,24 @@ class grown {
     CHECK(same_bits(sums, part_of(want_.sums, heads, begin, end)));
   }
 
-  /// The same with rows of another sequence, whose answers nobody looks at.
+  /// The same with rows of another sequence, which has those so far in common. Nobody looks at the answers.
   void extend_apart(const problem<Scalar>& other, const selection& chosen, index_t end) {
     const index_t begin = state.tokens();
     if (begin == end) return;
-    device_heads<Out>      out(end - begin, p_.size.heads, p_.size.value_dim);
-    coming_rows<Scalar>    rows(other);
-    const coming_selection own(chosen);
+    device_heads<Out>    out(end - begin, p_.size.heads, p_.size.value_dim);
+    problem<Scalar>      both = other;
+    std::vector<index_t> rep  = chosen.rep;
+    for (index_t t = 0; t < begin; ++t)
+      for (index_t h = 0; h < p_.size.kv_heads; ++h) {
+        std::copy_n(p_.k.view().row(t, h), p_.size.key_dim, both.k.view().row(t, h));
+        std::copy_n(p_.v.view().row(t, h), p_.size.value_dim, both.v.view().row(t, h));
+      }
+    for (index_t t = 0; t < p_.size.tokens; ++t) {
+      index_t& of = rep[static_cast<std::size_t>(t)];
+      if (t < begin || of < begin) of = chosen_.rep[static_cast<std::size_t>(t < begin ? t : of)];
+    }
+    coming_rows<Scalar>    rows(both);
+    const coming_selection own{selection(rep)};
     rows.come(end);
     REQUIRE(attend_.extend(state, rows.queries(begin, end), rows.kv(), own.layer(end), out.view(),
                            {.sink_logits = p_.sink_logits}) == status::ok);
@@ -175,6 +187,7 @@ class grown {
 
  private:
   const problem<Scalar>& p_;
+  selection              chosen_;
   coming_rows<Scalar>    rows_;
   coming_selection       selection_;
   on_chip<Scalar>        attend_;

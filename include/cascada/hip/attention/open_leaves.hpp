@@ -207,7 +207,6 @@ struct open_leaves {
     if constexpr (Leaves::remembers)
       if (record.writes) {
         std::uint32_t* const open = leaves.remembered.of(record.slot, own.kv_head, place);
-#pragma GCC unroll 1
         for (index_t n = token / 32; n < leaves.remembered.words && 32 * n < close; ++n)
           open[n] |= bits_of(token, close, n);
       }
