@@ -29,6 +29,13 @@ struct grown_mode {
   attention_options options;
 };
 
+/// Near + far with leaves by keys.
+attention_options keyed(attention_options with) {
+  with.window = 8;
+  if (with.chunk > 32) with.chunk = 16;
+  return with;
+}
+
 const std::vector<grown_mode> grown_modes = {
     {"dense", {.keys = key_set::all}},
     {"window", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2}},
@@ -59,6 +66,12 @@ const std::vector<grown_mode> grown_modes = {
     {"opened, one tile to a sequence", opened({.chunk      = std::numeric_limits<index_t>::max(),
                                                .open_above = 0.05f,
                                                .tile       = std::numeric_limits<index_t>::max()})},
+    {"by keys, closed", keyed({.leaf_threshold = 0.1f, .leaf = 3, .open = opening::none})},
+    {"by keys, closed, sinks, no correction",
+     keyed({.sink_tokens = 5, .leaf_threshold = 0.02f, .leaf = 4, .moments = std::nullopt, .open = opening::none})},
+    {"by keys, opened", keyed({.leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.04f, .tile = 4})},
+    {"by keys, opened, larger tiles",
+     keyed({.chunk = 32, .sink_tokens = 3, .leaf_threshold = 0.05f, .open_above = 0.08f, .tile = 32})},
     {"opened, softcap", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.04f, .tile = 8, .softcap = 1.5f})},
 };
 

@@ -15,6 +15,7 @@
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
+#include "cascada/hip/attention/grown_chains.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
@@ -345,7 +346,12 @@ class attention_steps {
   void join_leaves() {
     const growing_call& call  = of_.growing;
     const index_t       sinks = options_.sink_tokens;
-    launch_(join_chains<false>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+    if (detail::forms_by_keys(options_)) {
+      find_chains();
+      launch_(join_chains<true>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+    } else {
+      launch_(join_chains<false>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+    }
     launch_(list_new_leaves{call.of, call.leaves, of_.tokens, call.most, sinks});
     launch_(extend_means<Scalar>{.of        = call.of,
                                  .leaves    = call.leaves,
@@ -355,6 +361,26 @@ class attention_steps {
                                  .mean_values = {memory_.mean_values, nullptr, 0, Dim},
                                  .most        = call.most,
                                  .sinks       = sinks});
+  }
+
+  /// They find their chains by keys, batch by batch.
+  void find_chains() {
+    const growing_call& call = of_.growing;
+    for (index_t number = 0; number * chain_batch < call.most; ++number) {
+      const joining_batch batch = {call.of, number};
+      launch_(meet_grown_anchors<Scalar>{.layer     = of_.layer.first,
+                                         .batch     = batch,
+                                         .chains    = call.chains,
+                                         .keys      = of_.kv.keys,
+                                         .threshold = options_.leaf_threshold,
+                                         .sinks     = options_.sink_tokens});
+      launch_(find_grown_anchors<Scalar>{.layer     = of_.layer.first,
+                                         .batch     = batch,
+                                         .chains    = call.chains,
+                                         .chain     = call.leaves.chain,
+                                         .keys      = of_.kv.keys,
+                                         .threshold = options_.leaf_threshold});
+    }
   }
 
   /// Leaves of tokens [begin, end) open slice by slice.

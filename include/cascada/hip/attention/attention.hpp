@@ -186,9 +186,6 @@ class attention<Scalar, B> {
                          const attention_extension& call) const noexcept {
     if (const status answer = detail::check_extension<B>(options_, q, kv, out, call); answer != status::ok)
       return answer;
-    if (detail::forms_by_keys(options_))
-      return {status::unsupported_by_device,
-              "options.leaves == by_keys cannot grow on gfx942: chains are made anew there"};
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     return q.tokens > 0 ? check_device(q, kv, out) : status(status::ok);
   }
@@ -326,7 +323,8 @@ class attention<Scalar, B> {
                 .parts      = plan.parts,
                 .part       = plan.part(),
                 .most       = plan.most_joining(q.tokens),
-                .remembered = plan.remembered});
+                .remembered = plan.remembered,
+                .chains     = arrays.chains});
   }
 
   template <class Place, class Out>

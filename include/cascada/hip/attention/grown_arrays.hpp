@@ -26,6 +26,7 @@ struct grown_arrays {
   bool              varies      = false;
   grown_tokens      grown       = {};
   grown_leaves      leaves      = {};
+  grown_chains      chains      = {};
   remembered_leaves remembered  = {};
   Scalar*           mean_keys   = nullptr;  // [kv_heads, T, dim], one row a token
   Scalar*           mean_values = nullptr;
@@ -36,7 +37,8 @@ struct grown_arrays {
     *this = {};
     sizes = of, leaves.sets = 0;
     if (!detail::has_leaves(options)) return;
-    leaves.sets = detail::forms_by_keys(options) ? of.kv_heads : 1;
+    chains.sets = detail::forms_by_keys(options) ? of.kv_heads : 0;
+    leaves.sets = std::max(chains.sets, 1);
     chunk       = std::min(options.chunk, of.tokens);
     varies      = options.moments.has_value();
     if (detail::opens_by_mass(options)) band = band_of(options, of.group(), of.tokens);
@@ -63,6 +65,9 @@ struct grown_arrays {
     from.cut(leaves.far_count, std::int64_t{fields} * leaves.sets);
     from.cut(mean_keys, rows * sizes.dim), from.cut(mean_values, rows * sizes.dim);
     if (varies) from.cut(variances, rows * variance_parts);
+    const std::int64_t at_hand = std::int64_t{chains.sets} * chain_batch;
+    from.cut(chains.anchors, chains.sets * tokens), from.cut(chains.count, chains.sets);
+    from.cut(chains.nearest, at_hand), from.cut(chains.norms, at_hand);
     from.cut(remembered.open, remembered_bands * rows * remembered.words);
   }
 
@@ -70,8 +75,8 @@ struct grown_arrays {
   bool fits(const grown_arrays& of) const noexcept {
     return grown.state && sizes.tokens >= of.sizes.tokens && sizes.heads == of.sizes.heads &&
            sizes.kv_heads == of.sizes.kv_heads && sizes.dim == of.sizes.dim && (chunk > 0) == (of.chunk > 0) &&
-           leaves.sets == of.leaves.sets && (band > 0) == (of.band > 0) && varies == of.varies &&
-           remembered.words == of.remembered.words && fields >= of.fields && slices >= of.slices;
+           leaves.sets == of.leaves.sets && chains.sets == of.chains.sets && (band > 0) == (of.band > 0) &&
+           varies == of.varies && remembered.words == of.remembered.words && fields >= of.fields && slices >= of.slices;
   }
 
   /// Tokens that join leaves in a call of so many, at most: whole chunks of them.

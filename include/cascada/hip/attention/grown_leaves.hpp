@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/leaf_chains.hpp"
 #include "cascada/hip/attention/selection_sets.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -39,6 +40,23 @@ struct grown_leaves {
   CASCADA_DEVICE CASCADA_INLINE index_t follower(index_t member, index_t end) const {
     const index_t other = next[member];
     return other > 0 && other < end && size[other] > 1 ? other : -1;
+  }
+};
+
+/// What chains by keys of a sequence that grows go on from, in each KV head: their anchors, in token order, whose place
+/// is their token.
+struct grown_chains {
+  chain_anchor* anchors;  // [kv_heads, T], `count` in use
+  index_t*      count;    // [kv_heads]
+  covering_row* nearest;  // [kv_heads, chain_batch]: of the tokens at hand, the nearest of the anchors before
+  float*        norms;    // [kv_heads, chain_batch]: of their keys; 0: a chain of its own
+
+  index_t sets = 0;  // KV heads; none where chains are clusters
+
+  /// Those of one KV head, of as many tokens as there is room for.
+  CASCADA_DEVICE CASCADA_INLINE grown_chains of(index_t head, index_t room) const {
+    const std::int64_t at_hand = std::int64_t{head} * chain_batch;
+    return {anchors + std::int64_t{head} * room, count + head, nearest + at_hand, norms + at_hand};
   }
 };
 

@@ -44,6 +44,7 @@ struct growing_call {
   index_t              parts = 0, part = 0;    // of a slice: chunks or bands; their tokens
   index_t              most       = 0;         // tokens that may join leaves
   remembered_leaves    remembered = {};
+  grown_chains         chains     = {};
 };
 
 /// A call begins: its tokens follow those that are there. One thread.
@@ -120,6 +121,7 @@ struct truncate_tokens {
 
   grown_tokens of;
   grown_leaves leaves;
+  grown_chains chains;
   index_t      tokens;  // that stay
   index_t      room;
 
@@ -131,6 +133,10 @@ struct truncate_tokens {
     for (index_t set = gpu.thread(); set < leaves.sets; set += threads) {
       const grown_leaves own = leaves.of(set, room);
       *own.count             = detail::first_from(own.first, 0, *own.count, tokens);
+    }
+    for (index_t head = gpu.thread(); head < chains.sets; head += threads) {
+      const grown_chains own = chains.of(head, room);
+      *own.count             = detail::first_from(own.anchors, 0, *own.count, tokens);
     }
     if (gpu.thread() != 0) return;
     of.state->tokens = tokens;

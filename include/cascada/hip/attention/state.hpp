@@ -100,7 +100,8 @@ class attention_state<Scalar, B> {
       launch(hip::attention::truncate_leaves<false>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
       launch(hip::attention::truncate_leaves<true>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
     }
-    launch(hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, tokens, arrays_.sizes.tokens});
+    launch(
+        hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, arrays_.chains, tokens, arrays_.sizes.tokens});
     if (launch.answer() == status::ok) tokens_ = tokens, remembered_ = std::min(remembered_, tokens);
     return launch.answer();
   }
@@ -216,6 +217,7 @@ class attention_state<Scalar, B> {
     if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.next, sets * bytes);
     if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.tail, sets * bytes);
     if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.count, sets * sizeof(index_t));
+    if (answer == status::ok && of.chains.sets > 0) answer = where_.clear(of.chains.count, sets * sizeof(index_t));
     return answer;
   }
 
@@ -239,6 +241,9 @@ class attention_state<Scalar, B> {
       copy_set(to.leaves.far_rows, links.far_rows), copy_set(to.leaves.far_sizes, links.far_sizes);
     }
     copy(to.leaves.count, links.count, sets), copy(to.leaves.far_count, links.far_count, sets);
+    copy(to.chains.count, from.chains.count, from.chains.sets);
+    for (std::int64_t head = 0; head < from.chains.sets; ++head)
+      copy(to.chains.anchors + head * larger, from.chains.anchors + head * room, tokens);
     const std::int64_t words = from.remembered.words;
     if (words == to.remembered.words)  // else no leaf was there
       for (std::int64_t record = 0; record < hip::attention::remembered_bands * from.sizes.kv_heads; ++record)
