@@ -8,6 +8,7 @@
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/attention/grown_chains.hpp"
 #include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
@@ -284,6 +285,11 @@ ENTRY(hip::attention::list_askers);
 ENTRY(hip::attention::begin_tokens);
 ENTRY(hip::attention::truncate_tokens);
 ENTRY(hip::attention::join_chains<false>);
+ENTRY(hip::attention::join_chains<true>);
+ENTRY(hip::attention::meet_grown_anchors<bfloat16>);
+ENTRY(hip::attention::meet_grown_anchors<float16>);
+ENTRY(hip::attention::find_grown_anchors<bfloat16>);
+ENTRY(hip::attention::find_grown_anchors<float16>);
 ENTRY(hip::attention::list_new_leaves);
 ENTRY(hip::attention::extend_means<bfloat16>);
 ENTRY(hip::attention::extend_means<float16>);

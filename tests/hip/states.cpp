@@ -433,6 +433,94 @@ TEST_CASE("hip states: tokens of calls that failed hide no band that is remember
   CHECK(state.answer() == status::ok);
 }
 
+// As rows of models, keys are alike; longer than window and chunk, so that some leaves open.
+TEST_CASE("hip states: every preset", "[hip]") {
+  const std::vector<attention_options> all = {presets::accurate.attention, presets::balanced.attention,
+                                              presets::fast.attention};
+  problem<bfloat16>                    p({600, 2, 1, 64, 64}, 5);
+  gather_keys(p);
+  for (const attention_options& options : sample(all)) {
+    CAPTURE(options.open_above);
+    attention_options without = options;
+    without.open              = opening::none;
+    const selection chosen    = random_selection(600, 0.004, 7);
+    const auto      shut      = answers_of_one_call(without, p, chosen, simulator::steady(5)).rows;
+    CHECK_FALSE(same_bits(answers_of_one_call(options, p, chosen, simulator::steady(5)).rows, shut));
+    grown<bfloat16> sequence(options, p, chosen, 5);
+    for (const index_t end : {5, 390, 511, 512, 513, 514, 530, 590}) sequence.extend(end);
+    REQUIRE(sequence.state.truncate(583) == status::ok);
+    for (index_t end = 584; end <= 600; ++end) sequence.extend(end);
+    CHECK(sequence.state.answer() == status::ok);
+  }
+}
+
+TEST_CASE("hip states: by keys, more tokens than a batch join at a time", "[hip]") {
+  constexpr index_t T       = 2 * hip::attention::chain_batch + 200;
+  const float       tau     = GENERATE(0.15f, 0.9f);  // of few anchors, or of more than a batch
+  const auto        options = attention_options{
+             .window = 8, .chunk = 64, .sink_tokens = 3, .leaf_threshold = tau, .leaf = 4, .open = opening::none};
+  const problem<bfloat16> p({T, 2, 2, 64, 64}, 4);
+  const selection         chosen = random_selection(T, 0.003, 4);
+  CAPTURE(tau);
+  grown<bfloat16> sequence(options, p, chosen, 4), whole(options, p, chosen, 4);
+  whole.extend(T);
+  for (const index_t end : {70, 700, 701, 1150, T}) sequence.extend(end);
+  REQUIRE(sequence.state.truncate(640) == status::ok);
+  sequence.extend(T);
+}
+
+// Keys that are zero or not finite are alone, and of equally near anchors the oldest is joined.
+TEST_CASE("hip states: by keys, odd keys and ties", "[hip]") {
+  constexpr index_t T    = 90;
+  const shape       size = {T, 1, 1, 64, 64};
+  problem<bfloat16> p(size, 6);
+  const float       odd[] = {0.0f, std::numeric_limits<float>::infinity(), 0x1p70f};
+  for (index_t t = 0; t < T; ++t)
+    for (index_t c = 0; c < 64; ++c) {
+      const float x           = t % 9 == 4 ? odd[t % 3] * (c == 0) : t % 5 == 0 ? 1.0f : c == t % 4 ? 1.0f : 0.0f;
+      p.k.view().row(t, 0)[c] = from_float<bfloat16>(x);
+    }
+  const auto      options = keyed({.leaf_threshold = 0.1f, .leaf = 4, .moments = std::nullopt, .open = opening::none});
+  grown<bfloat16> sequence(options, p, selection(std::vector<index_t>(T, 0)), 4);
+  for (index_t end = 1; end <= T; ++end) sequence.extend(end);
+}
+
+TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip]") {
+  struct step {
+    attention_options options;
+    int               launches;
+  };
+  const std::vector<step> all = {
+      {{.keys = key_set::all}, 2},
+      {closed({.window = 8, .chunk = 16, .leaf = 3}), 6},
+      {opened({.window = 8, .chunk = 16, .leaf = 3, .open_above = 0.05f, .tile = 4}), 8},
+      {keyed({.leaf = 3, .open = opening::none}), 8},
+      {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 10},
+  };
+  constexpr index_t       T = 70;
+  const problem<bfloat16> p({T, 2, 1, 64, 64}, 2);
+  const selection         chosen = random_selection(T, 0.3, 2);
+  for (const auto& own : all) {
+    const simulator::stream where = simulator::steady(2);
+    on_chip<bfloat16>       attend(own.options, where);
+    state_on_chip<bfloat16> state(where);
+    coming_rows<bfloat16>   rows(p);
+    const coming_selection  kept(chosen);
+    device_heads<float>     out(1, 2, 64);
+    REQUIRE(attend.reserve(state, T, 2, 1, 64) == status::ok);
+    for (index_t t = 0; t < T; ++t) {
+      CAPTURE(t);
+      rows.come(t + 1);
+      const int before = where.calls->launches;
+      REQUIRE(attend.extend(state, rows.queries(t, t + 1), rows.kv(), kept.layer(t + 1), out.view()) == status::ok);
+      const int merges = detail::opens_by_mass(own.options) ? 0 : 1;
+      REQUIRE(where.calls->launches - before == own.launches + merges);
+    }
+    CHECK(where.calls->waits == 0);
+    CHECK(where.calls->allocations == 2);
+  }
+}
+
 TEST_CASE("hip states: memory doubles, or is reserved, and no call waits", "[hip]") {
   constexpr index_t       T = 100;
   const problem<bfloat16> p({T, 2, 1, 64, 64}, 2);
