@@ -433,6 +433,32 @@ TEST_CASE("hip states: tokens of calls that failed hide no band that is remember
   CHECK(state.answer() == status::ok);
 }
 
+// Bands of two blocks, of which calls begin in the second one.
+TEST_CASE("hip states: tiles of more rows than a block", "[hip]") {
+  constexpr index_t T       = 150;
+  const shape       size    = {T, 8, 1, 64, 64};
+  const auto        options = opened({.window = 8, .chunk = 64, .leaf = 4, .open_above = 0.05f, .tile = 32});
+  REQUIRE(hip::attention::band_of(options, 8) == 32);
+  const problem<bfloat16> p(size, 7);
+  grown<bfloat16>         sequence(options, p, random_selection(T, 0.3, 7), 7);
+  for (const index_t end : {90, 115, 117, 127, 130, 149, T}) sequence.extend(end);
+  REQUIRE(sequence.state.truncate(122) == status::ok);
+  for (const index_t end : {123, 148}) sequence.extend(end);
+}
+
+TEST_CASE("hip states: leaves by keys that open, token by token and in pieces", "[hip]") {
+  constexpr index_t T    = 100;
+  const shape       size = {T, 4, 2, 64, 64};
+  const auto        options =
+      keyed({.chunk = 32, .sink_tokens = 2, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.08f, .tile = 8});
+  problem<bfloat16> p(size, 6);
+  gather_keys(p, 2.0f);
+  const selection chosen = random_selection(T, 0.1, 6);
+  grown<bfloat16> sequence(options, p, chosen, 6), pieces(options, p, chosen, 6);
+  for (index_t end = 1; end <= T; ++end) sequence.extend(end);
+  for (const index_t end : {27, 61, 63, 77, T}) pieces.extend(end);
+}
+
 // As rows of models, keys are alike; longer than window and chunk, so that some leaves open.
 TEST_CASE("hip states: every preset", "[hip]") {
   const std::vector<attention_options> all = {presets::accurate.attention, presets::balanced.attention,
@@ -454,7 +480,7 @@ TEST_CASE("hip states: every preset", "[hip]") {
   }
 }
 
-TEST_CASE("hip states: by keys, more tokens than a batch join at a time", "[hip]") {
+TEST_CASE("hip states: more tokens than a batch join chains by keys", "[hip]") {
   constexpr index_t T       = 2 * hip::attention::chain_batch + 200;
   const float       tau     = GENERATE(0.15f, 0.9f);  // of few anchors, or of more than a batch
   const auto        options = attention_options{
@@ -470,7 +496,7 @@ TEST_CASE("hip states: by keys, more tokens than a batch join at a time", "[hip]
 }
 
 // Keys that are zero or not finite are alone, and of equally near anchors the oldest is joined.
-TEST_CASE("hip states: by keys, odd keys and ties", "[hip]") {
+TEST_CASE("hip states: odd keys and ties of leaves by keys", "[hip]") {
   constexpr index_t T    = 90;
   const shape       size = {T, 1, 1, 64, 64};
   problem<bfloat16> p(size, 6);

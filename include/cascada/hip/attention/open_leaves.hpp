@@ -200,15 +200,15 @@ struct open_leaves {
   /// A leaf is open from a token of the band on, for the rest of its tile. Returns the row after those.
   CASCADA_DEVICE CASCADA_INLINE index_t open_from(const band_of_rows& own, const band_record& record, index_t place,
                                                   index_t token) const {
-    const index_t close = (token / tile + 1) * tile;
-    const index_t all = close * group, end = all > own.rows ? own.rows : all;
+    const index_t next = (token / tile + 1) * tile;  // tile's
+    const index_t all = next * group, end = all > own.rows ? own.rows : all;
 #pragma GCC unroll 1
     for (index_t n = token * group / 32; 32 * n < end; ++n) word(own, n, place) |= bits_of(token * group, end, n);
     if constexpr (Leaves::remembers)
       if (record.writes) {
         std::uint32_t* const open = leaves.remembered.of(record.slot, own.kv_head, place);
-        for (index_t n = token / 32; n < leaves.remembered.words && 32 * n < close; ++n)
-          open[n] |= bits_of(token, close, n);
+        for (index_t n = token / 32; n < leaves.remembered.words && 32 * n < next; ++n)
+          open[n] |= bits_of(token, next, n);
       }
     return end;
   }
