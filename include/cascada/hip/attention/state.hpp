@@ -36,10 +36,13 @@ namespace cascada::inline CASCADA_ABI {
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
 /// there, while no other call of that attention needs more memory. Without it, memory doubles as it is needed.
 ///
-/// Leaves form by order and stay closed, from one selection for all KV heads; by keys or by mass:
-/// `unsupported_by_device`. Of n new tokens, O(n leaf d) for their leaves. Memory, with leaves, as many bytes as K and
-/// V of the tokens there is room for; for each of them 24 more, 16 for each KV head where there are moments, and 8 for
-/// each chunk that a call may lie in, up to 256 MiB. Else O(1). With leaves, truncate is O(T).
+/// Leaves are of one selection for all KV heads; with more: `unsupported_by_device`. Of n new tokens, O(n leaf d) for
+/// their leaves; by keys, O(n anchors d) for each KV head. Where leaves open by mass, what the last two bands opened is
+/// remembered, those whole tiles of queries that share a list (band_of), and truncate goes there or to a band's edge.
+/// Memory, with leaves, as many bytes as K and V of the tokens there is room for; for each of them 24 more, or by keys
+/// 36 for each KV head, 16 for each KV head where there are moments, 8 for each chunk that a call may lie in (by keys,
+/// for each KV head), up to 256 MiB, and by mass 12 for each KV head and 32 tokens of a band. Else O(1). With leaves,
+/// truncate is O(T).
 template <row_scalar Scalar, gfx942_backend B>
 class attention_state<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention_state on gfx942: rows are bfloat16 or float16");
