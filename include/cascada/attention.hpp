@@ -103,8 +103,8 @@ class attention;
 ///   tokens()          how many there are
 ///   reserve(tokens)   the next call makes room for so many; those that follow allocate nothing up to there
 ///   truncate(tokens)  forgets those from there on (speculative decoding). `invalid_shape` if there are not as many;
-///                     `unsupported` where leaves open by mass, inside a tile of long ago. O(T), and maybe the time
-///                     that its leaves took, in the next call
+///                     `unsupported` where leaves open by mass, inside a tile of long ago, on gfx942 a band of
+///                     tiles. O(T), and maybe the time that its leaves took, in the next call
 ///   clear()           forgets the sequence; memory is kept
 ///   save(bytes)       on the CPU, to bytes [saved_bytes()], for attend.load: of each selection a number for each token
 ///   that

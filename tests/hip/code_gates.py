@@ -23,7 +23,7 @@ target = ["-x", "hip", "--offload-arch=gfx942", "-nogpulib", "-nogpuinc", "-std=
 versions = 19, 22  # of clang; the table is from the first
 vector_cap = 256  # two waves on each SIMD
 uses_matrix_units = ("selection_graph", "selection_cross_gram", "selection_advance", "meet_kept", "attend", "ask_leaves",
-                     "find_anchors", "meet_anchors")
+                     "find_anchors", "meet_anchors", "find_grown_anchors", "meet_grown_anchors")
 
 
 def compile_kernels(folder, version=versions[0]):

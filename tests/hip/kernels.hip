@@ -8,6 +8,7 @@
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
+#include "cascada/hip/attention/grown_chains.hpp"
 #include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
@@ -199,14 +200,20 @@ ENTRY(hip::attention::ask_leaves<float16, 128, hip::attention::adjusted_leaves_o
 ENTRY(hip::attention::ask_leaves<float16, 128, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<float16, 256, hip::attention::adjusted_leaves_of_bands>);
 ENTRY(hip::attention::ask_leaves<float16, 256, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
-ENTRY(hip::attention::open_leaves<hip::attention::rows_in_order>);
-ENTRY(hip::attention::open_leaves<hip::attention::rows_in_pages>);
+ENTRY(hip::attention::open_leaves<hip::attention::formed_leaves<hip::attention::rows_in_order>>);
+ENTRY(hip::attention::open_leaves<hip::attention::formed_leaves<hip::attention::rows_in_pages>>);
+ENTRY(hip::attention::open_leaves<hip::attention::linked_leaves>);
 ENTRY(hip::attention::count_older);
 ENTRY(hip::attention::chunk_groups);
 ENTRY(hip::attention::list_askers);
 ENTRY(hip::attention::begin_tokens);
 ENTRY(hip::attention::truncate_tokens);
-ENTRY(hip::attention::join_chains);
+ENTRY(hip::attention::join_chains<false>);
+ENTRY(hip::attention::join_chains<true>);
+ENTRY(hip::attention::meet_grown_anchors<bfloat16>);
+ENTRY(hip::attention::meet_grown_anchors<float16>);
+ENTRY(hip::attention::find_grown_anchors<bfloat16>);
+ENTRY(hip::attention::find_grown_anchors<float16>);
 ENTRY(hip::attention::list_new_leaves);
 ENTRY(hip::attention::extend_means<bfloat16>);
 ENTRY(hip::attention::extend_means<float16>);

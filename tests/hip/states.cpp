@@ -29,6 +29,13 @@ struct grown_mode {
   attention_options options;
 };
 
+/// Near + far with leaves by keys.
+attention_options keyed(attention_options with) {
+  with.window = 8;
+  if (with.chunk > 32) with.chunk = 16;
+  return with;
+}
+
 const std::vector<grown_mode> grown_modes = {
     {"dense", {.keys = key_set::all}},
     {"window", {.keys = key_set::near, .window = 16, .chunk = 32, .sink_tokens = 2}},
@@ -48,6 +55,24 @@ const std::vector<grown_mode> grown_modes = {
     {"closed, leaves of one", closed({.window = 9, .chunk = 24, .sink_tokens = 5, .leaf = 1})},
     {"closed, one chunk", closed({.chunk = std::numeric_limits<index_t>::max(), .leaf = 3})},
     {"closed, softcap", closed({.window = 8, .chunk = 16, .leaf = 4, .softcap = 1.5f})},
+    {"opened, small tiles", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.03f, .tile = 4})},
+    {"opened, tiles of one", opened({.window = 0, .chunk = 12, .leaf = 3, .open_above = 0.05f, .tile = 1})},
+    {"opened, tiles of a chunk, no sinks",
+     opened({.window = 8, .chunk = 16, .sink_tokens = 0, .leaf = 5, .moments = 1, .open_above = 0.1f})},
+    {"opened, tiles that no block begins with, more sinks",
+     opened({.window = 5, .chunk = 35, .sink_tokens = 6, .leaf = 6, .moments = 2, .open_above = 0.05f, .tile = 5})},
+    {"opened, tiles of more rows than a block",
+     opened({.window = 8, .chunk = 48, .leaf = 4, .moments = std::nullopt, .open_above = 0.05f, .tile = 48})},
+    {"opened, one tile to a sequence", opened({.chunk      = std::numeric_limits<index_t>::max(),
+                                               .open_above = 0.05f,
+                                               .tile       = std::numeric_limits<index_t>::max()})},
+    {"by keys, closed", keyed({.leaf_threshold = 0.1f, .leaf = 3, .open = opening::none})},
+    {"by keys, closed, sinks, no correction",
+     keyed({.sink_tokens = 5, .leaf_threshold = 0.02f, .leaf = 4, .moments = std::nullopt, .open = opening::none})},
+    {"by keys, opened", keyed({.leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.04f, .tile = 4})},
+    {"by keys, opened, larger tiles",
+     keyed({.chunk = 32, .sink_tokens = 3, .leaf_threshold = 0.05f, .open_above = 0.08f, .tile = 32})},
+    {"opened, softcap", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.04f, .tile = 8, .softcap = 1.5f})},
 };
 
 /// The rows of a sequence in device memory, where those of later tokens are NaN until they come.
@@ -125,6 +150,7 @@ class grown {
   grown(const attention_options& options, const problem<Scalar>& p, const selection& chosen, unsigned seed)
       : state(simulator::steady(seed)),
         p_(p),
+        chosen_(chosen),
         rows_(p),
         selection_(chosen),
         attend_(options, simulator::steady(seed + 5)),
@@ -147,13 +173,24 @@ class grown {
     CHECK(same_bits(sums, part_of(want_.sums, heads, begin, end)));
   }
 
-  /// The same with rows of another sequence, whose answers nobody looks at.
+  /// The same with rows of another sequence, which has those so far in common. Nobody looks at the answers.
   void extend_apart(const problem<Scalar>& other, const selection& chosen, index_t end) {
     const index_t begin = state.tokens();
     if (begin == end) return;
-    device_heads<Out>      out(end - begin, p_.size.heads, p_.size.value_dim);
-    coming_rows<Scalar>    rows(other);
-    const coming_selection own(chosen);
+    device_heads<Out>    out(end - begin, p_.size.heads, p_.size.value_dim);
+    problem<Scalar>      both = other;
+    std::vector<index_t> rep  = chosen.rep;
+    for (index_t t = 0; t < begin; ++t)
+      for (index_t h = 0; h < p_.size.kv_heads; ++h) {
+        std::copy_n(p_.k.view().row(t, h), p_.size.key_dim, both.k.view().row(t, h));
+        std::copy_n(p_.v.view().row(t, h), p_.size.value_dim, both.v.view().row(t, h));
+      }
+    for (index_t t = 0; t < p_.size.tokens; ++t) {
+      index_t& of = rep[static_cast<std::size_t>(t)];
+      if (t < begin || of < begin) of = chosen_.rep[static_cast<std::size_t>(t < begin ? t : of)];
+    }
+    coming_rows<Scalar>    rows(both);
+    const coming_selection own{selection(rep)};
     rows.come(end);
     REQUIRE(attend_.extend(state, rows.queries(begin, end), rows.kv(), own.layer(end), out.view(),
                            {.sink_logits = p_.sink_logits}) == status::ok);
@@ -163,10 +200,32 @@ class grown {
 
  private:
   const problem<Scalar>& p_;
+  selection              chosen_;
   coming_rows<Scalar>    rows_;
   coming_selection       selection_;
   on_chip<Scalar>        attend_;
   answers                want_;
+};
+
+/// To which tokens a sequence that opens by mass can be cut: edges of bands, those of its last two bands, and those
+/// before any far field.
+class remembered_tokens {
+ public:
+  remembered_tokens(const attention_options& options, const shape& size)
+      : options_(options), band_(hip::attention::band_of(options, size.heads / size.kv_heads)) {}
+
+  void extend(index_t end) { from_ = std::max(from_, ((end - 1) / band_ - 1) * band_); }
+  void truncate(index_t tokens) { from_ = std::min(from_, tokens); }
+
+  bool holds(index_t tokens) const {
+    return !detail::opens_by_mass(options_) || tokens >= from_ || tokens % band_ == 0 ||
+           edge_of(options_, tokens) <= options_.sink_tokens;
+  }
+  index_t edge_before(index_t tokens) const { return tokens / band_ * band_; }
+
+ private:
+  attention_options options_;
+  index_t           band_, from_ = 0;
 };
 
 }  // namespace
@@ -270,12 +329,21 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     std::mt19937            random(8);
     const selection         chosen = random_selection(T, 0.3, 8);
     grown<bfloat16>         sequence(mode.options, p, chosen, 3), branch(mode.options, p, chosen, 3);
+    remembered_tokens       remembered(mode.options, size);
     sequence.extend(90);
     for (int turn = 0; turn < 4; ++turn) {
-      const auto tokens =
-          turn == 3 ? 0 : static_cast<index_t>(random() % static_cast<unsigned>(sequence.state.tokens()));
-      sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(T, sequence.state.tokens() + 20));
+      remembered.extend(sequence.state.tokens());
+      const index_t all    = sequence.state.tokens();
+      auto          tokens = turn == 3 ? 0 : static_cast<index_t>(random() % static_cast<unsigned>(all));
+      sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(T, all + 20));
+      remembered.extend(sequence.state.tokens());
+      if (!remembered.holds(tokens)) {
+        CHECK(std::string(message(sequence.state.truncate(tokens))) ==
+              "tokens lies inside a band of tiles of long ago: only its edges are left");
+        tokens = remembered.edge_before(tokens);
+      }
       REQUIRE(sequence.state.truncate(tokens) == status::ok);
+      remembered.truncate(tokens);
       CHECK(sequence.state.tokens() == tokens);
       sequence.extend(std::min(T, tokens + 1 + static_cast<index_t>(random() % 70)));
     }
@@ -292,7 +360,8 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     CHECK(branch.state.tokens() == 0);
     branch.extend(20);
     CHECK(moved.tokens() == T);
-    REQUIRE(moved.truncate(100) == status::ok);
+    remembered.extend(T);
+    REQUIRE(moved.truncate(remembered.holds(100) ? 100 : remembered.edge_before(100)) == status::ok);
     branch.state = std::move(moved);
     branch.extend(T);
     branch.state.clear();
@@ -301,6 +370,180 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     REQUIRE(state_on_chip<bfloat16>(simulator::steady(3)).fork(branch.state) == status::ok);  // nothing
     CHECK(branch.state.tokens() == 0);
     branch.extend(31);
+  }
+}
+
+TEST_CASE("hip states: what the last two bands opened is remembered, token by token", "[hip]") {
+  constexpr index_t T = 100, end = 96;  // bands of 16 tokens, tiles of 4
+  const shape       size    = {T, 8, 1, 64, 64};
+  const auto        options = opened({.window = 8, .chunk = 32, .leaf = 4, .open_above = 0.05f, .tile = 4});
+  REQUIRE(hip::attention::band_of(options, 8) == 16);
+  const problem<bfloat16> p(size, 5), other(size, 6);
+  const selection         chosen = random_selection(T, 0.3, 5);
+  grown<bfloat16>         sequence(options, p, chosen, 2);
+  const char* const       lost = "tokens lies inside a band of tiles of long ago: only its edges are left";
+  sequence.extend(end);
+  for (index_t tokens = end - 1; tokens >= 64; --tokens) {
+    CAPTURE(tokens);
+    REQUIRE(sequence.state.truncate(tokens) == status::ok);
+    sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(end, tokens + 3));
+    REQUIRE(sequence.state.truncate(tokens) == status::ok);
+    sequence.extend(tokens + 1);
+    const index_t more = tokens % 2 == 0 ? end : std::min(end, tokens + 9);  // over several bands, or one edge at most
+    if (more > tokens + 1) sequence.extend(more);
+  }
+  CHECK(std::string(message(sequence.state.truncate(63))) == lost);
+  CHECK(sequence.state.tokens() == end);
+  REQUIRE(sequence.state.truncate(48) == status::ok);
+  CHECK(std::string(message(sequence.state.truncate(47))) == lost);
+  sequence.extend(50);
+  CHECK(std::string(message(sequence.state.truncate(47))) == lost);
+  REQUIRE(sequence.state.truncate(30) == status::ok);  // before any far field
+  for (index_t t = 31; t <= T; ++t) sequence.extend(t);
+  CHECK(sequence.state.answer() == status::ok);
+}
+
+TEST_CASE("hip states: tokens of calls that failed hide no band that is remembered", "[hip]") {
+  constexpr index_t       T       = 100;
+  const auto              options = opened({.window = 8, .chunk = 32, .leaf = 4, .open_above = 0.05f, .tile = 16});
+  const problem<bfloat16> p({T, 8, 1, 64, 64}, 5);
+  const selection         chosen = random_selection(T, 0.3, 5);
+  const auto              want   = answers_of_one_call(options, p, chosen, simulator::steady(1)).rows;
+  const simulator::stream where  = simulator::steady(1);
+  on_chip<bfloat16>       attend(options, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_selection        kept(chosen);
+  const auto              extend = [&](index_t end) {
+    const index_t       begin = state.tokens();
+    device_heads<float> out(end - begin, 8, 64);
+    rows.come(end);
+    REQUIRE(attend.extend(state, rows.queries(begin, end), rows.kv(), kept.layer(end), out.view()) == status::ok);
+    return out.packed();
+  };
+  extend(70);
+  kept.count = -1;
+  extend(T);
+  kept.count = 1;
+  CHECK(where.calls->waits == 0);
+  CHECK(state.truncate(47) == status::unsupported);
+  REQUIRE(state.truncate(69) == status::ok);
+  CHECK(where.calls->waits == 2);
+  CHECK(same_bits(extend(T), part_of(want, 8 * 64, 69, T)));
+  CHECK(state.answer() == status::ok);
+}
+
+// Bands of two blocks, of which calls begin in the second one.
+TEST_CASE("hip states: tiles of more rows than a block", "[hip]") {
+  constexpr index_t T       = 150;
+  const shape       size    = {T, 8, 1, 64, 64};
+  const auto        options = opened({.window = 8, .chunk = 64, .leaf = 4, .open_above = 0.05f, .tile = 32});
+  REQUIRE(hip::attention::band_of(options, 8) == 32);
+  const problem<bfloat16> p(size, 7);
+  grown<bfloat16>         sequence(options, p, random_selection(T, 0.3, 7), 7);
+  for (const index_t end : {90, 115, 117, 127, 130, 149, T}) sequence.extend(end);
+  REQUIRE(sequence.state.truncate(122) == status::ok);
+  for (const index_t end : {123, 148}) sequence.extend(end);
+}
+
+TEST_CASE("hip states: leaves by keys that open, token by token and in pieces", "[hip]") {
+  constexpr index_t T    = 100;
+  const shape       size = {T, 4, 2, 64, 64};
+  const auto        options =
+      keyed({.chunk = 32, .sink_tokens = 2, .leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.08f, .tile = 8});
+  problem<bfloat16> p(size, 6);
+  gather_keys(p, 2.0f);
+  const selection chosen = random_selection(T, 0.1, 6);
+  grown<bfloat16> sequence(options, p, chosen, 6), pieces(options, p, chosen, 6);
+  for (index_t end = 1; end <= T; ++end) sequence.extend(end);
+  for (const index_t end : {27, 61, 63, 77, T}) pieces.extend(end);
+}
+
+// As rows of models, keys are alike; longer than window and chunk, so that some leaves open.
+TEST_CASE("hip states: every preset", "[hip]") {
+  const std::vector<attention_options> all = {presets::accurate.attention, presets::balanced.attention,
+                                              presets::fast.attention};
+  problem<bfloat16>                    p({600, 2, 1, 64, 64}, 5);
+  gather_keys(p);
+  for (const attention_options& options : sample(all)) {
+    CAPTURE(options.open_above);
+    attention_options without = options;
+    without.open              = opening::none;
+    const selection chosen    = random_selection(600, 0.004, 7);
+    const auto      shut      = answers_of_one_call(without, p, chosen, simulator::steady(5)).rows;
+    CHECK_FALSE(same_bits(answers_of_one_call(options, p, chosen, simulator::steady(5)).rows, shut));
+    grown<bfloat16> sequence(options, p, chosen, 5);
+    for (const index_t end : {5, 390, 511, 512, 513, 514, 530, 590}) sequence.extend(end);
+    REQUIRE(sequence.state.truncate(583) == status::ok);
+    for (index_t end = 584; end <= 600; ++end) sequence.extend(end);
+    CHECK(sequence.state.answer() == status::ok);
+  }
+}
+
+TEST_CASE("hip states: more tokens than a batch join chains by keys", "[hip]") {
+  constexpr index_t T       = 2 * hip::attention::chain_batch + 200;
+  const float       tau     = GENERATE(0.15f, 0.9f);  // of few anchors, or of more than a batch
+  const auto        options = attention_options{
+             .window = 8, .chunk = 64, .sink_tokens = 3, .leaf_threshold = tau, .leaf = 4, .open = opening::none};
+  const problem<bfloat16> p({T, 2, 2, 64, 64}, 4);
+  const selection         chosen = random_selection(T, 0.003, 4);
+  CAPTURE(tau);
+  grown<bfloat16> sequence(options, p, chosen, 4), whole(options, p, chosen, 4);
+  whole.extend(T);
+  for (const index_t end : {70, 700, 701, 1150, T}) sequence.extend(end);
+  REQUIRE(sequence.state.truncate(640) == status::ok);
+  sequence.extend(T);
+}
+
+// Keys that are zero or not finite are alone, and of equally near anchors the oldest is joined.
+TEST_CASE("hip states: odd keys and ties of leaves by keys", "[hip]") {
+  constexpr index_t T    = 90;
+  const shape       size = {T, 1, 1, 64, 64};
+  problem<bfloat16> p(size, 6);
+  const float       odd[] = {0.0f, std::numeric_limits<float>::infinity(), 0x1p70f};
+  for (index_t t = 0; t < T; ++t)
+    for (index_t c = 0; c < 64; ++c) {
+      const float x           = t % 9 == 4 ? odd[t % 3] * (c == 0) : t % 5 == 0 ? 1.0f : c == t % 4 ? 1.0f : 0.0f;
+      p.k.view().row(t, 0)[c] = from_float<bfloat16>(x);
+    }
+  const auto      options = keyed({.leaf_threshold = 0.1f, .leaf = 4, .moments = std::nullopt, .open = opening::none});
+  grown<bfloat16> sequence(options, p, selection(std::vector<index_t>(T, 0)), 4);
+  for (index_t end = 1; end <= T; ++end) sequence.extend(end);
+}
+
+TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip]") {
+  struct step {
+    attention_options options;
+    int               launches;
+  };
+  const std::vector<step> all = {
+      {{.keys = key_set::all}, 2},
+      {closed({.window = 8, .chunk = 16, .leaf = 3}), 6},
+      {opened({.window = 8, .chunk = 16, .leaf = 3, .open_above = 0.05f, .tile = 4}), 8},
+      {keyed({.leaf = 3, .open = opening::none}), 8},
+      {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 10},
+  };
+  constexpr index_t       T = 70;
+  const problem<bfloat16> p({T, 2, 1, 64, 64}, 2);
+  const selection         chosen = random_selection(T, 0.3, 2);
+  for (const auto& own : all) {
+    const simulator::stream where = simulator::steady(2);
+    on_chip<bfloat16>       attend(own.options, where);
+    state_on_chip<bfloat16> state(where);
+    coming_rows<bfloat16>   rows(p);
+    const coming_selection  kept(chosen);
+    device_heads<float>     out(1, 2, 64);
+    REQUIRE(attend.reserve(state, T, 2, 1, 64) == status::ok);
+    for (index_t t = 0; t < T; ++t) {
+      CAPTURE(t);
+      rows.come(t + 1);
+      const int before = where.calls->launches;
+      REQUIRE(attend.extend(state, rows.queries(t, t + 1), rows.kv(), kept.layer(t + 1), out.view()) == status::ok);
+      const int merges = detail::opens_by_mass(own.options) ? 0 : 1;
+      REQUIRE(where.calls->launches - before == own.launches + merges);
+    }
+    CHECK(where.calls->waits == 0);
+    CHECK(where.calls->allocations == 2);
   }
 }
 

@@ -26,7 +26,7 @@ struct ask_leaves {
     index_t head[threads];  // of each lane's query
   };
 
-  query_tokens<Scalar>     queries;  // all of some bands; nothing is written to their `out`
+  query_tokens<Scalar>     queries;  // all of some bands
   listed_keys<Scalar>      far;
   near_keys<Scalar, Place> near;
   float                    scale;           // times log2(e)
@@ -40,17 +40,19 @@ struct ask_leaves {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&             lds   = gpu.template shared<shared>();
-    const query_block block = queries.block_of(gpu, gpu.block());
+    if (queries.growing && queries.failed(0)) return;
+    auto&             lds    = gpu.template shared<shared>();
+    const auto        asking = queries.placed(gpu);
+    const query_block block  = asking.block_of(gpu, gpu.block());
     if (block.empty() || queries.failed(block.kv_head)) return;
-    const query_row own = queries.row_of(gpu, block);
-    const walk      now = logits_at().keys_of(gpu, queries, block);
+    const query_row own = asking.row_of(gpu, block);
+    const walk      now = logits_at().keys_of(gpu, asking, block);
     if (now.far_count == 0) return;
 
     logits_at().place_query(gpu, lds.logits, now, own);
     lds.head[gpu.thread()] = own.head;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(own.place - queries.base, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(own.place - asking.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
 
     softmax<Scalar, 0> all;
@@ -64,11 +66,10 @@ struct ask_leaves {
     const float          sum   = all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32);
     const float          sink  = sink_logits.of(lds.head[tiles::thread_of(gpu)]) - top_logit_of(all.top, scale);
     const float          bound = softmax_shares(gpu, 0.0f, sum, sink).log_sum + log_open_above;
-    std::uint32_t* const asking =
-        opened.rows_of(gpu.uniform(block.turn * queries.kv_heads + block.kv_head), gpu.wave());
+    std::uint32_t* const rows  = opened.rows_of(gpu.uniform(asking.rows_number_of(block)), gpu.wave());
     meet_leaves(gpu, lds, now, query, [&](const key_tile& of, const sums_16& logits) {
-      const std::uint32_t rows = rows_above(gpu, logits, all.top, own.exists ? bound : never);
-      if (gpu.lane() < keys && of.first + gpu.lane() < of.count) asking[of.first + gpu.lane()] = rows;
+      const std::uint32_t above = rows_above(gpu, logits, all.top, own.exists ? bound : never);
+      if (gpu.lane() < keys && of.first + gpu.lane() < of.count) rows[of.first + gpu.lane()] = above;
     });
   }
 

@@ -15,6 +15,7 @@
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
+#include "cascada/hip/attention/grown_chains.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
@@ -297,20 +298,11 @@ class attention_steps {
     merge();
   }
 
-  /// The last chunk's far field gets what it lacks; then tokens ask, in slices of as many chunks as there is room for
-  /// their far fields.
+  /// The last chunk's far field gets what it lacks; then tokens ask, in slices of as many chunks, or bands, as there is
+  /// room for their far fields, or for what they ask for.
   void attend_grown() {
     const growing_call& call = of_.growing;
-    launch_(join_chains{of_.layer.first, call.of, call.leaves, call.most, options_.sink_tokens, options_.leaf});
-    launch_(list_new_leaves{call.of, call.leaves, call.most, options_.sink_tokens});
-    launch_(extend_means<Scalar>{.of        = call.of,
-                                 .leaves    = call.leaves,
-                                 .keys      = of_.kv.keys,
-                                 .values    = of_.kv.values,
-                                 .mean_keys = {memory_.mean_keys, memory_.variances, options_.moments.value_or(0), Dim},
-                                 .mean_values = {memory_.mean_values, nullptr, 0, Dim},
-                                 .most        = call.most,
-                                 .sinks       = options_.sink_tokens});
+    join_leaves();
     for (index_t k = 0; k < call.count; ++k) {
       launch_(list_grown_rows{.of     = call.of,
                               .leaves = call.leaves,
@@ -318,65 +310,110 @@ class attention_steps {
                               .room   = of_.tokens,
                               .chunk  = of_.chunk,
                               .window = options_.window,
-                              .fields = call.fields});
-      kernel ask          = {.queries     = of_.everyone(),
-                             .far         = of_.leaves(),
-                             .near        = of_.window(),
-                             .scale       = of_.scale,
-                             .sink_logits = of_.sink_logits()};
-      ask.queries.growing = call.slices + k;
-      ask.queries.last = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.fields} * of_.chunk));
-      attend_segments(ask);
+                              .chunks = call.fields});
+      auto asking    = of_.everyone();
+      asking.growing = call.slices + k;
+      asking.last    = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.parts} * call.part));
+      if (detail::opens_by_mass(options_))
+        attend_bands(asking, linked_leaves{call.of, call.leaves, call.slices + k, call.remembered}, call.parts);
+      else
+        attend_segments(kernel{.queries     = asking,
+                               .far         = of_.leaves(),
+                               .near        = of_.window(),
+                               .scale       = of_.scale,
+                               .sink_logits = of_.sink_logits()});
     }
     merge();
   }
 
-  /// Leaves of tokens [begin, end) open slice by slice: queries ask, what they asked for is listed, and they attend.
+  /// Tokens that leave the near field join leaves.
+  void join_leaves() {
+    const growing_call& call  = of_.growing;
+    const index_t       sinks = options_.sink_tokens;
+    if (detail::forms_by_keys(options_)) {
+      find_chains();
+      launch_(join_chains<true>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+    } else {
+      launch_(join_chains<false>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+    }
+    launch_(list_new_leaves{call.of, call.leaves, of_.tokens, call.most, sinks});
+    launch_(extend_means<Scalar>{.of        = call.of,
+                                 .leaves    = call.leaves,
+                                 .keys      = of_.kv.keys,
+                                 .values    = of_.kv.values,
+                                 .mean_keys = {memory_.mean_keys, memory_.variances, options_.moments.value_or(0), Dim},
+                                 .mean_values = {memory_.mean_values, nullptr, 0, Dim},
+                                 .most        = call.most,
+                                 .sinks       = sinks});
+  }
+
+  /// They find their chains by keys, batch by batch.
+  void find_chains() {
+    const growing_call& call = of_.growing;
+    for (index_t number = 0; number * chain_batch < call.most; ++number) {
+      const joining_batch batch = {call.of, number};
+      launch_(meet_grown_anchors<Scalar>{.layer     = of_.layer.first,
+                                         .batch     = batch,
+                                         .chains    = call.chains,
+                                         .keys      = of_.kv.keys,
+                                         .threshold = options_.leaf_threshold,
+                                         .sinks     = options_.sink_tokens});
+      launch_(find_grown_anchors<Scalar>{.layer     = of_.layer.first,
+                                         .batch     = batch,
+                                         .chains    = call.chains,
+                                         .chain     = call.leaves.chain,
+                                         .keys      = of_.kv.keys,
+                                         .threshold = options_.leaf_threshold});
+    }
+  }
+
+  /// Leaves of tokens [begin, end) open slice by slice.
   void attend_opened(index_t begin, index_t end) {
-    const index_t group = of_.q.heads / of_.kv_heads, tile = std::min(options_.tile, of_.tokens);
-    const index_t band   = band_of(options_, group, of_.tokens);
-    const auto    slice  = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, of_.tokens));
+    const index_t band  = band_of(options_, of_.q.heads / of_.kv_heads, of_.tokens);
+    const auto    slice = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, of_.tokens));
+    for (index_t first = begin; first < end; first += slice) {
+      auto asking  = of_.everyone();
+      asking.first = first, asking.last = end - first < slice ? end : first + slice;
+      attend_bands(asking,
+                   formed_leaves<Place>{.layer      = of_.layer,
+                                        .clusters   = of_.members_of_leaves(),
+                                        .formed     = of_.formed,
+                                        .tokens     = of_.tokens,
+                                        .first_asks = first,
+                                        .asked      = asking.last,
+                                        .row_of     = of_.kv.place},
+                   (asking.last - first + band - 1) / band);
+    }
+  }
+
+  /// Queries of some bands ask for leaves, what they asked for is listed, and they attend.
+  template <class Leaves>
+  void attend_bands(query_tokens<Scalar> asking, const Leaves& leaves, index_t bands) {
+    const index_t group  = of_.q.heads / of_.kv_heads;
+    asking.part          = band_of(options_, group, of_.tokens);
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
-    for (index_t first = begin; first < end; first += slice) {
-      const index_t              last   = end - first < slice ? end : first + slice;
-      const query_tokens<Scalar> askers = {.q        = of_.q,
-                                           .valid    = of_.layer.first.count,
-                                           .kv_heads = of_.kv_heads,
-                                           .part     = band,
-                                           .base     = of_.base,
-                                           .first    = first,
-                                           .last     = last,
-                                           .sets     = of_.layer.sets};
-      ask_for_leaves({.queries        = askers,
-                      .far            = of_.leaves(),
-                      .near           = of_.window(),
-                      .scale          = of_.scale,
-                      .log_open_above = std::log2(options_.open_above),
-                      .opened         = opened,
-                      .sink_logits    = of_.sink_logits()});
-      launch_(open_leaves<Place>{.layer          = of_.layer,
-                                 .clusters       = of_.members_of_leaves(),
-                                 .leaves         = of_.formed,
-                                 .opened         = opened,
-                                 .tokens         = of_.tokens,
-                                 .first          = first,
-                                 .last           = last,
-                                 .band           = band,
-                                 .tile           = tile,
-                                 .blocks_of_band = askers.blocks_of_part(),
-                                 .kv_heads       = of_.kv_heads,
-                                 .group          = group,
-                                 .row_of         = of_.kv.place});
-      kernel_opened ask = {.queries     = of_.everyone(),
-                           .far         = of_.leaves(),
-                           .near        = of_.window(),
-                           .scale       = of_.scale,
-                           .opened      = opened,
-                           .sink_logits = of_.sink_logits()};
-      ask.queries.part = band, ask.queries.first = first, ask.queries.last = last;
-      attend_keys(ask);
-    }
+    ask_for_leaves({.queries        = asking,
+                    .far            = of_.leaves(),
+                    .near           = of_.window(),
+                    .scale          = of_.scale,
+                    .log_open_above = std::log2(options_.open_above),
+                    .opened         = opened,
+                    .sink_logits    = of_.sink_logits()});
+    launch_(open_leaves<Leaves>{.leaves         = leaves,
+                                .opened         = opened,
+                                .bands          = bands,
+                                .band           = asking.part,
+                                .tile           = std::min(options_.tile, of_.tokens),
+                                .blocks_of_band = asking.blocks_of_part(),
+                                .kv_heads       = of_.kv_heads,
+                                .group          = group});
+    attend_keys(kernel_opened{.queries     = asking,
+                              .far         = of_.leaves(),
+                              .near        = of_.window(),
+                              .scale       = of_.scale,
+                              .opened      = opened,
+                              .sink_logits = of_.sink_logits()});
   }
 
   /// Groups ask the far field, then every token its near field, and merges its group's answer.

@@ -24,7 +24,7 @@ namespace cascada::inline CASCADA_ABI {
 /// mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar, and so are
 /// the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those within
 /// 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up to 127
-/// after the last that sees it. Sequences grow without leaves, or with closed ones by order. There is no report. One
+/// after the last that sees it. Sequences grow in all modes that grow on the CPU. There is no report. One
 /// call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
@@ -83,7 +83,7 @@ class attention<Scalar, B> {
     state.begin(options_);
     const hip::selection_layer layer = needs_selections(options_) ? selections[0] : hip::selection_layer{};
     const status answer = run_grown(state, q, kv, layer, results::of(out), terms_of(call), call.log_sum_exp);
-    if (answer == status::ok) state.tokens_ += q.tokens;
+    if (answer == status::ok) state.add(q.tokens);
     return answer;
   }
 
@@ -188,12 +188,6 @@ class attention<Scalar, B> {
                          const attention_extension& call) const noexcept {
     if (const status answer = detail::check_extension<B>(options_, q, kv, out, call); answer != status::ok)
       return answer;
-    if (detail::forms_by_keys(options_))
-      return {status::unsupported_by_device,
-              "options.leaves == by_keys cannot grow on gfx942: chains are made anew there"};
-    if (detail::opens_by_mass(options_))
-      return {status::unsupported_by_device,
-              "options.open == by_mass cannot grow on gfx942: askers are not kept there"};
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     return q.tokens > 0 ? check_device(q, kv, out) : status(status::ok);
   }
@@ -301,29 +295,37 @@ class attention<Scalar, B> {
                    const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
-    auto        plan   = arrays;  // the state may have room for larger calls
     sizes.asking       = q.tokens;
+    hip::attention::grown_arrays<Scalar, B> plan;  // the state may have room for larger calls
     plan.plan(options_, sizes);
-    const status answer = where_.launch(hip::attention::begin_tokens{.of       = arrays.grown,
-                                                                     .asking   = q.tokens,
-                                                                     .room     = std::min(sizes.tokens, kv.tokens()),
-                                                                     .selected = layer.count,
-                                                                     .chunk    = arrays.chunk,
-                                                                     .window   = options_.window,
-                                                                     .fields   = plan.fields,
-                                                                     .slices   = plan.slices});
+    plan.remembered.open = arrays.remembered.open;
+    const status answer  = where_.launch(hip::attention::begin_tokens{.of       = arrays.grown,
+                                                                      .asking   = q.tokens,
+                                                                      .room     = std::min(sizes.tokens, kv.tokens()),
+                                                                      .selected = layer.count,
+                                                                      .leaves   = arrays.leaves,
+                                                                      .chunk    = plan.chunk,
+                                                                      .window   = options_.window,
+                                                                      .part     = plan.part(),
+                                                                      .parts    = plan.parts,
+                                                                      .slices   = plan.slices,
+                                                                      .bands    = plan.band > 0});
     if (answer != status::ok) return answer;
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
     arrays_.mean_keys = arrays.mean_keys, arrays_.mean_values = arrays.mean_values,
     arrays_.variances = arrays.variances;
     return run(q, hip::attention::placed(kv), {&layer, 1}, out, terms, hip::attention::row_sums::natural(sums, 0),
-               {.slices = arrays.grown.slices,
-                .valid  = &arrays.grown.state->valid,
-                .of     = arrays.grown,
-                .leaves = arrays.leaves,
-                .fields = plan.fields,
-                .count  = plan.slices,
-                .most   = arrays.most_joining(q.tokens)});
+               {.slices     = arrays.grown.slices,
+                .valid      = &arrays.grown.state->valid,
+                .of         = arrays.grown,
+                .leaves     = arrays.leaves,
+                .fields     = plan.fields,
+                .count      = plan.slices,
+                .parts      = plan.parts,
+                .part       = plan.part(),
+                .most       = plan.most_joining(q.tokens),
+                .remembered = plan.remembered,
+                .chains     = arrays.chains});
   }
 
   template <class Place>

@@ -18,7 +18,8 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// One wave a token.
+/// One wave for a token and a set of leaves. Chains are clusters, or, `ByKeys`, what find_grown_anchors says.
+template <bool ByKeys>
 struct join_chains {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
@@ -27,32 +28,35 @@ struct join_chains {
   selection_layer layer;
   grown_tokens    of;
   grown_leaves    leaves;
+  index_t         room;
   index_t         most;         // tokens that may join
   index_t         sinks, leaf;  // tokens of a leaf at most
 
-  index_t grid() const { return most; }
+  index_t grid() const { return most * leaves.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (of.state->valid < 0) return;
-    const index_t from = gpu.uniform(of.state->from), token = from + gpu.block();
+    const index_t from = gpu.uniform(of.state->from), token = from + gpu.block() / leaves.sets;
     if (token >= gpu.uniform(of.state->to) || token < sinks) return;
-    const index_t own    = gpu.uniform(layer.rep[token]);
-    const index_t least  = own < sinks ? sinks : own;  // no member lies before
-    index_t       joined = 0, last = -1;               // with this one and before it; the last of them
+    const grown_leaves links    = leaves.of(gpu.block() % leaves.sets, room);
+    const auto         chain_of = [&](index_t t) { return ByKeys ? links.chain[t] : layer.rep[t]; };
+    const index_t      own      = gpu.uniform(chain_of(token));
+    const index_t      least    = own < sinks ? sinks : own;  // no member lies before
+    index_t            joined = 0, last = -1;                 // with this one and before it; the last of them
     for (index_t base = least < from ? from : least; base < token; base += gfx942::wave) {
       const index_t       other = base + gpu.lane();
-      const std::uint64_t votes = gpu.ballot(other < token && layer.rep[other] == own);
+      const std::uint64_t votes = gpu.ballot(other < token && chain_of(other) == own);
       joined += voters(votes);
       if (votes != 0) last = base + 63 - __builtin_clzll(votes);
     }
     if (gpu.lane() != 0) return;
-    const index_t tail   = own < from ? leaves.tail[own] : -1;
-    const bool    old    = tail >= least;
-    leaves.chain[token]  = own;
-    leaves.size[token]   = ((old ? leaves.size[tail] : 0) + joined) % leaf + 1;
-    leaves.before[token] = last = last < 0 && old ? tail : last;
-    if (last >= 0) leaves.next[last] = token;
+    const index_t tail = own < from ? links.tail[own] : -1;
+    const bool    old  = tail >= least;
+    if constexpr (!ByKeys) links.chain[token] = own;
+    links.size[token]   = ((old ? links.size[tail] : 0) + joined) % leaf + 1;
+    links.before[token] = last = last < 0 && old ? tail : last;
+    if (last >= 0) links.next[last] = token;
   }
 };
 
@@ -66,23 +70,25 @@ struct list_new_leaves {
 
   grown_tokens of;
   grown_leaves leaves;
+  index_t      room;
   index_t      most;  // tokens that may join
   index_t      sinks;
 
-  index_t grid() const { return (most + threads - 1) / threads; }
+  index_t grid() const { return (most + threads - 1) / threads * leaves.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (of.state->valid < 0) return;
     const index_t from = gpu.uniform(of.state->from), to = gpu.uniform(of.state->to);
-    const index_t begin = from + gpu.block() * threads, token = begin + gpu.thread();
+    const index_t begin = from + gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
     if (begin >= to) return;
-    const auto begins = [&](index_t t) { return t < to && t >= sinks && leaves.size[t] == 1; };
-    const auto place  = places::of(gpu, gpu.template shared<shared>(), from, begin, begins);
-    const auto older  = of.state->older;
-    if (begins(token)) leaves.first[older + place.own] = token;
-    if (token < to && token >= sinks && leaves.next[token] == 0) leaves.tail[leaves.chain[token]] = token;
-    if (begin + threads >= to && gpu.thread() == 0) of.state->leaves = older + place.end;
+    const grown_leaves own    = leaves.of(gpu.block() % leaves.sets, room);
+    const auto         begins = [&](index_t t) { return t < to && t >= sinks && own.size[t] == 1; };
+    const auto         place  = places::of(gpu, gpu.template shared<shared>(), from, begin, begins);
+    const index_t      older  = *own.older;
+    if (begins(token)) own.first[older + place.own] = token;
+    if (token < to && token >= sinks && own.next[token] == 0) own.tail[own.chain[token]] = token;
+    if (begin + threads >= to && gpu.thread() == 0) *own.count = older + place.end;
   }
 };
 
@@ -124,11 +130,12 @@ struct extend_means {
     const index_t       from = gpu.uniform(of.state->from), to = gpu.uniform(of.state->to);
     const index_t       lanes = rows.dim / 8, item = block * (threads / lanes) + gpu.lane() / lanes;
     const index_t       head = item % rows.heads, token = from + item / rows.heads;
+    const grown_leaves  own = leaves.of(leaves.set_of(head), rows.tokens);
     member_sums<Scalar> all;
     index_t             member = -1, count = 0;
-    if (token < to && token >= sinks && (leaves.size[token] == 1 || leaves.before[token] < from)) {
+    if (token < to && token >= sinks && (own.size[token] == 1 || own.before[token] < from)) {
       member = token;
-      for (index_t left = leaves.size[token]; left > 1; --left) member = leaves.before[member];
+      for (index_t left = own.size[token]; left > 1; --left) member = own.before[member];
     }
     while (gpu.ballot(member >= 0) != 0) {
       const bool         exists = member >= 0;
@@ -136,7 +143,7 @@ struct extend_means {
       ++count;
       if (exists) all.add(load_8(rows.row(member, head) + 8 * (gpu.lane() % lanes)), count == 1);
       table.write(gpu, all, static_cast<float>(count), row, exists && member >= from);
-      if (exists) member = leaves.follower(member, to);
+      if (exists) member = own.follower(member, to);
     }
   }
 };

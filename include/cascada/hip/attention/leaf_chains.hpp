@@ -96,6 +96,30 @@ struct compared_keys {
     return detail::covers(product, threshold * key.norm, other.norm);
   }
 
+  /// A key joins an anchor that covers it, if that is nearer than `best`.
+  CASCADA_DEVICE CASCADA_INLINE void join(const chain_anchor& key, const chain_anchor& anchor,
+                                          covering_row& best) const {
+    const covering_row found = {anchor.place, product(key, anchor), anchor.norm};
+    if (covers(key, anchor, found.product) && found.nearer_than(best)) best = found;
+  }
+
+  /// By a wave, which has keys as judge() says: they join the nearest of 32 anchors, of those `asked` for, where
+  /// `other` is anchor lane % 32. Each half of the wave meets half of them; join_halves() then tells both.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void meet(Gpu& gpu, const chain_anchor& key, const chain_anchor* anchors,
+                                          const chain_anchor& other, std::uint32_t asked, covering_row& best) const {
+    const auto seen = judge(gpu, key, other, [&](index_t j) { return gpu.shuffle(other.norm, j); });
+    for (std::uint32_t left = seen.possible & asked; left != 0; left &= left - 1)
+      join(key, anchors[__builtin_ctz(left)], best);
+  }
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void join_halves(Gpu& gpu, covering_row& best) {
+    const covering_row other = {
+        static_cast<index_t>(gpu.shuffle(static_cast<std::uint32_t>(best.place), gpu.lane() ^ 32)),
+        gpu.shuffle(best.product, gpu.lane() ^ 32), gpu.shuffle(best.norm, gpu.lane() ^ 32)};
+    if (other.nearer_than(best)) best = other;
+  }
+
   /// By a wave: lane l has key l % 32 of 32 that may be covered, and of 32 others, whose norms are norm_of(number).
   /// What it learns is about half of these: those of row_32.
   template <class Gpu, class Norm>

@@ -49,24 +49,29 @@ struct list_grown_rows {
   grown_tokens         of;
   grown_leaves         leaves;
   const asking_tokens* slice;
-  index_t              room, chunk, window, fields;
+  index_t              room, chunk, window;
+  index_t              chunks;  // of a slice at most
 
-  index_t grid() const { return fields * ((room + threads - 1) / threads); }
+  /// One for each of the chunks and set of leaves.
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const { return chunks * leaves.sets; }
+  index_t                                    grid() const { return fields() * ((room + threads - 1) / threads); }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t field = gpu.block() % fields, j = gpu.block() / fields * threads + gpu.thread();
-    if (of.state->valid < 0 || (field == 0 && slice->listed)) return;
-    const index_t number = slice->field + field, count = of.state->leaves;
-    if (number > (of.state->tokens - 1) / chunk) return;
-    const index_t edge = edge_of(number * chunk, window);
-    if (j == 0 && (count == 0 || leaves.first[0] >= edge)) leaves.far_count[field] = 0;
-    if (j >= count || leaves.first[j] >= edge) return;
-    if (j + 1 == count || leaves.first[j + 1] >= edge) leaves.far_count[field] = j + 1;
-    index_t row = leaves.first[j];
-    for (index_t next = row; next >= 0; next = leaves.follower(row, edge)) row = next;
+    const index_t field = gpu.block() % fields(), j = gpu.block() / fields() * threads + gpu.thread();
+    const index_t ahead = field / leaves.sets;
+    if (of.state->valid < 0 || (ahead == 0 && slice->listed)) return;
+    const index_t number = slice->field + ahead;
+    if (number > (slice->last - 1) / chunk) return;
+    const grown_leaves own   = leaves.of(field % leaves.sets, room);
+    const index_t      count = *own.count, edge = edge_of(number * chunk, window);
+    if (j == 0 && (count == 0 || own.first[0] >= edge)) leaves.far_count[field] = 0;
+    if (j >= count || own.first[j] >= edge) return;
+    if (j + 1 == count || own.first[j + 1] >= edge) leaves.far_count[field] = j + 1;
+    index_t row = own.first[j];
+    for (index_t next = row; next >= 0; next = own.follower(row, edge)) row = next;
     const std::int64_t to = std::int64_t{field} * room + j;
-    leaves.far_rows[to] = row, leaves.far_sizes[to] = leaves.size[row];
+    leaves.far_rows[to] = row, leaves.far_sizes[to] = own.size[row];
   }
 };
 

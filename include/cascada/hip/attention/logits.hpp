@@ -101,14 +101,17 @@ struct key_logits {
   CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
     walk    now   = {far, near, block.kv_head, block.part - queries.field};
     index_t begin = block.begin;
-    if constexpr (bands) now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
+    if constexpr (bands) {
+      now.field = gpu.uniform(begin / opened.chunk), begin = now.field * opened.chunk;
+      now.field -= queries.field;
+    }
     now.begin(gpu, begin, queries.earliest(block), queries.closing(block), queries.latest(block));
     if (!whole_tiles) now.near_whole = now.far_whole = 0;
     if constexpr (opens) {
       const index_t      band = block.part - queries.first / queries.part;
       const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
       const std::int64_t from = list * opened.stride;
-      const index_t      rows = gpu.uniform(block.turn * queries.kv_heads + block.kv_head);
+      const index_t      rows = gpu.uniform(queries.rows_number_of(block));
       now.opened              = {.tokens = opened.tokens + from,
                                  .places = opened.places + from,
                                  .count  = gpu.uniform(opened.count[list]),

@@ -44,10 +44,7 @@ struct meet_anchors {
       todo &= ~gpu.ballot(now);
       meet(gpu, own, {keys, head, threshold}, which, now, key, best);
     }
-    const covering_row other = {
-        static_cast<index_t>(gpu.shuffle(static_cast<std::uint32_t>(best.place), gpu.lane() ^ 32)),
-        gpu.shuffle(best.product, gpu.lane() ^ 32), gpu.shuffle(best.norm, gpu.lane() ^ 32)};
-    if (other.nearer_than(best)) best = other;
+    compared_keys<Scalar, Place>::join_halves(gpu, best);
     if (meets && gpu.lane() < 32) own.nearest[place] = best;
   }
 
@@ -66,12 +63,7 @@ struct meet_anchors {
       if (gpu.ballot(asked != 0) == 0) continue;
       const index_t      row   = first + gpu.lane() % 32;
       const chain_anchor other = from[row < count ? row : first];
-      const auto         seen  = with.judge(gpu, key, other, [&](index_t j) { return gpu.shuffle(other.norm, j); });
-      for (std::uint32_t left = seen.possible & asked; left != 0; left &= left - 1) {
-        const chain_anchor anchor = from[first + __builtin_ctz(left)];
-        const covering_row found  = {anchor.place, with.product(key, anchor), anchor.norm};
-        if (with.covers(key, anchor, found.product) && found.nearer_than(best)) best = found;
-      }
+      with.meet(gpu, key, from + first, other, asked, best);
     }
   }
 };

@@ -5,74 +5,164 @@
 #include <limits>
 
 #include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 #include "cascada/hip/attention/opened_leaves.hpp"
 #include "cascada/hip/attention/operands.hpp"
+#include "cascada/hip/attention/remembered_leaves.hpp"
 #include "cascada/hip/attention/token_rows.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
+/// Leaves that a call makes, whose queries begin with a band.
+template <class Place = rows_in_order>
+struct formed_leaves {
+  static constexpr bool remembers = false;
+
+  selection_sets layer;
+  cluster_memory clusters;
+  leaf_memory    formed;
+  index_t        tokens;             // T
+  index_t        first_asks, asked;  // tokens [first_asks, asked) ask
+
+  [[no_unique_address]] Place row_of = {};
+
+  CASCADA_DEVICE CASCADA_INLINE bool failed(index_t kv_head) const { return layer.of_head(kv_head).failed(); }
+
+  CASCADA_DEVICE CASCADA_INLINE index_t first() const { return first_asks; }
+  CASCADA_DEVICE CASCADA_INLINE index_t last() const { return asked; }
+
+  /// The number of a KV head's far field, of how many leaves it is, and how many members each has there.
+  CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t chunk, index_t kv_head) const {
+    return formed.field_of(chunk, formed.set_of(kv_head));
+  }
+  CASCADA_DEVICE CASCADA_INLINE index_t count_of(index_t field) const { return formed.far_count[field]; }
+  CASCADA_DEVICE CASCADA_INLINE index_t size_of(index_t field, index_t place) const {
+    return formed.far_sizes[std::int64_t{field} * tokens + place];
+  }
+
+  /// Calls put(m, row) for the members m < size of a leaf.
+  template <class Put>
+  CASCADA_DEVICE CASCADA_INLINE void for_members(index_t kv_head, index_t field, index_t place, index_t size,
+                                                 const Put& put) const {
+    const index_t        last   = formed.far_rows[std::int64_t{field} * tokens + place];
+    const index_t* const member = clusters.members_of_set(formed.set_of(kv_head), tokens).members + (last - size + 1);
+    for (index_t m = 0; m < size; ++m) put(m, row_of(member[m]));
+  }
+};
+
+/// Leaves of a sequence that grows, whose queries begin anywhere: which leaves were open is known of earlier tokens.
+struct linked_leaves {
+  static constexpr bool remembers = true;
+
+  grown_tokens         call;
+  grown_leaves         links;
+  const asking_tokens* slice;
+  remembered_leaves    remembered;
+
+  CASCADA_DEVICE CASCADA_INLINE bool failed(index_t) const { return call.state->valid < 0; }
+
+  CASCADA_DEVICE CASCADA_INLINE index_t first() const { return slice->first; }
+  CASCADA_DEVICE CASCADA_INLINE index_t last() const { return slice->last; }
+
+  CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t chunk, index_t kv_head) const {
+    return (chunk - slice->field) * links.sets + links.set_of(kv_head);
+  }
+  CASCADA_DEVICE CASCADA_INLINE index_t count_of(index_t field) const { return links.far_count[field]; }
+  CASCADA_DEVICE CASCADA_INLINE index_t size_of(index_t field, index_t place) const {
+    return links.far_sizes[std::int64_t{field} * remembered.room + place];
+  }
+
+  template <class Put>
+  CASCADA_DEVICE CASCADA_INLINE void for_members(index_t kv_head, index_t field, index_t place, index_t size,
+                                                 const Put& put) const {
+    const grown_leaves own   = links.of(links.set_of(kv_head), remembered.room);
+    index_t            token = links.far_rows[std::int64_t{field} * remembered.room + place];
+    for (index_t m = size; m-- > 0; token = own.before[token]) put(m, token);
+  }
+
+  /// Whether a band is one of the call's last two, of which it is told which leaves were open.
+  CASCADA_DEVICE CASCADA_INLINE bool is_told_of(index_t number, index_t band) const {
+    return number + 1 >= (call.state->tokens - 1) / band;
+  }
+};
+
 /// One wave for each band and KV head. Tokens are listed in the order of their leaves' first askers: which of them a
 /// row sees, and at which places, does not depend on later rows. O(leaves + tokens + asked leaves^2 / 64).
-template <class Place = rows_in_order>
+template <class Leaves = formed_leaves<>>
 struct open_leaves {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_sets layer;
-  cluster_memory clusters;
-  leaf_memory    leaves;
-  opened_leaves  opened;
-  index_t        tokens, first, last;  // T; the bands of tokens [first, last)
-  index_t        band, tile;           // tokens
-  index_t        blocks_of_band;       // of queries
-  index_t        kv_heads, group;      // query heads that share a KV head
+  Leaves        leaves;
+  opened_leaves opened;
+  index_t       bands;            // at most
+  index_t       band, tile;       // tokens
+  index_t       blocks_of_band;   // of queries
+  index_t       kv_heads, group;  // query heads that share a KV head
 
-  [[no_unique_address]] Place row_of = {};
-
-  index_t grid() const { return (last - first + band - 1) / band * kv_heads; }
+  index_t grid() const { return bands * kv_heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (layer.of_head(gpu.block() % kv_heads).failed()) return;
-    const index_t      number = gpu.block() / kv_heads, begin = first + number * band;
-    const index_t      end   = last - begin < band ? last : begin + band;
-    const std::int64_t list  = std::int64_t{gpu.block()} * opened.stride;
-    const band_of_rows own   = {begin, (end - begin) * group, number * blocks_of_band, gpu.block() % kv_heads};
-    asked_leaf* const  asked = opened.asked + list;
-    const index_t      count = list_asked(gpu, own, asked);
+    const index_t kv_head = gpu.block() % kv_heads, number = gpu.block() / kv_heads;
+    if (leaves.failed(kv_head)) return;
+    const index_t first = gpu.uniform(leaves.first()), last = gpu.uniform(leaves.last());
+    const index_t begin = (first / band + number) * band;
+    if (begin >= last) return;
+    const index_t      tokens = last - begin < band ? last - begin : band;
+    const std::int64_t list   = std::int64_t{gpu.block()} * opened.stride;
+    const index_t      asks   = first > begin ? first - begin : 0;
+    const band_of_rows own    = {begin, asks, tokens * group, number * blocks_of_band, kv_head};
+    const index_t      field  = leaves.field_of(begin / opened.chunk, kv_head);
+    asked_leaf* const  asked  = opened.asked + list;
+    const index_t      count  = list_asked(gpu, own, field, asked);
     gpu.barrier();
-    list_tokens(gpu, own.kv_head, asked, count, list);
+    list_tokens(gpu, own, field, asked, count, list);
   }
 
  private:
   static constexpr index_t nobody = std::numeric_limits<index_t>::max();
 
-  /// Rows of queries, (token, head) pairs from token `begin` on, in blocks from `block` on.
+  /// Rows of queries, (token, head) pairs from token `begin` on, in blocks from `block` on. Those of the first `asks`
+  /// tokens asked in earlier calls.
   struct band_of_rows {
-    index_t begin, rows, block, kv_head;
+    index_t begin, asks, rows, block, kv_head;
+  };
+
+  /// What is remembered of a band: earlier tokens are, and this call's shall be.
+  struct band_record {
+    index_t slot;  // negative: nothing
+    bool    reads, writes;
   };
 
   /// Opens leaves, lists those that somebody asked for, by place, and counts their members. Returns how many they are.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, asked_leaf* asked) const {
-    const index_t           field   = leaves.field_of(own.begin / opened.chunk, leaves.set_of(own.kv_head));
-    const index_t           count   = gpu.uniform(leaves.far_count[field]);
-    const index_t* const    rows    = leaves.far_rows + std::int64_t{field} * tokens;
-    const leaf_range* const ranges  = leaves.ranges_of(leaves.set_of(own.kv_head), tokens);
-    index_t                 listed  = 0;
-    std::uint32_t           members = 0;
+  CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, index_t field,
+                                                   asked_leaf* asked) const {
+    const index_t     count   = gpu.uniform(leaves.count_of(field));
+    const band_record record  = record_of(own);
+    index_t           listed  = 0;
+    std::uint32_t     members = 0;
     for (index_t base = 0; base < count; base += gfx942::wave) {
       const index_t place = base + gpu.lane();
-      asked_leaf    leaf  = {nobody, place, place < count ? rows[place] - ranges[place].begin + 1 : 1};
-      if (place < count) leaf.asker = leaf.size > 1 ? open(own, place) : close(own, place);
+      asked_leaf    leaf  = {nobody, place, place < count ? leaves.size_of(field, place) : 1};
+      if (place < count) leaf.asker = leaf.size > 1 ? open(own, record, place) : close(own, place);
       const bool asked_for = leaf.asker != nobody;
       members += sum_of_wave(gpu, static_cast<std::uint32_t>(asked_for ? leaf.size : 0));
       listed += append(gpu, asked_for, leaf, asked + listed);
     }
     if (gpu.lane() == 0) opened.count[gpu.block()] = static_cast<index_t>(members);
     return listed;
+  }
+
+  CASCADA_DEVICE CASCADA_INLINE band_record record_of(const band_of_rows& own) const {
+    if constexpr (Leaves::remembers) {
+      const index_t number = own.begin / band;
+      return {leaves.call.state->slots.of(number), own.asks > 0, leaves.is_told_of(number, band)};
+    }
+    return {-1, false, false};
   }
 
   /// The bits of rows [32 number, 32 number + 32) of a band.
@@ -86,35 +176,73 @@ struct open_leaves {
     return from >= 32 ? 0 : ~std::uint32_t{0} << (from < 0 ? 0 : from);
   }
 
-  /// Rows that ask open a leaf for all heads of their token, and of the later ones of its tile. Returns the first that
-  /// asks.
-  CASCADA_DEVICE CASCADA_INLINE index_t open(const band_of_rows& own, index_t place) const {
-    index_t asker = nobody, end = 0;  // rows below are done
-    for (index_t number = 0; 32 * number < own.rows; ++number)
+  /// Of bits [begin, end) those of word `number`.
+  CASCADA_DEVICE CASCADA_INLINE static std::uint32_t bits_of(index_t begin, index_t end, index_t number) {
+    return bits_from(begin - 32 * number) & ~bits_from(end - 32 * number);
+  }
+
+  /// Rows that ask open a leaf for all heads of their token, and of the later ones of its tile, as earlier tokens have.
+  /// Returns the first that asks.
+  CASCADA_DEVICE CASCADA_INLINE index_t open(const band_of_rows& own, const band_record& record, index_t place) const {
+    index_t asker = nobody, end = own.asks * group;  // rows below are done
+    if constexpr (Leaves::remembers)
+      if (record.slot >= 0) asker = recall(own, record, place);
+#pragma GCC unroll 1
+    for (index_t number = end / 32; 32 * number < own.rows; ++number)
       while (const std::uint32_t asks = word(own, number, place) & bits_from(end - 32 * number)) {
         const index_t token = (32 * number + __builtin_ctz(asks)) / group;
         if (asker == nobody) asker = own.begin + token;
-        end = (token / tile + 1) * tile * group;
-        if (end > own.rows) end = own.rows;
-        for (index_t n = token * group / 32; 32 * n < end; ++n)
-          word(own, n, place) |= bits_from(token * group - 32 * n) & ~bits_from(end - 32 * n);
+        end = open_from(own, record, place, token);
       }
+    return asker;
+  }
+
+  /// A leaf is open from a token of the band on, for the rest of its tile. Returns the row after those.
+  CASCADA_DEVICE CASCADA_INLINE index_t open_from(const band_of_rows& own, const band_record& record, index_t place,
+                                                  index_t token) const {
+    const index_t next = (token / tile + 1) * tile;  // tile's
+    const index_t all = next * group, end = all > own.rows ? own.rows : all;
+#pragma GCC unroll 1
+    for (index_t n = token * group / 32; 32 * n < end; ++n) word(own, n, place) |= bits_of(token * group, end, n);
+    if constexpr (Leaves::remembers)
+      if (record.writes) {
+        std::uint32_t* const open = leaves.remembered.of(record.slot, own.kv_head, place);
+        for (index_t n = token / 32; n < leaves.remembered.words && 32 * n < next; ++n)
+          open[n] |= bits_of(token, next, n);
+      }
+    return end;
+  }
+
+  /// The first token of the band, of those before this call's, for which a leaf was open, or nobody. If it was open for
+  /// the last of them, and their tile goes on, this call's first row asks, too. Where this call's are wanted, what is
+  /// remembered becomes that of earlier tokens alone.
+  CASCADA_DEVICE CASCADA_INLINE index_t recall(const band_of_rows& own, const band_record& record,
+                                               index_t place) const {
+    std::uint32_t* const open  = leaves.remembered.of(record.slot, own.kv_head, place);
+    index_t              asker = nobody;
+    bool                 last  = false;
+#pragma GCC unroll 1
+    for (index_t n = 0; n < leaves.remembered.words; ++n) {
+      const std::uint32_t was = record.reads ? open[n] & ~bits_from(own.asks - 32 * n) : 0;
+      if (asker == nobody && was != 0) asker = own.begin + 32 * n + __builtin_ctz(was);
+      if (record.reads && n == (own.asks - 1) / 32) last = (was >> (own.asks - 1) % 32 & 1) != 0;
+      if (record.writes) open[n] = was;
+    }
+    const index_t row = own.asks * group;
+    if (last && own.asks % tile != 0) word(own, row / 32, place) |= std::uint32_t{1} << row % 32;
     return asker;
   }
 
   /// A leaf of one token is what it stands for.
   CASCADA_DEVICE CASCADA_INLINE index_t close(const band_of_rows& own, index_t place) const {
-    for (index_t number = 0; 32 * number < own.rows; ++number) word(own, number, place) = 0;
+    for (index_t number = own.asks * group / 32; 32 * number < own.rows; ++number) word(own, number, place) = 0;
     return nobody;
   }
 
   /// The members of asked leaves, by asker and place.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, index_t kv_head, const asked_leaf* asked, index_t count,
-                                                 std::int64_t list) const {
-    const index_t           set     = leaves.set_of(kv_head);
-    const leaf_range* const ranges  = leaves.ranges_of(set, tokens);
-    const index_t* const    members = clusters.members_of_set(set, tokens).members;
+  CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, const band_of_rows& band_at, index_t field,
+                                                 const asked_leaf* asked, index_t count, std::int64_t list) const {
     for (index_t i = gpu.lane(); i < count; i += gfx942::wave) {
       const asked_leaf own    = asked[i];
       index_t          before = 0;  // members of leaves before it
@@ -122,11 +250,10 @@ struct open_leaves {
         const asked_leaf other = asked[k];
         if (other.asker < own.asker || (other.asker == own.asker && k < i)) before += other.size;
       }
-      const index_t* const member = members + ranges[own.place].begin;
-      for (index_t m = 0; m < own.size; ++m) {
-        opened.tokens[list + before + m] = row_of(member[m]);
+      leaves.for_members(band_at.kv_head, field, own.place, own.size, [&](index_t m, index_t row) {
+        opened.tokens[list + before + m] = row;
         opened.places[list + before + m] = own.place;
-      }
+      });
     }
   }
 };

@@ -133,6 +133,11 @@ struct query_tokens {
     return {row == own, of.begin + row / group(), of.kv_head * group() + row % group()};
   }
 
+  /// Where a block lies among those of all KV heads from the begin of the part on in which the first token asks.
+  CASCADA_DEVICE CASCADA_INLINE index_t rows_number_of(const query_block& of) const {
+    return (of.turn + first % part * group() / rows_of_block) * kv_heads + of.kv_head;
+  }
+
   /// Places of the first and the last token that have a place in the block, and of the last one that has a row there.
   CASCADA_DEVICE CASCADA_INLINE index_t earliest(const query_block& of) const { return of.begin + of.first / group(); }
   CASCADA_DEVICE CASCADA_INLINE index_t closing(const query_block& of) const {

@@ -114,6 +114,7 @@ struct attention_sequence {
               .sizes     = growing.leaves.far_sizes,
               .unit      = 1 / scale,
               .stride    = tokens,
+              .sets      = growing.leaves.sets,
               .variances = variances};
     return {.rows      = means(),
             .list      = formed.far_rows,

@@ -36,10 +36,13 @@ namespace cascada::inline CASCADA_ABI {
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
 /// there, while no other call of that attention needs more memory. Without it, memory doubles as it is needed.
 ///
-/// Leaves form by order and stay closed, from one selection for all KV heads; by keys or by mass:
-/// `unsupported_by_device`. Of n new tokens, O(n leaf d) for their leaves. Memory, with leaves, as many bytes as K and
-/// V of the tokens there is room for; for each of them 24 more, 16 for each KV head where there are moments, and 8 for
-/// each chunk that a call may lie in, up to 256 MiB. Else O(1). With leaves, truncate is O(T).
+/// Leaves are of one selection for all KV heads; with more: `unsupported_by_device`. Of n new tokens, O(n leaf d) for
+/// their leaves; by keys, O(n anchors d) for each KV head. Where leaves open by mass, what the last two bands opened is
+/// remembered, those whole tiles of queries that share a list (band_of), and truncate goes there or to a band's edge.
+/// Memory, with leaves, as many bytes as K and V of the tokens there is room for; for each of them 24 more, or by keys
+/// 36 for each KV head, 16 for each KV head where there are moments, 8 for each chunk that a call may lie in (by keys,
+/// for each KV head), up to 256 MiB, and by mass 12 for each KV head and 32 tokens of a band. Else O(1). With leaves,
+/// truncate is O(T).
 template <row_scalar Scalar, gfx942_backend B>
 class attention_state<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention_state on gfx942: rows are bfloat16 or float16");
@@ -54,15 +57,17 @@ class attention_state<Scalar, B> {
         options_(other.options_),
         tokens_(std::exchange(other.tokens_, 0)),
         wanted_(std::exchange(other.wanted_, 0)),
+        remembered_(std::exchange(other.remembered_, 0)),
         begun_(std::exchange(other.begun_, false)) {}
   attention_state& operator=(attention_state&& other) noexcept {
-    where_   = other.where_;
-    memory_  = std::move(other.memory_);
-    arrays_  = std::exchange(other.arrays_, {});
-    options_ = other.options_;
-    tokens_  = std::exchange(other.tokens_, 0);
-    wanted_  = std::exchange(other.wanted_, 0);
-    begun_   = std::exchange(other.begun_, false);
+    where_      = other.where_;
+    memory_     = std::move(other.memory_);
+    arrays_     = std::exchange(other.arrays_, {});
+    options_    = other.options_;
+    tokens_     = std::exchange(other.tokens_, 0);
+    wanted_     = std::exchange(other.wanted_, 0);
+    remembered_ = std::exchange(other.remembered_, 0);
+    begun_      = std::exchange(other.begun_, false);
     return *this;
   }
 
@@ -71,40 +76,50 @@ class attention_state<Scalar, B> {
 
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
-    tokens_ = 0, begun_ = false;
+    tokens_ = remembered_ = 0, begun_ = false;
     if (arrays_.grown.state) static_cast<void>(clear_links(arrays_));
   }
 
   /// The next call makes room for `tokens` tokens at least.
   void reserve(index_t tokens) noexcept { wanted_ = std::max(wanted_, tokens); }
 
-  /// Forgets the tokens from `tokens` on, and what failed calls brought.
+  /// Forgets the tokens from `tokens` on, and what failed calls brought. By mass, that is a multiple of a band, or lies
+  /// in one of the last two bands, or before any far field (`unsupported`): what earlier ones opened is no longer
+  /// known. Where the host would refuse, it waits for the stream first, since calls may have failed.
   [[nodiscard]] status truncate(index_t tokens) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
     if (tokens == 0) return clear(), status::ok;
+    if (!remembers(tokens, remembered_)) {
+      hip::attention::grown_state state;
+      const status                answer = where_.download(&state, arrays_.grown.state, sizeof(state));
+      if (answer != status::ok) return answer;
+      if (!remembers(tokens, state.remembered))
+        return {status::unsupported, "tokens lies inside a band of tiles of long ago: only its edges are left"};
+    }
     hip::launches<B> launch(where_);
     if (arrays_.chunk > 0) {
       const index_t sinks = options_.sink_tokens, room = arrays_.sizes.tokens;
       launch(hip::attention::truncate_leaves<false>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
       launch(hip::attention::truncate_leaves<true>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
     }
-    launch(hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, tokens});
-    if (launch.answer() == status::ok) tokens_ = tokens;
+    launch(
+        hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, arrays_.chains, tokens, arrays_.sizes.tokens});
+    if (launch.answer() == status::ok) tokens_ = tokens, remembered_ = std::min(remembered_, tokens);
     return launch.answer();
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (tokens > arrays_.sizes.tokens - tokens_) return {status::too_large, "tokens is more than there is memory for"};
-    tokens_ += tokens;
+    if (tokens > 0) add(tokens);
     return status::ok;
   }
 
   [[nodiscard]] status fork(attention_state& to) const {
     if (&to == this) return status::ok;
     if (const status answer = to.become(*this); answer != status::ok) return answer;
-    to.options_ = options_, to.tokens_ = tokens_, to.begun_ = begun_;
+    to.options_ = options_, to.tokens_ = tokens_, to.remembered_ = remembered_, to.begun_ = begun_;
     to.wanted_ = std::max(to.wanted_, wanted_);
     return status::ok;
   }
@@ -201,8 +216,11 @@ class attention_state<Scalar, B> {
   status clear_links(const arrays& of) const noexcept {
     const std::size_t bytes  = static_cast<std::size_t>(of.sizes.tokens) * sizeof(index_t);
     status            answer = where_.clear(of.grown.state, sizeof(*of.grown.state));
-    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.next, bytes);
-    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.tail, bytes);
+    const std::size_t sets   = static_cast<std::size_t>(of.leaves.sets);
+    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.next, sets * bytes);
+    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.tail, sets * bytes);
+    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.count, sets * sizeof(index_t));
+    if (answer == status::ok && of.chains.sets > 0) answer = where_.clear(of.chains.count, sets * sizeof(index_t));
     return answer;
   }
 
@@ -214,12 +232,26 @@ class attention_state<Scalar, B> {
     };
     copy(to.grown.state, from.grown.state, 1);
     if (from.chunk == 0) return answer;
-    const auto& links = from.leaves;
-    copy(to.leaves.chain, links.chain, tokens), copy(to.leaves.before, links.before, tokens);
-    copy(to.leaves.next, links.next, tokens), copy(to.leaves.size, links.size, tokens);
-    copy(to.leaves.tail, links.tail, tokens), copy(to.leaves.first, links.first, tokens);
-    copy(to.leaves.far_rows, links.far_rows, tokens), copy(to.leaves.far_sizes, links.far_sizes, tokens);
-    copy(to.leaves.far_count, links.far_count, 1);
+    const auto&        links = from.leaves;
+    const std::int64_t sets = links.sets, room = from.sizes.tokens, larger = to.sizes.tokens;
+    for (std::int64_t set = 0; set < sets; ++set) {
+      const auto copy_set = [&](index_t* target, const index_t* source) {
+        copy(target + set * larger, source + set * room, tokens);
+      };
+      copy_set(to.leaves.chain, links.chain), copy_set(to.leaves.before, links.before);
+      copy_set(to.leaves.next, links.next), copy_set(to.leaves.size, links.size);
+      copy_set(to.leaves.tail, links.tail), copy_set(to.leaves.first, links.first);
+      copy_set(to.leaves.far_rows, links.far_rows), copy_set(to.leaves.far_sizes, links.far_sizes);
+    }
+    copy(to.leaves.count, links.count, sets), copy(to.leaves.far_count, links.far_count, sets);
+    copy(to.chains.count, from.chains.count, from.chains.sets);
+    for (std::int64_t head = 0; head < from.chains.sets; ++head)
+      copy(to.chains.anchors + head * larger, from.chains.anchors + head * room, tokens);
+    const std::int64_t words = from.remembered.words;
+    if (words == to.remembered.words)  // else no leaf was there
+      for (std::int64_t record = 0; record < hip::attention::remembered_bands * from.sizes.kv_heads; ++record)
+        copy(to.remembered.open + record * larger * words, from.remembered.open + record * room * words,
+             tokens * words);
     for (std::int64_t h = 0; h < from.sizes.kv_heads; ++h) {
       const std::int64_t source = h * from.sizes.tokens, target = h * to.sizes.tokens, dim = from.sizes.dim;
       copy(to.mean_keys + target * dim, from.mean_keys + source * dim, tokens * dim);
@@ -243,6 +275,21 @@ class attention_state<Scalar, B> {
     return move_to(larger, &from, other.tokens_);
   }
 
+  /// Whether a sequence that ends before token `position` can go on, where all is remembered from token `from` on.
+  bool remembers(index_t position, index_t from) const noexcept {
+    if (!detail::opens_by_mass(options_) || position >= from) return true;
+    return position % band() == 0 || edge_of(options_, position) <= options_.sink_tokens;
+  }
+
+  /// By mass.
+  index_t band() const noexcept { return hip::attention::band_of(options_, arrays_.sizes.group()); }
+
+  /// Tokens have followed.
+  void add(index_t tokens) noexcept {
+    tokens_ += tokens;
+    if (detail::opens_by_mass(options_)) remembered_ = hip::attention::remembered_from(remembered_, tokens_, band());
+  }
+
   void begin(const attention_options& options) noexcept {
     options_ = looked_at(options);
     begun_   = true;
@@ -250,11 +297,12 @@ class attention_state<Scalar, B> {
 
   B                     where_;
   hip::device_memory<B> memory_;
-  arrays                arrays_  = {};
-  attention_options     options_ = {};  // since a call has begun
-  index_t               tokens_  = 0;
-  index_t               wanted_  = 0;
-  bool                  begun_   = false;
+  arrays                arrays_     = {};
+  attention_options     options_    = {};  // since a call has begun
+  index_t               tokens_     = 0;
+  index_t               wanted_     = 0;
+  index_t               remembered_ = 0;  // by mass: from this token on, what opened
+  bool                  begun_      = false;
 };
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -18,18 +18,19 @@ struct truncate_leaves {
   index_t      tokens;  // that stay
   index_t      sinks, room;
 
-  index_t grid() const { return (room + threads - 1) / threads; }
+  index_t grid() const { return (room + threads - 1) / threads * leaves.sets; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t token = gpu.block() * threads + gpu.thread();
+    const index_t token = gpu.block() / leaves.sets * threads + gpu.thread();
     if (tokens > of.state->tokens || token < sinks || token >= of.state->joined) return;
+    const grown_leaves own = leaves.of(gpu.block() % leaves.sets, room);
     if constexpr (Stay) {
-      if (token >= tokens || leaves.next[token] < tokens) return;
-      leaves.next[token]               = 0;
-      leaves.tail[leaves.chain[token]] = token;
+      if (token >= tokens || own.next[token] < tokens) return;
+      own.next[token]            = 0;
+      own.tail[own.chain[token]] = token;
     } else if (token >= tokens) {
-      leaves.next[token] = 0, leaves.tail[leaves.chain[token]] = 0;
+      own.next[token] = 0, own.tail[own.chain[token]] = 0;
     }
   }
 };

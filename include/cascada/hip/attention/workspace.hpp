@@ -72,6 +72,31 @@ constexpr index_t band_of(const attention_options& options, index_t group, index
   return std::min(band_of(options, group), tokens);
 }
 
+/// Parts of `part` tokens that a call of `asking` tokens of a sequence that grows lies in at most, wherever it begins.
+constexpr std::int64_t parts_of_call(index_t asking, index_t part) noexcept {
+  return (std::int64_t{asking} - 2 + part) / part + 1;
+}
+
+/// Words that a row or a leaf has for a band in opened_leaves.
+struct words_of_band {
+  std::int64_t bits, lists;  // [waves of rows]; tokens, places, asked leaves
+
+  constexpr words_of_band(index_t band, index_t group) noexcept
+      : bits(std::int64_t{blocks_of_rows(band, group)} * waves_of_block),
+        lists(2 + sizeof(asked_leaf) / sizeof(index_t)) {}
+};
+
+/// Bands whose opened leaves are there at a time: those of a call, or as many as there is room for.
+template <class B>
+constexpr index_t bands_of_slice(const attention_options& options, const sequence_sizes& sizes) noexcept {
+  const index_t       band = band_of(options, sizes.group(), sizes.tokens);
+  const words_of_band of(band, sizes.group());
+  const std::int64_t  words = rounded_to_tiles(sizes.tokens) * (of.bits + of.lists) * sizes.kv_heads;
+  const std::int64_t  all   = sizes.growing ? parts_of_call(sizes.asking, band)
+                                            : (sizes.asking - 1) / band + 1;  // they begin with the first query
+  return static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
+}
+
 /// Tokens of a part of the queries: of a chunk where they have near fields, else all up to `end`.
 constexpr index_t tokens_of_part(const attention_options& options, index_t tokens, index_t end) noexcept {
   return detail::kinds_of(options.keys).near_field ? std::min(options.chunk, tokens) : end;
@@ -194,14 +219,10 @@ struct attention_memory {
   }
 
   void cut_opened(carver& from, const attention_options& options, const sequence_sizes& sizes) {
-    constexpr std::int64_t words_of_lists = 2 + sizeof(asked_leaf) / sizeof(index_t);  // tokens, places, asked leaves
-    const index_t          tokens = sizes.tokens, group = sizes.group();
-    const index_t          band = band_of(options, group, tokens);
-    const std::int64_t     bits = std::int64_t{blocks_of_rows(band, group)} * waves_of_block;
-    opened.stride               = rounded_to_tiles(tokens);
-    const std::int64_t words    = opened.stride * (bits + words_of_lists) * sizes.kv_heads;
-    const index_t      all      = (sizes.asking - 1) / band + 1;  // they begin with the first query
-    bands                       = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
+    const index_t      band  = band_of(options, sizes.group(), sizes.tokens);
+    const std::int64_t bits  = words_of_band(band, sizes.group()).bits;
+    opened.stride            = rounded_to_tiles(sizes.tokens);
+    bands                    = bands_of_slice<B>(options, sizes);
     const std::int64_t lists = std::int64_t{bands} * sizes.kv_heads, places = lists * opened.stride;
     from.cut(opened.rows, places * bits), from.cut(opened.tokens, places), from.cut(opened.places, places);
     from.cut(opened.asked, places), from.cut(opened.count, lists);
