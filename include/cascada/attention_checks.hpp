@@ -211,8 +211,9 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
 
 /// The same of an extension, but for what the state knows.
 template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
-[[nodiscard]] status check_extension(const attention_options& options, const heads_view<const Scalar>& q, const KV& kv,
-                                     const heads_view<Out>& out, const attention_extension& call) noexcept {
+[[nodiscard]] status check_growing_call(const attention_options& options, const heads_view<const Scalar>& q,
+                                        const KV& kv, const heads_view<Out>& out,
+                                        const attention_extension& call) noexcept {
   if (const status answer = check(options); answer != status::ok) return answer;
   if (const status answer = check_growing(options); answer != status::ok) return answer;
   if (const status answer = check_shapes<B>(q, kv, out); answer != status::ok) return answer;

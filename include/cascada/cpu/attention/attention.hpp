@@ -57,7 +57,7 @@ class attention<Scalar, B> {
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const representatives> selections, heads_view<Out> out,
                               const attention_extension& call = {}) {
-    if (const status answer = detail::check_extension<B>(options_, q, kv, out, call); answer != status::ok)
+    if (const status answer = detail::check_growing_call<B>(options_, q, kv, out, call); answer != status::ok)
       return answer;
     if (q.tokens == 0) {
       report_ = {};

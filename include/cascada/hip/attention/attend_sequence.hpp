@@ -195,26 +195,27 @@ class attention_steps {
     launch_(means_of_kv{.clusters = clusters, .leaves = to, .rows = of_.kv.value_rows(), .means = memory_.mean_values});
   }
 
-  /// Of some chunks, or one of all tokens.
-  void list_far_fields(index_t first_chunk, index_t chunks) {
-    of_.formed.first = first_chunk;
+  /// The far fields of some chunks, or one of all tokens; with them, the leaves.
+  leaf_memory list_far_fields(index_t first_chunk, index_t chunks) {
+    leaf_memory leaves = memory_.leaves;
+    leaves.first       = first_chunk;
     launch_(list_far_rows{.clusters = of_.members_of_leaves(),
-                          .leaves   = of_.formed,
+                          .leaves   = leaves,
                           .tokens   = of_.tokens,
                           .chunk    = of_.chunk,
                           .window   = options_.window,
                           .chunks   = chunks});
+    return leaves;
   }
 
-  /// attend(first, last) for the tokens of as many chunks as there is room for their far fields.
+  /// attend(first, last, leaves) for the tokens of as many chunks as there is room for their far fields.
   template <class Attend>
   void in_slices(const Attend& attend) {
     for (index_t first = of_.base; first < of_.end;) {
       const index_t begin = first / of_.chunk, left = (of_.end - 1) / of_.chunk + 1 - begin;
       const index_t chunks = std::min(memory_.chunks, left);
       const index_t last   = chunks == left ? of_.end : (begin + chunks) * of_.chunk;
-      list_far_fields(begin, chunks);
-      attend(first, last);
+      attend(first, last, list_far_fields(begin, chunks));
       first = last;
     }
   }
@@ -237,9 +238,8 @@ class attention_steps {
   /// Keys are the clusters' means, and so may queries be.
   void attend_means(bool all_ask) {
     summarise();
-    list_far_fields(0, 0);
     kernel ask = {.queries     = all_ask ? of_.everyone() : of_.representatives(),
-                  .far         = of_.leaves(),
+                  .far         = of_.leaves(list_far_fields(0, 0)),
                   .scale       = of_.scale,
                   .sink_logits = of_.sink_logits()};
     if (!all_ask) {
@@ -285,10 +285,11 @@ class attention_steps {
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
     if (detail::opens_by_mass(options_))
-      return in_slices([&](index_t first, index_t last) { attend_opened(first, last); });
-    in_slices([&](index_t first, index_t last) {
+      return in_slices(
+          [&](index_t first, index_t last, const leaf_memory& leaves) { attend_opened(first, last, leaves); });
+    in_slices([&](index_t first, index_t last, const leaf_memory& leaves) {
       kernel ask        = {.queries     = of_.everyone(),
-                           .far         = of_.leaves(),
+                           .far         = of_.leaves(leaves),
                            .near        = of_.window(),
                            .scale       = of_.scale,
                            .sink_logits = of_.sink_logits()};
@@ -315,10 +316,11 @@ class attention_steps {
       asking.growing = call.slices + k;
       asking.last    = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.parts} * call.part));
       if (detail::opens_by_mass(options_))
-        attend_bands(asking, linked_leaves{call.of, call.leaves, call.slices + k, call.remembered}, call.parts);
+        attend_bands(asking, of_.leaves(call.leaves),
+                     linked_leaves{call.of, call.leaves, call.slices + k, call.remembered}, call.parts);
       else
         attend_segments(kernel{.queries     = asking,
-                               .far         = of_.leaves(),
+                               .far         = of_.leaves(call.leaves),
                                .near        = of_.window(),
                                .scale       = of_.scale,
                                .sink_logits = of_.sink_logits()});
@@ -368,16 +370,16 @@ class attention_steps {
   }
 
   /// Leaves of tokens [begin, end) open slice by slice.
-  void attend_opened(index_t begin, index_t end) {
+  void attend_opened(index_t begin, index_t end, const leaf_memory& leaves) {
     const index_t band  = band_of(options_, of_.q.heads / of_.kv_heads, of_.tokens);
     const auto    slice = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, of_.tokens));
     for (index_t first = begin; first < end; first += slice) {
       auto asking  = of_.everyone();
       asking.first = first, asking.last = end - first < slice ? end : first + slice;
-      attend_bands(asking,
+      attend_bands(asking, of_.leaves(leaves),
                    formed_leaves<Place>{.layer      = of_.layer,
                                         .clusters   = of_.members_of_leaves(),
-                                        .formed     = of_.formed,
+                                        .formed     = leaves,
                                         .tokens     = of_.tokens,
                                         .first_asks = first,
                                         .asked      = asking.last,
@@ -388,13 +390,13 @@ class attention_steps {
 
   /// Queries of some bands ask for leaves, what they asked for is listed, and they attend.
   template <class Leaves>
-  void attend_bands(query_tokens<Scalar> asking, const Leaves& leaves, index_t bands) {
+  void attend_bands(query_tokens<Scalar> asking, const listed_keys<Scalar>& far, const Leaves& leaves, index_t bands) {
     const index_t group  = of_.q.heads / of_.kv_heads;
     asking.part          = band_of(options_, group, of_.tokens);
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
     ask_for_leaves({.queries        = asking,
-                    .far            = of_.leaves(),
+                    .far            = far,
                     .near           = of_.window(),
                     .scale          = of_.scale,
                     .log_open_above = std::log2(options_.open_above),
@@ -409,7 +411,7 @@ class attention_steps {
                                 .kv_heads       = of_.kv_heads,
                                 .group          = group});
     attend_keys(kernel_opened{.queries     = asking,
-                              .far         = of_.leaves(),
+                              .far         = far,
                               .near        = of_.window(),
                               .scale       = of_.scale,
                               .opened      = opened,
@@ -425,7 +427,7 @@ class attention_steps {
     const list_askers list = {
         .layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base};
     launch_(list);
-    in_slices([&](index_t first, index_t last) {
+    in_slices([&](index_t first, index_t last, const leaf_memory& leaves) {
       const query_tokens<Scalar> askers = {
           .q        = of_.q,
           .out      = result_rows<Scalar>::of(packed_heads(memory_.other_out, of_.q.tokens, heads, Dim)),
@@ -441,7 +443,7 @@ class attention_steps {
           .sets     = of_.layer.sets,
           .stride   = of_.tokens,
           .parts    = list.chunks()};
-      attend_keys(kernel{.queries = askers, .far = of_.leaves(), .scale = of_.scale});
+      attend_keys(kernel{.queries = askers, .far = of_.leaves(leaves), .scale = of_.scale});
     });
     const other_softmax other = {.out      = memory_.other_out,
                                  .log_sums = memory_.other_sums,

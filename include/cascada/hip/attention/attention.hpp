@@ -72,17 +72,18 @@ class attention<Scalar, B> {
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
                               const strided_kv<Scalar>& kv, std::span<const hip::selection_layer> selections,
                               heads_view<Out> out, const attention_extension& call = {}) {
-    if (const status answer = check_extension(q, kv, out, call); answer != status::ok) return answer;
+    if (const status answer = check_growing_call(q, kv, out, call); answer != status::ok) return answer;
     if (q.tokens == 0) return status::ok;
     const hip::attention::sequence_sizes sizes = sizes_of(q, kv);
     if (const status answer = state.check(options_, sizes, kv.tokens(), selections); answer != status::ok)
       return answer;
-    const auto with_room = state.with_room(sizes, std::int64_t{state.tokens()} + q.tokens);
-    if (const status answer = reserve(with_room); answer != status::ok) return answer;
+    const auto  with_room = state.with_room(sizes, std::int64_t{state.tokens()} + q.tokens);
+    call_memory memory;
+    if (const status answer = reserve(with_room, memory); answer != status::ok) return answer;
     if (const status answer = state.make_room(options_, with_room); answer != status::ok) return answer;
     state.begin(options_);
     const hip::selection_layer layer = needs_selections(options_) ? selections[0] : hip::selection_layer{};
-    const status answer = run_grown(state, q, kv, layer, results::of(out), terms_of(call), call.log_sum_exp);
+    const status answer = run_grown(state, q, kv, layer, results::of(out), memory, terms_of(call), call.log_sum_exp);
     if (answer == status::ok) state.add(q.tokens);
     return answer;
   }
@@ -108,7 +109,7 @@ class attention<Scalar, B> {
     if (piece < 1) return {status::invalid_shape, "piece is less than 1"};
     const heads_view<Scalar>       q    = nobody_s_rows(piece, heads, dim);
     const heads_view<const Scalar> keys = nobody_s_rows(std::max(tokens, piece), kv_heads, dim);
-    if (const status answer = check_extension(q, {keys, keys}, q, {}); answer != status::ok) return answer;
+    if (const status answer = check_growing_call(q, {keys, keys}, q, {}); answer != status::ok) return answer;
     hip::attention::sequence_sizes sizes = sizes_of(q, {keys, keys});
     if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
     sizes               = state.with_room(sizes, std::max(tokens, piece));
@@ -116,7 +117,8 @@ class attention<Scalar, B> {
     std::size_t most    = 0;
     for (; sizes.asking > 0; --sizes.asking)  // fewer queries may need more
       if (const std::size_t bytes = bytes_of(sizes); bytes > most) largest = sizes, most = bytes;
-    if (const status answer = reserve(largest); answer != status::ok) return answer;
+    call_memory unused;
+    if (const status answer = reserve(largest, unused); answer != status::ok) return answer;
     largest.asking = piece;
     return state.make_room(options_, largest);
   }
@@ -155,7 +157,8 @@ class attention<Scalar, B> {
   }
 
  private:
-  using results = hip::attention::result_rows<Scalar>;
+  using results     = hip::attention::result_rows<Scalar>;
+  using call_memory = hip::attention::attention_memory<Scalar, B>;
 
   /// Tokens [begin, begin + tokens).
   static heads_view<const Scalar> part(heads_view<const Scalar> all, index_t begin, index_t tokens) noexcept {
@@ -184,9 +187,9 @@ class attention<Scalar, B> {
 
   /// Options and arguments of a sequence that grows.
   template <class Out>
-  status check_extension(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const heads_view<Out>& out,
-                         const attention_extension& call) const noexcept {
-    if (const status answer = detail::check_extension<B>(options_, q, kv, out, call); answer != status::ok)
+  status check_growing_call(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const heads_view<Out>& out,
+                            const attention_extension& call) const noexcept {
+    if (const status answer = detail::check_growing_call<B>(options_, q, kv, out, call); answer != status::ok)
       return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     return q.tokens > 0 ? check_device(q, kv, out) : status(status::ok);
@@ -266,33 +269,34 @@ class attention<Scalar, B> {
       const std::size_t bytes = spans.asking(s) > 0 ? bytes_of(sizes(s)) : 0;
       if (bytes > most) widest = s, most = bytes;
     }
+    call_memory memory;
     if (most > 0)
-      if (const status answer = reserve(sizes(widest)); answer != status::ok) return answer;
+      if (const status answer = reserve(sizes(widest), memory); answer != status::ok) return answer;
     for (std::size_t s = 0; s < spans.count(); ++s) {
       if (spans.asking(s) == 0) continue;
-      if (const status answer = reserve(sizes(s)); answer != status::ok) return answer;
+      if (const status answer = reserve(sizes(s), memory); answer != status::ok) return answer;
       const index_t first = spans.queries[s], asking = spans.asking(s);
       const status  answer =
           run(part(q, first, asking), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
-              out.part(first, asking), terms, hip::attention::row_sums::natural(sums, first));
+              out.part(first, asking), memory, terms, hip::attention::row_sums::natural(sums, first));
       if (answer != status::ok) return answer;
     }
     return status::ok;
   }
 
   std::size_t bytes_of(const hip::attention::sequence_sizes& sizes) const {
-    return hip::device_memory<B>::bytes_of(
-        [&](hip::carver& from) { hip::attention::attention_memory<Scalar, B>{}.cut(from, options_, sizes); });
+    return hip::device_memory<B>::bytes_of([&](hip::carver& from) { call_memory{}.cut(from, options_, sizes); });
   }
-  status reserve(const hip::attention::sequence_sizes& sizes) {
-    arrays_ = {};
-    return memory_.carve([&](hip::carver& from) { arrays_.cut(from, options_, sizes); });
+  /// Memory for a call on a sequence, cut from what there is.
+  status reserve(const hip::attention::sequence_sizes& sizes, call_memory& to) {
+    to = {};
+    return memory_.carve([&](hip::carver& from) { to.cut(from, options_, sizes); });
   }
 
   /// The launches of an extension. Keys are as many as there is room for, wherever those of later calls will lie.
   status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
-                   const hip::selection_layer& layer, const results& out, const hip::attention::head_terms& terms,
-                   const matrix_view<float>& sums) {
+                   const hip::selection_layer& layer, const results& out, call_memory memory,
+                   const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
     sizes.asking       = q.tokens;
@@ -312,9 +316,9 @@ class attention<Scalar, B> {
                                                                       .bands    = plan.band > 0});
     if (answer != status::ok) return answer;
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
-    arrays_.mean_keys = arrays.mean_keys, arrays_.mean_values = arrays.mean_values,
-    arrays_.variances = arrays.variances;
-    return run(q, hip::attention::placed(kv), {&layer, 1}, out, terms, hip::attention::row_sums::natural(sums, 0),
+    memory.mean_keys = arrays.mean_keys, memory.mean_values = arrays.mean_values, memory.variances = arrays.variances;
+    return run(q, hip::attention::placed(kv), {&layer, 1}, out, memory, terms,
+               hip::attention::row_sums::natural(sums, 0),
                {.slices     = arrays.grown.slices,
                 .valid      = &arrays.grown.state->valid,
                 .of         = arrays.grown,
@@ -330,11 +334,12 @@ class attention<Scalar, B> {
 
   template <class Place>
   status run(const heads_view<const Scalar>& q, const hip::attention::placed_kv<Scalar, Place>& kv,
-             std::span<const hip::selection_layer> layers, const results& out, const hip::attention::head_terms& terms,
-             const hip::attention::row_sums& sums = {}, const hip::attention::growing_call& growing = {}) {
+             std::span<const hip::selection_layer> layers, const results& out, const call_memory& memory,
+             const hip::attention::head_terms& terms, const hip::attention::row_sums& sums = {},
+             const hip::attention::growing_call& growing = {}) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Dim, B, Place>(options_, q, kv, layers, out, arrays_, where_,
-                                                                    terms, sums, growing)
+      return hip::attention::attention_steps<Scalar, Dim, B, Place>(options_, q, kv, layers, out, memory, where_, terms,
+                                                                    sums, growing)
           .run();
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
@@ -342,10 +347,9 @@ class attention<Scalar, B> {
                           : attend(std::integral_constant<index_t, 256>{});
   }
 
-  attention_options                           options_;
-  B                                           where_;
-  hip::device_memory<B>                       memory_;
-  hip::attention::attention_memory<Scalar, B> arrays_;
+  attention_options     options_;
+  B                     where_;
+  hip::device_memory<B> memory_;
 };
 
 static_assert(extending_token_attention<attention<bfloat16, hip_gfx942>, attention_state<bfloat16, hip_gfx942>,

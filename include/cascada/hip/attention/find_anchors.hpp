@@ -70,9 +70,9 @@ struct find_anchors {
       const bool    waits = place < end && own.nearest[place].none();
       lds.waiting.cast(gpu, waits);
       gpu.barrier();
-      const index_t slot = count + lds.waiting.before(gpu);
+      const index_t rank = count + lds.waiting.before(gpu);
       count += lds.waiting.all();
-      if (waits && slot < threads) lds.batch[slot] = {place, members[place], own.norms[place]};
+      if (waits && rank < threads) lds.batch[rank] = {place, members[place], own.norms[place]};
       gpu.barrier();
     }
     if (count > threads) next = lds.batch[threads - 1].place + 1;

@@ -40,8 +40,6 @@ struct attention_sequence {
   index_t end         = base + q.tokens;                  // places of those that ask
   index_t chunk       = std::min(options.chunk, tokens);  // the kernels add it to positions
 
-  leaf_memory formed = memory.leaves;  // and the far fields at hand
-
   /// Whether more than the scale is between products and logits.
   bool             adjusts() const { return options.softcap.has_value() || terms.slopes; }
   score_adjustment adjustment() const {
@@ -99,32 +97,36 @@ struct attention_sequence {
             .place  = kv.place};
   }
 
-  /// The leaves' means: those older than a chunk's near field, or of whole clusters.
-  listed_keys<Scalar> leaves() const {
-    const float          log2e     = std::numbers::log2e_v<float>;
-    const leaf_variances variances = {.rows       = memory.variances,
-                                      .head       = std::int64_t{tokens} * variance_parts,
-                                      .groups     = options.moments.value_or(0),
-                                      .half_scale = of_products * (of_products / scale) / log2e / 2,
-                                      .most       = largest_correction * log2e / scale};
-    if (growing.slices)
-      return {.rows      = means(),
-              .list      = growing.leaves.far_rows,
-              .count     = growing.leaves.far_count,
-              .sizes     = growing.leaves.far_sizes,
-              .unit      = 1 / scale,
-              .stride    = tokens,
-              .sets      = growing.leaves.sets,
-              .variances = variances};
+  leaf_variances variances() const {
+    const float log2e = std::numbers::log2e_v<float>;
+    return {.rows       = memory.variances,
+            .head       = std::int64_t{tokens} * variance_parts,
+            .groups     = options.moments.value_or(0),
+            .half_scale = of_products * (of_products / scale) / log2e / 2,
+            .most       = largest_correction * log2e / scale};
+  }
+
+  /// The leaves' means in the far fields at hand: those older than a chunk's near field, or of whole clusters.
+  listed_keys<Scalar> leaves(const leaf_memory& at_hand) const {
     return {.rows      = means(),
-            .list      = formed.far_rows,
-            .count     = formed.far_count,
-            .sizes     = formed.far_sizes,
+            .list      = at_hand.far_rows,
+            .count     = at_hand.far_count,
+            .sizes     = at_hand.far_sizes,
             .unit      = 1 / scale,
-            .stride    = far() || formed.sets > 1 ? tokens : 0,
-            .sets      = formed.sets,
-            .first     = formed.first,
-            .variances = variances};
+            .stride    = far() || at_hand.sets > 1 ? tokens : 0,
+            .sets      = at_hand.sets,
+            .first     = at_hand.first,
+            .variances = variances()};
+  }
+  listed_keys<Scalar> leaves(const grown_leaves& grown) const {
+    return {.rows      = means(),
+            .list      = grown.far_rows,
+            .count     = grown.far_count,
+            .sizes     = grown.far_sizes,
+            .unit      = 1 / scale,
+            .stride    = tokens,
+            .sets      = grown.sets,
+            .variances = variances()};
   }
   listed_keys<Scalar> members() const {
     return {.rows   = own_rows(),
