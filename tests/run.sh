@@ -28,6 +28,7 @@ $presets:
 	+cmake --preset \$@ -DCMAKE_CXX_FLAGS_RELEASE="\$(level) -DNDEBUG" \$(less)
 	+cmake --build --preset \$@
 level = -O1
+release: less = -DCASCADA_BENCH_LEVEL=-O0
 clang clang-avx2: level = -O0
 clang clang-avx2: less = -DCASCADA_FUZZ_LEVEL=-O0 -DCASCADA_TEST_EVERY=5
 .PHONY: all $presets
