@@ -399,6 +399,8 @@ TEST_CASE("hip states: what the last two bands opened is remembered, token by to
   sequence.extend(50);
   CHECK(std::string(message(sequence.state.truncate(47))) == lost);
   REQUIRE(sequence.state.truncate(30) == status::ok);  // before any far field
+  for (const index_t more : {53, T}) sequence.extend(more);
+  REQUIRE(sequence.state.truncate(30) == status::ok);
   for (index_t t = 31; t <= T; ++t) sequence.extend(t);
   CHECK(sequence.state.answer() == status::ok);
 }
@@ -456,7 +458,11 @@ TEST_CASE("hip states: leaves by keys that open, token by token and in pieces", 
   const selection chosen = random_selection(T, 0.1, 6);
   grown<bfloat16> sequence(options, p, chosen, 6), pieces(options, p, chosen, 6);
   for (index_t end = 1; end <= T; ++end) sequence.extend(end);
-  for (const index_t end : {27, 61, 63, 77, T}) pieces.extend(end);
+  pieces.extend(40);
+  problem<bfloat16> other(size, 7);
+  pieces.extend_apart(other, random_selection(T, 0.2, 8), 70);
+  REQUIRE(pieces.state.truncate(40) == status::ok);
+  for (const index_t end : {61, 63, 77, T}) pieces.extend(end);
 }
 
 // As rows of models, keys are alike; longer than window and chunk, so that some leaves open.
