@@ -37,13 +37,17 @@ class Flow:
             elif line and not line.startswith("."):
                 self.code[-1].append(line)
         self.next = [self.successors(block) for block in range(len(self.code))]
+        self.previous = [[] for _ in self.code]
+        for block, after in enumerate(self.next):
+            for other in after:
+                self.previous[other].append(block)
         everything = set(range(len(self.code)))
         self.dominators = [{0}] + [everything] * (len(self.code) - 1)
         changed = True
         while changed:
             changed = False
             for block in range(1, len(self.code)):
-                before = [self.dominators[other] for other in everything if block in self.next[other]]
+                before = [self.dominators[other] for other in self.previous[block]]
                 found = (set.intersection(*before) if before else set()) | {block}
                 changed |= found != self.dominators[block]
                 self.dominators[block] = found
@@ -65,7 +69,7 @@ class Flow:
                     block = todo.pop()
                     if block not in blocks:
                         blocks.add(block)
-                        todo += [other for other in range(len(self.code)) if block in self.next[other]]
+                        todo += self.previous[block]
                 loops[header] = loops.get(header, set()) | blocks
         loops = {header: blocks for header, blocks in loops.items()
                  if any("v_mfma" in line for block in blocks for line in self.code[block])}
@@ -75,23 +79,20 @@ class Flow:
     def steady_turn(self, header, blocks):
         """The way through a loop with all matrix instructions and the fewest others. Lanes that a mask leaves out wait:
         their code counts."""
-        best = {}
+        best = {}  # of each block: (fewer matrix instructions than none, others, code) up to the header, or None
 
         def way(block):
             if block not in best:
                 code = self.code[block]
                 nexts = self.next[block][:1] if code and "cbranch_execz" in code[-1] else self.next[block]
                 ways = [way(other) for other in nexts if other in blocks and other not in self.dominators[block]]
-                ways += [[] for other in nexts if other == header]
-                found = [code + rest for rest in ways if rest is not None]
-                best[block] = min(found, key=worth) if found else None
+                ways = [rest for rest in ways if rest] + [(0, 0, []) for other in nexts if other == header]
+                matrix, others, _ = matrix_share(straight(code))
+                fewer, more, rest = min(ways, key=lambda one: one[:2]) if ways else (0, 0, None)
+                best[block] = (fewer - matrix, more + others, code + rest) if ways else None
             return best[block]
 
-        def worth(code):
-            matrix, others, _ = matrix_share(straight(code))
-            return -matrix, others
-
-        return way(header)
+        return way(header)[2]
 
 
 def turns(body):
