@@ -72,6 +72,14 @@ struct device_selection {
   index_t   count;
 };
 
+/// Of `each` numbers a token, those of tokens [begin, end).
+inline std::vector<float> part_of(const std::vector<float>& all, index_t each, index_t begin, index_t end) {
+  return {all.begin() + std::ptrdiff_t{begin} * each, all.begin() + std::ptrdiff_t{end} * each};
+}
+inline std::vector<float> part_of(const std::vector<float>& all, const shape& size, index_t begin, index_t end) {
+  return part_of(all, size.heads * size.value_dim, begin, end);
+}
+
 template <class Out, class Scalar>
 std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
                                     const std::vector<selection>& selections, const simulator::stream& where,

@@ -73,12 +73,6 @@ std::vector<float> attend_rows(const attention_options& options, const problem<S
   return out.packed();
 }
 
-/// The same rows of what all queries give, [T, heads, dim].
-std::vector<float> rows_of(const std::vector<float>& all, const shape& size, index_t begin, index_t end) {
-  return {all.begin() + static_cast<std::ptrdiff_t>(tests::row_of(size, begin)),
-          all.begin() + static_cast<std::ptrdiff_t>(tests::row_of(size, end))};
-}
-
 /// Ends of pieces, at multiples of `unit` but for the last.
 std::vector<index_t> ends_of_pieces(index_t T, index_t unit, unsigned seed) {
   std::mt19937         random(seed);
@@ -101,7 +95,7 @@ void check_pieces(const cut_mode& mode, const problem<Scalar>& p, const std::vec
     CAPTURE(begin, end);
     if (end == T || tried++ % 3 == 0)  // of many pieces some
       CHECK(same_bits(attend_rows<Scalar, Out>(mode.options, p, selections, begin, end, simulator::steady(seed)),
-                      rows_of(all, p.size, begin, end)));
+                      part_of(all, p.size, begin, end)));
     begin = end;
   }
 }
@@ -197,7 +191,7 @@ TEST_CASE("hip decode: one token after the other", "[hip]") {
     const auto all = attend_rows(options, p, {chosen}, 0, 50, simulator::steady(4));
     for (index_t t = 30; t < 50; ++t) {
       CAPTURE(t);
-      CHECK(same_bits(attend_rows(options, p, {chosen}, t, t + 1, simulator::steady(4)), rows_of(all, size, t, t + 1)));
+      CHECK(same_bits(attend_rows(options, p, {chosen}, t, t + 1, simulator::steady(4)), part_of(all, size, t, t + 1)));
     }
   }
 }
@@ -217,7 +211,7 @@ TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_
   for (const index_t end : {450, 600}) {
     CAPTURE(mode, end);
     CHECK(same_bits(attend_rows(options, p, chosen, end - 3, end, simulator::steady(3)),
-                    rows_of(late, size, end - 303, end - 300)));
+                    part_of(late, size, end - 303, end - 300)));
   }
   const auto exact = reference::attention(p.template input<double>(), assignments(chosen), options).out;
   const auto from  = tests::row_of(size, 300);
@@ -235,7 +229,7 @@ TEST_CASE("hip decode: near + far without a far field is dense, bit for bit", "[
                attention_options{.window = 8, .chunk = 16, .open = opening::all});
   const auto dense = attend_rows({.keys = key_set::all}, p, {chosen}, 0, 170, simulator::steady(7));
   CHECK(same_bits(attend_rows(options, p, {chosen}, 0, 170, simulator::steady(7)), dense));
-  CHECK(same_bits(attend_rows(options, p, {chosen}, 163, 170, simulator::steady(7)), rows_of(dense, size, 163, 170)));
+  CHECK(same_bits(attend_rows(options, p, {chosen}, 163, 170, simulator::steady(7)), part_of(dense, size, 163, 170)));
 }
 
 TEST_CASE("hip decode: rows that see only logits of -infinity are zero, and a large one gives its value", "[hip]") {
@@ -270,10 +264,10 @@ TEST_CASE("hip decode: without causal, any number of queries for any number of k
     REQUIRE(attention(q.view(), strided_kv<bfloat16>{k.view(), v.view()}, out.view()) == status::ok);
     return out.packed();
   };
-  CHECK(same_bits(answer(11, 30, 70), rows_of(all, size, 11, 30)));
+  CHECK(same_bits(answer(11, 30, 70), part_of(all, size, 11, 30)));
   const auto few = answer(0, 70, 21);  // more queries than keys
   CHECK_FALSE(same_bits(few, all));
-  CHECK(same_bits(answer(40, 70, 21), rows_of(few, size, 40, 70)));
+  CHECK(same_bits(answer(40, 70, 21), part_of(few, size, 40, 70)));
   for (const float x : answer(0, 3, 0)) CHECK(x == 0);
 }
 
@@ -312,8 +306,8 @@ TEST_CASE("hip decode: ragged batches of queries and keys", "[hip]") {
           std::copy_n(from->view().row(key_begin + t, h), 64, to->view().row(t, h));
     return attend_rows(options, one, {own}, tokens - asking, tokens, simulator::steady(7));
   };
-  CHECK(same_bits(rows_of(together, p.size, 0, 8), alone(0, 40, 8, chosen[0])));
-  CHECK(same_bits(rows_of(together, p.size, 8, 40), alone(50, 64, 32, chosen[3])));
+  CHECK(same_bits(part_of(together, p.size, 0, 8), alone(0, 40, 8, chosen[0])));
+  CHECK(same_bits(part_of(together, p.size, 8, 40), alone(50, 64, 32, chosen[3])));
 }
 
 namespace {

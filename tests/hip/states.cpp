@@ -137,12 +137,6 @@ answers answers_of_one_call(const attention_options& options, const problem<Scal
   return {out.packed(), sums};
 }
 
-/// Of `each` numbers a token.
-std::vector<float> part_of(const std::vector<float>& all, index_t each, index_t begin, index_t end) {
-  const auto at = [&](index_t t) { return all.begin() + std::ptrdiff_t{t} * each; };
-  return {at(begin), at(end)};
-}
-
 /// A sequence that grows, and what it has to give.
 template <class Scalar, class Out = float>
 class grown {
