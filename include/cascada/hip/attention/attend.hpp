@@ -225,20 +225,21 @@ struct attend {
         theirs = other.log_sums[row];
       }
     const softmax_shares share(gpu, top_logit_of(state.top, unit()), sum, sink_logits.of(head), theirs);
-    queries.out.as_stored([&]<class Out>(const heads_view<Out>& rows) {
-      Out* const to = rows.row(token, head);
 #pragma GCC unroll 8
-      for (index_t t = 0; t < Dim / 32; ++t) {
-        sums_16 part = state.out[t] * share.own;
-        if constexpr (cuts)
-          if (other.out)
+    for (index_t t = 0; t < Dim / 32; ++t) {
+      sums_16 part = state.out[t] * share.own;
+      if constexpr (cuts)
+        if (other.out)
 #pragma GCC unroll 16
-            for (index_t v = 0; v < 16; ++v)
-              part[v] += share.other * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
+          for (index_t v = 0; v < 16; ++v)
+            part[v] += share.other * other.out[row * Dim + 32 * t + row_32(32 * half, v)];
+      queries.out.as_stored([&]<class Out>(const heads_view<Out>& rows) {
+        Out* const to = rows.row(token, head) + 32 * t;
 #pragma GCC unroll 16
-        for (index_t v = 0; v < 16; ++v) to[32 * t + row_32(32 * half, v)] = from_float<Out>(part[v]);
-      }
-    });
+        for (index_t v = 0; v < 16; ++v) to[row_32(32 * half, v)] = from_float<Out>(part[v]);
+      });
+      if (!tiles::ahead) gpu.schedule_barrier();
+    }
     if (half == 0) queries.log_sums.put(token, head, share.log_sum);
   }
 };
