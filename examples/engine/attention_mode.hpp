@@ -149,7 +149,6 @@ inline nlohmann::json settings_of(const arguments& given) {
   return out;
 }
 
-/// The settings of a mode in full.
 inline const char* name_of(cascada::summary_type kept) {
   switch (kept) {
     case cascada::summary_type::as_multiplied: break;

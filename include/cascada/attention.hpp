@@ -74,8 +74,8 @@ namespace cascada::inline CASCADA_ABI {
 /// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
 /// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the
 /// tokens before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does
-/// not). They are looked at when that edge has moved. Grouped queries, key_set::representatives and !causal:
-/// `unsupported`.
+/// not). They are looked at when that edge has moved; gfx942 asks for one in every call with a far field. Grouped
+/// queries, key_set::representatives and !causal: `unsupported`.
 ///
 /// attend.load(state, kv, bytes), on the CPU
 ///
@@ -107,14 +107,14 @@ class attention;
 ///                     tiles. O(T), and maybe the time that its leaves took, in the next call
 ///   clear()           forgets the sequence; memory is kept
 ///   save(bytes)       on the CPU, to bytes [saved_bytes()], for attend.load: of each selection a number for each token
-///   that
-///                     leaves stand for, and what the last two tiles opened. O(T)
+///                     that leaves stand for, and what the last two tiles opened. O(T)
 ///   bytes()           memory in use: grows with the leaves
 ///
+///   fork(to)          makes `to` an independent copy: a sequence that branches, or a prompt that several share
+///
 /// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy, on
-/// gfx942 fork(to), is independent: a sequence that branches, or a prompt that several share. A state is used by one
-/// call at a time; those of different sequences may be in different threads' calls, and const use from several threads
-/// is safe.
+/// the CPU, is independent, too. A state is used by one call at a time; those of different sequences may be in
+/// different threads' calls, and const use from several threads is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 
@@ -136,6 +136,7 @@ concept token_attention =
 template <class State>
 concept extended_attention_state = std::movable<State> && std::default_initializable<State> &&
                                    requires(State state, const State done, index_t tokens) {
+                                     { done.fork(state) } -> std::same_as<status>;
                                      { state.truncate(tokens) } -> std::same_as<status>;
                                      { state.reserve(tokens) } -> std::same_as<void>;
                                      { state.clear() } -> std::same_as<void>;

@@ -209,6 +209,29 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
   return take_selections<B>(options, selections, spans, kv.kv_heads());
 }
 
+/// What a state that has begun asks of a call that goes on with it: options as they were, and the same shapes.
+[[nodiscard]] CASCADA_INLINE constexpr status check_going_on(bool same_options, bool same_kv,
+                                                             bool same_heads) noexcept {
+  if (!same_options) return {status::unsupported, "state belongs to attention with other options"};
+  if (!same_kv) return {status::invalid_shape, "state belongs to keys and values of another shape"};
+  if (!same_heads) return {status::invalid_shape, "state belongs to another number of query heads"};
+  return status::ok;
+}
+
+/// The keys of a call of `asking` queries, which a state of `tokens` tokens has `keys` in all for.
+[[nodiscard]] CASCADA_INLINE constexpr status check_room_of_keys(index_t keys, index_t tokens,
+                                                                 index_t asking) noexcept {
+  if (keys - tokens >= asking) return status::ok;
+  return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
+}
+
+/// What is left of a state of `all` tokens.
+[[nodiscard]] CASCADA_INLINE constexpr status check_truncated_state(index_t tokens, index_t all) noexcept {
+  if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
+  if (tokens > all) return {status::invalid_shape, "tokens is more than the state has"};
+  return status::ok;
+}
+
 /// The same of an extension, but for what the state knows.
 template <backend B, row_scalar Scalar, kv_view KV, row_scalar Out>
 [[nodiscard]] status check_growing_call(const attention_options& options, const heads_view<const Scalar>& q,

@@ -230,6 +230,10 @@ class attention_state {
   [[nodiscard]] status truncate(index_t tokens) {
     return on_level_([&](auto& it) { return it.truncate(tokens); });
   }
+  [[nodiscard]] status fork(attention_state& to) const {
+    to = *this;
+    return status::ok;
+  }
   [[nodiscard]] std::size_t saved_bytes() const { return on_level_.saved_bytes(); }
   [[nodiscard]] status      save(std::span<std::byte> bytes) const {
     return on_level_.ask([&](const auto& it) { return it.save(bytes); });

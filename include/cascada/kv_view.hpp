@@ -85,8 +85,8 @@ namespace detail {
 }
 
 /// Where a position's row lies in a pool of blocks.
-CASCADA_INLINE constexpr index_t place_in_pool(const index_t* block_table, index_t block_tokens,
-                                               index_t token) noexcept {
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr index_t place_in_pool(const index_t* block_table, index_t block_tokens,
+                                                                   index_t token) noexcept {
   return block_table[token / block_tokens] * block_tokens + token % block_tokens;
 }
 

@@ -2,7 +2,7 @@
 // The verdict that every backend gives alike: whether a token covers a later one, from their canonical product.
 //
 // The canonical product of two rows is s = fma(x_i[k], x_j[k], s), k ascending, in float. A backend has its
-// own way to it (cpu/base/canonical.hpp, hip/gram/verdict.hpp), and its own norm for a zero row.
+// own way to it (cpu/base/canonical.hpp, hip/base/canonical.hpp), and its own norm for a zero row.
 
 #include <bit>
 #include <cstdint>

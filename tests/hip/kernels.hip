@@ -8,7 +8,7 @@
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
-#include "cascada/hip/attention/grown_chains.hpp"
+#include "cascada/hip/attention/find_grown_anchors.hpp"
 #include "cascada/hip/attention/grown_tokens.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"

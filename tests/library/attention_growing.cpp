@@ -151,7 +151,12 @@ TEST_CASE("growing: a copy is a sequence of its own", "[attention]") {
   problem<float> other = p;
   other.randomise(98, 101);
   growing<float> branch{other, s, attention<float, test_backend>(options), first.state};
+  growing<float> fork{other, s, attention<float, test_backend>(options)};
+  REQUIRE(first.state.fork(fork.state) == status::ok);
+  REQUIRE(fork.state.fork(fork.state) == status::ok);
   REQUIRE(branch.extend(200) == status::ok);
+  REQUIRE(fork.extend(200) == status::ok);
+  CHECK(same_bits(fork.results(), branch.results()));
   REQUIRE(first.extend(150) == status::ok);
   REQUIRE(first.extend(growing_shape.tokens) == status::ok);
   CHECK(same_bits(first.results(), expected));

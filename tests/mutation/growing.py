@@ -26,7 +26,7 @@ mutants = [
      "clear(key_dim_, options.leaf_threshold, 0);", cuts),
     ("chains: what has no company becomes an anchor", "if (at_hand_.norms[i] == 0) return count_++;", "",
      "leaves: chains: keys that are zero*"),
-    ("state: any number of query heads", "if (begun_ && heads != heads_of_q_)", "if (false)", refused),
+    ("state: any number of query heads", "heads == heads_of_q_);", "true);", refused),
     ("state: bytes of what was cleared", "if (!begun_) return all;", "", bytes_of),
     ("state: sinks count as tokens of leaves", "std::int64_t{tokens_ - shape_.sinks}", "std::int64_t{tokens_}", bytes_of),
     ("state: memory that ran out is not asked for again", "(this->*of).grow(room, used);", "(this->*of).reserve(room);", memory),

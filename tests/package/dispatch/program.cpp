@@ -214,6 +214,10 @@ void attend_all(results& made, const char* name, const Where&... where) {
   again();
   ok(state.truncate(T - 1));
   const auto branch = state;
+  auto       fork   = branch;
+  fork.clear();
+  ok(state.fork(fork));
+  expect(fork.tokens() == T - 1, "a fork is not as its state", name);
   expect(branch.tokens() == T - 1 && branch.bytes() > 0, "a copy is not as its state", name);
   ok(attend.extend(state, of.queries(T - 1, T), of.paged(), kept, of.results(T - 1, T)));
   expect(branch.tokens() == T - 1 && state.tokens() == T, "a copy shares the tokens of its state", name);

@@ -12,9 +12,9 @@
 #include "cascada/attention_checks.hpp"
 #include "cascada/cpu/attention/batch.hpp"
 #include "cascada/cpu/attention/clusters.hpp"
-#include "cascada/cpu/attention/option_words.hpp"
 #include "cascada/cpu/attention/workspace.hpp"
 #include "cascada/cpu/base/saved_state.hpp"
+#include "cascada/option_words.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
@@ -49,8 +49,7 @@ class attention_state<Scalar, B> {
   /// that were attended to last, or before any far field (`unsupported`): what earlier ones opened is no longer known.
   /// Where leaves have tokens beyond its chunk's edge, the next call makes them again, all of their KV head.
   [[nodiscard]] status truncate(index_t tokens) noexcept {
-    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
+    if (const status answer = detail::check_truncated_state(tokens, tokens_); answer != status::ok) return answer;
     if (tokens == 0) return clear(), status::ok;
     if (interrupted_) return was_interrupted();
     if (tokens == tokens_) return status::ok;
@@ -72,6 +71,12 @@ class attention_state<Scalar, B> {
   /// Of what save() writes: a number for each token that leaves may stand for and each selection, and what the last two
   /// tiles opened. O(KV heads).
   [[nodiscard]] std::size_t saved_bytes() const noexcept { return kernel::state_writer<B>::size_of(*this); }
+
+  /// Makes `to` an independent copy, as an assignment does.
+  [[nodiscard]] status fork(attention_state& to) const {
+    to = *this;
+    return status::ok;
+  }
 
   /// The state as bytes [saved_bytes()], for attention's load.
   [[nodiscard]] status save(std::span<std::byte> bytes) const noexcept {
@@ -112,14 +117,14 @@ class attention_state<Scalar, B> {
   status check(const attention_options& options, const KV& kv, index_t heads, index_t count,
                std::span<const representatives> selections) const noexcept {
     if (interrupted_) return was_interrupted();
-    if (begun_ && !(kernel::attention::words_of(options) == kernel::attention::words_of(options_)))
-      return {status::unsupported, "state belongs to attention with other options"};
-    if (begun_ && (kv.kv_heads() != kv_heads_ || kv.key_dim() != key_dim_ || kv.value_dim() != value_dim_))
-      return {status::invalid_shape, "state belongs to keys and values of another shape"};
-    if (begun_ && heads != heads_of_q_)
-      return {status::invalid_shape, "state belongs to another number of query heads"};
-    if (kv.tokens() - tokens_ < count)
-      return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
+    if (begun_) {
+      const bool   same_kv = kv.kv_heads() == kv_heads_ && kv.key_dim() == key_dim_ && kv.value_dim() == value_dim_;
+      const status answer  = detail::check_going_on(detail::words_of(options) == detail::words_of(options_), same_kv,
+                                                    heads == heads_of_q_);
+      if (answer != status::ok) return answer;
+    }
+    if (const status answer = detail::check_room_of_keys(kv.tokens(), tokens_, count); answer != status::ok)
+      return answer;
     const index_t edge = last_edge(options, tokens_ + count);
     if (!needs_selections(options) || edge <= selected()) return status::ok;
     if (selections.empty()) return detail::no_selections();
@@ -236,7 +241,7 @@ class attention_state<Scalar, B> {
   void put(kernel::state_writer<B>& to) const noexcept {
     to.put(tokens_);
     if (tokens_ == 0) return;
-    to.put(kernel::attention::words_of(options_));
+    to.put(detail::words_of(options_));
     const index_t end = selected(), selections = end > 0 ? static_cast<index_t>(clusters_.size()) : 0;
     for (const index_t size : {kv_heads_, key_dim_, value_dim_, heads_of_q_, selections, end}) to.put(size);
     for (const auto& of_selection : clusters_) to.put(of_selection.cluster_of.data(), end);
@@ -265,7 +270,7 @@ class attention_state<Scalar, B> {
     index_t tokens = 0, heads = 0, selections = 0, end = 0;
     if (!from.take(tokens)) return kernel::sizes_differ();
     if (tokens == 0) return from.done() ? status(status::ok) : kernel::sizes_differ();
-    if (!from.matches(kernel::attention::words_of(options)))
+    if (!from.matches(detail::words_of(options)))
       return {status::unsupported, "bytes is the state of attention with other options"};
     if (!from.matches(kv.kv_heads()) || !from.matches(kv.key_dim()) || !from.matches(kv.value_dim()))
       return {status::invalid_shape, "bytes is the state for keys and values of another shape"};

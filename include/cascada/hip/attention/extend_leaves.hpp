@@ -1,7 +1,7 @@
 #pragma once
-// The tokens that leave a growing sequence's near field join leaves, by token order.
+// The tokens that leave a growing sequence's near field join leaves, those of their chains.
 //
-//   join_chains      each finds those of its cluster that join with it, and the last one before
+//   join_chains      each finds those of its chain, by order its cluster, that join with it, and the last one before
 //   list_new_leaves  leaves that begin are numbered; chains end with their last members
 //   extend_means     rows of the tables, for each leaf that gets members
 //

@@ -5,6 +5,7 @@
 
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
+#include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -32,8 +33,7 @@ struct find_rows {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t token = gpu.block() * threads + gpu.thread(), position = table.first + token;
     if (token >= tokens) return;
-    const index_t page = position / table.block_tokens;
-    rows[token]        = table.blocks[page] * table.block_tokens + (position - page * table.block_tokens);
+    rows[token] = detail::place_in_pool(table.blocks, table.block_tokens, position);
   }
 };
 

@@ -81,9 +81,9 @@ struct linked_leaves {
     for (index_t m = size; m-- > 0; token = own.before[token]) put(m, token);
   }
 
-  /// Whether a band is one of the call's last two, of which it is told which leaves were open.
+  /// Whether the call remembers which leaves are open in a band.
   CASCADA_DEVICE CASCADA_INLINE bool is_told_of(index_t number, index_t band) const {
-    return number + 1 >= (call.state->tokens - 1) / band;
+    return number >= first_remembered((call.state->tokens - 1) / band);
   }
 };
 

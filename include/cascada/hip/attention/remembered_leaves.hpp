@@ -7,6 +7,9 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
+/// Of a call that ends in band `last`, the first one of which it remembers what opened.
+CASCADA_HOST_DEVICE CASCADA_INLINE constexpr index_t first_remembered(index_t last) { return last - 1; }
+
 /// Bands that are remembered: the last two, and the one in which a call begins, which it reads while it writes those.
 inline constexpr index_t remembered_bands = 3;
 
@@ -26,13 +29,13 @@ struct remembered_slots {
   /// Gives records to the last two bands, those of a call from band `own` to band `last`, whose first band keeps its
   /// own, as does the one before the last.
   CASCADA_DEVICE CASCADA_INLINE void begin_call(index_t own, index_t last) {
-    for (index_t number = last > own ? last - 1 : own; number <= last; ++number) {
+    for (index_t number = last > own ? first_remembered(last) : own; number <= last; ++number) {
       if (of(number) >= 0) continue;
       index_t free = 0;
 #pragma GCC unroll 3
       for (index_t s = 0; s < remembered_bands; ++s) {
         const index_t has = band[s] - 1;
-        if (has != own && has != last - 1 && has != last) free = s;
+        if (has != own && (has < first_remembered(last) || has > last)) free = s;
       }
 #pragma GCC unroll 3
       for (index_t s = 0; s < remembered_bands; ++s)
@@ -44,7 +47,7 @@ struct remembered_slots {
 /// From which token on all is remembered, after a call that ends before token `end`; before it, at the edges of bands
 /// alone.
 CASCADA_HOST_DEVICE CASCADA_INLINE constexpr index_t remembered_from(index_t before, index_t end, index_t band) {
-  const index_t last_two = ((end - 1) / band - 1) * band;
+  const index_t last_two = first_remembered((end - 1) / band) * band;
   return last_two > before ? last_two : before;
 }
 

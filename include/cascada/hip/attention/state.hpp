@@ -13,10 +13,12 @@
 #include "cascada/hip/attention/grown_arrays.hpp"
 #include "cascada/hip/attention/truncate_leaves.hpp"
 #include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/doubled_room.hpp"
 #include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/kv_view.hpp"
+#include "cascada/option_words.hpp"
 
 namespace cascada::inline CASCADA_ABI {
 
@@ -25,6 +27,7 @@ namespace cascada::inline CASCADA_ABI {
 ///
 ///   fork(to)          makes `to` an independent copy on the same stream; a state moves, and is not copied otherwise.
 ///                     There is no save() and no load()
+///   extend            asks for a selection in every call with a far field, also where no token leaves the near field
 ///   replayed(tokens)  says that graphs, into which calls of extend were captured, have added so many tokens
 ///   answer()          waits for the stream: `ok`, or why calls have failed while they ran
 ///
@@ -87,8 +90,7 @@ class attention_state<Scalar, B> {
   /// in one of the last two bands, or before any far field (`unsupported`): what earlier ones opened is no longer
   /// known. Where the host would refuse, it waits for the stream first, since calls may have failed.
   [[nodiscard]] status truncate(index_t tokens) {
-    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (tokens > tokens_) return {status::invalid_shape, "tokens is more than the state has"};
+    if (const status answer = detail::check_truncated_state(tokens, tokens_); answer != status::ok) return answer;
     if (tokens == 0) return clear(), status::ok;
     if (!remembers(tokens, remembered_)) {
       hip::attention::grown_state state;
@@ -139,6 +141,12 @@ class attention_state<Scalar, B> {
     return status::unsupported_by_device;
   }
 
+  template <class Self = attention_state>
+  std::size_t saved_bytes() const {
+    static_assert(sizeof(Self) == 0, "attention_state on gfx942: there is no save(); the CPU's has it");
+    return 0;
+  }
+
   /// Device memory of the state, beside K and V.
   [[nodiscard]] std::size_t bytes() const noexcept { return memory_.size(); }
 
@@ -147,33 +155,19 @@ class attention_state<Scalar, B> {
   using sizes  = hip::attention::sequence_sizes;
   using arrays = hip::attention::grown_arrays<Scalar, B>;
 
-  static constexpr index_t doubled_at_most =
-      std::numeric_limits<index_t>::max() - 4096;  // tokens; they have a next one
-
-  /// The options that a mode looks at: others may be NaN, which equals nothing.
-  static attention_options looked_at(attention_options options) noexcept {
-    if (!detail::forms_by_keys(options)) options.leaf_threshold = 1;
-    if (!detail::opens_by_mass(options)) options.open_above = 1;
-    return options;
-  }
-
   /// Whether a sequence of such sizes may follow.
   status check(const attention_options& options, const sizes& of) const noexcept {
-    if (begun_ && !(looked_at(options) == options_))
-      return {status::unsupported, "state belongs to attention with other options"};
-    if (begun_ && (of.kv_heads != arrays_.sizes.kv_heads || of.dim != arrays_.sizes.dim))
-      return {status::invalid_shape, "state belongs to keys and values of another shape"};
-    if (begun_ && of.heads != arrays_.sizes.heads)
-      return {status::invalid_shape, "state belongs to another number of query heads"};
-    return status::ok;
+    if (!begun_) return status::ok;
+    const sizes& had = arrays_.sizes;
+    return detail::check_going_on(detail::words_of(options) == detail::words_of(options_),
+                                  of.kv_heads == had.kv_heads && of.dim == had.dim, of.heads == had.heads);
   }
 
   /// Whether `of.asking` more tokens may follow, where there are so many keys.
   status check(const attention_options& options, const sizes& of, index_t keys,
                std::span<const hip::selection_layer> selections) const noexcept {
     if (const status answer = check(options, of); answer != status::ok) return answer;
-    if (keys - tokens_ < of.asking)
-      return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
+    if (const status answer = detail::check_room_of_keys(keys, tokens_, of.asking); answer != status::ok) return answer;
     if (!needs_selections(options)) return status::ok;
     if (selections.empty()) return detail::no_selections();
     if (selections.size() != 1)
@@ -187,9 +181,7 @@ class attention_state<Scalar, B> {
   /// Sizes with room for `tokens` tokens, or for as many as were wanted, and for as much again where there is too
   /// little.
   sizes with_room(sizes of, std::int64_t tokens) const noexcept {
-    const std::int64_t has = arrays_.sizes.tokens, twice = std::min(2 * has, std::int64_t{doubled_at_most});
-    tokens    = std::max<std::int64_t>({tokens, wanted_, 1});
-    of.tokens = static_cast<index_t>(tokens <= has ? has : std::max(tokens, twice));
+    of.tokens = hip::doubled_room(arrays_.sizes.tokens, std::max<std::int64_t>({tokens, wanted_, 1}));
     return of;
   }
 
@@ -291,7 +283,7 @@ class attention_state<Scalar, B> {
   }
 
   void begin(const attention_options& options) noexcept {
-    options_ = looked_at(options);
+    options_ = options;
     begun_   = true;
   }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cascada/hip/base/aligned_nothing.hpp"
+#include "cascada/hip/base/doubled_room.hpp"
 #include "cascada/hip/base/downloaded_selection.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
@@ -206,12 +207,8 @@ class growing_selection<Scalar, B> {
 
   /// Room for a call, and for as much again where there is too little.
   status make_room(const matrix_view<const Scalar>& x) {
-    const auto enough = [](index_t has, std::int64_t needs) {
-      return needs <= has ? has
-                          : static_cast<index_t>(
-                                std::min(std::max(needs, 2 * std::int64_t{has}), std::int64_t{detail::largest_size}));
-    };
-    return make_room(enough(arrays_.set.tokens, std::int64_t{tokens_} + x.rows), x.cols, enough(arrays_.piece, x.rows));
+    return make_room(hip::doubled_room(arrays_.set.tokens, std::int64_t{tokens_} + x.rows), x.cols,
+                     hip::doubled_room(arrays_.piece, x.rows));
   }
 
   /// Other memory, unless these are the sizes of what is there. The set goes along.

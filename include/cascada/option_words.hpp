@@ -8,7 +8,7 @@
 #include "cascada/attention_options.hpp"
 #include "cascada/config.hpp"
 
-namespace cascada::inline CASCADA_ABI::kernel::attention {
+namespace cascada::inline CASCADA_ABI::detail {
 
 /// The same numbers for the same options: a threshold that the mode does not look at may be NaN, and is that NaN.
 struct option_words {
@@ -35,4 +35,4 @@ CASCADA_INLINE option_words words_of(const attention_options& options) noexcept 
            static_cast<std::uint32_t>(sliding_window.value_or(0))}};
 }
 
-}  // namespace cascada::inline CASCADA_ABI::kernel::attention
+}  // namespace cascada::inline CASCADA_ABI::detail
