@@ -397,6 +397,9 @@ TEST_CASE("hip states: what the last two bands opened is remembered, token by to
   REQUIRE(sequence.state.truncate(30) == status::ok);
   for (index_t t = 31; t <= T; ++t) sequence.extend(t);
   CHECK(sequence.state.answer() == status::ok);
+
+  grown<bfloat16> whole_bands(options, p, chosen, 2);  // of which a call has several behind the one it begins in
+  for (const index_t more : {53, T}) whole_bands.extend(more);
 }
 
 TEST_CASE("hip states: tokens of calls that failed hide no band that is remembered", "[hip]") {
@@ -417,6 +420,8 @@ TEST_CASE("hip states: tokens of calls that failed hide no band that is remember
     REQUIRE(attend.extend(state, rows.queries(begin, end), rows.kv(), kept.layer(end), out.view()) == status::ok);
     return out.packed();
   };
+  extend(T);
+  REQUIRE(state.truncate(64) == status::ok);
   extend(70);
   kept.count = -1;
   extend(T);
@@ -433,7 +438,7 @@ TEST_CASE("hip states: tokens of calls that failed hide no band that is remember
 TEST_CASE("hip states: tiles of more rows than a block", "[hip]") {
   constexpr index_t T       = 150;
   const shape       size    = {T, 8, 1, 64, 64};
-  const auto        options = opened({.window = 8, .chunk = 64, .leaf = 4, .open_above = 0.05f, .tile = 32});
+  const auto        options = opened({.window = 8, .chunk = 64, .leaf = 4, .open_above = 0.15f, .tile = 32});
   REQUIRE(hip::attention::band_of(options, 8) == 32);
   const problem<bfloat16> p(size, 7);
   grown<bfloat16>         sequence(options, p, random_selection(T, 0.3, 7), 7);

@@ -438,7 +438,7 @@ mutants = [
     ("remembered: nothing of the last band", "return number >= first_remembered((call.state->tokens - 1) / band);", "return number == first_remembered((call.state->tokens - 1) / band);", of_tokens),
     ("remembered: nothing of the one before", "return number >= first_remembered((call.state->tokens - 1) / band);", "return number > first_remembered((call.state->tokens - 1) / band);", of_bands),
     ("remembered: a bit too few", "open[n] |= bits_of(token, next, n);", "open[n] |= bits_of(token + 1, next, n);", of_tokens),
-    ("remembered: the first word of a band alone", "n < leaves.remembered.words && 32 * n < next; ++n)", "n < 1 && 32 * n < next; ++n)", of_tokens),
+    ("remembered: the first word of a band alone", "n < leaves.remembered.words && 32 * n < next; ++n)", "n < 1 && 32 * n < next; ++n)", by_token),
     ("remembered: another KV head's", "(std::int64_t{slot} * kv_heads + kv_head) * room + leaf", "std::int64_t{slot} * kv_heads * room + leaf", of_tokens),
     ("remembered: the band of the call's begin is replaced", "if (has != own && (has < first_remembered(last) || has > last)) free = s;", "if (has < first_remembered(last) || has > last) free = s;", of_bands),
     ("remembered: one before the last is replaced", "if (has != own && (has < first_remembered(last) || has > last)) free = s;", "if (has != own && has != last) free = s;", of_bands),
