@@ -57,18 +57,30 @@ struct grown_arrays {
   void cut(carver& from) noexcept {
     from.cut(grown.state, 1), from.cut(grown.slices, slices);
     if (chunk == 0) return;
-    const std::int64_t tokens = sizes.tokens, rows = tokens * sizes.kv_heads, places = tokens * leaves.sets;
-    for (index_t** links : {&leaves.chain, &leaves.before, &leaves.next, &leaves.size, &leaves.tail, &leaves.first})
-      from.cut(*links, places);
+    const std::int64_t tokens = sizes.tokens, lists = std::int64_t{fields} * leaves.sets;
+    for_each_of_tokens(*this, *this, [&](auto*& array, const auto*, std::int64_t sets, std::int64_t each) {
+      from.cut(array, sets * tokens * each);
+    });
     from.cut(leaves.count, leaves.sets), from.cut(leaves.older, leaves.sets);
-    from.cut(leaves.far_rows, fields * places), from.cut(leaves.far_sizes, fields * places);
-    from.cut(leaves.far_count, std::int64_t{fields} * leaves.sets);
-    from.cut(mean_keys, rows * sizes.dim), from.cut(mean_values, rows * sizes.dim);
-    if (varies) from.cut(variances, rows * variance_parts);
+    from.cut(leaves.far_rows, lists * tokens), from.cut(leaves.far_sizes, lists * tokens);
+    from.cut(leaves.far_count, lists);
     const std::int64_t at_hand = std::int64_t{chains.sets} * chain_batch;
-    from.cut(chains.anchors, chains.sets * tokens), from.cut(chains.count, chains.sets);
-    from.cut(chains.nearest, at_hand), from.cut(chains.norms, at_hand);
-    from.cut(remembered.open, remembered_bands * rows * remembered.words);
+    from.cut(chains.count, chains.sets), from.cut(chains.nearest, at_hand), from.cut(chains.norms, at_hand);
+  }
+
+  /// use(array of one, the same of another, sets, each) for what is kept of tokens: [sets, T, each].
+  template <class Arrays, class Others, class Use>
+  static void for_each_of_tokens(Arrays& one, Others& other, const Use& use) {
+    const auto link = [&](auto& array, const auto& theirs) { use(array, theirs, std::int64_t{one.leaves.sets}, 1); };
+    link(one.leaves.chain, other.leaves.chain), link(one.leaves.before, other.leaves.before);
+    link(one.leaves.next, other.leaves.next), link(one.leaves.size, other.leaves.size);
+    link(one.leaves.tail, other.leaves.tail), link(one.leaves.first, other.leaves.first);
+    use(one.chains.anchors, other.chains.anchors, std::int64_t{one.chains.sets}, 1);
+    const std::int64_t heads = one.sizes.kv_heads, dim = one.sizes.dim;
+    use(one.mean_keys, other.mean_keys, heads, dim), use(one.mean_values, other.mean_values, heads, dim);
+    if (one.varies) use(one.variances, other.variances, heads, std::int64_t{variance_parts});
+    if (one.remembered.words == other.remembered.words)  // else no leaf is there
+      use(one.remembered.open, other.remembered.open, remembered_bands * heads, std::int64_t{one.remembered.words});
   }
 
   /// Whether a sequence with these plans has room.

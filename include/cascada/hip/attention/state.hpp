@@ -224,34 +224,16 @@ class attention_state<Scalar, B> {
     };
     copy(to.grown.state, from.grown.state, 1);
     if (from.chunk == 0) return answer;
-    const auto&        links = from.leaves;
-    const std::int64_t sets = links.sets, room = from.sizes.tokens, larger = to.sizes.tokens;
-    for (std::int64_t set = 0; set < sets; ++set) {
-      const auto copy_set = [&](index_t* target, const index_t* source) {
-        copy(target + set * larger, source + set * room, tokens);
-      };
-      copy_set(to.leaves.chain, links.chain), copy_set(to.leaves.before, links.before);
-      copy_set(to.leaves.next, links.next), copy_set(to.leaves.size, links.size);
-      copy_set(to.leaves.tail, links.tail), copy_set(to.leaves.first, links.first);
-      copy_set(to.leaves.far_rows, links.far_rows), copy_set(to.leaves.far_sizes, links.far_sizes);
-    }
-    copy(to.leaves.count, links.count, sets), copy(to.leaves.far_count, links.far_count, sets);
+    const std::int64_t room = from.sizes.tokens, larger = to.sizes.tokens, lists = from.leaves.sets;
+    const auto         copy_tokens = [&](auto* target, const auto* source, std::int64_t sets, std::int64_t each) {
+      for (std::int64_t set = 0; set < sets; ++set)
+        copy(target + set * larger * each, source + set * room * each, tokens * each);
+    };
+    arrays::for_each_of_tokens(to, from, copy_tokens);
+    copy_tokens(to.leaves.far_rows, from.leaves.far_rows, lists, 1);
+    copy_tokens(to.leaves.far_sizes, from.leaves.far_sizes, lists, 1);
+    copy(to.leaves.count, from.leaves.count, lists), copy(to.leaves.far_count, from.leaves.far_count, lists);
     copy(to.chains.count, from.chains.count, from.chains.sets);
-    for (std::int64_t head = 0; head < from.chains.sets; ++head)
-      copy(to.chains.anchors + head * larger, from.chains.anchors + head * room, tokens);
-    const std::int64_t words = from.remembered.words;
-    if (words == to.remembered.words)  // else no leaf was there
-      for (std::int64_t record = 0; record < hip::attention::remembered_bands * from.sizes.kv_heads; ++record)
-        copy(to.remembered.open + record * larger * words, from.remembered.open + record * room * words,
-             tokens * words);
-    for (std::int64_t h = 0; h < from.sizes.kv_heads; ++h) {
-      const std::int64_t source = h * from.sizes.tokens, target = h * to.sizes.tokens, dim = from.sizes.dim;
-      copy(to.mean_keys + target * dim, from.mean_keys + source * dim, tokens * dim);
-      copy(to.mean_values + target * dim, from.mean_values + source * dim, tokens * dim);
-      constexpr index_t parts = hip::attention::variance_parts;
-      if (from.varies)
-        copy(to.variances + target * parts, from.variances + source * parts, std::int64_t{tokens} * parts);
-    }
     return answer;
   }
 
