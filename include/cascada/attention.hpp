@@ -109,7 +109,6 @@ class attention;
 ///   save(bytes)       on the CPU, to bytes [saved_bytes()], for attend.load: of each selection a number for each token
 ///                     that leaves stand for, and what the last two tiles opened. O(T)
 ///   bytes()           memory in use: grows with the leaves
-///
 ///   fork(to)          makes `to` an independent copy: a sequence that branches, or a prompt that several share
 ///
 /// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy, on
