@@ -35,7 +35,7 @@ by_token = "hip states: one token after the other"
 grown, as_graph = "hip states: pieces of a prompt*", "hip states: a step of decoding as a graph"
 of_bands, hidden = "hip states: what the last two bands*", "hip states: tokens of calls that failed*"
 of_large_tiles = "hip states: tiles of more rows than a block"
-of_odd_keys, of_batches = "hip states: odd keys and ties*", "hip states: more tokens than a batch*"
+of_batches = "hip states: more tokens than a batch*"
 of_tokens = "hip states: leaves by keys that open*"
 again_as_graph = "hip cascade: a step as a graph"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
@@ -455,7 +455,6 @@ mutants = [
     ("grown chains: an anchor beyond the last", "cluster) & bits_below(count - base);", "cluster);", of_tokens),
     ("grown chains: half of the anchors", "    compared_keys<Scalar>::join_halves(gpu, best);\n", "", of_tokens),
     ("grown chains: sinks in chains", "token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);", "detail::norm_or(canonical_product(row, row, keys.dim), 0);", of_tokens),
-    ("grown chains: keys without a norm begin ones", "exists && key.norm > 0 && best.none());", "exists && best.none());", of_odd_keys),
     ("grown chains: what older anchors cover begins ones", "exists && key.norm > 0 && best.none());", "exists && key.norm > 0);", of_tokens),
     ("grown chains: keys of a batch in one cluster", "same_cluster(lds, row, count, cluster) : 0; };", "~std::uint32_t{0} : 0; };", of_tokens),
     ("grown chains: anchors of the batch replace older ones", "of.anchors[older + found.before] = key;", "of.anchors[found.before] = key;", of_tokens),
