@@ -120,9 +120,12 @@ def matrix_share(code):
 
 
 def cycles(code):
-    """llvm-mca's cycles of one turn of a loop."""
-    run = subprocess.run(["llvm-mca-19", "-mtriple=amdgcn-amd-amdhsa", "-mcpu=gfx942", "-iterations=100"],
-                         input="\n".join(code), capture_output=True, text=True)
+    """llvm-mca's cycles of one turn of a loop; None where it comes to no end, as of some loops that look rows up."""
+    try:
+        run = subprocess.run(["llvm-mca-19", "-mtriple=amdgcn-amd-amdhsa", "-mcpu=gfx942", "-iterations=100"],
+                             input="\n".join(code), capture_output=True, text=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return None
     if run.returncode != 0:
         sys.exit(run.stderr)
     return int(re.search(r"Total Cycles:\s+(\d+)", run.stdout).group(1)) / 100
@@ -217,7 +220,8 @@ def main():
             (steady, everything), *rest = loops
             matrix, others, part = matrix_share(steady)
             shares = ", ".join(f"{matrix_share(turn)[2]:.2f}" for turn, _ in rest)
-            print(f"| `{kernel['name']}` | {matrix} | {others} | {cycles(steady):.0f} | {part:.2f} "
+            turn = cycles(steady)
+            print(f"| `{kernel['name']}` | {matrix} | {others} | {'' if turn is None else f'{turn:.0f}'} | {part:.2f} "
                   f"| {matrix_share(everything)[2]:.2f} | {shares} |")
     rooflines(advance_turn)
 

@@ -18,6 +18,7 @@
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
+#include "cascada/hip/attention/linked_leaves.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"

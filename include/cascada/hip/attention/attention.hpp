@@ -9,6 +9,7 @@
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
 #include "cascada/hip/attention/attend_sequence.hpp"
+#include "cascada/hip/attention/begin_tokens.hpp"
 #include "cascada/hip/attention/state.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
 #include "cascada/hip/base/aligned_nothing.hpp"

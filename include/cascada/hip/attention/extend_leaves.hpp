@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "cascada/hip/attention/grown_tokens.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/base/selection_layer.hpp"

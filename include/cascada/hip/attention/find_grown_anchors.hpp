@@ -14,7 +14,7 @@
 
 #include "cascada/hip/attention/anchor_batch.hpp"
 #include "cascada/hip/attention/grown_leaves.hpp"
-#include "cascada/hip/attention/grown_tokens.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {

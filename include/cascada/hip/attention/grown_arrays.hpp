@@ -6,7 +6,7 @@
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/grown_leaves.hpp"
-#include "cascada/hip/attention/grown_tokens.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/remembered_leaves.hpp"
 #include "cascada/hip/attention/workspace.hpp"

@@ -2,7 +2,7 @@
 // Far fields: of which leaves, and of how much of them, those of some chunks are made.
 
 #include "cascada/attention_options.hpp"
-#include "cascada/hip/attention/grown_tokens.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {

@@ -8,7 +8,7 @@
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/adjust_scores.hpp"
-#include "cascada/hip/attention/grown_tokens.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/operands.hpp"
 #include "cascada/hip/attention/queries.hpp"

@@ -11,7 +11,7 @@
 #include "cascada/attention.hpp"
 #include "cascada/attention_checks.hpp"
 #include "cascada/hip/attention/grown_arrays.hpp"
-#include "cascada/hip/attention/truncate_leaves.hpp"
+#include "cascada/hip/attention/truncate_tokens.hpp"
 #include "cascada/hip/attention/workspace.hpp"
 #include "cascada/hip/base/doubled_room.hpp"
 #include "cascada/hip/base/launches.hpp"

@@ -1,51 +1,16 @@
 #pragma once
-// A sequence that grows, in numbers that the device alone knows. Nothing that a launch is given depends on how many
-// tokens there are: a call that was captured in a graph goes on, each time it is replayed, from what is there.
+// How a call of a sequence that grows begins: the device counts its tokens, and says which slices of them ask.
 
 #include <cstdint>
 
-#include "cascada/ascending.hpp"
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/grown_leaves.hpp"
-#include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/remembered_leaves.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
-
-/// A call that fails adds nothing and leaves its answer, with which all later ones fail, until tokens are forgotten.
-struct grown_state {
-  index_t      tokens;  // so far
-  index_t      valid;   // of the call at hand: negative if it has failed; nothing is written then
-  status::code answer;
-
-  index_t joined;    // tokens that may be in leaves
-  index_t listed;    // the chunk whose far field is the first that is there, plus 1; 0: none
-  index_t from, to;  // of the call at hand: tokens that join
-
-  index_t          remembered;  // from this token on, which leaves were open; before it, at the edges of bands
-  remembered_slots slots;       // of the last bands
-};
-
-/// Numbers of a sequence that grows, and of a call of it.
-struct grown_tokens {
-  grown_state*   state;  // [1]
-  asking_tokens* slices;
-};
-
-/// What the kernels of a call are told of it; nothing where a sequence does not grow.
-struct growing_call {
-  const asking_tokens* slices = nullptr;
-  const index_t*       valid  = nullptr;  // [1]
-  grown_tokens         of     = {};
-  grown_leaves         leaves = {};
-  index_t              fields = 0, count = 1;  // far fields of a slice; slices
-  index_t              parts = 0, part = 0;    // of a slice: chunks or bands; their tokens
-  index_t              most       = 0;         // tokens that may join leaves
-  remembered_leaves    remembered = {};
-  grown_chains         chains     = {};
-};
 
 /// A call begins: its tokens follow those that are there. One thread.
 struct begin_tokens {
@@ -110,40 +75,6 @@ struct begin_tokens {
     if (of.state->answer != status::ok) return of.state->answer;
     if (asking > room - of.state->tokens) return status::too_large;
     return selected && has_failed(selected) ? status::invalid_representatives : status::ok;
-  }
-};
-
-/// The sequence forgets its last tokens, and with them that a call has failed. A thread for each set of leaves.
-struct truncate_tokens {
-  using shared                            = no_shared;
-  static constexpr index_t threads        = 64;
-  static constexpr index_t waves_per_simd = 1;
-
-  grown_tokens of;
-  grown_leaves leaves;
-  grown_chains chains;
-  index_t      tokens;  // that stay
-  index_t      room;
-
-  index_t grid() const { return 1; }
-
-  template <class Gpu>
-  CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    if (tokens > of.state->tokens) return;
-    for (index_t set = gpu.thread(); set < leaves.sets; set += threads) {
-      const grown_leaves own = leaves.of(set, room);
-      *own.count             = detail::first_from(own.first, 0, *own.count, tokens);
-    }
-    for (index_t head = gpu.thread(); head < chains.sets; head += threads) {
-      const grown_chains own = chains.of(head, room);
-      *own.count             = detail::first_from(own.anchors, 0, *own.count, tokens);
-    }
-    if (gpu.thread() != 0) return;
-    of.state->tokens = tokens;
-    of.state->answer = status::ok;
-    of.state->listed = 0;
-    if (of.state->joined > tokens) of.state->joined = tokens;
-    if (of.state->remembered > tokens) of.state->remembered = tokens;
   }
 };
 

@@ -1,0 +1,49 @@
+#pragma once
+// Where open_leaves finds the leaves of a sequence that grows.
+
+#include <cstdint>
+
+#include "cascada/hip/attention/grown_leaves.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
+#include "cascada/hip/attention/queries.hpp"
+#include "cascada/hip/attention/remembered_leaves.hpp"
+
+namespace cascada::inline CASCADA_ABI::hip::attention {
+
+/// Leaves of a sequence that grows, whose queries begin anywhere: which leaves were open is known of earlier tokens.
+struct linked_leaves {
+  static constexpr bool remembers = true;
+
+  grown_tokens         call;
+  grown_leaves         links;
+  const asking_tokens* slice;
+  remembered_leaves    remembered;
+
+  CASCADA_DEVICE CASCADA_INLINE bool failed(index_t) const { return call.state->valid < 0; }
+
+  CASCADA_DEVICE CASCADA_INLINE index_t first() const { return slice->first; }
+  CASCADA_DEVICE CASCADA_INLINE index_t last() const { return slice->last; }
+
+  CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t chunk, index_t kv_head) const {
+    return (chunk - slice->field) * links.sets + links.set_of(kv_head);
+  }
+  CASCADA_DEVICE CASCADA_INLINE index_t count_of(index_t field) const { return links.far_count[field]; }
+  CASCADA_DEVICE CASCADA_INLINE index_t size_of(index_t field, index_t place) const {
+    return links.far_sizes[std::int64_t{field} * remembered.room + place];
+  }
+
+  template <class Put>
+  CASCADA_DEVICE CASCADA_INLINE void for_members(index_t kv_head, index_t field, index_t place, index_t size,
+                                                 const Put& put) const {
+    const grown_leaves own   = links.of(links.set_of(kv_head), remembered.room);
+    index_t            token = links.far_rows[std::int64_t{field} * remembered.room + place];
+    for (index_t m = size; m-- > 0; token = own.before[token]) put(m, token);
+  }
+
+  /// Whether the call remembers which leaves are open in a band.
+  CASCADA_DEVICE CASCADA_INLINE bool is_told_of(index_t number, index_t band) const {
+    return number >= first_remembered((call.state->tokens - 1) / band);
+  }
+};
+
+}  // namespace cascada::inline CASCADA_ABI::hip::attention
