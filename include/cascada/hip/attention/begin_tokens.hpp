@@ -7,7 +7,7 @@
 #include "cascada/hip/attention/grown_leaves.hpp"
 #include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/remembered_leaves.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/status.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -72,9 +72,7 @@ struct begin_tokens {
   }
 
   CASCADA_DEVICE CASCADA_INLINE status::code why_not() const {
-    if (of.state->answer != status::ok) return of.state->answer;
-    if (asking > room - of.state->tokens) return status::too_large;
-    return selected && has_failed(selected) ? status::invalid_representatives : status::ok;
+    return answer_of_call(of.state->answer, asking, room - of.state->tokens, selected);
   }
 };
 

@@ -13,7 +13,7 @@
 #include "cascada/hip/attention/grown_arrays.hpp"
 #include "cascada/hip/attention/truncate_tokens.hpp"
 #include "cascada/hip/attention/workspace.hpp"
-#include "cascada/hip/base/doubled_room.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
@@ -112,8 +112,8 @@ class attention_state<Scalar, B> {
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
-    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (tokens > arrays_.sizes.tokens - tokens_) return {status::too_large, "tokens is more than there is memory for"};
+    if (const status answer = hip::check_replayed(tokens, arrays_.sizes.tokens - tokens_); answer != status::ok)
+      return answer;
     if (tokens > 0) add(tokens);
     return status::ok;
   }

@@ -1,7 +1,7 @@
 #pragma once
 // An extension's begin: norms of the new tokens, and what each inherits.
 
-#include "cascada/hip/base/selection_layer.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/extension.hpp"
 
@@ -39,9 +39,7 @@ struct begin_extension {
   /// Why the call fails, whatever its rows are.
   CASCADA_DEVICE CASCADA_INLINE status::code why_not() const {
     const grown_state& state = *of.set.state;
-    if (state.answer != status::ok) return state.answer;
-    if (of.call.tokens() > of.set.tokens - state.tokens) return status::too_large;
-    return of.below && has_failed(of.below_count) ? status::invalid_representatives : status::ok;
+    return answer_of_call(state.answer, of.call.tokens(), of.set.tokens - state.tokens, of.below_count);
   }
 
   /// The number of what new token i had in the layer below: its own if that is new, else what stands for it here.

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "cascada/hip/base/aligned_nothing.hpp"
-#include "cascada/hip/base/doubled_room.hpp"
 #include "cascada/hip/base/downloaded_selection.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/select/adopt.hpp"
@@ -109,8 +109,8 @@ class growing_selection<Scalar, B> {
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
-    if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (tokens > arrays_.set.tokens - tokens_) return {status::too_large, "tokens is more than there is memory for"};
+    if (const status answer = hip::check_replayed(tokens, arrays_.set.tokens - tokens_); answer != status::ok)
+      return answer;
     set_number_.renew();
     tokens_ += tokens;
     return status::ok;
