@@ -398,8 +398,10 @@ TEST_CASE("hip states: what the last two bands opened is remembered, token by to
   for (index_t t = 31; t <= T; ++t) sequence.extend(t);
   CHECK(sequence.state.answer() == status::ok);
 
-  grown<bfloat16> whole_bands(options, p, chosen, 2);  // of which a call has several behind the one it begins in
-  for (const index_t more : {53, T}) whole_bands.extend(more);
+  auto fewer       = options;
+  fewer.open_above = 0.12f;
+  grown<bfloat16> whole_bands(fewer, p, chosen, 2);  // of which a call has several behind the one it begins in
+  for (const index_t more : {62, T}) whole_bands.extend(more);
 }
 
 TEST_CASE("hip states: tokens of calls that failed hide no band that is remembered", "[hip]") {
