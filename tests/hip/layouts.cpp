@@ -119,6 +119,11 @@ TEMPLATE_TEST_CASE("hip layouts: head sizes, results in the type of the rows, fe
                                     {chosen}, 75);
 }
 
+TEST_CASE("hip layouts: whole tiles of near keys that do not begin with the first", "[hip]") {
+  const problem<bfloat16> p({150, 4, 2, 64, 64}, 43);
+  check_layouts<bfloat16>({.keys = key_set::near, .window = 64, .chunk = 16}, p, {random_selection(150, 0.3, 43)}, 150);
+}
+
 TEST_CASE("hip layouts: slopes", "[hip]") {
   const problem<bfloat16>  p({75, 2, 1, 64, 64}, 45);
   const std::vector<float> slopes = {0.2f, 0.01f};
