@@ -120,7 +120,7 @@ def matrix_share(code):
 
 
 def cycles(code):
-    """llvm-mca's cycles of one turn of a loop; None where it comes to no end, as of some loops that look rows up."""
+    """llvm-mca's cycles of one turn of a loop; None where it comes to no end."""
     try:
         run = subprocess.run(["llvm-mca-19", "-mtriple=amdgcn-amd-amdhsa", "-mcpu=gfx942", "-iterations=100"],
                              input="\n".join(code), capture_output=True, text=True, timeout=20)

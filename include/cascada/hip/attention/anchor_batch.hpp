@@ -37,8 +37,9 @@ struct anchor_batch {
     std::uint64_t of_wave[block_waves];
   };
 
-  /// Which keys cover which later ones: asked(row, i) has as bits those of 32 row + [0, 32) that key i is compared
-  /// with. A wave has two columns of the triangle of 32 x 32 tiles, so that all have as many tiles.
+  /// Which keys cover which later ones: asked_of(i, key)(row) has as bits those of 32 row + [0, 32) that key i, which
+  /// is `key`, is compared with. A wave has two columns of the triangle of 32 x 32 tiles, so that all have as many
+  /// tiles.
   template <class Gpu, class Asked>
   CASCADA_DEVICE CASCADA_INLINE static void compare(Gpu& gpu, shared& lds, const keys& with, index_t count,
                                                     const Asked& asked_of) {
