@@ -226,18 +226,13 @@ class leaf_chains {
     float values[extent(width)];
     products.store(values);
     for (; lanes != 0; lanes &= lanes - 1) {
-      const index_t lane    = __builtin_ctz(lanes);
-      const float   product = B::has_fma ? values[lane] : canonical_product(token, strip, lane);
+      const index_t lane = __builtin_ctz(lanes);
+      const float   product =
+          B::has_fma ? values[lane] : canonical_product<B>(row(token), anchors(strip) + lane, key_dim_, width);
       if (!B::has_fma && !detail::covers(product, scaled, norms[lane])) continue;
       if (best.chain == none || detail::nearer(product, norms[lane], best.product, best.norm))
         best = {chains_[std::int64_t{strip} * width + lane], product, norms[lane]};
     }
-  }
-
-  float canonical_product(index_t token, index_t strip, index_t lane) const noexcept {
-    float sum = 0;
-    for (index_t k = 0; k < key_dim_; ++k) sum = std::fma(row(token)[k], anchors(strip)[k * width + lane], sum);
-    return sum;
   }
 
   /// Key i of those loaded begins a chain, which `leader` leads, and becomes an anchor unless it has a chain of its

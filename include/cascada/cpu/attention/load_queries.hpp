@@ -4,8 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
-#include <numbers>
 
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/prefetch.hpp"
@@ -18,6 +16,7 @@
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/finite.hpp"
 #include "cascada/scalar.hpp"
+#include "cascada/sink_logit.hpp"
 
 namespace cascada::inline CASCADA_ABI::kernel::attention {
 
@@ -79,22 +78,20 @@ CASCADA_INLINE float load_pairs(const bfloat16* row, index_t dim, index_t lanes,
 /// A row that has seen nothing sees a logit without a value.
 template <cpu_backend B, class E>
 CASCADA_INLINE void see_sink_logit(const query_rows<B, E>& tile, index_t row, float logit) noexcept {
-  constexpr auto largest = static_cast<double>(std::numeric_limits<float>::max());
-  const auto     bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
-  float*         sum = tile.sums + row * vec<B>::width;
+  const auto bits = std::bit_cast<std::uint32_t>(logit), size = bits & 0x7fff'ffffu;
+  float*     sum = tile.sums + row * vec<B>::width;
   if (detail::is_minus_infinity(logit)) return;
   if (size > 0x7f80'0000u) {  // by bits, whatever -ffast-math assumes
     *sum = logit;
     return;
   }
-  const double base_2 = static_cast<double>(logit) * std::numbers::log2e;
-  const double within = base_2 > largest ? largest : base_2 < -largest ? -largest : base_2;
+  const double base_2 = detail::sink_logit_in_base_2(static_cast<double>(logit));
   if (!std::same_as<E, float> &&
-      std::fabs(within) <= static_cast<double>(small_logit)) {  // as rows of small logits are
+      std::fabs(base_2) <= static_cast<double>(small_logit)) {  // as rows of small logits are
     tile.maxima[row] = 0;
-    *sum             = static_cast<float>(std::exp2(within));
+    *sum             = static_cast<float>(std::exp2(base_2));
   } else {
-    tile.maxima[row] = static_cast<float>(within);
+    tile.maxima[row] = static_cast<float>(base_2);
     *sum             = 1;
   }
 }

@@ -60,11 +60,11 @@ CASCADA_INLINE void squares_of_rows(index_t begin, index_t end, index_t cols, co
   }
 }
 
-/// The canonical product of one pair.
+/// The canonical product of one pair. Elements of b lie `stride` apart.
 template <cpu_backend B, row_scalar Scalar>
-CASCADA_INLINE float canonical_product(const Scalar* a, const Scalar* b, index_t cols) noexcept {
+CASCADA_INLINE float canonical_product(const Scalar* a, const Scalar* b, index_t cols, index_t stride = 1) noexcept {
   float sum = 0;
-  for (index_t k = 0; k < cols; ++k) sum = std::fma(to_float(a[k]), to_float(b[k]), sum);
+  for (index_t k = 0; k < cols; ++k) sum = std::fma(to_float(a[k]), to_float(b[std::int64_t{k} * stride]), sum);
   return sum;
 }
 

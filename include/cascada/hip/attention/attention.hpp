@@ -12,7 +12,7 @@
 #include "cascada/hip/attention/begin_tokens.hpp"
 #include "cascada/hip/attention/state.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
-#include "cascada/hip/base/aligned_nothing.hpp"
+#include "cascada/hip/base/aligned_rows.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
@@ -240,8 +240,7 @@ class attention<Scalar, B> {
 
   static status check_rows(const heads_view<const Scalar>& rows, const char* misaligned, const char* far,
                            const char* shared) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(rows.data);
-    if (address % 16 != 0 || rows.token_stride % 8 != 0 || rows.head_stride % 8 != 0)
+    if (!hip::rows_are_aligned(rows.data, {rows.token_stride, rows.head_stride}))
       return {status::unsupported_by_device, misaligned};
     if (rows.token_stride >= std::int64_t{1} << 26)  // 32 rows are within reach of 32 bits
       return {status::unsupported_by_device, far};

@@ -85,10 +85,9 @@ struct order_chains {
       const bool          belongs = place < end && own.nearest[place].place == first;
       const std::uint64_t votes   = gpu.ballot(belongs);
       if (belongs) {
-        const index_t number = found + voters_below(gpu, votes), token = members[place], to = begin + number;
-        const bool    begins = token >= sinks && number % size == 0;
-        own.members[to]      = token;
-        formed[token]        = {to, !begins ? to : all - number < size ? begin + all : to + size};
+        const index_t to = begin + found + voters_below(gpu, votes), token = members[place];
+        own.members[to] = token;  // a sink is a chain of its own
+        formed[token]   = leaf_range::at(to, token < sinks ? begin + 1 : begin, begin + all, size);
       }
       found += voters(votes);
     }

@@ -28,10 +28,8 @@ struct form_leaves {
     leaf_range* const    to    = leaves.formed + std::int64_t{set} * tokens;
     const index_t        first = own.offsets[number], end = own.offsets[number + 1];
     const index_t        begin = own.place_from(first, end, sinks);
-    for (index_t place = first + gpu.lane(); place < end; place += threads) {
-      const bool begins      = place >= begin && (place - begin) % size == 0;
-      to[own.members[place]] = {place, !begins ? place : end - place < size ? end : place + size};
-    }
+    for (index_t place = first + gpu.lane(); place < end; place += threads)
+      to[own.members[place]] = leaf_range::at(place, begin, end, size);
   }
 };
 

@@ -2,9 +2,9 @@
 // What a call brings along for each query head.
 
 #include <limits>
-#include <numbers>
 
 #include "cascada/hip/base/device.hpp"
+#include "cascada/sink_logit.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -12,12 +12,9 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 struct head_logits {
   const float* logits = nullptr;  // [heads]; null: none
 
-  /// In base 2. -infinity: none; infinity counts as the largest float; NaN stays.
+  /// In base 2; -infinity: none.
   CASCADA_DEVICE CASCADA_INLINE float of(index_t head) const {
-    if (!logits) return -std::numeric_limits<float>::infinity();
-    constexpr float largest = std::numeric_limits<float>::max();
-    const float     logit   = logits[head] * std::numbers::log2e_v<float>;
-    return logit > largest ? largest : logit;
+    return logits ? detail::sink_logit_in_base_2(logits[head]) : -std::numeric_limits<float>::infinity();
   }
 };
 

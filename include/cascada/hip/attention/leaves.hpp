@@ -13,6 +13,12 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 /// Places of members, [begin, end).
 struct leaf_range {
   index_t begin, end;
+
+  /// Of the leaves that places [from, end) are cut into, the one that begins at a place; empty where none does.
+  CASCADA_DEVICE CASCADA_INLINE static leaf_range at(index_t place, index_t from, index_t end, index_t size) {
+    const bool begins = place >= from && (place - from) % size == 0;
+    return {place, !begins ? place : end - place < size ? end : place + size};
+  }
 };
 
 /// The leaves of T tokens, by ascending first token, and the far fields of the chunks: those of all KV heads, or each

@@ -1,8 +1,7 @@
 #pragma once
 // What all classes of selection ask of their arguments.
 
-#include <cstdint>
-
+#include "cascada/hip/base/aligned_rows.hpp"
 #include "cascada/hip/base/margin.hpp"
 #include "cascada/selection_options.hpp"
 #include "cascada/status.hpp"
@@ -17,7 +16,7 @@ template <matrix_scalar Scalar>
   if (x.rows == 0) return status::ok;
   if (x.cols % 8 != 0) return {status::unsupported_by_device, "x.cols is no multiple of 8, as gfx942 needs it"};
   if (x.cols > max_columns) return {status::unsupported_by_device, "x.cols is more than 2^18, too much for gfx942"};
-  if (reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0 || x.stride % 8 != 0)
+  if (!rows_are_aligned(x.data, {x.stride}))
     return {status::unsupported_by_device, "x is not on 16-byte boundaries, row by row, as gfx942 needs it"};
   return status::ok;
 }

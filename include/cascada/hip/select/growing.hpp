@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "cascada/hip/base/aligned_nothing.hpp"
+#include "cascada/hip/base/aligned_rows.hpp"
 #include "cascada/hip/base/downloaded_selection.hpp"
 #include "cascada/hip/base/growth.hpp"
 #include "cascada/hip/base/memory.hpp"

@@ -67,7 +67,7 @@ struct join_kept {
       const covering_row found = of.met[std::int64_t{part} * of.call.tokens() + i];
       if (takes<Assign>(found, best)) best = found;
     }
-    const bool settles = Assign == assignment::lowest_index && own.stage == token_stage::searching && !best.none();
+    const bool settles = own.stage == token_stage::searching && ends_search<Assign>(best);
     if (settles) of.call.now.rep[i] = of.set.number_of(best.place);
     own = {settles ? token_stage::settled : own.stage, best.place, best.product};
   }

@@ -31,6 +31,12 @@ CASCADA_DEVICE CASCADA_INLINE bool takes(const covering_row& found, const coveri
   return Assign == assignment::nearest ? found.nearer_than(best) : found.earlier_than(best);
 }
 
+/// Whether a token with this match looks no further. One that takes the nearest always may find a nearer one.
+template <assignment Assign>
+CASCADA_DEVICE CASCADA_INLINE bool ends_search(const covering_row& match) {
+  return Assign == assignment::lowest_index && !match.none();
+}
+
 template <assignment Assign, class Call>
 struct token_scan {
   using shared = scan_shared;
@@ -147,8 +153,7 @@ struct token_scan {
     return bits_of_rows(gpu, entries);
   }
 
-  /// Joins the partial matches, as many as there are slices; a token with one is settled unless a later one may be
-  /// nearer.
+  /// Joins the partial matches, as many as there are slices; tokens whose search ends are settled.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void keep_best(Gpu& gpu, shared& lds, index_t begin, index_t slices) const {
     bool    stays = false;
@@ -159,7 +164,7 @@ struct token_scan {
       for (index_t s = 0; s < slices; ++s)
         if (takes<Assign>(lds.partial[s][gpu.thread()], best)) best = lds.partial[s][gpu.thread()];
       lds.match[local] = best;
-      stays            = best.none() || Assign == assignment::nearest;
+      stays            = !ends_search<Assign>(best);
       if (!stays && lds.stage[local] == token_stage::searching) {
         lds.stage[local]            = token_stage::settled;
         call.now.rep[begin + local] = call.now.indices[best.place];

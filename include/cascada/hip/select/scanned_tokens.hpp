@@ -58,12 +58,11 @@ struct scanned_tokens {
   }
 
  private:
-  /// Whether this thread's token looks further. One that is not settled but has found a representative would take no
-  /// other, unless a nearer one.
+  /// Whether this thread's token looks further: also one that awaits what it inherits, until it has a match.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool searches(Gpu& gpu, const scan_shared& lds) const {
-    if (gpu.thread() >= scan_tokens || lds.stage[gpu.thread()] == token_stage::settled) return false;
-    return Assign == assignment::nearest || lds.match[gpu.thread()].none();
+    return gpu.thread() < scan_tokens && lds.stage[gpu.thread()] != token_stage::settled &&
+           !ends_search<Assign>(lds.match[gpu.thread()]);
   }
 };
 
