@@ -111,9 +111,9 @@ class attention;
 ///   bytes()           memory in use: grows with the leaves
 ///   fork(to)          makes `to` an independent copy: a sequence that branches, or a prompt that several share
 ///
-/// If an executor throws in the middle of a call, the state is refused until it is cleared (`unsupported`). A copy, on
-/// the CPU, is independent, too. A state is used by one call at a time; those of different sequences may be in
-/// different threads' calls, and const use from several threads is safe.
+/// If an executor throws in the middle of a call, or a device's runtime fails, the state is refused until it is cleared
+/// (`unsupported`). A copy, on the CPU, is independent, too. A state is used by one call at a time; those of different
+/// sequences may be in different threads' calls, and const use from several threads is safe.
 template <row_scalar Scalar, backend B = default_backend>
 class attention_state;
 

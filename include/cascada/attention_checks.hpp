@@ -209,6 +209,11 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
   return take_selections<B>(options, selections, spans, kv.kv_heads());
 }
 
+/// A call that was broken off in the middle leaves a state of which nothing is known.
+[[nodiscard]] CASCADA_INLINE constexpr status broken_off() noexcept {
+  return {status::unsupported, "state is that of a call that was broken off; clear it"};
+}
+
 /// What a state that has begun asks of a call that goes on with it: options as they were, and the same shapes.
 [[nodiscard]] CASCADA_INLINE constexpr status check_going_on(bool same_options, bool same_kv,
                                                              bool same_heads) noexcept {

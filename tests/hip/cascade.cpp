@@ -399,6 +399,45 @@ TEST_CASE("hip selector: as on the CPU", "[hip]") {
   }
 }
 
+TEST_CASE("hip cascade: where the runtime breaks off a step, the next one selects in full", "[hip]") {
+  constexpr index_t         T = 300;
+  const selection_options   options{.threshold = 0.8f};
+  device_rows<bfloat16>     first(make_tokens<bfloat16>(kind::clustered, T, 16, 4, 0));
+  device_rows<bfloat16>     next(make_tokens<bfloat16>(kind::clustered, T, 16, 4, 1));
+  cascade<bfloat16>         on_cpu(options), anew(options);
+  hip::downloaded_selection got;
+  REQUIRE(on_cpu.step(first.view()) == status::ok);
+  const tests::owned_representatives inherited = tests::owned_representatives::of(on_cpu.kept());
+  REQUIRE(on_cpu.step(next.view()) == status::ok);
+  REQUIRE(anew.step(next.view()) == status::ok);
+  int taken = 0;
+  for (bool broken = true; broken; ++taken) {
+    CAPTURE(taken);
+    const simulator::stream              where = simulator::seeded(1);
+    cascade<bfloat16, simulator::stream> walk(options, where), branch(options, where);
+    REQUIRE(walk.step(first.view()) == status::ok);
+    REQUIRE(branch.step(next.view()) == status::ok);
+
+    const status forked = simulator::with_requests(where, taken, [&] { return walk.fork(branch); });
+    CHECK((forked == status::ok ? branch.kept().tokens() == T : branch.kept().tokens() == 0));
+    const status adopted = simulator::with_requests(where, taken, [&] { return branch.inherit(inherited.view()); });
+    CHECK((adopted == status::ok || adopted == status::device_error));
+    if (adopted != status::ok) REQUIRE(branch.inherit(inherited.view()) == status::ok);
+    const status stepped = simulator::with_requests(where, taken, [&] { return branch.step(next.view()); });
+    broken               = stepped != status::ok;
+    CHECK((!broken || stepped == status::device_error));
+    if (broken) {
+      CHECK(branch.kept().tokens() == 0);
+      CHECK(branch.report().tokens == 0);
+      REQUIRE(branch.step(next.view()) == status::ok);
+    }
+    REQUIRE(branch.download(got) == status::ok);
+    const auto& want = broken ? anew : on_cpu;
+    check_same(got, want.kept(), want.report());
+  }
+  CHECK(taken > 5);
+}
+
 TEST_CASE("hip cascade: a step that fails on the device leaves the state", "[hip]") {
   const index_t                        T     = GENERATE(140, 820);
   simulator::stream                    where = simulator::seeded(4);

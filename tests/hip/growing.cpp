@@ -257,6 +257,49 @@ TEST_CASE("hip growing: a fork goes its own way", "[hip]") {
   compare(branch, at_fork);
 }
 
+TEST_CASE("hip growing: calls that the runtime broke off can be repeated", "[hip]") {
+  constexpr index_t           T = 300, before = 200;
+  const selection_options     options{.threshold = 0.7f};
+  device_rows<bfloat16>       x(make_tokens<bfloat16>(kind::clustered, T, 16, 9));
+  growing_selection<bfloat16> want(options);
+  REQUIRE(want.extend(piece_of(x, 0, before)) == status::ok);
+  const growing_selection<bfloat16> at_fork = want;
+  REQUIRE(want.extend(piece_of(x, before, T)) == status::ok);
+  int taken = 0;
+  for (status extended = status::device_error; extended != status::ok; ++taken) {
+    CAPTURE(taken);
+    const simulator::stream   where = simulator::seeded(1);
+    on_chip<bfloat16>         trunk(options, where), branch(options, where);
+    hip::downloaded_selection got;
+    REQUIRE(trunk.reserve(T, 16, T) == status::ok);
+    REQUIRE(trunk.extend(piece_of(x, 0, before)) == status::ok);
+    REQUIRE(branch.reserve(T, 16) == status::ok);
+    REQUIRE(branch.extend(piece_of(x, 50, T)) == status::ok);
+
+    extended = simulator::with_requests(where, taken, [&] { return trunk.extend(piece_of(x, before, T)); });
+    if (extended != status::ok) {
+      REQUIRE(extended == status::device_error);
+      REQUIRE(trunk.kept().tokens() == before);
+      static_cast<void>(trunk.download(got));
+      CHECK(got == tests::owned_representatives::of(at_fork.kept()));
+      REQUIRE(trunk.extend(piece_of(x, before, T)) == status::ok);
+    }
+    compare(trunk, want);
+
+    if (simulator::with_requests(where, taken, [&] { return trunk.fork(branch); }) != status::ok) {
+      CHECK(branch.kept().tokens() == 0);
+      REQUIRE(trunk.fork(branch) == status::ok);
+    }
+    compare(branch, want);
+
+    simulator::with_requests(where, taken, [&] { trunk.clear(); });
+    CHECK(trunk.kept().tokens() == 0);
+    REQUIRE(trunk.extend(piece_of(x, 0, before)) == status::ok);
+    compare(trunk, at_fork);
+  }
+  CHECK(taken > 7);
+}
+
 TEST_CASE("hip growing: what was moved from is as new", "[hip]") {
   const selection_options     options{.threshold = 0.7f};
   device_rows<bfloat16>       x(make_tokens<bfloat16>(kind::clustered, 150, 16, 9));
@@ -383,7 +426,7 @@ TEST_CASE("hip growing: what is refused leaves it as it was", "[hip]") {
   CHECK(std::string(message(grown.truncate(-1))) == "tokens is negative");
   CHECK(std::string(message(grown.truncate(51))) == "tokens is more than the selection has");
   CHECK(std::string(message(grown.reserve(-1, 16))) == "tokens is negative");
-  CHECK(std::string(message(grown.reserve(10, 16, -1))) == "piece is negative");
+  CHECK(std::string(message(grown.reserve(10, 16, 0))) == "piece is less than 1");
   CHECK(std::string(message(grown.reserve(10, 0))) == "cols is less than 1");
   CHECK(std::string(message(grown.reserve(10, 24))) == "cols differs from that of earlier calls");
   CHECK(std::string(message(on_chip<bfloat16>().reserve(10, 12))) == "x.cols is no multiple of 8, as gfx942 needs it");

@@ -19,7 +19,9 @@ using namespace cascada;
 /// What the host has asked a stream for.
 struct stream_calls {
   int launches = 0, allocations = 0, waits = 0, blocks = 0;
+  int requests         = 0;                                // launches, copies and clears
   int most_allocations = std::numeric_limits<int>::max();  // more fail
+  int most_requests    = std::numeric_limits<int>::max();  // the same
 
   bool captured = false;  // what is put on the stream goes into a graph
 };
@@ -35,8 +37,8 @@ struct stream {
   [[nodiscard]] status launch(const Kernel& kernel) const {
     ++calls->launches;
     calls->blocks += kernel.grid();
-    if (const status answer = where.launch(kernel); answer != status::ok || calls->captured) return answer;
-    return finished();
+    const status answer = put([&] { return where.launch(kernel); });
+    return answer != status::ok || calls->captured ? answer : finished();
   }
 
   void* allocate(std::size_t bytes) const {
@@ -48,18 +50,26 @@ struct stream {
   }
   void release(void* memory) const { where.release(memory); }
 
-  [[nodiscard]] status clear(void* memory, std::size_t bytes) const { return where.clear(memory, bytes); }
-  [[nodiscard]] status copy(void* to, const void* from, std::size_t bytes) const { return where.copy(to, from, bytes); }
+  [[nodiscard]] status clear(void* memory, std::size_t bytes) const {
+    return put([&] { return where.clear(memory, bytes); });
+  }
+  [[nodiscard]] status copy(void* to, const void* from, std::size_t bytes) const {
+    return put([&] { return where.copy(to, from, bytes); });
+  }
   [[nodiscard]] status upload(void* to, const void* from, std::size_t bytes) const {
     ++calls->waits;
-    return where.upload(to, from, bytes);
+    return put([&] { return where.upload(to, from, bytes); });
   }
   [[nodiscard]] status download(void* to, const void* from, std::size_t bytes) const {
     ++calls->waits;
-    return where.download(to, from, bytes);
+    return put([&] { return where.download(to, from, bytes); });
   }
 
  private:
+  template <class Step>
+  status put(const Step& step) const {
+    return ++calls->requests > calls->most_requests ? status(status::device_error) : step();
+  }
   static status finished() { return hip::status_of(hipDeviceSynchronize()); }
 };
 

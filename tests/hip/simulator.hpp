@@ -446,7 +446,9 @@ class graph {
 /// What the host has asked a stream for.
 struct stream_calls {
   int    launches = 0, allocations = 0, waits = 0, blocks = 0;
+  int    requests         = 0;                                // launches, copies and clears
   int    most_allocations = std::numeric_limits<int>::max();  // more fail
+  int    most_requests    = std::numeric_limits<int>::max();  // the same
   graph* captured         = nullptr;                          // where what is put on the stream goes meanwhile
 };
 
@@ -493,6 +495,7 @@ struct stream {
  private:
   template <class Step>
   status put(const Step& step) const {
+    if (++calls->requests > calls->most_requests) return status::device_error;
     if (calls->captured)
       calls->captured->add(step);
     else

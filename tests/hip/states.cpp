@@ -679,6 +679,71 @@ TEST_CASE("hip states: after a selection that failed nothing is written, until t
   CHECK(same_bits(out.packed(), want));
 }
 
+TEST_CASE("hip states: a call that the runtime broke off leaves a state that is refused until it is cleared", "[hip]") {
+  constexpr index_t       T = 64, before = 40;
+  const problem<bfloat16> p({T, 2, 1, 64, 64}, 8);
+  const auto              options = keyed({.leaf_threshold = 0.1f, .leaf = 4, .open_above = 0.04f, .tile = 4});
+  const selection         chosen  = random_selection(T, 0.3, 8);
+  const auto              want    = answers_of_one_call(options, p, chosen, simulator::steady(1)).rows;
+  const char* const       why     = "state is that of a call that was broken off; clear it";
+  coming_rows<bfloat16>   rows(p);
+  const coming_selection  kept(chosen);
+  device_heads<float>     out(T, 2, 64);
+  rows.come(T);
+  int taken = 0;
+  for (bool broken = true; broken; ++taken) {
+    CAPTURE(taken);
+    const simulator::stream where = simulator::steady(1);
+    on_chip<bfloat16>       attend(options, where);
+    state_on_chip<bfloat16> state(where), branch(where), shorter(where);
+    const auto              extend = [&](state_on_chip<bfloat16>& of, index_t begin, index_t end) {
+      auto to = out.view();
+      to.data += begin * to.token_stride, to.tokens = end - begin;
+      return attend.extend(of, rows.queries(begin, end), rows.kv(), kept.layer(end), to);
+    };
+    const auto goes_on = [&](state_on_chip<bfloat16>& of, index_t begin) {
+      if (of.tokens() == 0) REQUIRE(extend(of, 0, begin) == status::ok);
+      REQUIRE(of.tokens() == begin);
+      REQUIRE(extend(of, begin, T) == status::ok);
+      CHECK(same_bits(out.packed(), want));
+    };
+    const auto refused = [&](state_on_chip<bfloat16>& of) {
+      const std::string answer = message(extend(of, of.tokens(), of.tokens() + 1));
+      CHECK(std::string(message(of.replayed(0))) == answer);
+      CHECK(std::string(message(of.fork(branch))) == answer);
+      if (of.tokens() > 0) CHECK(std::string(message(of.truncate(1))) == answer);
+      return answer == why;
+    };
+    REQUIRE(attend.reserve(state, T, 2, 1, 64, T) == status::ok);
+    REQUIRE(extend(state, 0, before) == status::ok);
+    REQUIRE(extend(shorter, 0, T) == status::ok);
+    const status extended = simulator::with_requests(where, taken, [&] { return extend(state, before, T); });
+    broken                = extended != status::ok;
+    if (broken) {
+      CHECK(extended == status::device_error);
+      CHECK(refused(state));
+      state.clear();
+      REQUIRE(extend(state, 0, before) == status::ok);
+    } else {
+      REQUIRE(state.truncate(before) == status::ok);
+    }
+
+    if (simulator::with_requests(where, taken, [&] { return state.fork(shorter); }) != status::ok) {
+      CHECK(refused(shorter));
+      REQUIRE(state.fork(shorter) == status::ok);
+    }
+    if (simulator::with_requests(where, taken, [&] { return shorter.truncate(before - 7); }) != status::ok) {
+      CHECK(refused(shorter));
+      shorter.clear();
+    }
+    goes_on(shorter, before - 7);
+    goes_on(state, before);
+    simulator::with_requests(where, taken, [&] { state.clear(); });
+    goes_on(state, before);
+  }
+  CHECK(taken > 12);
+}
+
 // All layers of a step: each token is selected, and attends; all that changes are its rows.
 TEST_CASE("hip states: a step through layers as a graph", "[hip]") {
   constexpr index_t       T = 90, prompt = 40, layers = 3, d = 16;

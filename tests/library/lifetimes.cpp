@@ -434,7 +434,7 @@ TEST_CASE("lifetimes: a state whose call an executor ended is refused until it i
   const auto             extend = [&](attention_state<float, on>& state, index_t end) {
     return extend_to(end, attend, state, sequence.p.q, sequence.p.kv(), one, sequence.out);
   };
-  const char* const          why = "state is that of a call which an exception ended; clear it";
+  const char* const          why = "state is that of a call that was broken off; clear it";
   attention_state<float, on> whole;
   REQUIRE(extend(whole, held_tokens) == status::ok);
   const attention_report usual = attend.report();
@@ -461,6 +461,7 @@ TEST_CASE("lifetimes: a state whose call an executor ended is refused until it i
       CHECK(std::string(message(extend(*of, held_tokens))) == why);
       CHECK(std::string(message(of->truncate(20))) == why);
       CHECK(std::string(message(of->save(bytes))) == why);
+      CHECK(std::string(message(of->fork(state))) == why);
     }
     CHECK(copy.truncate(0) == status::ok);
     state.clear();

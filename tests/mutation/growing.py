@@ -15,7 +15,7 @@ mutants = [
     ("asked: of another tile", "return tokens >= first && tile == which;", "return tokens >= first;", back),
     ("asked: earlier tokens of the tile are lost", "if (earlier > 0) std::copy_n(start_.seen.data(), earlier, one.seen.data());",
      "if (earlier > 0) std::fill_n(one.seen.data(), earlier, 0);", back),
-    ("state: a call that ended in its middle is forgotten", "    interrupted_ = true;", "",
+    ("state: a call that ended in its middle is forgotten", "    broken_off_ = true;\n    room_ ", "    room_ ",
      "lifetimes: lifetimes: a state whose call*"),
     ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
     ("state: clusters are not added", "chains.add_clusters(own.count);", "chains.add_clusters(1);", cuts),

@@ -37,6 +37,8 @@ of_bands, hidden = "hip states: what the last two bands*", "hip states: tokens o
 of_large_tiles = "hip states: tiles of more rows than a block"
 of_batches = "hip states: more tokens than a batch*"
 of_tokens = "hip states: leaves by keys that open*"
+broken_steps, broken_extensions = "hip cascade: where the runtime breaks off*", "hip growing: calls that the runtime*"
+broken_states = "hip states: a call that the runtime*"
 again_as_graph = "hip cascade: a step as a graph"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
 
@@ -127,6 +129,11 @@ mutants = [
      "check_inherited(gpu, lds, stretch_tokens, pairs);", cuts),
     ("join: the last part left out", "part < of.parts_in_use(); ++part", "part + 1 < of.parts_in_use(); ++part", cuts),
     ("join: what any part has", "if (takes<Assign>(found, best)) best = found;", "if (!found.none()) best = found;", parts),
+    ("broken off: a step leaves a set", "there_ = launch.answer() == status::ok;", "there_ = true;", broken_steps),
+    ("broken off: what a fork left is a set", "if (answer != status::ok) lose();", "", broken_extensions),
+    ("broken off: a selection is not cleared", "clear_set(arrays_) != status::ok) lose();", "clear_set(arrays_) != status::ok) {}",
+     broken_extensions),
+    ("broken off: a state goes on", "begun_ = broken_off_ = true;", "begun_ = true;", broken_states),
     ("join: tokens that await one settle", "own.stage == token_stage::searching && ends_search<Assign>(best);",
      "ends_search<Assign>(best);",
      "hip growing: heirs of new tokens keep what they inherit"),
@@ -143,7 +150,7 @@ mutants = [
     ("growth: places are counted from none", "of.call.memory.prefix[number] = {place, 0};", "of.call.memory.prefix[number] = {0, 0};", cuts),
     ("growth: norms stay behind", "copy(to.norms, from.norms, places);", "copy(to.norms, from.norms, 0);", cuts),
     ("growth: places stay behind", "copy(to.set.place, from.set.place, tokens);", "copy(to.set.place, from.set.place, 0);", cuts),
-    ("fork: numbers of a failed call stay", "const status answer = number_kept(arrays_);", "const status answer = status::ok;",
+    ("fork: numbers of a failed call stay", "status answer = number_kept(arrays_);", "status answer = status::ok;",
      "hip growing: a fork goes its own way"),
 
     ("clusters: a lane step missing in a sum", "if (gpu.lane() >= step) sum += lower;",

@@ -38,7 +38,7 @@ class attention_state<Scalar, B> {
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
     tokens_ = 0;
-    begun_ = interrupted_ = false;
+    begun_ = broken_off_ = false;
     for (auto& of_selection : clusters_) of_selection.tokens = of_selection.count = 0;
   }
 
@@ -51,7 +51,7 @@ class attention_state<Scalar, B> {
   [[nodiscard]] status truncate(index_t tokens) noexcept {
     if (const status answer = detail::check_truncated_state(tokens, tokens_); answer != status::ok) return answer;
     if (tokens == 0) return clear(), status::ok;
-    if (interrupted_) return was_interrupted();
+    if (broken_off_) return detail::broken_off();
     if (tokens == tokens_) return status::ok;
     if (!detail::has_leaves(options_)) {
       tokens_ = tokens;
@@ -74,13 +74,14 @@ class attention_state<Scalar, B> {
 
   /// Makes `to` an independent copy, as an assignment does.
   [[nodiscard]] status fork(attention_state& to) const {
+    if (broken_off_) return detail::broken_off();
     to = *this;
     return status::ok;
   }
 
   /// The state as bytes [saved_bytes()], for attention's load.
   [[nodiscard]] status save(std::span<std::byte> bytes) const noexcept {
-    if (interrupted_) return was_interrupted();
+    if (broken_off_) return detail::broken_off();
     return kernel::state_writer<B>::save(*this, kernel::saved_kind::attention, kernel::saved_rows<Scalar>, bytes);
   }
 
@@ -101,10 +102,6 @@ class attention_state<Scalar, B> {
   using element    = kernel::operand_of<Scalar, B>;
   using head_state = kernel::attention::kv_head_state<B, element>;
 
-  static status was_interrupted() noexcept {
-    return {status::unsupported, "state is that of a call which an exception ended; clear it"};
-  }
-
   /// Tokens whose clusters are known.
   index_t selected() const noexcept { return clusters_.empty() ? 0 : clusters_.front().tokens; }
 
@@ -116,7 +113,7 @@ class attention_state<Scalar, B> {
   template <class KV>
   status check(const attention_options& options, const KV& kv, index_t heads, index_t count,
                std::span<const representatives> selections) const noexcept {
-    if (interrupted_) return was_interrupted();
+    if (broken_off_) return detail::broken_off();
     if (begun_) {
       const bool   same_kv = kv.kv_heads() == kv_heads_ && kv.key_dim() == key_dim_ && kv.value_dim() == value_dim_;
       const status answer  = detail::check_going_on(detail::words_of(options) == detail::words_of(options_), same_kv,
@@ -155,8 +152,8 @@ class attention_state<Scalar, B> {
     if (far)
       for (auto& of_selection : clusters_) of_selection.cluster_of.grow(room, of_selection.tokens);
     // From here on, nothing fails but an executor that throws.
-    interrupted_ = true;
-    room_        = room;
+    broken_off_ = true;
+    room_       = room;
     if (!begun_) begin(options, sequence, shape);
     if (!far) return;
     for (std::size_t s = 0; s < clusters_.size() && edge > clusters_[s].tokens; ++s)
@@ -230,8 +227,8 @@ class attention_state<Scalar, B> {
 
   template <class Workspace>
   void finish(index_t tokens, Workspace& space) noexcept {
-    tokens_      = tokens;
-    interrupted_ = false;
+    tokens_     = tokens;
+    broken_off_ = false;
     for (index_t h = 0; detail::forms_by_keys(options_) && selected() > 0 && h < kv_heads_; ++h)
       space.scratch_of(h).chains.put_leaders(heads_[static_cast<std::size_t>(h)].leaders);
   }
@@ -320,7 +317,7 @@ class attention_state<Scalar, B> {
     std::swap(tokens_, other.tokens_), std::swap(room_, other.room_), std::swap(wanted_, other.wanted_);
     std::swap(kv_heads_, other.kv_heads_), std::swap(key_dim_, other.key_dim_);
     std::swap(value_dim_, other.value_dim_), std::swap(heads_of_q_, other.heads_of_q_);
-    std::swap(begun_, other.begun_), std::swap(interrupted_, other.interrupted_);
+    std::swap(begun_, other.begun_), std::swap(broken_off_, other.broken_off_);
     heads_.swap(other.heads_), clusters_.swap(other.clusters_);
   }
 
@@ -329,7 +326,7 @@ class attention_state<Scalar, B> {
   index_t                                             kv_heads_ = 0, key_dim_ = 0, value_dim_ = 0, heads_of_q_ = 0;
   std::vector<head_state>                             heads_;
   std::vector<kernel::attention::growing_clusters<B>> clusters_ = {};  // one, or one per KV head
-  bool                                                begun_ = false, interrupted_ = false;
+  bool                                                begun_ = false, broken_off_ = false;
 };
 
 }  // namespace cascada::inline CASCADA_ABI

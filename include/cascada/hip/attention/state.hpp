@@ -32,7 +32,8 @@ namespace cascada::inline CASCADA_ABI {
 ///
 /// A call that fails while it runs (its selection has failed, `invalid_representatives`, or a graph was replayed beyond
 /// the memory, `too_large`) writes and adds nothing, but the host does not know: its tokens count, and later calls fail
-/// likewise, until truncate() or clear() forgets them.
+/// likewise, until truncate() or clear() forgets them. `device_error`: the runtime refused memory, and all is as it
+/// was, or a launch or a copy in the middle of a call; then the state is refused until it is cleared.
 ///
 /// No launch and no argument depends on how many tokens there are: within reserved memory (`reserve` here and a call
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
@@ -60,7 +61,8 @@ class attention_state<Scalar, B> {
         tokens_(std::exchange(other.tokens_, 0)),
         wanted_(std::exchange(other.wanted_, 0)),
         remembered_(std::exchange(other.remembered_, 0)),
-        begun_(std::exchange(other.begun_, false)) {}
+        begun_(std::exchange(other.begun_, false)),
+        broken_off_(std::exchange(other.broken_off_, false)) {}
   attention_state& operator=(attention_state&& other) noexcept {
     where_      = other.where_;
     memory_     = std::move(other.memory_);
@@ -70,6 +72,7 @@ class attention_state<Scalar, B> {
     wanted_     = std::exchange(other.wanted_, 0);
     remembered_ = std::exchange(other.remembered_, 0);
     begun_      = std::exchange(other.begun_, false);
+    broken_off_ = std::exchange(other.broken_off_, false);
     return *this;
   }
 
@@ -78,8 +81,11 @@ class attention_state<Scalar, B> {
 
   /// Forgets the sequence; memory is kept.
   void clear() noexcept {
-    tokens_ = remembered_ = 0, begun_ = false;
-    if (arrays_.grown.state) static_cast<void>(clear_links(arrays_));
+    tokens_ = remembered_ = 0, begun_ = broken_off_ = false;
+    if (arrays_.grown.state && clear_links(arrays_) != status::ok) {  // the next call makes memory, and is told why not
+      memory_ = hip::device_memory<B>(where_);
+      arrays_ = {};
+    }
   }
 
   /// The next call makes room for `tokens` tokens at least.
@@ -91,6 +97,7 @@ class attention_state<Scalar, B> {
   [[nodiscard]] status truncate(index_t tokens) {
     if (const status answer = detail::check_truncated_state(tokens, tokens_); answer != status::ok) return answer;
     if (tokens == 0) return clear(), status::ok;
+    if (broken_off_) return detail::broken_off();
     if (!remembers(tokens, remembered_)) {
       hip::attention::grown_state state;
       const status                answer = where_.download(&state, arrays_.grown.state, sizeof(state));
@@ -98,6 +105,7 @@ class attention_state<Scalar, B> {
       if (!remembers(tokens, state.remembered))
         return {status::unsupported, "tokens lies inside a band of tiles of long ago: only its edges are left"};
     }
+    broken_off_ = true;
     hip::launches<B> launch(where_);
     if (arrays_.chunk > 0) {
       const index_t sinks = options_.sink_tokens, room = arrays_.sizes.tokens;
@@ -106,11 +114,14 @@ class attention_state<Scalar, B> {
     }
     launch(
         hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, arrays_.chains, tokens, arrays_.sizes.tokens});
-    if (launch.answer() == status::ok) tokens_ = tokens, remembered_ = std::min(remembered_, tokens);
-    return launch.answer();
+    if (launch.answer() != status::ok) return launch.answer();
+    tokens_ = tokens, remembered_ = std::min(remembered_, tokens);
+    broken_off_ = false;
+    return status::ok;
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
+    if (broken_off_) return detail::broken_off();
     if (const status answer = hip::check_replayed(tokens, arrays_.sizes.tokens - tokens_); answer != status::ok)
       return answer;
     if (tokens > 0) add(tokens);
@@ -119,9 +130,11 @@ class attention_state<Scalar, B> {
 
   [[nodiscard]] status fork(attention_state& to) const {
     if (&to == this) return status::ok;
+    if (broken_off_) return detail::broken_off();
     if (const status answer = to.become(*this); answer != status::ok) return answer;
     to.options_ = options_, to.tokens_ = tokens_, to.remembered_ = remembered_, to.begun_ = begun_;
-    to.wanted_ = std::max(to.wanted_, wanted_);
+    to.broken_off_ = false;
+    to.wanted_     = std::max(to.wanted_, wanted_);
     return status::ok;
   }
 
@@ -156,6 +169,7 @@ class attention_state<Scalar, B> {
 
   /// Whether a sequence of such sizes may follow.
   status check(const attention_options& options, const sizes& of) const noexcept {
+    if (broken_off_) return detail::broken_off();
     if (!begun_) return status::ok;
     const sizes& had = arrays_.sizes;
     return detail::check_going_on(detail::words_of(options) == detail::words_of(options_),
@@ -241,6 +255,7 @@ class attention_state<Scalar, B> {
     const arrays& from = other.arrays_;
     if (!from.grown.state) return clear(), status::ok;
     if (arrays_.fits(from)) {
+      broken_off_         = true;
       const status answer = clear_links(arrays_);
       return answer == status::ok ? copy(from, other.tokens_, arrays_) : answer;
     }
@@ -261,11 +276,13 @@ class attention_state<Scalar, B> {
   void add(index_t tokens) noexcept {
     tokens_ += tokens;
     if (detail::opens_by_mass(options_)) remembered_ = hip::attention::remembered_from(remembered_, tokens_, band());
+    broken_off_ = false;
   }
 
+  /// A call, which is broken off until its tokens are added.
   void begin(const attention_options& options) noexcept {
     options_ = options;
-    begun_   = true;
+    begun_ = broken_off_ = true;
   }
 
   B                     where_;
@@ -276,6 +293,7 @@ class attention_state<Scalar, B> {
   index_t               wanted_     = 0;
   index_t               remembered_ = 0;  // by mass: from this token on, what opened
   bool                  begun_      = false;
+  bool                  broken_off_ = false;
 };
 
 }  // namespace cascada::inline CASCADA_ABI

@@ -8,7 +8,8 @@
 namespace cascada::inline CASCADA_ABI {
 
 /// Walks one sequence through the layers on gfx942. As cascade.hpp says, and as selector.hpp, also of threads. A step
-/// that fails on the device leaves the state as it was; T may change only by reset(), inherit() or reserve().
+/// that fails on the device leaves the state as it was; T may change only by reset(), inherit() or reserve(). If the
+/// runtime refuses a launch or a copy (`device_error`), the state is lost, as by reset(); if memory, it stays.
 ///
 /// What a step puts on the stream depends on T alone, and on whether it is the first one, which selects in full. Where
 /// it was captured in a graph, each time that is replayed it is the next step, from what x then holds: kept() shows its

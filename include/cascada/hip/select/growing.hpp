@@ -40,6 +40,9 @@ namespace cascada::inline CASCADA_ABI {
 /// know: its tokens count, attention to them writes nothing, and later calls fail likewise, until truncate() or clear()
 /// forgets them. download() then has the set before that call, with its answer: as many tokens are good.
 ///
+/// `device_error`: the runtime refused memory, a launch or a copy. The set is as it was, and the call may be repeated;
+/// what fork() writes to is as it was, or empty.
+///
 /// Memory is that of min(tokens, max_representatives) rows, since r is known to the device alone, and some numbers a
 /// token. A call takes T / 256 launches for its T tokens and five more; a single token takes 5, and O(r d) work on as
 /// many compute units as there are panels of 128 representatives. No launch and no argument depends on how many tokens
@@ -83,7 +86,7 @@ class growing_selection<Scalar, B> {
 
   [[nodiscard]] status reserve(index_t tokens, index_t cols, index_t piece = 1) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
-    if (piece < 0) return {status::invalid_shape, "piece is negative"};
+    if (piece < 1) return {status::invalid_shape, "piece is less than 1"};
     if (cols < 1) return {status::invalid_shape, "cols is less than 1"};
     if (tokens_ > 0 && cols != arrays_.cols) return {status::invalid_shape, "cols differs from that of earlier calls"};
     const matrix_view<const Scalar> most{hip::aligned_nothing<B, Scalar>(), std::max(tokens, piece), cols, cols};
@@ -105,7 +108,7 @@ class growing_selection<Scalar, B> {
   void clear() noexcept {
     set_number_.renew();
     tokens_ = 0;
-    if (arrays_.set.state) static_cast<void>(clear_set(arrays_));
+    if (arrays_.set.state && clear_set(arrays_) != status::ok) lose();
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
@@ -134,6 +137,11 @@ class growing_selection<Scalar, B> {
   status load(const Bytes&) {
     static_assert(sizeof(Bytes) == 0, "growing_selection on gfx942: there is no load(); the CPU's has it");
     return status::unsupported_by_device;
+  }
+  template <class Self = growing_selection>
+  std::size_t saved_bytes() const {
+    static_assert(sizeof(Self) == 0, "growing_selection on gfx942: there is no save(); the CPU's has it");
+    return 0;
   }
 
   /// Device memory of the set so far, for what follows on the same stream; empty where there is none. Valid until the
@@ -264,13 +272,26 @@ class growing_selection<Scalar, B> {
     return answer == status::ok ? where_.clear(of.of_call.counters, sizeof(*of.of_call.counters)) : answer;
   }
 
+  /// The device has failed in the middle: what is left is no set. The next call makes memory, and is told why not.
+  void lose() noexcept {
+    set_number_.renew();
+    memory_ = hip::device_memory<B>(where_);
+    arrays_ = {};
+    tokens_ = 0;
+  }
+
   /// Copies the set of another one, into the memory that is there if it has room.
   status become(const growing_selection& other) {
     const arrays& from = other.arrays_;
-    if (!from.set.state) return arrays_.set.state ? clear_all(arrays_) : status{status::ok};
+    if (!from.set.state) {
+      if (arrays_.set.state && clear_all(arrays_) != status::ok) lose();
+      return status::ok;
+    }
     if (arrays_.set.state && arrays_.cols == from.cols && arrays_.set.tokens >= other.tokens_) {
-      const status answer = number_kept(arrays_);
-      return answer == status::ok ? copy_set(from, other.tokens_, arrays_) : answer;
+      status answer = number_kept(arrays_);
+      if (answer == status::ok) answer = copy_set(from, other.tokens_, arrays_);
+      if (answer != status::ok) lose();
+      return answer;
     }
     hip::device_memory<B> memory(where_);
     arrays                to;
