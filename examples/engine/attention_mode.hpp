@@ -110,9 +110,9 @@ inline attention_mode mode_of(const nlohmann::json& described, const setting_nam
   mode.options           = detail::read_attention(from, base.attention);
   const auto& options    = mode.options;
   const bool  far        = options.keys == key_set::near_and_far;
-  const bool  compressed = far || options.keys == key_set::representatives;
+  const bool  selects    = needs_selections(options);
   mode.name              = from.text("name", "unnamed");
-  mode.source            = compressed ? selection_source::cascade : selection_source::none;
+  mode.source            = selects ? selection_source::cascade : selection_source::none;
   mode.rows              = features_named(from.text("features", name_of(mode.rows)));
   from.choice("source", mode.source,
               {{"none", selection_source::none},
@@ -123,7 +123,7 @@ inline attention_mode mode_of(const nlohmann::json& described, const setting_nam
   from.choice("assign", mode.selection.assign,
               {{"lowest", assignment::lowest_index}, {"nearest", assignment::nearest}});
   from.done();
-  if (compressed && mode.source == selection_source::none)
+  if (selects && mode.source == selection_source::none)
     throw bad_input(spelling.of("source") + " cannot be none where keys are " +
                     (far ? "near_and_far" : "representatives"));
   if (far && options.open == opening::by_mass && options.chunk % options.tile != 0)
