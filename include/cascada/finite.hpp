@@ -23,7 +23,7 @@ template <class Bits, class Value>
   return (bits_of<std::uint32_t>(value) & 0x7f80'0000u) != 0x7f80'0000u;
 }
 
-[[nodiscard]] CASCADA_INLINE constexpr bool is_minus_infinity(float value) noexcept {
+[[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr bool is_minus_infinity(float value) noexcept {
   return bits_of<std::uint32_t>(value) == 0xff80'0000u;
 }
 

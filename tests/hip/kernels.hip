@@ -13,6 +13,7 @@
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
+#include "cascada/hip/attention/merge.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
 #include "cascada/hip/attention/linked_leaves.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
@@ -176,6 +177,10 @@ ENTRY(hip::attention::merge_segments<bfloat16, 256>);
 ENTRY(hip::attention::merge_segments<float16, 64>);
 ENTRY(hip::attention::merge_segments<float16, 128>);
 ENTRY(hip::attention::merge_segments<float16, 256>);
+ENTRY(hip::attention::merge_rows<float, float, float>);
+ENTRY(hip::attention::merge_rows<bfloat16, bfloat16, bfloat16>);
+ENTRY(hip::attention::merge_rows<float16, float16, float16>);
+ENTRY(hip::attention::merge_rows<bfloat16, float, bfloat16>);
 
 ENTRY(hip::attention::ask_leaves<bfloat16, 64>);
 ENTRY(hip::attention::ask_leaves<bfloat16, 64, hip::attention::leaves_of_bands, hip::attention::rows_in_pages>);

@@ -52,7 +52,7 @@ build() {
 # Files of a program share most of what takes long to compile.
 tests=(selection attention)
 printf '#include "hip/%s.cpp"\n' cascade growing >"$folder/selection.cpp"
-printf '#include "hip/%s.cpp"\n' attention chains opening decode layouts >"$folder/attention.cpp"
+printf '#include "hip/%s.cpp"\n' attention chains opening decode layouts merge >"$folder/attention.cpp"
 
 build times tests/hip/times.cpp
 if ! "$folder/times" --device >"$folder/device.json"; then

@@ -15,6 +15,7 @@
 #include "bits.hpp"
 #include "cascada/cascada.hpp"
 #include "catch.hpp"
+#include "merge_data.hpp"
 #include "not_finite.hpp"
 #include "sample.hpp"
 
@@ -137,26 +138,8 @@ TEST_CASE("merge: as the reference does, for every width of row and type", "[att
 }
 
 TEST_CASE("merge: a side that saw nothing, and NaN", "[attention]") {
-  const auto  merge_by = GENERATE(&fast_math_merge, &strict_merge<test_backend>);
-  const float a = 1.5f, b = -2.25f;
-  // out, log-sum-exp of both sides; what comes of it
-  const struct {
-    float first, first_lse, second, second_lse, out, lse;
-  } cases[] = {
-      {a, 3, 0, -infinity, a, 3},
-      {0, -infinity, b, -70, b, -70},
-      {not_a_number, -infinity, b, 2, b, 2},  // rows that saw nothing are not looked at
-      {0, -infinity, 0, -infinity, 0, -infinity},
-      {a, 300, b, -300, a, 300},
-      {a, -3e38f, b, 3e38f, b, 3e38f},
-      {not_a_number, 300, b, -300, not_a_number, 300},
-      {a, 300, not_a_number, -300, not_a_number, 300},  // its weight is 0
-      {a, not_a_number, b, 1, not_a_number, not_a_number},
-      {a, 1, b, not_a_number, not_a_number, not_a_number},
-      {a, not_a_number, 0, -infinity, a, not_a_number},
-      {a, 2, infinity, 2, infinity, 2.6931472f},
-  };
-  for (const auto& one : cases)
+  const auto merge_by = GENERATE(&fast_math_merge, &strict_merge<test_backend>);
+  for (const auto& one : merge_cases)
     for (const index_t dim : {1, 40}) {
       CAPTURE(one.first, one.first_lse, one.second, one.second_lse, dim);
       std::vector<float> first(static_cast<std::size_t>(dim), one.first), second(first.size(), one.second),
@@ -169,79 +152,19 @@ TEST_CASE("merge: a side that saw nothing, and NaN", "[attention]") {
 }
 
 TEST_CASE("merge: every refusal has a sentence of its own, and nothing is written", "[errors]") {
-  const index_t T = 3, heads = 2, dim = 4;
-  struct arguments {
-    std::vector<float> rows = std::vector<float>(3 * 2 * 4, 1.0f), more = rows,
-                       to  = std::vector<float>(3 * 2 * 4, 42.0f);
-    std::vector<float> lse = std::vector<float>(3 * 2, 0.0f), other = lse, merged = std::vector<float>(3 * 2, 42.0f);
-    heads_view<const float>  first     = packed_heads<const float>(rows.data(), 3, 2, 4);
-    heads_view<const float>  second    = packed_heads<const float>(more.data(), 3, 2, 4);
-    heads_view<float>        out       = packed_heads(to.data(), 3, 2, 4);
-    matrix_view<const float> first_lse = {lse.data(), 3, 2, 2}, second_lse = {other.data(), 3, 2, 2};
-    matrix_view<float>       log_sum_exp = {merged.data(), 3, 2, 2};
-
-    arguments()                 = default;
-    arguments(const arguments&) = delete;
-    status run() { return merge(first, first_lse, second, second_lse, out, log_sum_exp); }
-    bool   untouched() const {
-      return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f);
-    }
+  const auto run = [](const merge_arguments& a) {
+    return merge(a.first, a.first_lse, a.second, a.second_lse, a.out, a.log_sum_exp);
   };
-  constexpr std::int64_t far = std::numeric_limits<std::int64_t>::max() / 2;
-  const struct {
-    const char* sentence;
-    void (*spoil)(arguments&);
-  } causes[] = {
-      {"first.tokens is negative", [](arguments& a) { a.first.tokens = -1; }},
-      {"first.heads is less than 1", [](arguments& a) { a.first.heads = 0; }},
-      {"first.dim is less than 1", [](arguments& a) { a.first.dim = 0; }},
-      {"first.data is null", [](arguments& a) { a.first.data = nullptr; }},
-      {"first.token_stride is less than first.dim", [](arguments& a) { a.first.token_stride = dim - 1; }},
-      {"first.head_stride is less than first.dim", [](arguments& a) { a.first.head_stride = dim - 1; }},
-      {"first.tokens times first.token_stride plus first.heads times first.head_stride overflows",
-       [](arguments& a) { a.first.token_stride = far; }},
-      {"second.tokens is negative", [](arguments& a) { a.second.tokens = -1; }},
-      {"second.heads is less than 1", [](arguments& a) { a.second.heads = 0; }},
-      {"second.dim is less than 1", [](arguments& a) { a.second.dim = 0; }},
-      {"second.data is null", [](arguments& a) { a.second.data = nullptr; }},
-      {"second.token_stride is less than second.dim", [](arguments& a) { a.second.token_stride = dim - 1; }},
-      {"second.head_stride is less than second.dim", [](arguments& a) { a.second.head_stride = dim - 1; }},
-      {"second.tokens times second.token_stride plus second.heads times second.head_stride overflows",
-       [](arguments& a) { a.second.token_stride = far; }},
-      {"out.data is null", [](arguments& a) { a.out.data = nullptr; }},
-      {"out.head_stride is less than out.dim", [](arguments& a) { a.out.head_stride = 0; }},
-      {"second.tokens differs from first.tokens", [](arguments& a) { a.second.tokens = T - 1; }},
-      {"second.heads differs from first.heads", [](arguments& a) { a.second.heads = heads - 1; }},
-      {"second.dim differs from first.dim", [](arguments& a) { a.second.dim = dim - 1; }},
-      {"out.tokens differs from first.tokens", [](arguments& a) { a.out.tokens = T - 1; }},
-      {"out.heads differs from first.heads", [](arguments& a) { a.out.heads = heads - 1; }},
-      {"out.dim differs from first.dim", [](arguments& a) { a.out.dim = dim - 1; }},
-      {"first_lse.rows differs from first.tokens", [](arguments& a) { a.first_lse.rows = T - 1; }},
-      {"first_lse.cols differs from first.heads", [](arguments& a) { a.first_lse.cols = heads + 1; }},
-      {"first_lse.data is null", [](arguments& a) { a.first_lse.data = nullptr; }},
-      {"first_lse.stride is less than first_lse.cols", [](arguments& a) { a.first_lse.stride = 1; }},
-      {"first_lse.rows times first_lse.stride overflows", [](arguments& a) { a.first_lse.stride = far; }},
-      {"second_lse.rows differs from first.tokens", [](arguments& a) { a.second_lse.rows = T - 1; }},
-      {"second_lse.cols differs from first.heads", [](arguments& a) { a.second_lse.cols = heads + 1; }},
-      {"second_lse.data is null", [](arguments& a) { a.second_lse.data = nullptr; }},
-      {"second_lse.stride is less than second_lse.cols", [](arguments& a) { a.second_lse.stride = 1; }},
-      {"second_lse.rows times second_lse.stride overflows", [](arguments& a) { a.second_lse.stride = far; }},
-      {"log_sum_exp.rows differs from first.tokens", [](arguments& a) { a.log_sum_exp.rows = T - 1; }},
-      {"log_sum_exp.cols differs from first.heads", [](arguments& a) { a.log_sum_exp.cols = heads + 1; }},
-      {"log_sum_exp.data is null", [](arguments& a) { a.log_sum_exp.data = nullptr; }},
-      {"log_sum_exp.stride is less than log_sum_exp.cols", [](arguments& a) { a.log_sum_exp.stride = 1; }},
-      {"log_sum_exp.rows times log_sum_exp.stride overflows", [](arguments& a) { a.log_sum_exp.stride = far; }},
-  };
-  arguments right;
-  CHECK(right.run() == status::ok);
+  merge_arguments right;
+  CHECK(run(right) == status::ok);
   CHECK(right.to == right.rows);
   right.log_sum_exp = {};  // not wanted
-  CHECK(right.run() == status::ok);
-  for (const auto& [sentence, spoil] : causes) {
+  CHECK(run(right) == status::ok);
+  for (const auto& [sentence, spoil] : merge_refusals) {
     CAPTURE(sentence);
-    arguments one;
+    merge_arguments one;
     spoil(one);
-    const status answer = one.run();
+    const status answer = run(one);
     CHECK(answer != status::ok);
     CHECK(std::string(message(answer)) == sentence);
     CHECK(one.untouched());

@@ -40,6 +40,7 @@ of_tokens = "hip states: leaves by keys that open*"
 broken_steps, broken_extensions = "hip cascade: where the runtime breaks off*", "hip growing: calls that the runtime*"
 broken_states = "hip states: a call that the runtime*"
 again_as_graph = "hip cascade: a step as a graph"
+merges, merged_sides, in_place = "hip merge: as on the CPU*", "hip merge: a side that saw nothing*", "hip merge: where either side lies"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
 
 mutants = [
@@ -476,6 +477,19 @@ mutants = [
     ("grown chains: another KV head's sums", "leaves.of(leaves.set_of(head), rows.tokens);", "leaves.of(0, rows.tokens);", of_tokens),
     ("grown chains: another KV head's far field", "const grown_leaves own   = leaves.of(field % leaves.sets, room);", "const grown_leaves own   = leaves.of(0, room);", of_tokens),
     ("grown chains: tokens of a cluster in one chain", "return ByKeys ? links.chain[t] : layer.rep[t];", "return layer.rep[t];", of_tokens),
+
+    ("merge: what a side that saw nothing has, second", "return !second_saw ? x : !first_saw ? y :", "return !first_saw ? y :", merged_sides),
+    ("merge: what a side that saw nothing has, first", "return !second_saw ? x : !first_saw ? y :", "return !second_saw ? x :", merged_sides),
+    ("merge: the sum of two sides that saw nothing", "log_sum_exp = !second_saw ? first_lse : !first_saw ? second_lse : top", "log_sum_exp = top", merged_sides),
+    ("merge: powers above the first side's", "top  = first_lse > second_lse ? first_lse : second_lse;", "top  = first_lse;", merged_sides),
+    ("merge: a sum in base 2", "top + gpu.log2(sum) * ln2;", "top + gpu.log2(sum);", merges),
+    ("merge: shares of one side alone", "second = its / sum;", "second = its;", merges),
+    ("merge: another head's sum", "second_lse.row(token)[head]", "second_lse.row(token)[0]", merges),
+    ("merge: the first 64 elements", "c < out.dim; c += threads)", "c < out.dim && c < threads; c += threads)", merges),
+    ("merge: a sum is written while others read it", "b = uniform(gpu, second_lse.row(token)[head]);", "b = second_lse.row(token)[head];", in_place),
+    ("merge: rows of the first blocks alone", "if (out.tokens - token <= tokens + carry) return;", "return;", "hip merge: more rows than blocks*"),
+    ("merge: a head too many", "token += tokens + carry,", "token += tokens,", "hip merge: more rows than blocks*"),
+    ("merge: nothing is launched", "if (answer != status::ok || first.tokens == 0) return answer;", "if (answer != status::ok) return answer;", "hip merge: what is refused*"),
 ]
 
 # The test case that notices when a header's first, second, .. barrier is dropped.

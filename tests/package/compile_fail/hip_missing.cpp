@@ -8,7 +8,6 @@ status call(selector<bfloat16, hip_gfx942>& select, const attention<bfloat16, hi
             matrix_view<const bfloat16> x) {
 #if SHOULD_FAIL
   (void)attend.report();
-  (void)merge<hip_gfx942>(x, x);
   return select.literal(x);
 #else
   (void)attend;

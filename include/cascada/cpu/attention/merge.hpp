@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "cascada/attention_checks.hpp"
 #include "cascada/attention_merge.hpp"
 #include "cascada/backend.hpp"
 #include "cascada/cpu/attention/row_lanes.hpp"
@@ -13,6 +12,7 @@
 #include "cascada/cpu/base/lanes.hpp"
 #include "cascada/cpu/base/simd.hpp"
 #include "cascada/finite.hpp"
+#include "cascada/row_checks.hpp"
 #include "cascada/scalar.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
@@ -61,33 +61,9 @@ template <cpu_backend B, class First, class Second, row_scalar Out>
 [[nodiscard]] status merge(heads_view<First> first, matrix_view<const float> first_lse, heads_view<Second> second,
                            matrix_view<const float> second_lse, heads_view<Out> out,
                            matrix_view<float> log_sum_exp) noexcept {
-  if (const status answer = detail::check_heads(first, detail::sentences_of_first()); answer != status::ok)
-    return answer;
-  if (const status answer = detail::check_heads(second, detail::sentences_of_second()); answer != status::ok)
-    return answer;
-  if (const status answer = detail::check_heads(out, detail::sentences_of_out()); answer != status::ok) return answer;
-  if (const status answer =
-          detail::check_alike(first, second, "second.tokens differs from first.tokens",
-                              "second.heads differs from first.heads", "second.dim differs from first.dim");
-      answer != status::ok)
-    return answer;
-  if (const status answer = detail::check_alike(first, out, "out.tokens differs from first.tokens",
-                                                "out.heads differs from first.heads", "out.dim differs from first.dim");
-      answer != status::ok)
-    return answer;
-  if (const status answer = detail::check_sums(first_lse, first.tokens, first.heads, detail::sentences_of_first_sums());
-      answer != status::ok)
-    return answer;
-  if (const status answer =
-          detail::check_sums(second_lse, first.tokens, first.heads, detail::sentences_of_second_sums());
-      answer != status::ok)
-    return answer;
-  const bool wanted = !detail::is_nothing(log_sum_exp);
-  if (wanted)
-    if (const status answer =
-            detail::check_sums(log_sum_exp, first.tokens, first.heads, detail::sentences_of_merged_sums());
-        answer != status::ok)
-      return answer;
+  const status answer = detail::check_merge<B>(first, first_lse, second, second_lse, out, log_sum_exp);
+  if (answer != status::ok) return answer;
+  const bool                         wanted = !detail::is_nothing(log_sum_exp);
   const kernel::float_environment<B> usual;
   for (index_t t = 0; t < first.tokens; ++t)
     for (index_t h = 0; h < first.heads; ++h) {
