@@ -74,7 +74,7 @@ namespace cascada::inline CASCADA_ABI {
 /// One sequence that grows (attention_state): q holds its next tokens, kv all tokens so far and maybe unread rows
 /// behind them. The leaves of earlier tokens are not made again. `selections`, one or one per KV head, are of the
 /// tokens before the last chunk's edge, or more; what was given before must not change (a selection of more tokens does
-/// not). They are looked at when that edge has moved; gfx942 asks for one in every call with a far field. Grouped
+/// not). They are looked at when that edge has moved; gfx942 asks for them in every call with a far field. Grouped
 /// queries, key_set::representatives and !causal: `unsupported`.
 ///
 /// attend.load(state, kv, bytes), on the CPU

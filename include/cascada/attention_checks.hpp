@@ -230,6 +230,16 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
   return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
 }
 
+/// How many selections an extension has: one, or one for each KV head; as many as `before` it, if that is not 0.
+[[nodiscard]] CASCADA_INLINE constexpr status check_selections_of_heads(std::size_t count, index_t kv_heads,
+                                                                        std::size_t before) noexcept {
+  if (count == 0) return no_selections();
+  if (count != 1 && count != static_cast<std::size_t>(kv_heads))
+    return illegal("selections has neither one nor one for each KV head");
+  if (before > 0 && count != before) return illegal("selections has another number than before");
+  return status::ok;
+}
+
 /// What is left of a state of `all` tokens.
 [[nodiscard]] CASCADA_INLINE constexpr status check_truncated_state(index_t tokens, index_t all) noexcept {
   if (tokens < 0) return {status::invalid_shape, "tokens is negative"};

@@ -7,6 +7,7 @@
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
+#include "cascada/hip/attention/gather_clusters.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
 #include "cascada/hip/attention/find_grown_anchors.hpp"
@@ -212,6 +213,7 @@ ENTRY(hip::attention::open_leaves<hip::attention::linked_leaves>);
 ENTRY(hip::attention::count_older);
 ENTRY(hip::attention::chunk_groups);
 ENTRY(hip::attention::list_askers);
+ENTRY(hip::attention::gather_clusters);
 ENTRY(hip::attention::begin_tokens);
 ENTRY(hip::attention::truncate_tokens);
 ENTRY(hip::attention::join_chains<false>);

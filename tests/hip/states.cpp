@@ -75,6 +75,14 @@ const std::vector<grown_mode> grown_modes = {
     {"opened, softcap", opened({.window = 8, .chunk = 16, .leaf = 4, .open_above = 0.04f, .tile = 8, .softcap = 1.5f})},
 };
 
+/// Those that have leaves.
+std::vector<grown_mode> far_modes() {
+  std::vector<grown_mode> all;
+  for (const auto& mode : grown_modes)
+    if (detail::has_leaves(mode.options)) all.push_back(mode);
+  return all;
+}
+
 /// The rows of a sequence in device memory, where those of later tokens are NaN until they come.
 template <class Scalar>
 class coming_rows {
@@ -116,6 +124,35 @@ class coming_selection {
   selection of_;
 };
 
+/// One that all KV heads share, or each KV head's own.
+struct chosen_tokens {
+  chosen_tokens(const selection& one) : of_heads{one} {}
+  chosen_tokens(const std::vector<selection>& each) : of_heads(each) {}
+
+  std::vector<selection> of_heads;
+};
+
+/// Of `count` KV heads, some with more representatives than others.
+std::vector<selection> of_each_head(index_t tokens, index_t count, double share, unsigned seed) {
+  std::vector<selection> all;
+  for (index_t h = 0; h < count; ++h)
+    all.push_back(random_selection(tokens, share / (1 + h % 3), seed + 100 * static_cast<unsigned>(h)));
+  return all;
+}
+
+/// The same, as they grow.
+class coming_selections {
+ public:
+  explicit coming_selections(const chosen_tokens& of) : of_heads(of.of_heads.begin(), of.of_heads.end()) {}
+  std::vector<hip::selection_layer> layers(index_t tokens) const {
+    std::vector<hip::selection_layer> all;
+    for (const auto& one : of_heads) all.push_back(one.layer(tokens));
+    return all;
+  }
+
+  std::vector<coming_selection> of_heads;
+};
+
 /// Rows [T, heads, dim] and log-sum-exps [T, heads].
 struct answers {
   std::vector<float> rows, sums;
@@ -123,16 +160,18 @@ struct answers {
 
 /// Those of one call.
 template <class Scalar, class Out = float>
-answers answers_of_one_call(const attention_options& options, const problem<Scalar>& p, const selection& chosen,
+answers answers_of_one_call(const attention_options& options, const problem<Scalar>& p, const chosen_tokens& chosen,
                             simulator::stream where) {
-  std::vector<float>       sums(static_cast<std::size_t>(p.size.tokens * p.size.heads));
-  device_heads<Scalar>     q(p.q.view()), k(p.k.view()), v(p.v.view());
-  device_heads<Out>        out(p.size.tokens, p.size.heads, p.size.value_dim);
-  const device_selection   kept(chosen);
-  on_chip<Scalar>          attend(options, where);
+  std::vector<float>                sums(static_cast<std::size_t>(p.size.tokens * p.size.heads));
+  device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
+  device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
+  on_chip<Scalar>                   attend(options, where);
+  std::vector<device_selection>     kept(chosen.of_heads.begin(), chosen.of_heads.end());
+  std::vector<hip::selection_layer> layers;
+  for (const auto& one : kept) layers.push_back(one.layer());
   const strided_kv<Scalar> kv = {k.view(), v.view()};
   const matrix_view<float> to = {sums.data(), p.size.tokens, p.size.heads, p.size.heads};
-  REQUIRE(attend(q.view(), kv, kept.layer(), out.view(),
+  REQUIRE(attend(q.view(), kv, layers, out.view(),
                  {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = to}) == status::ok);
   return {out.packed(), sums};
 }
@@ -141,12 +180,12 @@ answers answers_of_one_call(const attention_options& options, const problem<Scal
 template <class Scalar, class Out = float>
 class grown {
  public:
-  grown(const attention_options& options, const problem<Scalar>& p, const selection& chosen, unsigned seed)
+  grown(const attention_options& options, const problem<Scalar>& p, const chosen_tokens& chosen, unsigned seed)
       : state(simulator::steady(seed)),
         p_(p),
         chosen_(chosen),
         rows_(p),
-        selection_(chosen),
+        selections_(chosen),
         attend_(options, simulator::steady(seed + 5)),
         want_(answers_of_one_call<Scalar, Out>(options, p, chosen, simulator::steady(seed))) {}
 
@@ -158,7 +197,7 @@ class grown {
     device_heads<Out>  out(end - begin, heads, p_.size.value_dim);
     std::vector<float> sums(static_cast<std::size_t>((end - begin) * heads));
     rows_.come(end);
-    REQUIRE(attend_.extend(state, rows_.queries(begin, end), rows_.kv(), selection_.layer(end), out.view(),
+    REQUIRE(attend_.extend(state, rows_.queries(begin, end), rows_.kv(), selections_.layers(end), out.view(),
                            {.sink_logits = p_.sink_logits,
                             .slopes      = p_.slopes,
                             .log_sum_exp = {sums.data(), end - begin, heads, heads}}) == status::ok);
@@ -168,25 +207,30 @@ class grown {
   }
 
   /// The same with rows of another sequence, which has those so far in common. Nobody looks at the answers.
-  void extend_apart(const problem<Scalar>& other, const selection& chosen, index_t end) {
+  void extend_apart(const problem<Scalar>& other, const chosen_tokens& chosen, index_t end) {
     const index_t begin = state.tokens();
     if (begin == end) return;
-    device_heads<Out>    out(end - begin, p_.size.heads, p_.size.value_dim);
-    problem<Scalar>      both = other;
-    std::vector<index_t> rep  = chosen.rep;
+    device_heads<Out>      out(end - begin, p_.size.heads, p_.size.value_dim);
+    problem<Scalar>        both = other;
+    std::vector<selection> with;
     for (index_t t = 0; t < begin; ++t)
       for (index_t h = 0; h < p_.size.kv_heads; ++h) {
         std::copy_n(p_.k.view().row(t, h), p_.size.key_dim, both.k.view().row(t, h));
         std::copy_n(p_.v.view().row(t, h), p_.size.value_dim, both.v.view().row(t, h));
       }
-    for (index_t t = 0; t < p_.size.tokens; ++t) {
-      index_t& of = rep[static_cast<std::size_t>(t)];
-      if (t < begin || of < begin) of = chosen_.rep[static_cast<std::size_t>(t < begin ? t : of)];
+    for (std::size_t s = 0; s < chosen.of_heads.size(); ++s) {
+      std::vector<index_t>        rep    = chosen.of_heads[s].rep;
+      const std::vector<index_t>& before = chosen_.of_heads[s].rep;
+      for (index_t t = 0; t < p_.size.tokens; ++t) {
+        index_t& of = rep[static_cast<std::size_t>(t)];
+        if (t < begin || of < begin) of = before[static_cast<std::size_t>(t < begin ? t : of)];
+      }
+      with.push_back(selection(rep));
     }
-    coming_rows<Scalar>    rows(both);
-    const coming_selection own{selection(rep)};
+    coming_rows<Scalar>     rows(both);
+    const coming_selections own(with);
     rows.come(end);
-    REQUIRE(attend_.extend(state, rows.queries(begin, end), rows.kv(), own.layer(end), out.view(),
+    REQUIRE(attend_.extend(state, rows.queries(begin, end), rows.kv(), own.layers(end), out.view(),
                            {.sink_logits = p_.sink_logits}) == status::ok);
   }
 
@@ -194,9 +238,9 @@ class grown {
 
  private:
   const problem<Scalar>& p_;
-  selection              chosen_;
+  chosen_tokens          chosen_;
   coming_rows<Scalar>    rows_;
-  coming_selection       selection_;
+  coming_selections      selections_;
   on_chip<Scalar>        attend_;
   answers                want_;
 };
@@ -251,6 +295,55 @@ TEMPLATE_TEST_CASE("hip states: head sizes, and results in the type of the rows"
   }
 }
 
+TEST_CASE("hip states: pieces where KV heads have selections of their own, as alone", "[hip]") {
+  const shape    size = {100, 6, 3, 64, 64}, alone = {100, 2, 1, 64, 64};
+  const unsigned seed = GENERATE(from_range(sample(std::vector{1u, 2u})));
+  for (const auto& mode : sample(far_modes())) {
+    CAPTURE(mode.name, seed);
+    problem<bfloat16> p(size, seed);
+    if (detail::forms_by_keys(mode.options)) gather_keys(p, 1.5f);
+    const auto           chosen = of_each_head(size.tokens, size.kv_heads, 0.3, seed);
+    std::mt19937         random(seed);
+    std::vector<index_t> ends = random_ends(size.tokens, random, seed == 1 ? 60 : 9);
+    grown<bfloat16>      sequence(mode.options, p, chosen, seed);
+    for (const index_t end : ends) sequence.extend(end);
+    CHECK(sequence.state.answer() == status::ok);
+    const auto all = answers_of_one_call(mode.options, p, chosen, simulator::steady(seed)).rows;
+    for (index_t h = 0; h < size.kv_heads; ++h) {
+      CAPTURE(h);
+      problem<bfloat16> own(alone, seed);
+      for (index_t t = 0; t < size.tokens; ++t) {
+        for (index_t i = 0; i < 2; ++i) std::copy_n(p.q.view().row(t, 2 * h + i), 64, own.q.view().row(t, i));
+        std::copy_n(p.k.view().row(t, h), 64, own.k.view().row(t, 0));
+        std::copy_n(p.v.view().row(t, h), 64, own.v.view().row(t, 0));
+      }
+      const auto rows =
+          answers_of_one_call(mode.options, own, chosen[static_cast<std::size_t>(h)], simulator::steady(seed)).rows;
+      for (index_t t = 0; t < size.tokens; ++t)
+        REQUIRE(same_bits(part_of(rows, 2 * 64, t, t + 1), part_of(all, 2 * 64, 3 * t + h, 3 * t + h + 1)));
+      grown<bfloat16> one(mode.options, own, chosen[static_cast<std::size_t>(h)], seed);
+      one.extend(size.tokens);
+    }
+  }
+}
+
+TEST_CASE("hip states: token by token where KV heads have selections of their own", "[hip]") {
+  const problem<bfloat16> p({80, 4, 2, 64, 64}, 4);
+  for (const auto& mode : sample(far_modes())) {
+    CAPTURE(mode.name);
+    grown<bfloat16> sequence(mode.options, p, of_each_head(80, 2, 0.3, 4), 4);
+    for (index_t end = 1; end <= 80; ++end) sequence.extend(end);
+  }
+}
+
+TEST_CASE("hip states: more KV heads than a launch gathers selections of", "[hip]") {
+  constexpr index_t       T = 40, heads = hip::attention::gather_clusters::most + 3;
+  const problem<bfloat16> p({T, heads, heads, 64, 64}, 9);
+  const auto              chosen = of_each_head(T, heads, 0.4, 9);
+  grown<bfloat16>         sequence(closed({.window = 2, .chunk = 8, .leaf = 3}), p, chosen, 9);
+  for (const index_t end : {13, 14, 33, T}) sequence.extend(end);
+}
+
 TEST_CASE("hip states: one token after the other", "[hip]") {
   const problem<bfloat16> p({80, 3, 1, 64, 64}, 4);
   for (const auto& mode : sample(grown_modes)) {
@@ -264,25 +357,27 @@ TEST_CASE("hip states: one token after the other", "[hip]") {
 TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
   constexpr index_t T = 110, prompt = 45;
   const shape       size = GENERATE(shape{T, 2, 1, 64, 64}, shape{T, 6, 2, 64, 64});
-  for (const auto& mode : sample(grown_modes)) {
-    CAPTURE(mode.name, size);
+  const bool        each = GENERATE(false, true);  // KV head has its selection
+  for (const auto& mode : sample(each ? far_modes() : grown_modes)) {
+    CAPTURE(mode.name, size, each);
     const problem<bfloat16>    p(size, 6);
-    const selection            chosen = random_selection(T, 0.3, 6);
+    const chosen_tokens        chosen = of_each_head(T, each ? size.kv_heads : 1, 0.3, 6);
     const auto                 want   = answers_of_one_call(mode.options, p, chosen, simulator::steady(6)).rows;
     simulator::stream          where  = simulator::steady(6);
     on_chip<bfloat16>          attend(mode.options, where);
     state_on_chip<bfloat16>    state(where);
     coming_rows<bfloat16>      rows(p);
-    const coming_selection     kept(chosen);
+    const coming_selections    kept(chosen);
     device_heads<bfloat16>     one(1, size.heads, 64);
     device_heads<float>        out(1, size.heads, 64), out_of_prompt(prompt, size.heads, 64);
     const strided_kv<bfloat16> kv = rows.kv();
-    REQUIRE(attend.reserve(state, T - 1, size.heads, size.kv_heads, 64, prompt) == status::ok);
+    REQUIRE(attend.reserve(state, T - 1, size.heads, size.kv_heads, 64, prompt, each ? size.kv_heads : 1) ==
+            status::ok);
     const int allocations = where.calls->allocations;
     rows.come(prompt);
-    REQUIRE(attend.extend(state, rows.queries(0, prompt), kv, kept.layer(prompt), out_of_prompt.view()) == status::ok);
+    REQUIRE(attend.extend(state, rows.queries(0, prompt), kv, kept.layers(prompt), out_of_prompt.view()) == status::ok);
     const simulator::graph step = simulator::capture(where, [&] {
-      REQUIRE(attend.extend(state, one.view(), kv, kept.layer(prompt + 1), out.view()) == status::ok);
+      REQUIRE(attend.extend(state, one.view(), kv, kept.layers(prompt + 1), out.view()) == status::ok);
     });
     for (index_t t = prompt; t < T - 1; ++t) {
       CAPTURE(t);
@@ -314,14 +409,16 @@ TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
 }
 
 TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had never been", "[hip]") {
-  constexpr index_t T = 120;
-  for (const auto& mode : sample(grown_modes)) {
-    CAPTURE(mode.name);
+  constexpr index_t T    = 120;
+  const bool        each = GENERATE(false, true);  // KV head has its selection
+  for (const auto& mode : sample(each ? far_modes() : grown_modes)) {
+    CAPTURE(mode.name, each);
+    const index_t           sets = each ? 2 : 1;
     const shape             size = {T, 2, 2, 64, 64};
     const problem<bfloat16> p(size, 8);
     problem<bfloat16>       other(size, 9);
     std::mt19937            random(8);
-    const selection         chosen = random_selection(T, 0.3, 8);
+    const chosen_tokens     chosen = of_each_head(T, sets, 0.3, 8);
     grown<bfloat16>         sequence(mode.options, p, chosen, 3), branch(mode.options, p, chosen, 3);
     remembered_tokens       remembered(mode.options, size);
     sequence.extend(90);
@@ -329,7 +426,7 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
       remembered.extend(sequence.state.tokens());
       const index_t all    = sequence.state.tokens();
       auto          tokens = turn == 3 ? 0 : static_cast<index_t>(random() % static_cast<unsigned>(all));
-      sequence.extend_apart(other, random_selection(T, 0.5, 10), std::min(T, all + 20));
+      sequence.extend_apart(other, of_each_head(T, sets, 0.5, 10), std::min(T, all + 20));
       remembered.extend(sequence.state.tokens());
       if (!remembered.holds(tokens)) {
         CHECK(std::string(message(sequence.state.truncate(tokens))) ==
@@ -345,7 +442,7 @@ TEST_CASE("hip states: truncated, forked or moved, it goes on as if the rest had
     branch.extend(3);  // what it had is forgotten
     REQUIRE(sequence.state.fork(branch.state) == status::ok);
     CHECK(branch.state.tokens() == at_fork);
-    sequence.extend_apart(other, random_selection(T, 0.5, 11), std::min(T, at_fork + 30));
+    sequence.extend_apart(other, of_each_head(T, sets, 0.5, 11), std::min(T, at_fork + 30));
     branch.extend(std::min(T, at_fork + 9));
     branch.extend(T);
     CHECK(branch.state.answer() == status::ok);
@@ -500,6 +597,8 @@ TEST_CASE("hip states: more tokens than a batch join chains by keys", "[hip]") {
   for (const index_t end : {70, 700, 701, 1150, T}) sequence.extend(end);
   REQUIRE(sequence.state.truncate(640) == status::ok);
   sequence.extend(T);
+  grown<bfloat16> each(options, p, of_each_head(T, 2, 0.006, 5), 4);  // KV head has its selection
+  for (const index_t end : {700, T}) each.extend(end);
 }
 
 // Keys that are zero or not finite are alone, and of equally near anchors the oldest is joined.
@@ -530,24 +629,25 @@ TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip
       {keyed({.leaf = 3, .open = opening::none}), 8},
       {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 10},
   };
-  constexpr index_t       T = 70;
-  const problem<bfloat16> p({T, 2, 1, 64, 64}, 2);
-  const selection         chosen = random_selection(T, 0.3, 2);
+  constexpr index_t       T    = 70;
+  const index_t           sets = GENERATE(1, 2);  // selections of two KV heads: one launch more
+  const problem<bfloat16> p({T, 2, 2, 64, 64}, 2);
   for (const auto& own : all) {
     const simulator::stream where = simulator::steady(2);
     on_chip<bfloat16>       attend(own.options, where);
     state_on_chip<bfloat16> state(where);
     coming_rows<bfloat16>   rows(p);
-    const coming_selection  kept(chosen);
+    const coming_selections kept(of_each_head(T, sets, 0.3, 2));
+    const int               more = sets > 1 && detail::has_leaves(own.options) ? 1 : 0;
     device_heads<float>     out(1, 2, 64);
-    REQUIRE(attend.reserve(state, T, 2, 1, 64) == status::ok);
+    REQUIRE(attend.reserve(state, T, 2, 2, 64, 1, sets) == status::ok);
     for (index_t t = 0; t < T; ++t) {
       CAPTURE(t);
       rows.come(t + 1);
       const int before = where.calls->launches;
-      REQUIRE(attend.extend(state, rows.queries(t, t + 1), rows.kv(), kept.layer(t + 1), out.view()) == status::ok);
+      REQUIRE(attend.extend(state, rows.queries(t, t + 1), rows.kv(), kept.layers(t + 1), out.view()) == status::ok);
       const int merges = detail::opens_by_mass(own.options) ? 0 : 1;
-      REQUIRE(where.calls->launches - before == own.launches + merges);
+      REQUIRE(where.calls->launches - before == own.launches + merges + more);
     }
     CHECK(where.calls->waits == 0);
     CHECK(where.calls->allocations == 2);
@@ -742,6 +842,91 @@ TEST_CASE("hip states: a call that the runtime broke off leaves a state that is 
     goes_on(state, before);
   }
   CHECK(taken > 12);
+}
+
+// The tokens of a sequence are those of all its heads: where one KV head cannot go on, none does.
+TEST_CASE("hip states: after the selection of one KV head that failed nothing is written for any", "[hip]") {
+  constexpr index_t       T = 64, heads = 3;
+  const shape             size = {T, heads, heads, 64, 64};
+  const problem<bfloat16> p(size, 8);
+  const auto              failing = GENERATE(range(0, 3));
+  const auto options = GENERATE(closed({.window = 8, .chunk = 8, .leaf = 3}), keyed({.leaf = 3, .tile = 4}));
+  const auto chosen  = of_each_head(T, heads, 0.3, 8);
+  CAPTURE(failing);
+  const auto              want  = answers_of_one_call(options, p, chosen, simulator::steady(1)).rows;
+  const simulator::stream where = simulator::steady(1);
+  on_chip<bfloat16>       attend(options, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_selections       kept(chosen);
+  index_t&                count = kept.of_heads[static_cast<std::size_t>(failing)].count;
+  device_heads<float>     out(T, heads, 64);
+  const auto              extend = [&](index_t end, bool wrong = false) {
+    auto          to    = out.view();
+    const index_t begin = state.tokens();
+    to.data += begin * to.token_stride, to.tokens = end - begin;
+    rows.come(end);
+    auto layers = kept.layers(end);
+    if (wrong) layers[static_cast<std::size_t>(failing)].rep = nullptr;  // nobody reads it
+    return attend.extend(state, rows.queries(begin, end), rows.kv(), layers, to);
+  };
+  REQUIRE(extend(40) == status::ok);
+  count = -1;
+  REQUIRE(extend(50, true) == status::ok);
+  count = 1;
+  REQUIRE(extend(52) == status::ok);
+  CHECK(state.answer() == status::invalid_representatives);
+  for (index_t t = 40; t < 52; ++t)
+    for (index_t c = 0; c < heads * 64; ++c) REQUIRE(std::isnan(out.view().row(t, 0)[c]));
+  REQUIRE(state.truncate(40) == status::ok);
+  REQUIRE(extend(T) == status::ok);
+  CHECK(state.answer() == status::ok);
+  CHECK(same_bits(out.packed(), want));
+}
+
+TEST_CASE("hip states: selections of KV heads that are refused, each with its sentence", "[hip]") {
+  constexpr index_t       T       = 40;
+  const auto              options = closed({.window = 8, .chunk = 8, .leaf = 3});
+  const problem<bfloat16> p({T, 3, 3, 64, 64}, 8);
+  const coming_selections kept(of_each_head(T, 3, 0.3, 8));
+  const simulator::stream where = simulator::steady(1);
+  on_chip<bfloat16>       attend(options, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  rows.come(T);
+  const auto extend = [&](const std::vector<hip::selection_layer>& layers, index_t end) {
+    const index_t       begin = state.tokens();
+    device_heads<float> out(end - begin, 3, 64);
+    return std::string(message(attend.extend(state, rows.queries(begin, end), rows.kv(), layers, out.view())));
+  };
+  const auto reserve = [&](index_t selections) {
+    return std::string(message(attend.reserve(state, T, 3, 3, 64, 1, selections)));
+  };
+  const auto all = kept.layers(T);
+  CHECK(extend({}, 5) == "selections is empty: options.keys == representatives and leaves need them");
+  CHECK(extend({all[0], all[1]}, 5) == "selections has neither one nor one for each KV head");
+  CHECK(reserve(2) == "selections is neither 1 nor kv_heads");
+  CHECK(where.calls->launches == 0);
+  REQUIRE(reserve(1) == "ok");
+  REQUIRE(extend(all, 20) == "ok");  // makes room of its own
+  const int launches = where.calls->launches;
+  CHECK(extend({all[0]}, 21) == "selections has another number than before");
+  CHECK(reserve(1) == "selections is another number than the state's");
+  CHECK(extend({all[0], all[1], kept.layers(20)[2]}, T) == "selections has one that ends before the last chunk's edge");
+  CHECK(where.calls->launches == launches);
+  CHECK(extend(all, T) == "ok");
+  state.clear();
+  CHECK(extend({all[0]}, 20) == "ok");
+  CHECK(extend(all, 21) == "selections has another number than before");
+
+  // Where there are no leaves, nobody looks at selections.
+  const std::vector<hip::selection_layer> nothing(3);
+  on_chip<bfloat16>                       dense({.keys = key_set::all}, where);
+  state_on_chip<bfloat16>                 other(where);
+  device_heads<float>                     out(T, 3, 64);
+  CHECK(dense.extend(other, rows.queries(0, T), rows.kv(), nothing, out.view()) == status::ok);
+  CHECK(dense.reserve(other, T, 3, 3, 64, 1, 3) == status::ok);
+  CHECK(other.answer() == status::ok);
 }
 
 // All layers of a step: each token is selected, and attends; all that changes are its rows.

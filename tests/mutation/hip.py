@@ -40,6 +40,9 @@ of_tokens = "hip states: leaves by keys that open*"
 broken_steps, broken_extensions = "hip cascade: where the runtime breaks off*", "hip growing: calls that the runtime*"
 broken_states = "hip states: a call that the runtime*"
 again_as_graph = "hip cascade: a step as a graph"
+of_grown_heads = "hip states: pieces where KV heads*"
+failing_grown_head, many_grown_heads = "hip states: after the selection of one*", "hip states: more KV heads than*"
+refused_heads = "hip states: selections of KV heads that are refused*"
 merges, merged_sides, in_place = "hip merge: as on the CPU*", "hip merge: a side that saw nothing*", "hip merge: where either side lies"
 needs, calls = "hip growing: no pair is computed without need", "hip growing: the launches of an extension"
 
@@ -461,7 +464,7 @@ mutants = [
     ("grown opening: a far field counted from the first chunk on", "      now.field -= queries.field;\n", "", of_tokens),
     ("grown opening: rows of blocks before the call's", "(of.turn + first % part * group() / rows_of_block) * kv_heads", "of.turn * kv_heads", of_large_tiles),
 
-    ("grown chains: anchors of other clusters", "const std::uint32_t alike = same_cluster(gpu, layer.rep[other.token], cluster) & bits_below(count - base);", "const std::uint32_t alike = bits_below(count - base);", of_tokens),
+    ("grown chains: anchors of other clusters", "const std::uint32_t alike = same_cluster(gpu, rep[other.token], cluster) & bits_below(count - base);", "const std::uint32_t alike = bits_below(count - base);", of_tokens),
     ("grown chains: an anchor beyond the last", "cluster) & bits_below(count - base);", "cluster);", of_tokens),
     ("grown chains: half of the anchors", "    compared_keys<Scalar>::join_halves(gpu, best);\n", "", of_tokens),
     ("grown chains: sinks in chains", "token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);", "detail::norm_or(canonical_product(row, row, keys.dim), 0);", of_tokens),
@@ -476,7 +479,19 @@ mutants = [
     ("grown chains: another KV head's links", "return {chain + from, before + from, ", "return {chain, before + from, ", of_tokens),
     ("grown chains: another KV head's sums", "leaves.of(leaves.set_of(head), rows.tokens);", "leaves.of(0, rows.tokens);", of_tokens),
     ("grown chains: another KV head's far field", "const grown_leaves own   = leaves.of(field % leaves.sets, room);", "const grown_leaves own   = leaves.of(0, room);", of_tokens),
-    ("grown chains: tokens of a cluster in one chain", "return ByKeys ? links.chain[t] : layer.rep[t];", "return layer.rep[t];", of_tokens),
+    ("grown chains: tokens of a cluster in one chain", "chains   = ByKeys ? links.chain : clusters.of_head(set);", "chains   = clusters.of_head(set);", of_tokens),
+
+    ("grown heads: the clusters of the first KV head", "return rep + kv_head * apart;", "return rep;", of_grown_heads),
+    ("grown heads: leaves of all in one set", "leaves.sets     = std::max(chains.sets, of.sets);", "leaves.sets     = std::max(chains.sets, 1);", of_grown_heads),
+    ("grown heads: the first selection's failure alone", "      if (has_failed(selected + set)) failing = selected + set;\n", "      failing = selected;\n", failing_grown_head),
+    ("grown heads: a failed selection is read", "if (count < 0 || asking > room - begun) return;", "if (asking > room - begun) return;", failing_grown_head),
+    ("grown heads: clusters of a launch's first heads", "to.rep[(first + number) * stride + token] =", "to.rep[number * stride + token] =", many_grown_heads),
+    ("grown heads: counts of a launch's first heads", "if (ahead == 0) to.count[first + number] = count;", "if (ahead == 0) to.count[number] = count;", many_grown_heads),
+    ("grown heads: the sequence's first clusters", "token = of.state->joined + ahead;", "token = ahead;", of_batches),
+    ("grown heads: clusters of tokens that do not join", "    if (token >= of.state->joins_until(begun + asking, chunk, window)) return;\n", "", of_grown_heads),
+    ("grown heads: selections of dense attention", "    if (!needs_selections(options_)) selections = {};\n", "", refused_heads),
+    ("grown heads: room for another number of selections", "if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))", "if (false)", refused_heads),
+    ("grown heads: a selection too short behind the first", "const bool   fits   = one.tokens() >= edge_of(", "const bool   fits   = selections[0].tokens() >= edge_of(", refused_heads),
 
     ("merge: what a side that saw nothing has, second", "return !second_saw ? x : !first_saw ? y :", "return !first_saw ? y :", merged_sides),
     ("merge: what a side that saw nothing has, first", "return !second_saw ? x : !first_saw ? y :", "return !second_saw ? x :", merged_sides),

@@ -124,11 +124,10 @@ class attention_state<Scalar, B> {
       return answer;
     const index_t edge = last_edge(options, tokens_ + count);
     if (!needs_selections(options) || edge <= selected()) return status::ok;
-    if (selections.empty()) return detail::no_selections();
-    if (selections.size() != 1 && selections.size() != static_cast<std::size_t>(kv.kv_heads()))
-      return detail::illegal("selections has neither one nor one for each KV head");
-    if (selected() > 0 && selections.size() != clusters_.size())
-      return detail::illegal("selections has another number than before");
+    if (const status answer =
+            detail::check_selections_of_heads(selections.size(), kv.kv_heads(), selected() > 0 ? clusters_.size() : 0);
+        answer != status::ok)
+      return answer;
     for (std::size_t s = 0; s < selections.size(); ++s) {
       const bool   fits   = selections[s].tokens() >= edge;
       const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";

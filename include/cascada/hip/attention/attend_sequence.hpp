@@ -335,9 +335,9 @@ class attention_steps {
     const index_t       sinks = options_.sink_tokens;
     if (detail::forms_by_keys(options_)) {
       find_chains();
-      launch_(join_chains<true>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+      launch_(join_chains<true>{call.clusters, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
     } else {
-      launch_(join_chains<false>{of_.layer.first, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
+      launch_(join_chains<false>{call.clusters, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
     }
     launch_(list_new_leaves{call.of, call.leaves, of_.tokens, call.most, sinks});
     launch_(extend_means<Scalar>{.of        = call.of,
@@ -355,13 +355,13 @@ class attention_steps {
     const growing_call& call = of_.growing;
     for (index_t number = 0; number * chain_batch < call.most; ++number) {
       const joining_batch batch = {call.of, number};
-      launch_(meet_grown_anchors<Scalar>{.layer     = of_.layer.first,
+      launch_(meet_grown_anchors<Scalar>{.clusters  = call.clusters,
                                          .batch     = batch,
                                          .chains    = call.chains,
                                          .keys      = of_.kv.keys,
                                          .threshold = options_.leaf_threshold,
                                          .sinks     = options_.sink_tokens});
-      launch_(find_grown_anchors<Scalar>{.layer     = of_.layer.first,
+      launch_(find_grown_anchors<Scalar>{.clusters  = call.clusters,
                                          .batch     = batch,
                                          .chains    = call.chains,
                                          .chain     = call.leaves.chain,

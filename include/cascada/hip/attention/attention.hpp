@@ -10,9 +10,11 @@
 #include "cascada/attention_checks.hpp"
 #include "cascada/hip/attention/attend_sequence.hpp"
 #include "cascada/hip/attention/begin_tokens.hpp"
+#include "cascada/hip/attention/gather_clusters.hpp"
 #include "cascada/hip/attention/state.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
 #include "cascada/hip/base/aligned_rows.hpp"
+#include "cascada/hip/base/launches.hpp"
 #include "cascada/hip/base/memory.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
@@ -31,7 +33,8 @@ namespace cascada::inline CASCADA_ABI {
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
 ///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device.
-///              Nothing is written for the heads of one that has failed. KV heads run side by side
+///              Nothing is written for the heads of one that has failed; of a sequence that grows, for none. KV heads
+///              run side by side
 template <row_scalar Scalar, gfx942_backend B>
 class attention<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention on gfx942: rows are bfloat16 or float16");
@@ -75,7 +78,8 @@ class attention<Scalar, B> {
                               heads_view<Out> out, const attention_extension& call = {}) {
     if (const status answer = check_growing_call(q, kv, out, call); answer != status::ok) return answer;
     if (q.tokens == 0) return status::ok;
-    const hip::attention::sequence_sizes sizes = sizes_of(q, kv);
+    if (!needs_selections(options_)) selections = {};
+    const hip::attention::sequence_sizes sizes = sizes_of(q, kv, static_cast<index_t>(selections.size()));
     if (const status answer = state.check(options_, sizes, kv.tokens(), selections); answer != status::ok)
       return answer;
     const auto  with_room = state.with_room(sizes, std::int64_t{state.tokens()} + q.tokens);
@@ -83,8 +87,8 @@ class attention<Scalar, B> {
     if (const status answer = reserve(with_room, memory); answer != status::ok) return answer;
     if (const status answer = state.make_room(options_, with_room); answer != status::ok) return answer;
     state.begin(options_);
-    const hip::selection_layer layer = needs_selections(options_) ? selections[0] : hip::selection_layer{};
-    const status answer = run_grown(state, q, kv, layer, results::of(out), memory, terms_of(call), call.log_sum_exp);
+    const status answer =
+        run_grown(state, q, kv, selections, results::of(out), memory, terms_of(call), call.log_sum_exp);
     if (answer == status::ok) state.add(q.tokens);
     return answer;
   }
@@ -102,17 +106,21 @@ class attention<Scalar, B> {
     return extend(state, q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
-  /// Memory for a state of so many tokens, and for calls that bring at most `piece` of them: these then allocate
-  /// nothing.
+  /// Memory for a state of so many tokens, and for calls that bring at most `piece` of them, and so many selections,
+  /// one or one for each KV head, where the options ask for any: these then allocate nothing.
   [[nodiscard]] status reserve(attention_state<Scalar, B>& state, index_t tokens, index_t heads, index_t kv_heads,
-                               index_t dim, index_t piece = 1) {
+                               index_t dim, index_t piece = 1, index_t selections = 1) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (piece < 1) return {status::invalid_shape, "piece is less than 1"};
+    if (selections != 1 && selections != kv_heads)
+      return {status::invalid_shape, "selections is neither 1 nor kv_heads"};
     const heads_view<Scalar>       q    = nobody_s_rows(piece, heads, dim);
     const heads_view<const Scalar> keys = nobody_s_rows(std::max(tokens, piece), kv_heads, dim);
     if (const status answer = check_growing_call(q, {keys, keys}, q, {}); answer != status::ok) return answer;
-    hip::attention::sequence_sizes sizes = sizes_of(q, {keys, keys});
+    hip::attention::sequence_sizes sizes = sizes_of(q, {keys, keys}, needs_selections(options_) ? selections : 1);
     if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
+    if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))
+      return {status::invalid_shape, "selections is another number than the state's"};
     sizes               = state.with_room(sizes, std::max(tokens, piece));
     auto        largest = sizes;
     std::size_t most    = 0;
@@ -201,10 +209,15 @@ class attention<Scalar, B> {
     return packed_heads(const_cast<Scalar*>(hip::aligned_nothing<B, Scalar>()), tokens, heads, dim);
   }
 
-  static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q,
-                                                 const strided_kv<Scalar>&       kv) noexcept {
-    return {
-        .tokens = 0, .heads = q.heads, .kv_heads = kv.kv_heads(), .dim = q.dim, .asking = q.tokens, .growing = true};
+  static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
+                                                 index_t selections) noexcept {
+    return {.tokens   = 0,
+            .heads    = q.heads,
+            .kv_heads = kv.kv_heads(),
+            .dim      = q.dim,
+            .asking   = q.tokens,
+            .sets     = std::max<index_t>(1, selections),
+            .growing  = true};
   }
 
   /// Tiles of a band share a list of opened tokens: a later one reads behind what the first ones asked for.
@@ -295,26 +308,32 @@ class attention<Scalar, B> {
 
   /// The launches of an extension. Keys are as many as there is room for, wherever those of later calls will lie.
   status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
-                   const hip::selection_layer& layer, const results& out, call_memory memory,
+                   std::span<const hip::selection_layer> selections, const results& out, call_memory memory,
                    const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
     sizes.asking       = q.tokens;
     hip::attention::grown_arrays<Scalar, B> plan;  // the state may have room for larger calls
     plan.plan(options_, sizes);
-    plan.remembered.open = arrays.remembered.open;
-    const status answer  = where_.launch(hip::attention::begin_tokens{.of       = arrays.grown,
-                                                                      .asking   = q.tokens,
-                                                                      .room     = std::min(sizes.tokens, kv.tokens()),
-                                                                      .selected = layer.count,
-                                                                      .leaves   = arrays.leaves,
-                                                                      .chunk    = plan.chunk,
-                                                                      .window   = options_.window,
-                                                                      .part     = plan.part(),
-                                                                      .parts    = plan.parts,
-                                                                      .slices   = plan.slices,
-                                                                      .bands    = plan.band > 0});
-    if (answer != status::ok) return answer;
+    plan.remembered.open                     = arrays.remembered.open;
+    const hip::selection_layer         layer = selections.empty() ? hip::selection_layer{} : selections[0];
+    const bool                         each  = sizes.sets > 1;
+    hip::launches<B>                   launch(where_);
+    const hip::attention::begin_tokens begin = {.of         = arrays.grown,
+                                                .asking     = q.tokens,
+                                                .room       = std::min(sizes.tokens, kv.tokens()),
+                                                .selected   = each ? arrays.selections.count : layer.count,
+                                                .selections = sizes.sets,
+                                                .leaves     = arrays.leaves,
+                                                .chunk      = plan.chunk,
+                                                .window     = options_.window,
+                                                .part       = plan.part(),
+                                                .parts      = plan.parts,
+                                                .slices     = plan.slices,
+                                                .bands      = plan.band > 0};
+    if (each) gather(launch, selections, arrays, begin, plan.most_joining(q.tokens));
+    launch(begin);
+    if (launch.answer() != status::ok) return launch.answer();
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
     memory.mean_keys = arrays.mean_keys, memory.mean_values = arrays.mean_values, memory.variances = arrays.variances;
     return run(q, hip::attention::placed(kv), {&layer, 1}, out, memory, terms,
@@ -329,7 +348,33 @@ class attention<Scalar, B> {
                 .part       = plan.part(),
                 .most       = plan.most_joining(q.tokens),
                 .remembered = plan.remembered,
-                .chains     = arrays.chains});
+                .chains     = arrays.chains,
+                .clusters   = {each ? arrays.selections.rep : layer.rep, each ? sizes.tokens : 0}});
+  }
+
+  /// Clusters of each KV head's tokens that join leaves. One launch for 64 KV heads.
+  static void gather(hip::launches<B>& launch, std::span<const hip::selection_layer> selections,
+                     const hip::attention::grown_arrays<Scalar, B>& arrays, const hip::attention::begin_tokens& begin,
+                     index_t joining) {
+    using kernel       = hip::attention::gather_clusters;
+    const index_t sets = arrays.sizes.sets;
+    for (index_t first = 0; first < sets; first += kernel::most) {
+      kernel some = {.of      = begin.of,
+                     .to      = arrays.selections,
+                     .stride  = arrays.sizes.tokens,
+                     .asking  = begin.asking,
+                     .room    = begin.room,
+                     .chunk   = begin.chunk,
+                     .window  = begin.window,
+                     .joining = joining,
+                     .first   = first,
+                     .heads   = std::min(kernel::most, sets - first)};
+      for (index_t i = 0; i < some.heads; ++i) {
+        const hip::selection_layer& one = selections[static_cast<std::size_t>(first + i)];
+        some.from[i]                    = {one.rep, one.count};
+      }
+      launch(some);
+    }
   }
 
   template <class Place>

@@ -19,8 +19,9 @@ struct begin_tokens {
   static constexpr index_t waves_per_simd = 1;
 
   grown_tokens   of;
-  index_t        asking, room;  // tokens of the call; how many there is room for
-  const index_t* selected;      // null, or [1]: negative where the selection has failed
+  index_t        asking, room;    // tokens of the call; how many there is room for
+  const index_t* selected;        // null, or [selections]: negative where the selection has failed
+  index_t        selections = 1;  // of which one that has failed is enough
 
   // Where there are far fields: slices of so many parts of the tokens, chunks, or bands where leaves open.
   grown_leaves leaves = {};
@@ -52,9 +53,8 @@ struct begin_tokens {
  private:
   /// Tokens before the last chunk's edge join leaves.
   CASCADA_DEVICE CASCADA_INLINE void join(grown_state& state, index_t end) const {
-    const index_t edge = edge_of((end - 1) / chunk * chunk, window);
-    state.from         = state.joined;
-    state.to = state.joined = edge > state.joined ? edge : state.joined;
+    state.from = state.joined;
+    state.to = state.joined = state.joins_until(end, chunk, window);
     for (index_t set = 0; set < leaves.sets; ++set) leaves.older[set] = leaves.count[set];
   }
 
@@ -72,7 +72,10 @@ struct begin_tokens {
   }
 
   CASCADA_DEVICE CASCADA_INLINE status::code why_not() const {
-    return answer_of_call(of.state->answer, asking, room - of.state->tokens, selected);
+    const index_t* failing = selected;
+    for (index_t set = 1; set < selections; ++set)
+      if (has_failed(selected + set)) failing = selected + set;
+    return answer_of_call(of.state->answer, asking, room - of.state->tokens, failing);
   }
 };
 

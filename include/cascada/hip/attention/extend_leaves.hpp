@@ -13,7 +13,6 @@
 #include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/list_leaves.hpp"
-#include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/hip/base/votes.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -25,12 +24,12 @@ struct join_chains {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  selection_layer layer;
-  grown_tokens    of;
-  grown_leaves    leaves;
-  index_t         room;
-  index_t         most;         // tokens that may join
-  index_t         sinks, leaf;  // tokens of a leaf at most
+  grown_clusters clusters;
+  grown_tokens   of;
+  grown_leaves   leaves;
+  index_t        room;
+  index_t        most;         // tokens that may join
+  index_t        sinks, leaf;  // tokens of a leaf at most
 
   index_t grid() const { return most * leaves.sets; }
 
@@ -39,11 +38,13 @@ struct join_chains {
     if (of.state->valid < 0) return;
     const index_t from = gpu.uniform(of.state->from), token = from + gpu.block() / leaves.sets;
     if (token >= gpu.uniform(of.state->to) || token < sinks) return;
-    const grown_leaves links    = leaves.of(gpu.block() % leaves.sets, room);
-    const auto         chain_of = [&](index_t t) { return ByKeys ? links.chain[t] : layer.rep[t]; };
-    const index_t      own      = gpu.uniform(chain_of(token));
-    const index_t      least    = own < sinks ? sinks : own;  // no member lies before
-    index_t            joined = 0, last = -1;                 // with this one and before it; the last of them
+    const index_t        set      = gpu.block() % leaves.sets;
+    const grown_leaves   links    = leaves.of(set, room);
+    const index_t* const chains   = ByKeys ? links.chain : clusters.of_head(set);
+    const auto           chain_of = [&](index_t t) { return chains[t]; };
+    const index_t        own      = gpu.uniform(chain_of(token));
+    const index_t        least    = own < sinks ? sinks : own;  // no member lies before
+    index_t              joined = 0, last = -1;                 // with this one and before it; the last of them
     for (index_t base = least < from ? from : least; base < token; base += gfx942::wave) {
       const index_t       other = base + gpu.lane();
       const std::uint64_t votes = gpu.ballot(other < token && chain_of(other) == own);

@@ -39,7 +39,7 @@ struct meet_grown_anchors {
   static constexpr index_t waves_per_simd = 2;
   static constexpr index_t tokens         = 32;
 
-  selection_layer                   layer;
+  grown_clusters                    clusters;
   joining_batch                     batch;
   grown_chains                      chains;
   token_rows<Scalar, rows_in_order> keys;  // of as many tokens as there is room for
@@ -56,17 +56,18 @@ struct meet_grown_anchors {
     if (first >= all) return;
     const index_t               own = first + gpu.lane() % tokens, token = begin + (own < all ? own : all - 1);
     const grown_chains          of   = chains.of(head, keys.tokens);
+    const index_t* const        rep  = clusters.of_head(head);
     const Scalar* const         row  = keys.row(token, head);
     const float                 norm = token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);
     const chain_anchor          key  = {token, token, norm};
     const compared_keys<Scalar> with = {keys, head, threshold};
     covering_row                best;
-    const index_t               count = gpu.uniform(*of.count), cluster = layer.rep[token];
+    const index_t               count = gpu.uniform(*of.count), cluster = rep[token];
 #pragma GCC unroll 1
     for (index_t base = 0; base < count; base += 32) {
       const index_t       place = base + gpu.lane() % 32;
       const chain_anchor  other = of.anchors[place < count ? place : base];
-      const std::uint32_t alike = same_cluster(gpu, layer.rep[other.token], cluster) & bits_below(count - base);
+      const std::uint32_t alike = same_cluster(gpu, rep[other.token], cluster) & bits_below(count - base);
       const std::uint32_t asked = norm > 0 ? alike : 0;
       if (gpu.ballot(asked != 0) != 0) with.meet(gpu, key, of.anchors + base, other, asked, best);
     }
@@ -96,7 +97,7 @@ struct find_grown_anchors {
     index_t cluster[threads];
   };
 
-  selection_layer                   layer;
+  grown_clusters                    clusters;
   joining_batch                     batch;
   grown_chains                      chains;
   index_t*                          chain;  // [kv_heads, T]: the anchor, or the token itself
@@ -119,7 +120,7 @@ struct find_grown_anchors {
     const chain_anchor          key    = {token, token, of.norms[own]};
     const index_t               older  = gpu.uniform(*of.count);
     covering_row                best   = of.nearest[own];
-    if (exists) lds.batch[own] = key, lds.cluster[own] = layer.rep[token];
+    if (exists) lds.batch[own] = key, lds.cluster[own] = clusters.of_head(head)[token];
     gpu.barrier();
     batch_of::compare(gpu, lds, with, count, [&](index_t i, const chain_anchor& asking) {
       const index_t cluster = lds.cluster[i];

@@ -27,6 +27,7 @@ struct grown_arrays {
   grown_tokens      grown       = {};
   grown_leaves      leaves      = {};
   grown_chains      chains      = {};
+  grown_selections  selections  = {};
   remembered_leaves remembered  = {};
   Scalar*           mean_keys   = nullptr;  // [kv_heads, T, dim], one row a token
   Scalar*           mean_values = nullptr;
@@ -37,10 +38,11 @@ struct grown_arrays {
     *this = {};
     sizes = of, leaves.sets = 0;
     if (!detail::has_leaves(options)) return;
-    chains.sets = detail::forms_by_keys(options) ? of.kv_heads : 0;
-    leaves.sets = std::max(chains.sets, 1);
-    chunk       = std::min(options.chunk, of.tokens);
-    varies      = options.moments.has_value();
+    chains.sets     = detail::forms_by_keys(options) ? of.kv_heads : 0;
+    leaves.sets     = std::max(chains.sets, of.sets);
+    selections.sets = of.sets > 1 ? of.sets : 0;
+    chunk           = std::min(options.chunk, of.tokens);
+    varies          = options.moments.has_value();
     if (detail::opens_by_mass(options)) band = band_of(options, of.group(), of.tokens);
     const std::int64_t tables = table_words<B> / (2 * std::int64_t{of.tokens} * leaves.sets);
     const std::int64_t most   = std::clamp<std::int64_t>(tables, 1, parts_of_call(of.asking, chunk));
@@ -66,6 +68,7 @@ struct grown_arrays {
     from.cut(leaves.far_count, lists);
     const std::int64_t at_hand = std::int64_t{chains.sets} * chain_batch;
     from.cut(chains.count, chains.sets), from.cut(chains.nearest, at_hand), from.cut(chains.norms, at_hand);
+    from.cut(selections.count, selections.sets);
   }
 
   /// use(array of one, the same of another, sets, each) for what is kept of tokens: [sets, T, each].
@@ -76,6 +79,7 @@ struct grown_arrays {
     link(one.leaves.next, other.leaves.next), link(one.leaves.size, other.leaves.size);
     link(one.leaves.tail, other.leaves.tail), link(one.leaves.first, other.leaves.first);
     use(one.chains.anchors, other.chains.anchors, std::int64_t{one.chains.sets}, 1);
+    use(one.selections.rep, other.selections.rep, std::int64_t{one.selections.sets}, 1);
     const std::int64_t heads = one.sizes.kv_heads, dim = one.sizes.dim;
     use(one.mean_keys, other.mean_keys, heads, dim), use(one.mean_values, other.mean_values, heads, dim);
     if (one.varies) use(one.variances, other.variances, heads, std::int64_t{variance_parts});
@@ -87,8 +91,9 @@ struct grown_arrays {
   bool fits(const grown_arrays& of) const noexcept {
     return grown.state && sizes.tokens >= of.sizes.tokens && sizes.heads == of.sizes.heads &&
            sizes.kv_heads == of.sizes.kv_heads && sizes.dim == of.sizes.dim && (chunk > 0) == (of.chunk > 0) &&
-           leaves.sets == of.leaves.sets && chains.sets == of.chains.sets && (band > 0) == (of.band > 0) &&
-           varies == of.varies && remembered.words == of.remembered.words && fields >= of.fields && slices >= of.slices;
+           leaves.sets == of.leaves.sets && chains.sets == of.chains.sets && selections.sets == of.selections.sets &&
+           (band > 0) == (of.band > 0) && varies == of.varies && remembered.words == of.remembered.words &&
+           fields >= of.fields && slices >= of.slices;
   }
 
   /// Tokens that join leaves in a call of so many, at most: whole chunks of them.

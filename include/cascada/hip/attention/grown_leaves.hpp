@@ -43,6 +43,22 @@ struct grown_leaves {
   }
 };
 
+/// Clusters of the tokens that have joined: one selection's, where the caller has it, or those of each KV head's own.
+struct grown_clusters {
+  const index_t* rep;        // [T], of the first KV head
+  std::int64_t   apart = 0;  // from KV head to KV head; 0: all have these
+
+  CASCADA_DEVICE CASCADA_INLINE const index_t* of_head(index_t kv_head) const { return rep + kv_head * apart; }
+};
+
+/// What a sequence that grows keeps of the KV heads' own selections, side by side.
+struct grown_selections {
+  index_t* rep;    // [sets, T], of the tokens that have joined
+  index_t* count;  // [sets]: r of the call at hand; negative: it has failed
+
+  index_t sets = 0;  // none where all KV heads have one
+};
+
 /// What chains by keys of a sequence that grows go on from, in each KV head: their anchors, in token order, whose place
 /// is their token.
 struct grown_chains {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/grown_leaves.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/remembered_leaves.hpp"
@@ -23,6 +24,12 @@ struct grown_state {
 
   index_t          remembered;  // from this token on, which leaves were open; before it, at the edges of bands
   remembered_slots slots;       // of the last bands
+
+  /// Before which token all may be in leaves once token `end` - 1 is there.
+  CASCADA_DEVICE CASCADA_INLINE index_t joins_until(index_t end, index_t chunk, index_t window) const {
+    const index_t edge = edge_of((end - 1) / chunk * chunk, window);
+    return edge > joined ? edge : joined;
+  }
 };
 
 /// Numbers of a sequence that grows, and of a call of it.
@@ -42,6 +49,7 @@ struct growing_call {
   index_t              most       = 0;         // tokens that may join leaves
   remembered_leaves    remembered = {};
   grown_chains         chains     = {};
+  grown_clusters       clusters   = {};
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

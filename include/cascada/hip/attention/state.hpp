@@ -30,22 +30,24 @@ namespace cascada::inline CASCADA_ABI {
 ///   replayed(tokens)  says that graphs, into which calls of extend were captured, have added so many tokens
 ///   answer()          waits for the stream: `ok`, or why calls have failed while they ran
 ///
-/// A call that fails while it runs (its selection has failed, `invalid_representatives`, or a graph was replayed beyond
-/// the memory, `too_large`) writes and adds nothing, but the host does not know: its tokens count, and later calls fail
-/// likewise, until truncate() or clear() forgets them. `device_error`: the runtime refused memory, and all is as it
-/// was, or a launch or a copy in the middle of a call; then the state is refused until it is cleared.
+/// A call that fails while it runs (a selection has failed, of whichever KV head, `invalid_representatives`, or a graph
+/// was replayed beyond the memory, `too_large`) writes and adds nothing, for no head, but the host does not know: its
+/// tokens count, and later calls fail likewise, until truncate() or clear() forgets them. `device_error`: the runtime
+/// refused memory, and all is as it was, or a launch or a copy in the middle of a call; then the state is refused until
+/// it is cleared.
 ///
 /// No launch and no argument depends on how many tokens there are: within reserved memory (`reserve` here and a call
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
 /// there, while no other call of that attention needs more memory. Without it, memory doubles as it is needed.
 ///
-/// Leaves are of one selection for all KV heads; with more: `unsupported_by_device`. Of n new tokens, O(n leaf d) for
-/// their leaves; by keys, O(n anchors d) for each KV head. Where leaves open by mass, what the last two bands opened is
-/// remembered, those whole tiles of queries that share a list (band_of), and truncate goes there or to a band's edge.
-/// Memory, with leaves, as many bytes as K and V of the tokens there is room for; for each of them 24 more, or by keys
-/// 36 for each KV head, 16 for each KV head where there are moments, 8 for each chunk that a call may lie in (by keys,
-/// for each KV head), up to 256 MiB, and by mass 12 for each KV head and 32 tokens of a band. Else O(1). With leaves,
-/// truncate is O(T).
+/// Selections are one, or one for each KV head, as many in every call since the state was new or cleared
+/// (`invalid_representatives`). Of n new tokens, O(n leaf d) for their leaves; by keys, O(n anchors d) for each KV
+/// head. Where leaves open by mass, what the last two bands opened is remembered, those whole tiles of queries that
+/// share a list (band_of), and truncate goes there or to a band's edge. Memory, with leaves, as many bytes as K and V
+/// of the tokens there is room for; for each of them 24 more, or by keys 36 for each KV head, 16 for each KV head where
+/// there are moments, 8 for each chunk that a call may lie in (by keys, for each KV head), up to 256 MiB, and by mass
+/// 12 for each KV head and 32 tokens of a band. With a selection for each KV head, 28
+/// for each instead of 24, or 40 by keys, and those 8 for each, too. Else O(1). With leaves, truncate is O(T).
 template <row_scalar Scalar, gfx942_backend B>
 class attention_state<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention_state on gfx942: rows are bfloat16 or float16");
@@ -182,14 +184,20 @@ class attention_state<Scalar, B> {
     if (const status answer = check(options, of); answer != status::ok) return answer;
     if (const status answer = detail::check_room_of_keys(keys, tokens_, of.asking); answer != status::ok) return answer;
     if (!needs_selections(options)) return status::ok;
-    if (selections.empty()) return detail::no_selections();
-    if (selections.size() != 1)
-      return {status::unsupported_by_device,
-              "selections has more than one: on gfx942 what grows has one for all KV heads"};
-    const bool  fits   = selections[0].tokens() >= edge_of(options, tokens_ + of.asking - 1);
-    const char* misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
-    return detail::check_selection<B>(selections[0], misfit);
+    if (const status answer = detail::check_selections_of_heads(selections.size(), of.kv_heads, sets());
+        answer != status::ok)
+      return answer;
+    for (const hip::selection_layer& one : selections) {
+      const bool   fits   = one.tokens() >= edge_of(options, tokens_ + of.asking - 1);
+      const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
+      const status answer = detail::check_selection<B>(one, misfit);
+      if (answer != status::ok) return answer;
+    }
+    return status::ok;
   }
+
+  /// Selections that every call has; 0: none has come.
+  std::size_t sets() const noexcept { return begun_ ? static_cast<std::size_t>(arrays_.sizes.sets) : 0; }
 
   /// Sizes with room for `tokens` tokens, or for as many as were wanted, and for as much again where there is too
   /// little.
@@ -203,7 +211,8 @@ class attention_state<Scalar, B> {
     arrays larger;
     larger.plan(options, of);
     if (arrays_.fits(larger)) return status::ok;
-    larger.fields = std::max(larger.fields, arrays_.fields), larger.slices = std::max(larger.slices, arrays_.slices);
+    if (larger.leaves.sets == arrays_.leaves.sets) larger.fields = std::max(larger.fields, arrays_.fields);
+    larger.slices = std::max(larger.slices, arrays_.slices);
     return move_to(larger, begun_ ? &arrays_ : nullptr, tokens_);
   }
 

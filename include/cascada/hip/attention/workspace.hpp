@@ -49,7 +49,7 @@ struct attention_memory {
     const std::int64_t rows    = std::int64_t{sizes.asking} * sizes.heads;
     const bool         average = averages(options) && !sizes.growing;  // a state has its own
     const bool         counted = options.weighted && options.causal;
-    if (sizes.sets > 1) cut_selections(from, sizes);
+    if (sizes.sets > 1 && !sizes.growing) cut_selections(from, sizes);
     if (sizes.transposed) from.cut(values, means);
     if (sizes.paged) from.cut(pool_rows, tokens);
     if (sizes.paged && detail::kinds_of(options.keys).representatives && !average)
