@@ -94,8 +94,8 @@ template <backend B, class First, class Second, row_scalar Out>
 ///
 /// A sink logit (attention_call) belongs to one of the sets only. `invalid_shape`, `too_large`: an argument, in a
 /// sentence of its own; nothing is written. O(tokens heads dim), no allocation. The formula is that of FlashAttention's
-/// splits (arXiv:2205.14135, section 3.1). On gfx942 the shares' powers are floats: a row is the CPU's within 2^-22
-/// times |first| + |second|, a log-sum-exp within its last digit and 2^-22, and where one side saw nothing, all is bit
+/// splits (arXiv:2205.14135, section 3.1). On gfx942 the shares' powers are floats: a row is the CPU's within 2^-21
+/// times |first| + |second|, a log-sum-exp within its last digit and 2^-21, and where one side saw nothing, all is bit
 /// for bit.
 template <cpu_backend B = default_backend, class First, class Second, row_scalar Out>
   requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_t<Second>>

@@ -82,12 +82,12 @@ void check_as_on_the_cpu(index_t tokens, index_t heads, index_t dim, unsigned se
       CAPTURE(t, h);
       const float want = on_cpu.sums().row(t)[h], sum = ours.sums().row(t)[h];
       const bool  one = first.sums().row(t)[h] == -infinity || second.sums().row(t)[h] == -infinity;
-      REQUIRE((one ? alike(sum, want) : std::fabs(sum - want) <= 0x1p-22f + 0x1p-23f * std::fabs(want)));
+      REQUIRE((one ? alike(sum, want) : std::fabs(sum - want) <= 0x1p-21f + 0x1p-23f * std::fabs(want)));
       for (index_t c = 0; c < dim; ++c) {
         const float mine = to_float(ours.rows().row(t, h)[c]), its = to_float(on_cpu.rows().row(t, h)[c]);
         const float both =
             std::fabs(to_float(first.rows().row(t, h)[c])) + std::fabs(to_float(second.rows().row(t, h)[c]));
-        REQUIRE((one ? alike(mine, its) : std::fabs(mine - its) <= 0x1p-22f * both + spacing<Out>(its)));
+        REQUIRE((one ? alike(mine, its) : std::fabs(mine - its) <= 0x1p-21f * both + spacing<Out>(its)));
       }
     }
   for (index_t t = 0; t < tokens; ++t)  // nothing beside
