@@ -33,7 +33,7 @@ struct sequence_spans {
   std::span<const index_t> queries, keys;
 
   CASCADA_INLINE std::size_t count() const noexcept { return queries.size() - 1; }
-  CASCADA_INLINE index_t     asking(std::size_t s) const noexcept { return queries[s + 1] - queries[s]; }
+  CASCADA_INLINE index_t     queries_of(std::size_t s) const noexcept { return queries[s + 1] - queries[s]; }
   CASCADA_INLINE index_t     tokens(std::size_t s) const noexcept { return keys[s + 1] - keys[s]; }
 };
 
@@ -68,9 +68,9 @@ template <backend B>
   if (spans.keys.size() != spans.queries.size())
     return {status::invalid_shape, "key_offsets and query_offsets differ in length"};
   for (std::size_t s = 0; s < spans.count(); ++s) {
-    if (spans.asking(s) < 0) return {status::invalid_shape, "query_offsets descends"};
+    if (spans.queries_of(s) < 0) return {status::invalid_shape, "query_offsets descends"};
     if (spans.tokens(s) < 0) return {status::invalid_shape, "key_offsets descends"};
-    if (causal && spans.asking(s) > spans.tokens(s))
+    if (causal && spans.queries_of(s) > spans.tokens(s))
       return {status::invalid_shape, "a sequence has more queries than keys, which options.causal does not allow"};
   }
   if (spans.keys.back() > keys) return {status::invalid_shape, "key_offsets ends beyond kv.tokens()"};
@@ -125,8 +125,8 @@ template <class Call>
 template <backend B>
 [[nodiscard]] status check_beginnings(const attention_options& options, const sequence_spans& spans) noexcept {
   for (std::size_t s = 0; s < spans.count(); ++s) {
-    const index_t first = spans.tokens(s) - spans.asking(s);
-    if (first == 0 || spans.asking(s) == 0) continue;
+    const index_t first = spans.tokens(s) - spans.queries_of(s);
+    if (first == 0 || spans.queries_of(s) == 0) continue;
     if (kinds_of(options.keys).representatives)
       return {status::unsupported, "options.keys == representatives needs as many queries as keys"};
     if (options.queries == query_set::grouped && first % options.chunk != 0)
@@ -223,10 +223,9 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
   return status::ok;
 }
 
-/// The keys of a call of `asking` queries, which a state of `tokens` tokens has `keys` in all for.
-[[nodiscard]] CASCADA_INLINE constexpr status check_room_of_keys(index_t keys, index_t tokens,
-                                                                 index_t asking) noexcept {
-  if (keys - tokens >= asking) return status::ok;
+/// The keys of a call of `count` queries, which a state of `tokens` tokens has `keys` in all for.
+[[nodiscard]] CASCADA_INLINE constexpr status check_room_of_keys(index_t keys, index_t tokens, index_t count) noexcept {
+  if (keys - tokens >= count) return status::ok;
   return {status::invalid_shape, "kv.tokens() is less than the state's tokens and those of q"};
 }
 

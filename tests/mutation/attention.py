@@ -133,8 +133,8 @@ mutants = [
     ("report: sinks are not near", "tokens * (near.edge - near.sinks));", "tokens * near.edge);", report),
     ("report: every row is far", "leaves > 0 ? tokens : 0;", "tokens;", report),
 
-    ("grouped: asked by the representative", "const index_t asking = lists.first_from(groups.asks[first + i], now.begin);",
-     "const index_t asking = lists.begin(groups.asks[first + i]);", anything),
+    ("grouped: of the representative", "const index_t leader = lists.first_from(groups.clusters[first + i], now.begin);",
+     "const index_t leader = lists.begin(groups.clusters[first + i]);", anything),
     ("grouped: far fields replace near ones", "vec<B>::load(a) * my_share)", "vec<B>::zero())", anything),
     ("grouped: the far maximum", "now       = its > mine ? its : mine;", "now       = its;", far_apart),
     ("r x r: later members count", "std::log2(static_cast<float>(later - begin)) : 0.0f;", "std::log2(static_cast<float>(end - begin)) : 0.0f;",
@@ -183,7 +183,7 @@ mutants = [
     ("views: V not transposed", "values + kv_head * head_stride + token, dim_stride}", "values + kv_head * head_stride + token, 1}", views),
     ("options: everything opens above 1", "|| options.open_above == 1)", ")", "attention_errors: attention: options"),
 
-    ("growing: queries lie at the beginning", "= sequence.tokens - spans.asking(s);", "= 0;", last),
+    ("growing: queries lie at the beginning", "= sequence.tokens - spans.queries_of(s);", "= 0;", last),
     ("growing: what earlier calls opened is closed", "{start_.leaves.data(), static_cast<std::size_t>(start_.open())};", "{};",
      growing),
     ("growing: tiles begin with the call", "tasks.from = now.first - (now.first - now.begin) % multiple", "tasks.from = now.first",

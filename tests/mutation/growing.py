@@ -43,7 +43,7 @@ mutants = [
      "return {.begin = sequence.first, .end", cuts),
     ("queries: as if they were the first", "sequence.query_base = spans.queries[s] - sequence.first;",
      "sequence.query_base = spans.queries[s];", last_queries),
-    ("keys: as many as queries", "sequence.tokens     = spans.tokens(s);", "sequence.tokens     = spans.asking(s);", ragged),
+    ("keys: as many as queries", "sequence.tokens     = spans.tokens(s);", "sequence.tokens     = spans.queries_of(s);", ragged),
     ("selection: an old token stands for itself", "return token < kept_.tokens ? position_[kept_.rep[token]]",
      "return token < kept_.tokens ? 0 * position_[kept_.rep[token]]", anything),
     ("selection: truncated tokens are counted", "for (index_t t = tokens; t < kept_.tokens; ++t) --kept_.counts[position_[kept_.rep[t]]];",

@@ -194,14 +194,14 @@ class attention_head {
     if (leaf.count > 1) result_.closed_mass[row(t)] += weight / static_cast<Real>(in_.group());
   }
 
-  /// Two softmaxes, joined by their log-sum-exp. The far one is asked by the first token of the group.
+  /// Two softmaxes, joined by their log-sum-exp. The far one is that of the group's first query.
   void grouped(index_t t, const sources& near) {
-    index_t asking = t / options_.chunk * options_.chunk;
-    while (rep(asking) != rep(t)) ++asking;
+    index_t leader = t / options_.chunk * options_.chunk;
+    while (rep(leader) != rep(t)) ++leader;
     sources far_field;
     append(far_field, far_);
     for_each_head([&](index_t h) {
-      const auto              far_logits  = logits(asking, h, in_.query(asking, h), far_field);
+      const auto              far_logits  = logits(leader, h, in_.query(leader, h), far_field);
       const auto              near_logits = with_sink(logits(t, h, in_.query(t, h), near), h);
       const auto              far_weights = softmax(far_logits), near_weights = softmax(near_logits);
       const std::vector<Real> both   = {log_sum_exp(near_logits), log_sum_exp(far_logits)};
@@ -216,27 +216,27 @@ class attention_head {
   /// The compressed problem: r x r, or all queries against the clusters.
   void representatives(index_t t) {
     if (t == 0) far_ = clusters_before(in_.tokens, in_, g_, rep_);
-    const index_t        asking = options_.queries == query_set::all ? t : rep(t);
+    const index_t        position = options_.queries == query_set::all ? t : rep(t);
     sources              from;
-    std::vector<index_t> askers = {asking};
+    std::vector<index_t> averaged = {position};
     if (options_.weighted && !options_.causal) {
       append(from, far_);
       if (options_.queries == query_set::representatives)
         for (const auto& c : far_)
-          if (c.members.front() == asking) askers = c.members;
+          if (c.members.front() == position) averaged = c.members;
     } else {
       for (const auto& c : far_) {
         const index_t member = c.members.front();
-        if (options_.causal && member > asking) continue;
-        const auto older = std::count_if(c.members.begin(), c.members.end(), [&](index_t i) { return i <= asking; });
+        if (options_.causal && member > position) continue;
+        const auto older = std::count_if(c.members.begin(), c.members.end(), [&](index_t i) { return i <= position; });
         from.push_back(token(member));
         if (options_.weighted) from.back().count = static_cast<Real>(older);
       }
     }
     for_each_head([&](index_t h) {
       std::vector<const Real*> queries;
-      queries.reserve(askers.size());
-      for (const index_t i : askers) queries.push_back(in_.query(i, h));
+      queries.reserve(averaged.size());
+      for (const index_t i : averaged) queries.push_back(in_.query(i, h));
       attend(t, h, rounded(mean(queries, in_.key_dim), in_).data(), from);
     });
   }

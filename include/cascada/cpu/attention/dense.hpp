@@ -46,7 +46,7 @@ template <cpu_backend B, class E, class Sequence>
 void attend_dense(const Sequence& sequence, bool causal, attention_workspace<B, E>& space, const B& where,
                   attention_report& report) {
   const index_t    queries = sequence.queries();
-  const index_t    step    = asks_few(sequence) ? queries : task_tokens<B, E>(sequence, queries, space.crew());
+  const index_t    step    = has_few_queries(sequence) ? queries : task_tokens<B, E>(sequence, queries, space.crew());
   const tile_tasks tasks   = query_tasks(sequence, step, space.crew());
   for_each_task(where, space.crew(), tasks.count(), [&](index_t worker, std::int64_t task) {
     attend_dense_tile(sequence, causal, tasks, task, space.workers.data()[worker]);

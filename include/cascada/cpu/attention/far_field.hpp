@@ -171,8 +171,8 @@ void attend_far_tile(const Sequence& sequence, const attention_options& options,
       score_leaves(products, tile, leaves, stride, far);
     weigh_leaves(tile, leaves, by_mass, stride, far);
     if (by_mass) {
-      opened = open_leaves(tile, leaves, options.open_above, head.asked.before(position), stride, far);
-      head.asked.remember(position, tile.rows / tile.group, far.leaves.data(), far.leaves_seen.data());
+      opened = open_leaves(tile, leaves, options.open_above, head.remembered.before(position), stride, far);
+      head.remembered.remember(position, tile.rows / tile.group, far.leaves.data(), far.leaves_seen.data());
     }
     if (opened > 0) take_out_leaves(tile, leaves, stride, far);
     // The rows of opened tokens lie apart: they are on their way before they are wanted.

@@ -16,23 +16,23 @@ namespace cascada::inline CASCADA_ABI::kernel::attention {
 template <cpu_backend B, class E>
 struct kv_head_state {
   leaf_summaries<B, E> leaves;
-  remembered_leaves<B> asked;    // in sequences that grow
-  chain_leaders<B>     leaders;  // there, by keys: all that is kept of chains between calls
+  remembered_leaves<B> remembered;  // in sequences that grow
+  chain_leaders<B>     leaders;     // there, by keys: all that is kept of chains between calls
 };
 
 /// A chunk's groups of queries, listed by first token, and what they got of the far field.
 template <cpu_backend B, class E>
 struct query_groups {
   query_tile<B, E>   tile;
-  query_rows<B, E>   rows;    // one token per group
-  buffer<index_t, B> of;      // [r]: the group of a cluster's tokens
-  buffer<index_t, B> asks;    // [groups]: the cluster of a group
-  buffer<float, B>   closed;  // [rows of groups]: weights of closed leaves of several tokens
+  query_rows<B, E>   rows;      // one token per group
+  buffer<index_t, B> of;        // [r]: the group of a cluster's tokens
+  buffer<index_t, B> clusters;  // [groups]: that of a group
+  buffer<float, B>   closed;    // [rows of groups]: weights of closed leaves of several tokens
   index_t            count = 0;
 };
 
 /// What a call makes for one KV head: its clusters, the chains of its leaves, their sums, and, chunk by chunk, the
-/// groups of queries that ask them.
+/// groups of queries that read them.
 template <cpu_backend B, class E>
 struct kv_head_scratch {
   clusters           lists = {};

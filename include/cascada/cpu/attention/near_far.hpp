@@ -108,8 +108,9 @@ void attend_chunks(const Sequence& sequence, const attention_options& options, k
   const bool    far      = detail::has_leaves(options);
   const index_t multiple = detail::opens_by_mass(options) ? options.tile : 1;
   const index_t most     = options.chunk < sequence.queries() ? options.chunk : sequence.queries();
-  const index_t step  = asks_few(sequence) ? options.chunk : task_tokens<B, E>(sequence, most, space.crew(), multiple);
-  tile_tasks    tasks = query_tasks(sequence, step, space.crew());
+  const index_t step =
+      has_few_queries(sequence) ? options.chunk : task_tokens<B, E>(sequence, most, space.crew(), multiple);
+  tile_tasks tasks = query_tasks(sequence, step, space.crew());
   for (auto& worker : space.far_fields) worker.counts = {};
   for (chunk now = first_chunk(sequence, options); now.begin < sequence.tokens; now.begin = now.first = now.end) {
     now.end  = sequence.tokens - now.begin < options.chunk ? sequence.tokens : now.begin + options.chunk;

@@ -92,7 +92,7 @@ void prepare(const Sequence& sequence, const attention_options& options, std::sp
     if (options.queries != query_set::grouped) continue;
     const index_t most = tokens < options.chunk ? tokens : options.chunk;  // groups of a chunk
     scratch.groups.of.reserve(tokens);
-    scratch.groups.asks.reserve(most);
+    scratch.groups.clusters.reserve(most);
     scratch.groups.closed.reserve(std::int64_t{most} * group);
     scratch.groups.tile.reserve(std::int64_t{most} * group, sequence.q.dim, sequence.kv.value_dim());
     scratch.groups.rows = begin_queries(sequence, most, scratch.groups.tile);

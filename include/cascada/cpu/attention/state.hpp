@@ -1,5 +1,5 @@
 #pragma once
-// One sequence that grows: leaves, the clusters they lie in, and what the last tiles asked for.
+// One sequence that grows: leaves, the clusters they lie in, and what the last tiles opened.
 
 #include <algorithm>
 #include <cstddef>
@@ -59,7 +59,7 @@ class attention_state<Scalar, B> {
     }
     const index_t edge = edge_of(options_, tokens);
     for (auto& head : heads_)
-      if (edge > options_.sink_tokens && detail::opens_by_mass(options_) && !head.asked.knows(tokens))
+      if (edge > options_.sink_tokens && detail::opens_by_mass(options_) && !head.remembered.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
     for (auto& head : heads_)
@@ -161,7 +161,7 @@ class attention_state<Scalar, B> {
       const auto& own           = clusters_of(h);
       space.scratch_of(h).lists = {{own.cluster_of.data(), static_cast<std::size_t>(own.tokens)}, {}, {}};
     }
-    for (auto& head : heads_) head.asked.begin_call(sequence.first, T);
+    for (auto& head : heads_) head.remembered.begin_call(sequence.first, T);
     if (detail::forms_by_keys(options)) resume_chains(options, sequence, space, where);
   }
 
@@ -194,12 +194,12 @@ class attention_state<Scalar, B> {
     for (auto& head : heads_) {
       if (!begun_) {
         head.leaves.reserve(room, shape);
-        head.asked.clear();
+        head.remembered.clear();
       } else if (room > room_) {
         head.leaves.grow(room);
       }
       if (by_keys) head.leaders.tokens.grow(room, head.leaders.count);
-      head.asked.grow(room, detail::opens_by_mass(options) ? options.tile : 0);
+      head.remembered.grow(room, detail::opens_by_mass(options) ? options.tile : 0);
     }
     kernel::attention::grow(space.of_heads, kv_heads);
     for (index_t h = 0; h < kv_heads; ++h) {
@@ -242,7 +242,7 @@ class attention_state<Scalar, B> {
     for (const index_t size : {kv_heads_, key_dim_, value_dim_, heads_of_q_, selections, end}) to.put(size);
     for (const auto& of_selection : clusters_) to.put(of_selection.cluster_of.data(), end);
     for (const auto& head : heads_)
-      if (detail::opens_by_mass(options_)) head.asked.put(tokens_, to);
+      if (detail::opens_by_mass(options_)) head.remembered.put(tokens_, to);
   }
 
   /// Turns to what put() wrote, or, where it is something else, stays as it was.
@@ -300,7 +300,7 @@ class attention_state<Scalar, B> {
                                              heads_[static_cast<std::size_t>(head)].leaves);
           });
     for (auto& head : heads_)
-      if (detail::opens_by_mass(options) && !head.asked.take(tokens, from, [&](index_t tile) {
+      if (detail::opens_by_mass(options) && !head.remembered.take(tokens, from, [&](index_t tile) {
             return head.leaves.count_before(last_edge(options, tile * options.tile + 1));
           }))
         return {status::invalid_shape, "bytes has open leaves that its last tiles cannot have"};

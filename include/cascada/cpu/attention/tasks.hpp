@@ -17,7 +17,7 @@ inline constexpr index_t few_rows = 16;
 /// Whether all queries of a KV head are one tile: few, as a step of decoding has them, held back by reading keys and
 /// values.
 template <class Sequence>
-CASCADA_INLINE bool asks_few(const Sequence& sequence) noexcept {
+CASCADA_INLINE bool has_few_queries(const Sequence& sequence) noexcept {
   return sequence.queries() * sequence.group <= few_rows && !sequence.terms.any();
 }
 
@@ -25,7 +25,7 @@ CASCADA_INLINE bool asks_few(const Sequence& sequence) noexcept {
 /// all workers get some.
 template <class Sequence>
 CASCADA_INLINE index_t heads_at_once(const Sequence& sequence, index_t workers) noexcept {
-  if (!asks_few(sequence)) return 1;
+  if (!has_few_queries(sequence)) return 1;
   const index_t most = rows_of_heads / (sequence.queries() * sequence.group);
   const index_t each = (sequence.kv.kv_heads() + workers - 1) / workers;
   return each < most ? each : most;
@@ -67,8 +67,9 @@ CASCADA_INLINE tile_tasks query_tasks(const Sequence& sequence, index_t step, in
           .together = heads_at_once(sequence, workers)};
 }
 
-/// Query tokens of each tile where `tokens` are asking: as many as a tile has room for, but down to a quarter of that,
-/// or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least that.
+/// Query tokens of each tile of `tokens` that have queries: as many as a tile has room for, but down to a quarter of
+/// that, or of them, if it leaves several workers fewer than four tasks each; then a multiple of `multiple`, at least
+/// that.
 template <cpu_backend B, class E, class Sequence>
 index_t task_tokens(const Sequence& sequence, index_t tokens, index_t workers, index_t multiple = 1) noexcept {
   const std::int64_t kv_heads = sequence.kv.kv_heads(), all = std::int64_t{4} * workers;

@@ -224,7 +224,8 @@ class attention<Scalar, B> {
   status check_bands(const detail::sequence_spans& spans, index_t group) const noexcept {
     if (!detail::opens_by_mass(options_)) return status::ok;
     for (std::size_t s = 0; s < spans.count(); ++s)
-      if (spans.asking(s) > 0 && (spans.tokens(s) - spans.asking(s)) % hip::attention::band_of(options_, group) != 0)
+      if (spans.queries_of(s) > 0 &&
+          (spans.tokens(s) - spans.queries_of(s)) % hip::attention::band_of(options_, group) != 0)
         return {status::unsupported_by_device,
                 "queries begin inside a band of tiles, which on gfx942 share a list of opened tokens"};
     return status::ok;
@@ -272,23 +273,23 @@ class attention<Scalar, B> {
                                                    .heads      = q.heads,
                                                    .kv_heads   = kv.kv_heads(),
                                                    .dim        = q.dim,
-                                                   .asking     = spans.asking(s),
+                                                   .asking     = spans.queries_of(s),
                                                    .sets       = std::max<index_t>(1, static_cast<index_t>(each)),
                                                    .transposed = kv.transposed.data != nullptr,
                                                    .paged      = Place::in_pages};
     };
     std::size_t widest = 0, most = 0;
     for (std::size_t s = 0; s < spans.count(); ++s) {
-      const std::size_t bytes = spans.asking(s) > 0 ? bytes_of(sizes(s)) : 0;
+      const std::size_t bytes = spans.queries_of(s) > 0 ? bytes_of(sizes(s)) : 0;
       if (bytes > most) widest = s, most = bytes;
     }
     call_memory memory;
     if (most > 0)
       if (const status answer = reserve(sizes(widest), memory); answer != status::ok) return answer;
     for (std::size_t s = 0; s < spans.count(); ++s) {
-      if (spans.asking(s) == 0) continue;
+      if (spans.queries_of(s) == 0) continue;
       if (const status answer = reserve(sizes(s), memory); answer != status::ok) return answer;
-      const index_t first = spans.queries[s], asking = spans.asking(s);
+      const index_t first = spans.queries[s], asking = spans.queries_of(s);
       const status  answer =
           run(part(q, first, asking), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
               out.part(first, asking), memory, terms, hip::attention::row_sums::natural(sums, first));
