@@ -75,10 +75,10 @@ template <backend B, class First, class Second, row_scalar Out>
 /// either side is zero; NaN stays. Order matters only in the last digits, so any number of sets merge in any order.
 /// Needs no attention object: the parts may come from other processes or other machines.
 ///
-/// merge(first, first_lse, second, second_lse, out, log_sum_exp)          on the CPU
-/// merge(first, first_lse, second, second_lse, out, log_sum_exp, where)   on gfx942: of rows and sums in device memory,
-///                                                                        on the stream of `where`, which nobody waits
-///                                                                        for
+/// merge(first, first_lse, second, second_lse, out, log_sum_exp)
+/// merge(first, first_lse, second, second_lse, out, log_sum_exp, where)
+///
+/// The second is gfx942's, for rows and sums in device memory, on the stream of `where`, which nobody waits for.
 ///
 /// first, second           [tokens, heads, dim], float, bfloat16 or float16: `out` of attention
 /// first_lse, second_lse   [tokens, heads], natural logarithms: `log_sum_exp` of attention
