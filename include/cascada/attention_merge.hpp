@@ -103,6 +103,7 @@ template <cpu_backend B = default_backend, class First, class Second, row_scalar
                            matrix_view<const float> second_lse, heads_view<Out> out,
                            matrix_view<float> log_sum_exp = {}) noexcept;
 
+/// The same on gfx942.
 template <gfx942_backend B, class First, class Second, row_scalar Out>
   requires row_scalar<std::remove_const_t<First>> && row_scalar<std::remove_const_t<Second>>
 [[nodiscard]] status merge(heads_view<First> first, matrix_view<const float> first_lse, heads_view<Second> second,
