@@ -220,6 +220,23 @@ TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_
   CHECK(worst < 0.02);
 }
 
+TEST_CASE("hip decode: as many segments as there may be where all leaves open", "[hip]") {
+  // Leaves of two, and the keys before their tokens end with a segment that is not full.
+  constexpr index_t       T       = 97;
+  const index_t           chunk   = GENERATE(1, 8);
+  const attention_options options = opened({.window      = 0,
+                                            .chunk       = chunk,
+                                            .sink_tokens = 0,
+                                            .leaf        = 2,
+                                            .moments     = std::nullopt,
+                                            .open_above  = 1e-30f,
+                                            .tile        = 1});
+  const problem<bfloat16> p({T, 1, 1, 64, 64}, 9);
+  const selection         chosen(std::vector<index_t>(T, 0));
+  const auto              all = attend_rows(options, p, {chosen}, 0, T, simulator::steady(3));
+  CHECK(same_bits(attend_rows(options, p, {chosen}, T - 1, T, simulator::steady(3)), part_of(all, p.size, T - 1, T)));
+}
+
 TEST_CASE("hip decode: near + far without a far field is dense, bit for bit", "[hip]") {
   const shape             size = {170, 6, 2, 64, 64};
   const problem<bfloat16> p(size, 7);

@@ -27,6 +27,7 @@ layouts, inside = "hip layouts: in every mode*", "hip layouts: sequences that be
 slopes, sums = "hip attention: slopes by distance*", "hip attention: log-sum-exps of all rows*"
 failing_heads = "hip attention: of KV heads whose*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
+all_open = "hip decode: as many segments as there may be where all leaves open"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
 fails, decodes = "hip growing: an extension that fails*", "hip growing: a step of decoding*"
@@ -221,7 +222,7 @@ mutants = [
      modes),
     ("attention: values in the wrong place", "k / 4 % 2 * 8 + k / 8 % 2 * 4", "k / 8 % 2 * 8 + k / 4 % 2 * 4",
      modes),
-    ("attention: no mask", "row_32(gpu.lane(), v) < seen ?", "true ?", modes),
+    ("attention: no mask", "row_32(0, v) < seen ?", "true ?", modes),
     ("attention: a query does not see itself", "(own.listed ? 0 : ahead()) + 1;",
      "(own.listed ? 0 : ahead());", modes),
     ("attention: sums not rescaled", "const float shrink = gpu.exp2((before - reference()) * scale);",
@@ -292,7 +293,7 @@ mutants = [
     ("opening: a token too few of a leaf", "for (index_t m = 0; m < size; ++m) put(", "for (index_t m = 0; m + 1 < size; ++m) put(", opens),
     ("opening: keys beyond the last one", "|| place >= own.count) return 0;", ") return 0;", outputs),
     ("opening: closed leaves hide", ": ~rows[place];", ": rows[place];", outputs),
-    ("opening: rows that see another leaf's tokens", "rows[opened.places[place]]", "rows[place]", outputs),
+    ("opening: rows that see another leaf's tokens", "rows[opened->places.get()[place]]", "rows[place]", outputs),
     ("opening: rows of another wave", "now.rows_that_see(from, thread / keys, thread % keys);", "now.rows_that_see(from, 0, thread % keys);",
      outputs),
     ("opening: open leaves weigh where all are leaves", "if constexpr (Listed && logits_of::opens) kernel.logits_at().mask_rows(gpu, lds.logits, logits);",
@@ -300,7 +301,7 @@ mutants = [
     ("opening: masks left out", "if (gpu.ballot(see[lane % keys] != ~std::uint32_t{0}) == 0) return;",
      "if (gpu.ballot(see[lane % keys] == 0) == 0) return;", outputs),
     ("opening: no opened tokens", "if (now.opened_tiles() > 0)", "if (now.opened_tiles() > 1)", outputs),
-    ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened.tokens : from_list;", "", outputs),
+    ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened->tokens.get() : from_list;", "", outputs),
 
     ("KV heads: the first selections again", ".first  = first,\n                                .heads", ".first  = 0,\n                                .heads", many_heads),
     ("KV heads: another's selection", "const source       own   = from[number];", "const source       own   = from[0];", of_heads),
@@ -376,9 +377,9 @@ mutants = [
     ("segments: sizes of other leaves", "first + keys * (i + 1), now.far_count}", "keys * (i + 1), now.far_count}", segments),
     ("segments: masked tiles of the first one again", "now.tile_at(masked.begin + i)", "now.tile_at(i)",
      "hip decode: head sizes*"),
-    ("segments: two are taken for one", "several = now.tiles() > segments.tiles;", "several = now.tiles() > 2 * segments.tiles;",
+    ("segments: two are taken for one", "several = all > segments.tiles;", "several = all > 2 * segments.tiles;",
      pieces),
-    ("segments: one is not the answer", "several = now.tiles() > segments.tiles;", "several = now.tiles() >= segments.tiles;",
+    ("segments: one is not the answer", "several = all > segments.tiles;", "several = all >= segments.tiles;",
      pieces),
     ("segments: a row kept as another's", "row += segment * (queries.out.tokens * queries.out.heads);", "row += segment;",
      pieces),
@@ -393,6 +394,14 @@ mutants = [
     ("segments: those beyond the last merged", "if (segment + i < count) all.join", "if (segment + i <= count) all.join",
      pieces),
     ("segments: half of the sum", "all.sums[1] + all.sums[3]", "all.sums[1]", pieces),
+    ("segments: opened tokens follow the others", "return ((now.tiles() - 1) / segments.tiles + 1) * segments.tiles;", "return now.tiles();", by_token),
+    ("segments: opened tokens begin with none", "      if (!alone()) at.left = 0;\n", "", by_token),
+    ("segments: all that is opened, by each block", "lds.opened = {met.among(opened_from(now), now.opened_tiles()), tiles_of(now)};", "lds.opened = {{0, now.opened_tiles()}, tiles_of(now)};", by_token),
+    ("segments: opened tokens are in none", "lds.opened = {met.among(opened_from(now), now.opened_tiles()), tiles_of(now)};", "lds.opened = {met.among(opened_from(now), now.opened_tiles()), now.tiles()};", by_token),
+    ("segments: leaves of two do not all open", "opens ? tokens + tokens / 2 : tokens;", "tokens;", all_open),
+    ("segments: none more for opened tokens", "+ (opens ? 1 : 0);", ";", all_open),
+    ("segments: opened leaves of the first slice of blocks", "(of.turn + skipped + first % part", "(of.turn + first % part", of_large_tiles),
+    ("segments: blocks of chunks where bands ask", "if (detail::opens_by_mass(options)) return band_of(options, group, tokens);", "", grown),
     ("segments: blocks for near keys alone", "(rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;", "(rounded_to_tiles(near) + rounded_to_tiles(far) / 2) / keys_of_tile;", segments),
     ("segments: the first slice of blocks again", "number_of(first, 0) + skipped;", "number_of(first, 0);", pieces),
     ("segments: rows after a selection that failed", "if (valid && has_failed(valid + (sets > 1 ? head * sets / out.heads : 0))) return;", "",
@@ -450,7 +459,7 @@ mutants = [
     ("grown opening: another KV head's members", "= links.of(links.set_of(kv_head), remembered.room);", "= links.of(0, remembered.room);", of_tokens),
     ("grown opening: far fields of the first slice", "return (chunk - slice->field) * links.sets", "return chunk * links.sets", of_tokens),
     ("grown opening: a far field counted from the first chunk on", "      now.field -= queries.field;\n", "", of_tokens),
-    ("grown opening: rows of blocks before the call's", "(of.turn + first % part * group() / rows_of_block) * kv_heads", "of.turn * kv_heads", of_large_tiles),
+    ("grown opening: rows of blocks before the call's", "(of.turn + skipped + first % part * group() / rows_of_block) * kv_heads", "(of.turn + skipped) * kv_heads", of_large_tiles),
 
     ("grown chains: anchors of other clusters", "const std::uint32_t alike = same_cluster(gpu, layer.rep[other.token], cluster) & bits_below(count - base);", "const std::uint32_t alike = bits_below(count - base);", of_tokens),
     ("grown chains: an anchor beyond the last", "cluster) & bits_below(count - base);", "cluster);", of_tokens),
@@ -472,6 +481,7 @@ mutants = [
 
 # The test case that notices when a header's first, second, .. barrier is dropped.
 barriers = {
+    "attention/attend.hpp": [by_token],
     "attention/tile_loops.hpp": [modes, modes, modes, modes],
     "base/running_sums.hpp": [of_leaves, of_leaves],
     "attention/anchor_batch.hpp": [joins, joins],

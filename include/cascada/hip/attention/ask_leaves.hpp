@@ -46,7 +46,7 @@ struct ask_leaves {
     const query_block block  = asking.block_of(gpu, gpu.block());
     if (block.empty() || queries.failed(block.kv_head)) return;
     const query_row own = asking.row_of(gpu, block);
-    const walk      now = logits_at().keys_of(gpu, asking, block);
+    const walk      now = logits_at().keys_of(gpu, lds.logits, asking, block);
     if (now.far_count == 0) return;
 
     logits_at().place_query(gpu, lds.logits, now, own);

@@ -77,6 +77,7 @@ struct key_logits {
     [[no_unique_address]] std::conditional_t<same_for_all && !sloped, typename correction::shared, no_shared>
                                                                                    corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>           rows;
+    [[no_unique_address]] std::conditional_t<opens, opened_for_block, as_it_is>    opened;
     [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>    kept;
     [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>     counts;
     [[no_unique_address]] std::conditional_t<sloped, slopes_of_queries, no_slopes> slopes;
@@ -98,7 +99,8 @@ struct key_logits {
 
   /// The keys that a block of queries meets.
   template <class Gpu, class Queries>
-  CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
+  CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, shared& lds, const Queries& queries,
+                                             const query_block& block) const {
     walk    now   = {far, near, block.kv_head, block.part - queries.field};
     index_t begin = block.begin;
     if constexpr (bands) {
@@ -112,11 +114,12 @@ struct key_logits {
       const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
       const std::int64_t from = list * opened.stride;
       const index_t      rows = gpu.uniform(queries.rows_number_of(block));
-      now.opened              = {.tokens = opened.tokens + from,
-                                 .places = opened.places + from,
-                                 .count  = gpu.uniform(opened.count[list]),
-                                 .rows   = opened.rows_of(rows, 0),
-                                 .stride = opened.stride};
+      now.opened = &lds.opened, now.opened_count = gpu.uniform(opened.count[list]);
+      if (gpu.thread() == 0) {
+        lds.opened.tokens = opened.tokens + from, lds.opened.places = opened.places + from;
+        lds.opened.rows  = opened.rows_of(rows, 0);
+        lds.opened.count = now.opened_count, lds.opened.stride = opened.stride;
+      }
     }
     return now;
   }
@@ -263,9 +266,9 @@ struct key_logits {
                                           sums_16& logits) const {
     if constexpr (opens)
       if (own.listed || own.opened) return mask_rows(gpu, lds, logits);
-    const index_t seen = now.seen(own, lds.place[gpu.thread()]);
+    const index_t seen = now.seen(own, lds.place[gpu.thread()]) - row_32(thread_of(gpu) % gfx942::wave, 0);
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < seen ? logits[v] : nothing;
     if (now.slides()) mask_passed(gpu, now.passed(own, lds.place[thread_of(gpu)]), logits);
   }
 
@@ -287,8 +290,9 @@ struct key_logits {
   /// The same for the first keys of a tile, where a window has slid past them.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static void mask_passed(Gpu& gpu, index_t passed, sums_16& logits) {
+    passed -= row_32(thread_of(gpu) % gfx942::wave, 0);
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < passed ? nothing : logits[v];
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < passed ? nothing : logits[v];
   }
 
   template <class Gpu>

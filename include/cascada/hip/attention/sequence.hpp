@@ -142,7 +142,7 @@ struct attention_sequence {
             .out      = out,
             .valid    = valid(),
             .kv_heads = kv_heads,
-            .part     = tokens_of_part(options, tokens, growing.slices ? tokens : end),
+            .part     = tokens_of_part(options, q.heads / kv_heads, tokens, growing.slices ? tokens : end),
             .base     = base,
             .first    = base,
             .last     = end,
