@@ -18,6 +18,7 @@ slides = "hip attention: sliding windows*"
 far_caps, odd_caps = "hip attention: a cap far above*", "hip attention: under a cap*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
+many_leaves = "hip opening: more leaves than threads*"
 joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
 sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: a sink logit of minus infinity*"
@@ -281,14 +282,18 @@ mutants = [
     ("opening: another chunk's leaves", "now.field = gpu.uniform(begin / opened.chunk)", "now.field = block.part", outputs),
     ("opening: a band's list counted from the first token on", "const index_t      band = block.part - queries.first / queries.part;",
      "const index_t      band = block.part;", outputs),
-    ("opening: leaves of one open", "leaf.size > 1 ? open(own, record, place) : close(own, place);", "open(own, record, place);", opens),
+    ("opening: leaves of one open", "leaves.size_of(field, place) > 1 ? open(own, record, place) : close(own, place);", "open(own, record, place);", opens),
     ("opening: a head of the token that asks sees the leaf", "|= bits_of(token * group, end, n);", "|= bits_of(token * group + 1, end, n);",
      opens),
     ("opening: the next tile sees it, too", "const index_t next = (token / tile + 1) * tile;", "const index_t next = (token / tile + 2) * tile;", opens),
     ("opening: the last asker", "if (asker == nobody) asker = ", "asker = ", opens),
-    ("opening: tokens not by asker", "if (other.asker < own.asker || (other.asker == own.asker && k < i))", "if (k < i)",
-     "hip opening: later tokens*"),
-    ("opening: members not counted", "(asked_for ? leaf.size : 0)", "(asked_for ? 1 : 0)", opens),
+    ("opening: tokens not by asker", "first = listed + sum - all + before;", "first = listed + before;", opens),
+    ("opening: leaves of earlier waves forgotten", "if (w < gpu.wave()) before += lds.members[w][gpu.lane()];", "", many_leaves),
+    ("opening: leaves of a wave's first turn alone", "if (gpu.lane() == number) members = after;", "if (gpu.lane() == number) members = sum;", many_leaves),
+    ("opening: askers that are counted first alone", "asker < tokens; asker += gfx942::wave)", "asker < gfx942::wave; asker += gfx942::wave)", many_leaves),
+    ("opening: later askers before earlier ones", "listed += list_tokens(", "listed = list_tokens(", many_leaves),
+    ("opening: leaves of other askers between", "alike  = by == number;", "alike  = counts;", many_leaves),
+    ("opening: members not counted", "counts ? static_cast<std::uint32_t>(leaves.size_of(field, place)) : 0;", "counts ? 1 : 0;", opens),
     ("opening: another leaf's members", "+ (last - size + 1);", "+ (last - size);", opens),
     ("opening: a token too few of a leaf", "for (index_t m = 0; m < size; ++m) put(", "for (index_t m = 0; m + 1 < size; ++m) put(", opens),
     ("opening: keys beyond the last one", "|| place >= own.count) return 0;", ") return 0;", outputs),
@@ -489,7 +494,7 @@ barriers = {
     "attention/find_grown_anchors.hpp": [of_tokens],
     "attention/list_leaves.hpp": [of_leaves],
     "attention/lay_out_values.hpp": [layouts],
-    "attention/open_leaves.hpp": [opens],
+    "attention/open_leaves.hpp": [many_leaves, many_leaves],
     "gram/panel.hpp": [ragged],
     "gram/tile.hpp": [ragged, ragged],
     "select/resolve.hpp": [edges, neighbours],
