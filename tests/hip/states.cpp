@@ -526,9 +526,9 @@ TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip
   const std::vector<step> all = {
       {{.keys = key_set::all}, 3},
       {closed({.window = 8, .chunk = 16, .leaf = 3}), 7},
-      {opened({.window = 8, .chunk = 16, .leaf = 3, .open_above = 0.05f, .tile = 4}), 9},
+      {opened({.window = 8, .chunk = 16, .leaf = 3, .open_above = 0.05f, .tile = 4}), 10},
       {keyed({.leaf = 3, .open = opening::none}), 9},
-      {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 11},
+      {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 12},
   };
   constexpr index_t       T = 70;
   const problem<bfloat16> p({T, 2, 1, 64, 64}, 2);

@@ -28,6 +28,7 @@ layouts, inside = "hip layouts: in every mode*", "hip layouts: sequences that be
 slopes, sums = "hip attention: slopes by distance*", "hip attention: log-sum-exps of all rows*"
 failing_heads = "hip attention: of KV heads whose*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
+in_segments = "hip decode: leaves of several segments*"
 all_open = "hip decode: as many segments as there may be where all leaves open"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
@@ -268,9 +269,19 @@ mutants = [
      "all.sums[1] + all.sums[3], head_logits{}.of(head))", pieces),
     ("sinks: leaves open as without", "const float          bound = softmax_shares(gpu, 0.0f, sum, sink)",
      "const float          bound = softmax_shares(gpu, 0.0f, sum, sink - 1000)", opens),
-    ("sinks: leaves open as for another head", "sink_logits.of(lds.head[tiles::thread_of(gpu)])", "sink_logits.of(0)", opens),
+    ("sinks: leaves open as for another head", "sink_logits.of(head) - top_logit_of(", "sink_logits.of(0) - top_logit_of(", opens),
 
-    ("opening: log-sum-exps without near keys", "meet_near(gpu, lds, now, query, take_in);", "", opens),
+    ("opening: log-sum-exps without near keys", "met.among(now.near_whole + now.far_whole, now.masked());",
+     "met.among(now.near_whole + now.far_whole, now.far_masked());", opens),
+    ("asking: the segments before the last are lost", "[&] { all.join(gpu, state.top, state.sum, scale), state = {}; });", "[&] { state = {}; });", in_segments),
+    ("asking: the last segment is lost", "    all.join(gpu, state.top, state.sum, scale);\n    return all;\n", "    return all;\n", in_segments),
+    ("asking: one too few joined", "if (first + i < count) all.join(gpu, next[i].top, next[i].sum, scale);", "if (first + i + 1 < count) all.join(gpu, next[i].top, next[i].sum, scale);", in_segments),
+    ("asking: sums of another segment", "std::int64_t{segment} * (queries.q.tokens * queries.q.heads) + lds", "lds", in_segments),
+    ("asking: each block has all segments", "if (step != ask_step::all) met = met.part(segment, segments.tiles);", "", in_segments),
+    ("asking: tiles of the first segment again", "[&](index_t i) { return now.tile_at(masked.begin + i); }", "[&](index_t i) { return now.tile_at(i); }", in_segments),
+    ("asking: leaves of the first segment again", "loops::listed_from(gpu, *this, now, leaves.begin)", "loops::listed_from(gpu, *this, now, 0)", in_segments),
+    ("asking: leaves with masks of the first segment again", "now.far_tile_at(masked.begin + i)", "now.far_tile_at(i)", in_segments),
+    ("asking: sums are not left", "if (step == ask_step::sum) return keep(", "if (false) return keep(", in_segments),
     ("opening: half of the sum", "all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)", "all.sum", opens),
     ("opening: another threshold", "std::log2(options_.open_above)", "std::log(options_.open_above)", opens),
     ("opening: keys of the other half", "rows = static_cast<std::uint32_t>(above >> 32);", "rows = static_cast<std::uint32_t>(above);",
@@ -371,7 +382,7 @@ mutants = [
     ("decode: rows of one call written elsewhere", "row    = (answer - asking.base) * queries.out.heads",
      "row    = answer * queries.out.heads", pieces),
 
-    ("segments: they do not end", "if (at.left == 0) end_segment(gpu, state, at);", "if (at.left == 0) at.left = count;", pieces),
+    ("segments: they do not end", "if (left == 0) end_segment(), left = tiles;", "if (left == 0) left = count;", pieces),
     ("segments: the ones before the last are lost", "if (at.ended > 0) state.join(gpu, kept_by_block(gpu), unit());", "{}",
      pieces),
     ("segments: those in the middle replace the ones before", "if (at.ended > 0) state.join(gpu, kept, unit());", "{}", segments),
@@ -380,7 +391,7 @@ mutants = [
     ("segments: near tiles of the first one again", "loops::near_from(gpu, *this, now, seen.begin)", "loops::near_from(gpu, *this, now, 0)", segments),
     ("segments: leaves of the first one again", "loops::listed_from(gpu, *this, now, listed.begin)", "loops::listed_from(gpu, *this, now, 0)", segments),
     ("segments: sizes of other leaves", "first + keys * (i + 1), now.far_count}", "keys * (i + 1), now.far_count}", segments),
-    ("segments: masked tiles of the first one again", "now.tile_at(masked.begin + i)", "now.tile_at(i)",
+    ("segments: masked tiles of the first one again", ": now.tile_at(masked.begin + i)", ": now.tile_at(i)",
      "hip decode: head sizes*"),
     ("segments: two are taken for one", "several = all > segments.tiles;", "several = all > 2 * segments.tiles;",
      pieces),

@@ -146,7 +146,7 @@ struct attend {
     const kept_softmax kept = kept_by_block(gpu);
     if (at.ended > 0) state.join(gpu, kept, unit());
     state.keep(gpu, kept);
-    state = {}, at.left = segments.tiles, ++at.ended;
+    state = {}, ++at.ended;
   }
 
   /// Where a block that goes from segment to segment keeps what it has so far. Not computed ahead of loops.
@@ -169,20 +169,6 @@ struct attend {
     return several;
   }
 
-  /// Calls `turn` for `count` tiles one after the other, segment by segment.
-  template <class Gpu, class Turn>
-  CASCADA_DEVICE CASCADA_INLINE void attend_turns(Gpu& gpu, index_t count, summed& state, progress& at,
-                                                  const Turn& turn) const {
-#pragma GCC unroll 1
-    for (index_t i = 0; i < count;) {
-      if (at.left == 0) end_segment(gpu, state, at);
-      const index_t end = at.left < count - i ? i + at.left : count;
-      at.left -= end - i;
-#pragma GCC unroll 1
-      for (; i < end; ++i) turn(i);
-    }
-  }
-
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void attend_tiles(Gpu& gpu, shared& lds, const walk& now, const tile_range& own,
                                                   const vector8 (&query)[Dim / 16], summed& state, progress& at) const {
@@ -191,7 +177,9 @@ struct attend {
     };
     const auto turns = [&] {
       if constexpr (cuts)
-        return [&](index_t count, const auto& turn) { attend_turns(gpu, count, state, at, turn); };
+        return [&](index_t count, const auto& turn) {
+          take_turns(count, at.left, segments.tiles, turn, [&] { end_segment(gpu, state, at); });
+        };
       else
         return in_turn{};
     }();

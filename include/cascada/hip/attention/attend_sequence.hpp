@@ -124,11 +124,19 @@ class attention_steps {
     return {queries, far, near, other, scale, opened, segments, sink_logits, of_.adjustment()};
   }
 
-  void ask_for_leaves(const ask_as<leaves_of_bands>& ask) {
+  /// All in one; or where segments have blocks of their own, these leave their sums before leaves are compared.
+  void ask_for_leaves(ask_as<leaves_of_bands> ask) {
+    ask.segments = memory_.segments;
+    if (ask.segments.blocks == 1) return ask_for_leaves(ask, ask_step::all);
+    ask_for_leaves(ask, ask_step::sum);
+    ask_for_leaves(ask, ask_step::compare);
+  }
+  void ask_for_leaves(ask_as<leaves_of_bands>& ask, ask_step one) {
+    ask.step = one;
     if (!of_.adjusts()) return launch_(ask);
-    const auto& [queries, far, near, scale, log_open_above, opened, sink_logits, unadjusted] = ask;
-    launch_(ask_as<adjusted_leaves_of_bands>{queries, far, near, scale, log_open_above, opened, sink_logits,
-                                             of_.adjustment()});
+    const auto& [queries, far, near, scale, log_open_above, opened, sink_logits, segments, step, unadjusted] = ask;
+    launch_(ask_as<adjusted_leaves_of_bands>{queries, far, near, scale, log_open_above, opened, sink_logits, segments,
+                                             step, of_.adjustment()});
   }
 
   void ask_near(const near_keys<Scalar, Place>& near) {

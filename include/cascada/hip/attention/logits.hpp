@@ -69,7 +69,8 @@ struct key_logits {
     float of[tiles::threads];  // of each lane's query
   };
   struct rows_of_waves {
-    std::uint32_t see[waves_of_block * keys];  // of each wave, the rows that see a key
+    std::uint32_t    see[waves_of_block * keys];  // of each wave, the rows that see a key
+    opened_for_block opened;
   };
   struct shared {
     float   bias[keys];
@@ -77,7 +78,6 @@ struct key_logits {
     [[no_unique_address]] std::conditional_t<same_for_all && !sloped, typename correction::shared, no_shared>
                                                                                    corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>           rows;
-    [[no_unique_address]] std::conditional_t<opens, opened_for_block, as_it_is>    opened;
     [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>    kept;
     [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>     counts;
     [[no_unique_address]] std::conditional_t<sloped, slopes_of_queries, no_slopes> slopes;
@@ -89,7 +89,7 @@ struct key_logits {
   index_t                         first;  // place of the first that asks
   const adjustment&               adjust;
 
-  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return !sloped && far.variances.rows; }
+  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return !sloped && far.variances.groups > 0; }
 
   /// The thread; without loops of their own for tiles without masks, what depends on it is computed where it is needed.
   template <class Gpu>
@@ -114,11 +114,12 @@ struct key_logits {
       const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
       const std::int64_t from = list * opened.stride;
       const index_t      rows = gpu.uniform(queries.rows_number_of(block));
-      now.opened = &lds.opened, now.opened_count = gpu.uniform(opened.count[list]);
+      now.opened = &lds.rows.opened, now.opened_count = gpu.uniform(opened.count[list]);
       if (gpu.thread() == 0) {
-        lds.opened.tokens = opened.tokens + from, lds.opened.places = opened.places + from;
-        lds.opened.rows  = opened.rows_of(rows, 0);
-        lds.opened.count = now.opened_count, lds.opened.stride = opened.stride;
+        opened_for_block& to = lds.rows.opened;
+        to.tokens = opened.tokens + from, to.places = opened.places + from;
+        to.rows  = opened.rows_of(rows, 0);
+        to.count = now.opened_count, to.stride = opened.stride;
       }
     }
     return now;
@@ -159,8 +160,9 @@ struct key_logits {
   /// Of key `thread`, and of a wave and a key which rows see it.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
-    leaf_terms terms =
-        same_for_all && !sloped && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
+    leaf_terms terms = same_for_all && !sloped && gpu.thread() < keys
+                           ? now.template terms_of<bands>(gpu, from, gpu.thread())
+                           : leaf_terms{};
     if constexpr (opens) {
       const index_t thread = thread_of(gpu);
       if (thread < waves_of_block * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);

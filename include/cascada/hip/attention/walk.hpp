@@ -163,15 +163,15 @@ struct key_walk {
     return place + (place < sinks ? (Slides ? outer : 0) : ahead());
   }
 
-  /// Of a tile's leaf `k`; zeros where keys are no leaves.
-  template <class Gpu>
+  /// Of a tile's leaf `k`; zeros where keys are no leaves, as those of a list may be, unless `Leaves`.
+  template <bool Leaves, class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const key_tile& own, index_t k) const {
     leaf_terms terms = {};
-    if (!own.listed || !far.sizes) return terms;
+    if (!own.listed || (!Leaves && !far.sizes)) return terms;
     const index_t place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
     const index_t size = (far.sizes + far.stride * list_number())[place];
     terms.bias         = gpu.log2(static_cast<float>(size)) * (Adjusts ? 1.0f : far.unit);
-    if (far.variances.rows)
+    if (far.variances.groups > 0)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
     return terms;
   }
