@@ -1,6 +1,6 @@
 #pragma once
 // Which keys a tile of queries reads, 32 at a time: those that all of them see, near and of the list, then the others:
-// the rest of the list, sinks, and the rest of the near keys. Opened tokens are apart. Of sliding windows, keys that
+// the rest of the list, sinks, and the rest of the near keys. Opened tokens come last. Of sliding windows, keys that
 // only the first queries still see take the place of sinks.
 
 #include <cstdint>
