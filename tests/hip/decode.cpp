@@ -220,6 +220,40 @@ TEMPLATE_TEST_CASE("hip decode: as many segments as there may be", "[hip]", ROW_
   CHECK(worst < 0.02);
 }
 
+TEST_CASE("hip decode: as many segments as there may be where all leaves open", "[hip]") {
+  // Leaves of two. The keys before their tokens end with a segment that is not full; or there are more of the tokens.
+  const index_t           T       = GENERATE(97, 321);
+  const attention_options options = opened(
+      {.window = 0, .chunk = 1, .sink_tokens = 0, .leaf = 2, .moments = std::nullopt, .open_above = 1e-30f, .tile = 1});
+  const problem<bfloat16> p({T, 1, 1, 64, 64}, 9);
+  const selection         chosen(std::vector<index_t>(static_cast<std::size_t>(T), 0));
+  const auto              last = attend_rows(options, p, {chosen}, T - 3, T, simulator::steady(3));
+  CHECK(same_bits(attend_rows(options, p, {chosen}, T - 1, T, simulator::steady(3)), part_of(last, p.size, 2, 3)));
+}
+
+TEST_CASE("hip decode: leaves of several segments ask and open", "[hip]") {
+  constexpr index_t       T       = 320;  // of which the last tokens are a band
+  const bool              capped  = GENERATE(false, true);
+  const attention_options options = opened({.window     = 8,
+                                            .chunk      = 32,
+                                            .leaf       = 2,
+                                            .open_above = 0.012f,
+                                            .tile       = 4,
+                                            .softcap    = capped ? std::optional(5.0f) : std::nullopt});
+  const problem<bfloat16> p({T, 1, 1, 64, 64}, 5);
+  const selection         chosen = random_selection(T, 0.1, 5);
+  const auto              late   = attend_rows(options, p, {chosen}, T - 96, T, simulator::steady(3));
+  CHECK(same_bits(attend_rows(options, p, {chosen}, T - 32, T, simulator::steady(3)), part_of(late, p.size, 64, 96)));
+  double     worst = 0;
+  const auto exact = reference::attention(p.input<double>(), assignments({chosen}), options);
+  for (std::size_t i = 0; i < late.size(); ++i)
+    if (margin(exact, T - 96 + i / 64) >= undecided)
+      worst = larger(worst, std::fabs(late[i] - exact.out[(T - 96) * 64 + i]));
+  CHECK(worst < 0.02);
+  CHECK(exact.opened.back() > 64);
+  CHECK(exact.opened.back() < T - 80);
+}
+
 TEST_CASE("hip decode: near + far without a far field is dense, bit for bit", "[hip]") {
   const shape             size = {170, 6, 2, 64, 64};
   const problem<bfloat16> p(size, 7);

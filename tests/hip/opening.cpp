@@ -1,6 +1,7 @@
 // Opening by mass on the simulated gfx942: which leaves open, and what comes out, against the reference and the CPU.
 
 #include <map>
+#include <random>
 #include <set>
 
 #include "hip/plain_attention.hpp"
@@ -167,7 +168,63 @@ leaf_counts check_open(const opened_run<Scalar>& run, const reference::attention
   return counts;
 }
 
+/// Leaves of sizes that are given; member m of leaf `place` is row 10 place + m.
+struct sized_leaves {
+  static constexpr bool remembers = false;
+
+  index_t        tokens, count;
+  const index_t* sizes;
+
+  bool    failed(index_t) const { return false; }
+  index_t first() const { return 0; }
+  index_t last() const { return tokens; }
+  index_t field_of(index_t, index_t) const { return 0; }
+  index_t count_of(index_t) const { return count; }
+  index_t size_of(index_t, index_t place) const { return sizes[place]; }
+
+  template <class Put>
+  void for_members(index_t, index_t, index_t place, index_t size, const Put& put) const {
+    for (index_t m = 0; m < size; ++m) put(m, 10 * place + m);
+  }
+};
+
 }  // namespace
+
+TEST_CASE("hip opening: more leaves than threads, and more askers than are counted at a time", "[hip]") {
+  constexpr index_t          T = 150, count = 1500, stride = 5 * count;  // one tile, of two blocks
+  std::mt19937               random(5);
+  std::vector<index_t>       sizes(count), askers(count, T);
+  std::vector<std::uint32_t> rows(std::size_t{2} * hip::attention::waves_of_block * stride);
+  for (std::size_t place = 0; place < count; ++place) {
+    sizes[place] = static_cast<index_t>(1 + random() % 5);
+    for (auto asks = random() % 3; asks > 0; --asks) {
+      const auto t = static_cast<index_t>(random() % T);
+      rows[static_cast<std::size_t>(t / 32) * stride + place] |= std::uint32_t{1} << t % 32;
+      askers[place] = std::min(askers[place], sizes[place] > 1 ? t : T);
+    }
+  }
+  std::vector<index_t>                    tokens(stride), places(stride), expected, expected_places;
+  std::vector<hip::attention::asked_leaf> asked(stride);
+  index_t                                 listed = 0;
+  REQUIRE(simulator::seeded(5).launch(hip::attention::open_leaves<sized_leaves>{
+              .leaves         = {T, count, sizes.data()},
+              .opened         = {rows.data(), tokens.data(), places.data(), &listed, asked.data(), stride, T},
+              .bands          = 1,
+              .band           = T,
+              .tile           = T,
+              .blocks_of_band = 2,
+              .kv_heads       = 1,
+              .group          = 1}) == status::ok);
+  for (index_t t = 0; t < T; ++t)
+    for (index_t place = 0; place < count; ++place)
+      for (index_t m = 0; askers[static_cast<std::size_t>(place)] == t && m < sizes[static_cast<std::size_t>(place)];
+           ++m)
+        expected.push_back(10 * place + m), expected_places.push_back(place);
+  REQUIRE(listed == static_cast<index_t>(expected.size()));
+  tokens.resize(expected.size()), places.resize(expected.size());
+  CHECK(tokens == expected);
+  CHECK(places == expected_places);
+}
 
 TEMPLATE_TEST_CASE("hip opening: outputs close to the reference's", "[hip]", ROW_TYPES) {
   const auto size = GENERATE(shape{100, 1, 1, 64, 64}, shape{100, 6, 2, 64, 64}, shape{75, 8, 1, 64, 64},

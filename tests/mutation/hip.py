@@ -18,6 +18,7 @@ slides = "hip attention: sliding windows*"
 far_caps, odd_caps = "hip attention: a cap far above*", "hip attention: under a cap*"
 rising, sizes = "hip attention: scores that rise*", "hip attention: equal logits of every size*"
 opens, outputs = "hip opening: leaves open*", "hip opening: outputs close*"
+many_leaves = "hip opening: more leaves than threads*"
 joins, batches = "hip chains: keys join*", "hip chains: more keys than a batch*"
 ties, at_threshold, odd_keys = "hip chains: of equal*", "hip chains: keys at the threshold*", "hip chains: keys that are zero*"
 sinks, odd_sinks = "hip attention: sink logits in every mode*", "hip attention: a sink logit of minus infinity*"
@@ -27,6 +28,8 @@ layouts, inside = "hip layouts: in every mode*", "hip layouts: sequences that be
 slopes, sums = "hip attention: slopes by distance*", "hip attention: log-sum-exps of all rows*"
 failing_heads = "hip attention: of KV heads whose*"
 pieces, segments = "hip decode: pieces of a prompt*", "hip decode: as many segments*"
+in_segments = "hip decode: leaves of several segments*"
+all_open = "hip decode: as many segments as there may be where all leaves open"
 cuts, states = "hip growing: layer by layer*", "hip growing: any inherited state"
 parts, shortened = "hip growing: representatives of several parts*", "hip growing: truncated*"
 fails, decodes = "hip growing: an extension that fails*", "hip growing: a step of decoding*"
@@ -233,7 +236,7 @@ mutants = [
      modes),
     ("attention: values in the wrong place", "k / 4 % 2 * 8 + k / 8 % 2 * 4", "k / 8 % 2 * 8 + k / 4 % 2 * 4",
      modes),
-    ("attention: no mask", "row_32(gpu.lane(), v) < seen ?", "true ?", modes),
+    ("attention: no mask", "row_32(0, v) < seen ?", "true ?", modes),
     ("attention: a query does not see itself", "(own.listed ? 0 : ahead()) + 1;",
      "(own.listed ? 0 : ahead());", modes),
     ("attention: sums not rescaled", "const float shrink = gpu.exp2((before - reference()) * scale);",
@@ -278,9 +281,19 @@ mutants = [
      "all.sums[1] + all.sums[3], head_logits{}.of(head))", pieces),
     ("sinks: leaves open as without", "const float          bound = softmax_shares(gpu, 0.0f, sum, sink)",
      "const float          bound = softmax_shares(gpu, 0.0f, sum, sink - 1000)", opens),
-    ("sinks: leaves open as for another head", "sink_logits.of(lds.head[tiles::thread_of(gpu)])", "sink_logits.of(0)", opens),
+    ("sinks: leaves open as for another head", "sink_logits.of(head) - top_logit_of(", "sink_logits.of(0) - top_logit_of(", opens),
 
-    ("opening: log-sum-exps without near keys", "meet_near(gpu, lds, now, query, take_in);", "", opens),
+    ("opening: log-sum-exps without near keys", "met.among(now.near_whole + now.far_whole, now.masked());",
+     "met.among(now.near_whole + now.far_whole, now.far_masked());", opens),
+    ("asking: the segments before the last are lost", "[&] { all.join(gpu, state.top, state.sum, scale), state = {}; });", "[&] { state = {}; });", in_segments),
+    ("asking: the last segment is lost", "    all.join(gpu, state.top, state.sum, scale);\n    return all;\n", "    return all;\n", in_segments),
+    ("asking: one too few joined", "if (first + i < count) all.join(gpu, next[i].top, next[i].sum, scale);", "if (first + i + 1 < count) all.join(gpu, next[i].top, next[i].sum, scale);", in_segments),
+    ("asking: sums of another segment", "std::int64_t{segment} * (queries.q.tokens * queries.q.heads) + lds", "lds", in_segments),
+    ("asking: each block has all segments", "if (step != ask_step::all) met = met.part(segment, segments.tiles);", "", in_segments),
+    ("asking: tiles of the first segment again", "[&](index_t i) { return now.tile_at(masked.begin + i); }", "[&](index_t i) { return now.tile_at(i); }", in_segments),
+    ("asking: leaves of the first segment again", "loops::listed_from(gpu, *this, now, leaves.begin)", "loops::listed_from(gpu, *this, now, 0)", in_segments),
+    ("asking: leaves with masks of the first segment again", "now.far_tile_at(masked.begin + i)", "now.far_tile_at(i)", in_segments),
+    ("asking: sums are not left", "if (step == ask_step::sum) return keep(", "if (false) return keep(", in_segments),
     ("opening: half of the sum", "all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)", "all.sum", opens),
     ("opening: another threshold", "std::log2(options_.open_above)", "std::log(options_.open_above)", opens),
     ("opening: keys of the other half", "rows = static_cast<std::uint32_t>(above >> 32);", "rows = static_cast<std::uint32_t>(above);",
@@ -292,19 +305,23 @@ mutants = [
     ("opening: another chunk's leaves", "now.field = gpu.uniform(begin / opened.chunk)", "now.field = block.part", outputs),
     ("opening: a band's list counted from the first token on", "const index_t      band = block.part - queries.first / queries.part;",
      "const index_t      band = block.part;", outputs),
-    ("opening: leaves of one open", "leaf.size > 1 ? open(own, record, place) : close(own, place);", "open(own, record, place);", opens),
+    ("opening: leaves of one open", "leaves.size_of(field, place) > 1 ? open(own, record, place) : close(own, place);", "open(own, record, place);", opens),
     ("opening: a head of the token that asks sees the leaf", "|= bits_of(token * group, end, n);", "|= bits_of(token * group + 1, end, n);",
      opens),
     ("opening: the next tile sees it, too", "const index_t next = (token / tile + 1) * tile;", "const index_t next = (token / tile + 2) * tile;", opens),
     ("opening: the last asker", "if (asker == nobody) asker = ", "asker = ", opens),
-    ("opening: tokens not by asker", "if (other.asker < own.asker || (other.asker == own.asker && k < i))", "if (k < i)",
-     "hip opening: later tokens*"),
-    ("opening: members not counted", "(asked_for ? leaf.size : 0)", "(asked_for ? 1 : 0)", opens),
+    ("opening: tokens not by asker", "first = listed + sum - all + before;", "first = listed + before;", opens),
+    ("opening: leaves of earlier waves forgotten", "if (w < gpu.wave()) before += lds.members[w][gpu.lane()];", "", many_leaves),
+    ("opening: leaves of a wave's first turn alone", "if (gpu.lane() == number) members = after;", "if (gpu.lane() == number) members = sum;", many_leaves),
+    ("opening: askers that are counted first alone", "asker < tokens; asker += gfx942::wave)", "asker < gfx942::wave; asker += gfx942::wave)", many_leaves),
+    ("opening: later askers before earlier ones", "listed += list_tokens(", "listed = list_tokens(", many_leaves),
+    ("opening: leaves of other askers between", "alike  = by == number;", "alike  = counts;", many_leaves),
+    ("opening: members not counted", "counts ? static_cast<std::uint32_t>(leaves.size_of(field, place)) : 0;", "counts ? 1 : 0;", opens),
     ("opening: another leaf's members", "+ (last - size + 1);", "+ (last - size);", opens),
     ("opening: a token too few of a leaf", "for (index_t m = 0; m < size; ++m) put(", "for (index_t m = 0; m + 1 < size; ++m) put(", opens),
     ("opening: keys beyond the last one", "|| place >= own.count) return 0;", ") return 0;", outputs),
     ("opening: closed leaves hide", ": ~rows[place];", ": rows[place];", outputs),
-    ("opening: rows that see another leaf's tokens", "rows[opened.places[place]]", "rows[place]", outputs),
+    ("opening: rows that see another leaf's tokens", "rows[opened->places.get()[place]]", "rows[place]", outputs),
     ("opening: rows of another wave", "now.rows_that_see(from, thread / keys, thread % keys);", "now.rows_that_see(from, 0, thread % keys);",
      outputs),
     ("opening: open leaves weigh where all are leaves", "if constexpr (Listed && logits_of::opens) kernel.logits_at().mask_rows(gpu, lds.logits, logits);",
@@ -312,7 +329,7 @@ mutants = [
     ("opening: masks left out", "if (gpu.ballot(see[lane % keys] != ~std::uint32_t{0}) == 0) return;",
      "if (gpu.ballot(see[lane % keys] == 0) == 0) return;", outputs),
     ("opening: no opened tokens", "if (now.opened_tiles() > 0)", "if (now.opened_tiles() > 1)", outputs),
-    ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened.tokens : from_list;", "", outputs),
+    ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened->tokens.get() : from_list;", "", outputs),
 
     ("KV heads: the first selections again", ".first  = first,\n                                .heads", ".first  = 0,\n                                .heads", many_heads),
     ("KV heads: another's selection", "const source       own   = from[number];", "const source       own   = from[0];", of_heads),
@@ -377,7 +394,7 @@ mutants = [
     ("decode: rows of one call written elsewhere", "row    = (answer - asking.base) * queries.out.heads",
      "row    = answer * queries.out.heads", pieces),
 
-    ("segments: they do not end", "if (at.left == 0) end_segment(gpu, state, at);", "if (at.left == 0) at.left = count;", pieces),
+    ("segments: they do not end", "if (left == 0) end_segment(), left = tiles;", "if (left == 0) left = count;", pieces),
     ("segments: the ones before the last are lost", "if (at.ended > 0) state.join(gpu, kept_by_block(gpu), unit());", "{}",
      pieces),
     ("segments: those in the middle replace the ones before", "if (at.ended > 0) state.join(gpu, kept, unit());", "{}", segments),
@@ -386,11 +403,11 @@ mutants = [
     ("segments: near tiles of the first one again", "loops::near_from(gpu, *this, now, seen.begin)", "loops::near_from(gpu, *this, now, 0)", segments),
     ("segments: leaves of the first one again", "loops::listed_from(gpu, *this, now, listed.begin)", "loops::listed_from(gpu, *this, now, 0)", segments),
     ("segments: sizes of other leaves", "first + keys * (i + 1), now.far_count}", "keys * (i + 1), now.far_count}", segments),
-    ("segments: masked tiles of the first one again", "now.tile_at(masked.begin + i)", "now.tile_at(i)",
+    ("segments: masked tiles of the first one again", ": now.tile_at(masked.begin + i)", ": now.tile_at(i)",
      "hip decode: head sizes*"),
-    ("segments: two are taken for one", "several = now.tiles() > segments.tiles;", "several = now.tiles() > 2 * segments.tiles;",
+    ("segments: two are taken for one", "several = all > segments.tiles;", "several = all > 2 * segments.tiles;",
      pieces),
-    ("segments: one is not the answer", "several = now.tiles() > segments.tiles;", "several = now.tiles() >= segments.tiles;",
+    ("segments: one is not the answer", "several = all > segments.tiles;", "several = all >= segments.tiles;",
      pieces),
     ("segments: a row kept as another's", "row += segment * (queries.out.tokens * queries.out.heads);", "row += segment;",
      pieces),
@@ -405,6 +422,14 @@ mutants = [
     ("segments: those beyond the last merged", "if (segment + i < count) all.join", "if (segment + i <= count) all.join",
      pieces),
     ("segments: half of the sum", "all.sums[1] + all.sums[3]", "all.sums[1]", pieces),
+    ("segments: opened tokens follow the others", "return ((now.tiles() - 1) / segments.tiles + 1) * segments.tiles;", "return now.tiles();", by_token),
+    ("segments: opened tokens begin with none", "      if (!alone()) at.left = 0;\n", "", by_token),
+    ("segments: all that is opened, by each block", "lds.opened = {met.among(opened_from(now), now.opened_tiles()), tiles_of(now)};", "lds.opened = {{0, now.opened_tiles()}, tiles_of(now)};", by_token),
+    ("segments: opened tokens are in none", "lds.opened = {met.among(opened_from(now), now.opened_tiles()), tiles_of(now)};", "lds.opened = {met.among(opened_from(now), now.opened_tiles()), now.tiles()};", by_token),
+    ("segments: leaves of two do not all open", "opens ? tokens + tokens / 2 : tokens;", "tokens;", all_open),
+    ("segments: none more for opened tokens", "+ (opens ? 1 : 0);", ";", all_open),
+    ("segments: opened leaves of the first slice of blocks", "(of.turn + skipped + first % part", "(of.turn + first % part", of_large_tiles),
+    ("segments: blocks of chunks where bands ask", "if (detail::opens_by_mass(options)) return band_of(options, group, tokens);", "", grown),
     ("segments: blocks for near keys alone", "(rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;", "(rounded_to_tiles(near) + rounded_to_tiles(far) / 2) / keys_of_tile;", segments),
     ("segments: the first slice of blocks again", "number_of(first, 0) + skipped;", "number_of(first, 0);", pieces),
     ("segments: rows after a selection that failed", "if (valid && has_failed(valid + (sets > 1 ? head * sets / out.heads : 0))) return;", "",
@@ -462,7 +487,7 @@ mutants = [
     ("grown opening: another KV head's members", "= links.of(links.set_of(kv_head), remembered.room);", "= links.of(0, remembered.room);", of_tokens),
     ("grown opening: far fields of the first slice", "return (chunk - slice->field) * links.sets", "return chunk * links.sets", of_tokens),
     ("grown opening: a far field counted from the first chunk on", "      now.field -= queries.field;\n", "", of_tokens),
-    ("grown opening: rows of blocks before the call's", "(of.turn + first % part * group() / rows_of_block) * kv_heads", "of.turn * kv_heads", of_large_tiles),
+    ("grown opening: rows of blocks before the call's", "(of.turn + skipped + first % part * group() / rows_of_block) * kv_heads", "(of.turn + skipped) * kv_heads", of_large_tiles),
 
     ("grown chains: anchors of other clusters", "const std::uint32_t alike = same_cluster(gpu, rep[other.token], cluster) & bits_below(count - base);", "const std::uint32_t alike = bits_below(count - base);", of_tokens),
     ("grown chains: an anchor beyond the last", "cluster) & bits_below(count - base);", "cluster);", of_tokens),
@@ -509,6 +534,7 @@ mutants = [
 
 # The test case that notices when a header's first, second, .. barrier is dropped.
 barriers = {
+    "attention/attend.hpp": [by_token],
     "attention/tile_loops.hpp": [modes, modes, modes, modes],
     "base/running_sums.hpp": [of_leaves, of_leaves],
     "attention/anchor_batch.hpp": [joins, joins],
@@ -516,7 +542,7 @@ barriers = {
     "attention/find_grown_anchors.hpp": [of_tokens],
     "attention/list_leaves.hpp": [of_leaves],
     "attention/lay_out_values.hpp": [layouts],
-    "attention/open_leaves.hpp": [opens],
+    "attention/open_leaves.hpp": [many_leaves, many_leaves],
     "gram/panel.hpp": [ragged],
     "gram/tile.hpp": [ragged, ragged],
     "select/resolve.hpp": [edges, neighbours],

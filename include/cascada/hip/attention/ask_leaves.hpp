@@ -1,7 +1,9 @@
 #pragma once
 // Opening by mass: which rows of queries ask for which leaves.
 //
-// A block meets its keys without values for the log-sum-exps of its rows, then its leaves once more, and compares.
+// A block meets its keys without values for the log-sum-exps of its rows, segment by segment, then its leaves once
+// more, and compares. Where few rows ask, each segment has a block, which leaves its sums, and another one, which joins
+// them all and compares the segment's leaves.
 
 #include <cstdint>
 #include <limits>
@@ -13,6 +15,9 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
+/// What a launch does.
+enum class ask_step { all, sum, compare };
+
 template <matrix_scalar Scalar, index_t Dim, class Counts = leaves_of_bands, class Place = rows_in_order>
 struct ask_leaves {
   using tiles                             = key_tiles<Scalar, Dim>;
@@ -23,7 +28,7 @@ struct ask_leaves {
 
   using loops = tile_loops<Scalar, Dim, Counts, false, Place>;
   struct shared : loops::shared {
-    index_t head[threads];  // of each lane's query
+    index_t row[threads];  // of each lane: its query's, (token, head)
   };
 
   query_tokens<Scalar>     queries;  // all of some bands
@@ -33,41 +38,48 @@ struct ask_leaves {
   float                    log_open_above;  // log2
   opened_leaves            opened;
   head_logits              sink_logits = {};
+  key_segments             segments    = {};
+  ask_step                 step        = ask_step::all;  // or one of the others, where a segment has a block
 
   [[no_unique_address]] typename logits_of::adjustment adjust = {};
 
-  index_t grid() const { return queries.grid(); }
+  index_t grid() const { return queries.grid() * segments.blocks; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.growing && queries.failed(0)) return;
     auto&             lds    = gpu.template shared<shared>();
     const auto        asking = queries.placed(gpu);
-    const query_block block  = asking.block_of(gpu, gpu.block());
+    const query_block block  = asking.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty() || queries.failed(block.kv_head)) return;
     const query_row own = asking.row_of(gpu, block);
-    const walk      now = logits_at().keys_of(gpu, asking, block);
+    const walk      now = logits_at().keys_of(gpu, lds.logits, asking, block);
     if (now.far_count == 0) return;
+    tile_range    met     = {0, now.tiles()};
+    const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
+    if (step != ask_step::all) met = met.part(segment, segments.tiles);
+    if (met.count() <= 0) return;
 
     logits_at().place_query(gpu, lds.logits, now, own);
-    lds.head[gpu.thread()] = own.head;
+    lds.row[gpu.thread()] = (own.place - asking.base) * queries.q.heads + own.head;
     vector8 query[Dim / 16];
     logits_of::load_query(gpu, queries.q.row(own.place - asking.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
 
-    softmax<Scalar, 0> all;
-    const auto         take_in = [&](const key_tile&, const sums_16& logits) {
-      fragment weights[keys / 8] = {};
-      all.take_in(gpu, logits, scale, weights);
-    };
-    meet_near(gpu, lds, now, query, take_in);
-    meet_leaves(gpu, lds, now, query, take_in);
+    row_part all;
+    if (step == ask_step::compare) {
+      all = joined(gpu, lds, now);
+    } else {
+      all = summed(gpu, lds, now, met, query);
+      if (step == ask_step::sum) return keep(gpu, lds, segment, own.exists, all);
+    }
     // Relative to the top, where logits are near to each other: of large ones no digits are lost.
     const float          sum   = all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32);
-    const float          sink  = sink_logits.of(lds.head[tiles::thread_of(gpu)]) - top_logit_of(all.top, scale);
+    const index_t        head  = lds.row[tiles::thread_of(gpu)] % queries.q.heads;
+    const float          sink  = sink_logits.of(head) - top_logit_of(all.top, scale);
     const float          bound = softmax_shares(gpu, 0.0f, sum, sink).log_sum + log_open_above;
     std::uint32_t* const rows  = opened.rows_of(gpu.uniform(asking.rows_number_of(block)), gpu.wave());
-    meet_leaves(gpu, lds, now, query, [&](const key_tile& of, const sums_16& logits) {
+    compare(gpu, lds, now, met, query, [&](const key_tile& of, const sums_16& logits) {
       const std::uint32_t above = rows_above(gpu, logits, all.top, own.exists ? bound : never);
       if (gpu.lane() < keys && of.first + gpu.lane() < of.count) rows[of.first + gpu.lane()] = above;
     });
@@ -81,31 +93,103 @@ struct ask_leaves {
 
   static constexpr float never = std::numeric_limits<float>::infinity();
 
-  // Each calls `use` with tiles and their logits.
+  /// Half of a row's softmax: what its weights are relative to, and their sum.
+  struct row_part {
+    float top = -std::numeric_limits<float>::infinity(), sum = 0;
 
-  template <class Gpu, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet_near(Gpu& gpu, shared& lds, const walk& now, const vector8 (&query)[Dim / 16],
-                                               const Use& use) const {
-    if constexpr (logits_of::whole_tiles)
-      if (now.near_whole > 0)
-        loops::template whole<false>(gpu, lds, *this, now, {0, now.near_whole}, loops::near_from(gpu, *this, now, 0),
-                                     query, in_turn{}, use);
-    if (now.near_masked() > 0)
+    template <class Gpu>
+    CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, float later_top, float later_sum, float of_logits) {
+      const joint_softmax joint(gpu, top, later_top, of_logits);
+      top = joint.top, sum = joint(sum, later_sum);
+    }
+  };
+
+  /// Of the keys that are met.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE row_part summed(Gpu& gpu, shared& lds, const walk& now, const tile_range& met,
+                                                const vector8 (&query)[Dim / 16]) const {
+    row_part           all;
+    softmax<Scalar, 0> state;  // of the segment at hand
+    index_t            left  = segments.tiles;
+    const auto         turns = [&](index_t count, const auto& turn) {
+      take_turns(count, left, segments.tiles, turn, [&] { all.join(gpu, state.top, state.sum, scale), state = {}; });
+    };
+    const auto take_in = [&](const key_tile&, const sums_16& logits) {
+      fragment weights[keys / 8] = {};
+      state.take_in(gpu, logits, scale, weights);
+    };
+    if constexpr (logits_of::whole_tiles) {
+      const tile_range whole = met.among(0, now.near_whole);
+      if (whole.count() > 0)
+        loops::template whole<false>(gpu, lds, *this, now, whole, loops::near_from(gpu, *this, now, whole.begin), query,
+                                     turns, take_in);
+      meet_whole_leaves(gpu, lds, now, met, query, turns, take_in);
+    }
+    const tile_range masked = met.among(now.near_whole + now.far_whole, now.masked());
+    if (masked.count() > 0)
       loops::masked(
-          gpu, lds, *this, now, now.near_masked(), [&](index_t i) { return now.near_tile_at(i); }, query, in_turn{},
-          use);
+          gpu, lds, *this, now, masked.count(), [&](index_t i) { return now.tile_at(masked.begin + i); }, query, turns,
+          take_in);
+    all.join(gpu, state.top, state.sum, scale);
+    return all;
   }
 
+  /// Calls `use` with tiles of leaves and their logits.
   template <class Gpu, class Use>
-  CASCADA_DEVICE CASCADA_INLINE void meet_leaves(Gpu& gpu, shared& lds, const walk& now,
-                                                 const vector8 (&query)[Dim / 16], const Use& use) const {
-    if constexpr (logits_of::whole_tiles)
-      if (now.far_whole > 0)
-        loops::template whole<true>(gpu, lds, *this, now, {0, now.far_whole}, loops::listed_from(gpu, *this, now, 0),
-                                    query, in_turn{}, use);
-    if (now.far_masked() > 0)
+  CASCADA_DEVICE CASCADA_INLINE void compare(Gpu& gpu, shared& lds, const walk& now, const tile_range& met,
+                                             const vector8 (&query)[Dim / 16], const Use& use) const {
+    if constexpr (logits_of::whole_tiles) meet_whole_leaves(gpu, lds, now, met, query, in_turn{}, use);
+    const tile_range masked = met.among(now.near_whole + now.far_whole, now.far_masked());
+    if (masked.count() > 0)
       loops::masked(
-          gpu, lds, *this, now, now.far_masked(), [&](index_t i) { return now.far_tile_at(i); }, query, in_turn{}, use);
+          gpu, lds, *this, now, masked.count(), [&](index_t i) { return now.far_tile_at(masked.begin + i); }, query,
+          in_turn{}, use);
+  }
+
+  template <class Gpu, class Turns, class Use>
+  CASCADA_DEVICE CASCADA_INLINE void meet_whole_leaves(Gpu& gpu, shared& lds, const walk& now, const tile_range& met,
+                                                       const vector8 (&query)[Dim / 16], const Turns& turns,
+                                                       const Use& use) const {
+    const tile_range leaves = met.among(now.near_whole, now.far_whole);
+    if (leaves.count() > 0)
+      loops::template whole<true>(gpu, lds, *this, now, leaves, loops::listed_from(gpu, *this, now, leaves.begin),
+                                  query, turns, use);
+  }
+
+  /// Where a half of a row keeps its sums of a segment. Those of the rows that attend will lie there later.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE float* kept_at(Gpu& gpu, const shared& lds, index_t segment) const {
+    const std::int64_t row =
+        std::int64_t{segment} * (queries.q.tokens * queries.q.heads) + lds.row[tiles::thread_of(gpu)];
+    return segments.kept + row * (Dim + 4) + Dim + gpu.lane() / 32 * 2;
+  }
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE void keep(Gpu& gpu, const shared& lds, index_t segment, bool exists,
+                                          const row_part& all) const {
+    if (!exists) return;
+    float* const to = kept_at(gpu, lds, segment);
+    to[0] = all.top, to[1] = all.sum;
+  }
+
+  /// What all segments have kept.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE row_part joined(Gpu& gpu, const shared& lds, const walk& now) const {
+    constexpr index_t ahead = 8;  // segments that are read before they are joined
+    const index_t     count = (now.tiles() - 1) / segments.tiles + 1;
+    row_part          all;
+#pragma GCC unroll 1
+    for (index_t first = 0; first < count; first += ahead) {
+      row_part next[ahead];
+#pragma GCC unroll 8
+      for (index_t i = 0; i < ahead; ++i) {
+        const float* const from = kept_at(gpu, lds, first + i < count ? first + i : first);
+        next[i].top = from[0], next[i].sum = from[1];
+      }
+#pragma GCC unroll 8
+      for (index_t i = 0; i < ahead; ++i)
+        if (first + i < count) all.join(gpu, next[i].top, next[i].sum, scale);
+    }
+    return all;
   }
 
   /// Of key `lane`, the rows of the wave whose logit exceeds their bound over their top; a NaN exceeds nothing.

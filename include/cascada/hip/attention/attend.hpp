@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "cascada/hip/attention/head_terms.hpp"
 #include "cascada/hip/attention/softmax.hpp"
@@ -23,18 +24,26 @@ struct attend {
   using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
   static constexpr index_t waves_per_simd = 2;
-  static constexpr index_t keys           = tiles::keys;        // at a time
-  static constexpr bool    cuts           = logits_of::slides;  // keys into segments; or merges
+  static constexpr index_t keys           = tiles::keys;                 // at a time
+  static constexpr bool    merges         = logits_of::slides;           // with another softmax
+  static constexpr bool    cuts           = merges || logits_of::opens;  // keys into segments
 
   using loops = tile_loops<Scalar, Dim, Counts, true, Place>;
+  /// Of a block, for want of registers.
+  struct opened_part {
+    tile_range of_tokens;  // those that are met
+    index_t    tiles;      // all
+  };
   struct shared : loops::shared {
     index_t target[threads];  // of each lane: where the answer goes
+
+    [[no_unique_address]] std::conditional_t<logits_of::opens, opened_part, no_shared> opened;
   };
 
   query_tokens<Scalar>     queries;
   listed_keys<Scalar>      far   = {};
   near_keys<Scalar, Place> near  = {};
-  other_softmax            other = {};  // to be merged, where keys are cut
+  other_softmax            other = {};  // to be merged, if any
   float                    scale;       // times log2(e)
 
   [[no_unique_address]] typename logits_of::opening opened = {};
@@ -56,8 +65,8 @@ struct attend {
     const query_row own    = asking.row_of(gpu, block);
     const index_t   token  = queries.token_of(block.kv_head, own.place);
     const index_t   answer = queries.answer_of(block.kv_head, own.place);
-    const walk      now    = logits_at().keys_of(gpu, asking, block);
-    tile_range      met    = {0, now.tiles()};
+    const walk      now    = logits_at().keys_of(gpu, lds.logits, asking, block);
+    tile_range      met    = {0, tiles_of(now)};
     index_t         row    = (answer - asking.base) * queries.out.heads + own.head;
     if (alone()) {
       const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
@@ -66,6 +75,10 @@ struct attend {
       row += segment * (queries.out.tokens * queries.out.heads);
     }
 
+    if constexpr (logits_of::opens) {
+      if (gpu.thread() == 0) lds.opened = {met.among(opened_from(now), now.opened_tiles()), tiles_of(now)};
+      gpu.barrier();
+    }
     logits_at().place_query(gpu, lds.logits, now, own);
     lds.target[gpu.thread()] = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
@@ -76,7 +89,7 @@ struct attend {
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
     const index_t target = lds.target[tiles::thread_of(gpu)];
     if (target < 0) return;
-    if (alone() && keep_alone(gpu, now, state, target)) return;
+    if (alone() && keep_alone(gpu, tiles_in(lds, now), state, target)) return;
     write(gpu, now, state, sum, target / 2, target % 2);
   }
 
@@ -100,6 +113,23 @@ struct attend {
   /// Whether this block has one segment, and other blocks have the others.
   CASCADA_DEVICE CASCADA_INLINE bool alone() const { return cuts && segments.blocks > 1; }
 
+  /// Opened tokens begin with a segment: behind all tiles that a later row may add to those before them. What it opens
+  /// besides lies behind what a row sees.
+  CASCADA_DEVICE CASCADA_INLINE index_t opened_from(const walk& now) const {
+    return ((now.tiles() - 1) / segments.tiles + 1) * segments.tiles;
+  }
+  CASCADA_DEVICE CASCADA_INLINE index_t tiles_of(const walk& now) const {
+    if constexpr (logits_of::opens)
+      if (now.opened_tiles() > 0) return opened_from(now) + now.opened_tiles();
+    return now.tiles();
+  }
+
+  /// The same once more.
+  CASCADA_DEVICE CASCADA_INLINE static index_t tiles_in(const shared& lds, const walk& now) {
+    if constexpr (logits_of::opens) return lds.opened.tiles;
+    return now.tiles();
+  }
+
   /// One segment after the other, or one alone.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void attend_all(Gpu& gpu, shared& lds, const walk& now, const tile_range& met,
@@ -116,7 +146,7 @@ struct attend {
     const kept_softmax kept = kept_by_block(gpu);
     if (at.ended > 0) state.join(gpu, kept, unit());
     state.keep(gpu, kept);
-    state = {}, at.left = segments.tiles, ++at.ended;
+    state = {}, ++at.ended;
   }
 
   /// Where a block that goes from segment to segment keeps what it has so far. Not computed ahead of loops.
@@ -131,26 +161,12 @@ struct attend {
   /// Keeps a row of a segment for merge_segments, with how many there are. Where it is the only one, returns false:
   /// then it is the answer.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, const walk& now, const summed& state, index_t target) const {
-    const bool several = now.tiles() > segments.tiles;
+  CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, index_t all, const summed& state, index_t target) const {
+    const bool several = all > segments.tiles;
     const auto half = static_cast<std::uint32_t>(target % 2), row = static_cast<std::uint32_t>(target / 2) * (Dim + 4);
-    if (half == 0) segments.counts[target / 2] = several ? (now.tiles() - 1) / segments.tiles + 1 : 1;
+    if (half == 0) segments.counts[target / 2] = several ? (all - 1) / segments.tiles + 1 : 1;
     if (several) state.keep(gpu, {segments.kept, row + 4 * half, 8, row + Dim + 2 * half});
     return several;
-  }
-
-  /// Calls `turn` for `count` tiles one after the other, segment by segment.
-  template <class Gpu, class Turn>
-  CASCADA_DEVICE CASCADA_INLINE void attend_turns(Gpu& gpu, index_t count, summed& state, progress& at,
-                                                  const Turn& turn) const {
-#pragma GCC unroll 1
-    for (index_t i = 0; i < count;) {
-      if (at.left == 0) end_segment(gpu, state, at);
-      const index_t end = at.left < count - i ? i + at.left : count;
-      at.left -= end - i;
-#pragma GCC unroll 1
-      for (; i < end; ++i) turn(i);
-    }
   }
 
   template <class Gpu>
@@ -161,7 +177,9 @@ struct attend {
     };
     const auto turns = [&] {
       if constexpr (cuts)
-        return [&](index_t count, const auto& turn) { attend_turns(gpu, count, state, at, turn); };
+        return [&](index_t count, const auto& turn) {
+          take_turns(count, at.left, segments.tiles, turn, [&] { end_segment(gpu, state, at); });
+        };
       else
         return in_turn{};
     }();
@@ -180,11 +198,6 @@ struct attend {
         loops::template whole<true>(gpu, lds, *this, now, listed, loops::listed_from(gpu, *this, now, listed.begin),
                                     query, turns, use);
     }
-    if constexpr (logits_of::opens)
-      if (now.opened_tiles() > 0)
-        loops::masked(
-            gpu, lds, *this, now, now.opened_tiles(), [&](index_t i) { return now.opened_tile_at(i); }, query, turns,
-            use);
     if (masked.count() > 0)
       loops::masked(
           gpu, lds, *this, now, masked.count(),
@@ -192,6 +205,14 @@ struct attend {
             return logits_of::sloped ? now.near_tile_at(masked.begin + i) : now.tile_at(masked.begin + i);
           },
           query, turns, use);
+    if constexpr (logits_of::opens) {
+      const tile_range tokens = {gpu.uniform(lds.opened.of_tokens.begin), gpu.uniform(lds.opened.of_tokens.end)};
+      if (tokens.count() <= 0) return;
+      if (!alone()) at.left = 0;
+      loops::masked(
+          gpu, lds, *this, now, tokens.count(), [&](index_t i) { return now.opened_tile_at(tokens.begin + i); }, query,
+          turns, use);
+    }
   }
 
   template <class Gpu>
@@ -218,7 +239,7 @@ struct attend {
     const index_t token = place / queries.out.heads, head = place % queries.out.heads;
     std::int64_t  row    = 0;  // of the other softmax
     float         theirs = -std::numeric_limits<float>::infinity();
-    if constexpr (cuts)
+    if constexpr (merges)
       if (other.out) {
         row = std::int64_t{other.rows ? other.row_of(now.kv_head, queries.base + token) : token} * queries.out.heads +
               head;
@@ -228,7 +249,7 @@ struct attend {
 #pragma GCC unroll 8
     for (index_t t = 0; t < Dim / 32; ++t) {
       sums_16 part = state.out[t] * share.own;
-      if constexpr (cuts)
+      if constexpr (merges)
         if (other.out)
 #pragma GCC unroll 16
           for (index_t v = 0; v < 16; ++v)

@@ -124,11 +124,19 @@ class attention_steps {
     return {queries, far, near, other, scale, opened, segments, sink_logits, of_.adjustment()};
   }
 
-  void ask_for_leaves(const ask_as<leaves_of_bands>& ask) {
+  /// All in one; or where segments have blocks of their own, these leave their sums before leaves are compared.
+  void ask_for_leaves(ask_as<leaves_of_bands> ask) {
+    ask.segments = memory_.segments;
+    if (ask.segments.blocks == 1) return ask_for_leaves(ask, ask_step::all);
+    ask_for_leaves(ask, ask_step::sum);
+    ask_for_leaves(ask, ask_step::compare);
+  }
+  void ask_for_leaves(ask_as<leaves_of_bands>& ask, ask_step one) {
+    ask.step = one;
     if (!of_.adjusts()) return launch_(ask);
-    const auto& [queries, far, near, scale, log_open_above, opened, sink_logits, unadjusted] = ask;
-    launch_(ask_as<adjusted_leaves_of_bands>{queries, far, near, scale, log_open_above, opened, sink_logits,
-                                             of_.adjustment()});
+    const auto& [queries, far, near, scale, log_open_above, opened, sink_logits, segments, step, unadjusted] = ask;
+    launch_(ask_as<adjusted_leaves_of_bands>{queries, far, near, scale, log_open_above, opened, sink_logits, segments,
+                                             step, of_.adjustment()});
   }
 
   void ask_near(const near_keys<Scalar, Place>& near) {
@@ -286,18 +294,21 @@ class attention_steps {
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
     if (detail::opens_by_mass(options_))
-      return in_slices(
-          [&](index_t first, index_t last, const leaf_memory& leaves) { attend_opened(first, last, leaves); });
-    in_slices([&](index_t first, index_t last, const leaf_memory& leaves) {
-      kernel ask        = {.queries     = of_.everyone(),
-                           .far         = of_.leaves(leaves),
-                           .near        = of_.window(),
-                           .scale       = of_.scale,
-                           .sink_logits = of_.sink_logits()};
-      ask.queries.first = first, ask.queries.last = last;
-      attend_segments(ask);
-    });
+      in_slices([&](index_t first, index_t last, const leaf_memory& leaves) { attend_opened(first, last, leaves); });
+    else
+      in_slices([&](index_t first, index_t last, const leaf_memory& leaves) { attend_closed(first, last, leaves); });
     merge();
+  }
+
+  /// Tokens [first, last) ask.
+  void attend_closed(index_t first, index_t last, const leaf_memory& leaves) {
+    kernel ask        = {.queries     = of_.everyone(),
+                         .far         = of_.leaves(leaves),
+                         .near        = of_.window(),
+                         .scale       = of_.scale,
+                         .sink_logits = of_.sink_logits()};
+    ask.queries.first = first, ask.queries.last = last;
+    attend_segments(ask);
   }
 
   /// The last chunk's far field gets what it lacks; then tokens ask, in slices of as many chunks, or bands, as there is
@@ -391,9 +402,8 @@ class attention_steps {
 
   /// Queries of some bands ask for leaves, what they asked for is listed, and they attend.
   template <class Leaves>
-  void attend_bands(query_tokens<Scalar> asking, const listed_keys<Scalar>& far, const Leaves& leaves, index_t bands) {
-    const index_t group  = of_.q.heads / of_.kv_heads;
-    asking.part          = band_of(options_, group, of_.tokens);
+  void attend_bands(const query_tokens<Scalar>& asking, const listed_keys<Scalar>& far, const Leaves& leaves,
+                    index_t bands) {
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
     ask_for_leaves({.queries        = asking,
@@ -410,13 +420,13 @@ class attention_steps {
                                 .tile           = std::min(options_.tile, of_.tokens),
                                 .blocks_of_band = asking.blocks_of_part(),
                                 .kv_heads       = of_.kv_heads,
-                                .group          = group});
-    attend_keys(kernel_opened{.queries     = asking,
-                              .far         = far,
-                              .near        = of_.window(),
-                              .scale       = of_.scale,
-                              .opened      = opened,
-                              .sink_logits = of_.sink_logits()});
+                                .group          = of_.q.heads / of_.kv_heads});
+    attend_segments(kernel_opened{.queries     = asking,
+                                  .far         = far,
+                                  .near        = of_.window(),
+                                  .scale       = of_.scale,
+                                  .opened      = opened,
+                                  .sink_logits = of_.sink_logits()});
   }
 
   /// Groups ask the far field, then every token its near field, and merges its group's answer.

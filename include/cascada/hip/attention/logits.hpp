@@ -69,7 +69,8 @@ struct key_logits {
     float of[tiles::threads];  // of each lane's query
   };
   struct rows_of_waves {
-    std::uint32_t see[waves_of_block * keys];  // of each wave, the rows that see a key
+    std::uint32_t    see[waves_of_block * keys];  // of each wave, the rows that see a key
+    opened_for_block opened;
   };
   struct shared {
     float   bias[keys];
@@ -88,7 +89,7 @@ struct key_logits {
   index_t                         first;  // place of the first that asks
   const adjustment&               adjust;
 
-  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return !sloped && far.variances.rows; }
+  CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return !sloped && far.variances.groups > 0; }
 
   /// The thread; without loops of their own for tiles without masks, what depends on it is computed where it is needed.
   template <class Gpu>
@@ -98,7 +99,8 @@ struct key_logits {
 
   /// The keys that a block of queries meets.
   template <class Gpu, class Queries>
-  CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, const Queries& queries, const query_block& block) const {
+  CASCADA_DEVICE CASCADA_INLINE walk keys_of(Gpu& gpu, shared& lds, const Queries& queries,
+                                             const query_block& block) const {
     walk    now   = {far, near, block.kv_head, block.part - queries.field};
     index_t begin = block.begin;
     if constexpr (bands) {
@@ -112,11 +114,13 @@ struct key_logits {
       const index_t      list = gpu.uniform(band * queries.kv_heads + block.kv_head);
       const std::int64_t from = list * opened.stride;
       const index_t      rows = gpu.uniform(queries.rows_number_of(block));
-      now.opened              = {.tokens = opened.tokens + from,
-                                 .places = opened.places + from,
-                                 .count  = gpu.uniform(opened.count[list]),
-                                 .rows   = opened.rows_of(rows, 0),
-                                 .stride = opened.stride};
+      now.opened = &lds.rows.opened, now.opened_count = gpu.uniform(opened.count[list]);
+      if (gpu.thread() == 0) {
+        opened_for_block& to = lds.rows.opened;
+        to.tokens = opened.tokens + from, to.places = opened.places + from;
+        to.rows  = opened.rows_of(rows, 0);
+        to.count = now.opened_count, to.stride = opened.stride;
+      }
     }
     return now;
   }
@@ -156,8 +160,9 @@ struct key_logits {
   /// Of key `thread`, and of a wave and a key which rows see it.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
-    leaf_terms terms =
-        same_for_all && !sloped && gpu.thread() < keys ? now.terms_of(gpu, from, gpu.thread()) : leaf_terms{};
+    leaf_terms terms = same_for_all && !sloped && gpu.thread() < keys
+                           ? now.template terms_of<bands>(gpu, from, gpu.thread())
+                           : leaf_terms{};
     if constexpr (opens) {
       const index_t thread = thread_of(gpu);
       if (thread < waves_of_block * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
@@ -263,9 +268,9 @@ struct key_logits {
                                           sums_16& logits) const {
     if constexpr (opens)
       if (own.listed || own.opened) return mask_rows(gpu, lds, logits);
-    const index_t seen = now.seen(own, lds.place[gpu.thread()]);
+    const index_t seen = now.seen(own, lds.place[gpu.thread()]) - row_32(thread_of(gpu) % gfx942::wave, 0);
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < seen ? logits[v] : nothing;
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < seen ? logits[v] : nothing;
     if (now.slides()) mask_passed(gpu, now.passed(own, lds.place[thread_of(gpu)]), logits);
   }
 
@@ -287,8 +292,9 @@ struct key_logits {
   /// The same for the first keys of a tile, where a window has slid past them.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static void mask_passed(Gpu& gpu, index_t passed, sums_16& logits) {
+    passed -= row_32(thread_of(gpu) % gfx942::wave, 0);
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(gpu.lane(), v) < passed ? nothing : logits[v];
+    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < passed ? nothing : logits[v];
   }
 
   template <class Gpu>

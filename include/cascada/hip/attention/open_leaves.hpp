@@ -6,16 +6,22 @@
 
 #include "cascada/hip/attention/formed_leaves.hpp"
 #include "cascada/hip/attention/opened_leaves.hpp"
+#include "cascada/hip/base/running_sums.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// One wave for each band and KV head. Tokens are listed in the order of their leaves' first askers: which of them a
-/// row sees, and at which places, does not depend on later rows. O(leaves + tokens + asked leaves^2 / 64).
+/// One block for each band and KV head. Tokens are listed in the order of their leaves' first askers, and of leaves:
+/// which of them a row sees, and at which places, does not depend on later rows. Places are counted, for 64 askers at a
+/// time. O(leaves (1 + tokens of the band / 64) + members).
 template <class Leaves = formed_leaves<>>
 struct open_leaves {
-  using shared                            = no_shared;
-  static constexpr index_t threads        = 64;
-  static constexpr index_t waves_per_simd = 1;
+  static constexpr index_t threads        = 1024;
+  static constexpr index_t waves_per_simd = 4;
+  static constexpr index_t waves          = threads / gfx942::wave;
+
+  struct shared {
+    std::uint32_t members[waves][gfx942::wave];  // of the leaves that a wave has and an asker asks for first
+  };
 
   Leaves        leaves;
   opened_leaves opened;
@@ -38,10 +44,14 @@ struct open_leaves {
     const index_t      asks   = first > begin ? first - begin : 0;
     const band_of_rows own    = {begin, asks, tokens * group, number * blocks_of_band, kv_head};
     const index_t      field  = leaves.field_of(begin / opened.chunk, kv_head);
-    asked_leaf* const  asked  = opened.asked + list;
-    const index_t      count  = list_asked(gpu, own, field, asked);
-    gpu.barrier();
-    list_tokens(gpu, own, field, asked, count, list);
+    const index_t      count  = gpu.uniform(leaves.count_of(field));
+    const index_t      each = (count + threads - 1) / threads * gfx942::wave, from = gpu.wave() * each;
+    const leaf_places  has = {from, count - from < each ? count : from + each};
+    open_all(gpu, own, field, has, opened.asked + list);
+    std::uint32_t listed = 0;
+    for (index_t asker = 0; asker < tokens; asker += gfx942::wave)
+      listed += list_tokens(gpu, own, field, has, asker, listed, list);
+    if (gpu.thread() == 0) opened.count[gpu.block()] = static_cast<index_t>(listed);
   }
 
  private:
@@ -59,24 +69,17 @@ struct open_leaves {
     bool    reads, writes;
   };
 
-  /// Opens leaves, lists those that somebody asked for, by place, and counts their members. Returns how many they are.
+  /// Leaves of a wave, which lanes take turns at.
+  struct leaf_places {
+    index_t begin, end;
+  };
+
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE index_t list_asked(Gpu& gpu, const band_of_rows& own, index_t field,
-                                                   asked_leaf* asked) const {
-    const index_t     count   = gpu.uniform(leaves.count_of(field));
-    const band_record record  = record_of(own);
-    index_t           listed  = 0;
-    std::uint32_t     members = 0;
-    for (index_t base = 0; base < count; base += gfx942::wave) {
-      const index_t place = base + gpu.lane();
-      asked_leaf    leaf  = {nobody, place, place < count ? leaves.size_of(field, place) : 1};
-      if (place < count) leaf.asker = leaf.size > 1 ? open(own, record, place) : close(own, place);
-      const bool asked_for = leaf.asker != nobody;
-      members += sum_of_wave(gpu, static_cast<std::uint32_t>(asked_for ? leaf.size : 0));
-      listed += append(gpu, asked_for, leaf, asked + listed);
-    }
-    if (gpu.lane() == 0) opened.count[gpu.block()] = static_cast<index_t>(members);
-    return listed;
+  CASCADA_DEVICE CASCADA_INLINE void open_all(Gpu& gpu, const band_of_rows& own, index_t field, const leaf_places& has,
+                                              asked_leaf* asked) const {
+    const band_record record = record_of(own);
+    for (index_t place = has.begin + gpu.lane(); place < has.end; place += gfx942::wave)
+      asked[place].asker = leaves.size_of(field, place) > 1 ? open(own, record, place) : close(own, place);
   }
 
   CASCADA_DEVICE CASCADA_INLINE band_record record_of(const band_of_rows& own) const {
@@ -113,7 +116,7 @@ struct open_leaves {
     for (index_t number = end / 32; 32 * number < own.rows; ++number)
       while (const std::uint32_t asks = word(own, number, place) & bits_from(end - 32 * number)) {
         const index_t token = (32 * number + __builtin_ctz(asks)) / group;
-        if (asker == nobody) asker = own.begin + token;
+        if (asker == nobody) asker = token;
         end = open_from(own, record, place, token);
       }
     return asker;
@@ -146,7 +149,7 @@ struct open_leaves {
 #pragma GCC unroll 1
     for (index_t n = 0; n < leaves.remembered.words; ++n) {
       const std::uint32_t was = record.reads ? open[n] & ~bits_from(own.asks - 32 * n) : 0;
-      if (asker == nobody && was != 0) asker = own.begin + 32 * n + __builtin_ctz(was);
+      if (asker == nobody && was != 0) asker = 32 * n + __builtin_ctz(was);
       if (record.reads && n == (own.asks - 1) / 32) last = (was >> (own.asks - 1) % 32 & 1) != 0;
       if (record.writes) open[n] = was;
     }
@@ -161,22 +164,62 @@ struct open_leaves {
     return nobody;
   }
 
-  /// The members of asked leaves, by asker and place.
+  /// Lists the members of leaves that tokens [asker, asker + 64) of the band ask for first, behind `listed` others, by
+  /// asker and place. Returns how many they are.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void list_tokens(Gpu& gpu, const band_of_rows& band_at, index_t field,
-                                                 const asked_leaf* asked, index_t count, std::int64_t list) const {
-    for (index_t i = gpu.lane(); i < count; i += gfx942::wave) {
-      const asked_leaf own    = asked[i];
-      index_t          before = 0;  // members of leaves before it
-      for (index_t k = 0; k < count; ++k) {
-        const asked_leaf other = asked[k];
-        if (other.asker < own.asker || (other.asker == own.asker && k < i)) before += other.size;
-      }
-      leaves.for_members(band_at.kv_head, field, own.place, own.size, [&](index_t m, index_t row) {
-        opened.tokens[list + before + m] = row;
-        opened.places[list + before + m] = own.place;
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t list_tokens(Gpu& gpu, const band_of_rows& own, index_t field,
+                                                          const leaf_places& has, index_t asker, std::uint32_t listed,
+                                                          std::int64_t list) const {
+    auto&             lds               = gpu.template shared<shared>();
+    asked_leaf* const asked             = opened.asked + list;
+    lds.members[gpu.wave()][gpu.lane()] = count_members(gpu, field, has, asker, asked);
+    gpu.barrier();
+    std::uint32_t all = 0, before = 0;  // of asker `lane`: members, and those of earlier waves
+    for (index_t w = 0; w < waves; ++w) {
+      if (w < gpu.wave()) before += lds.members[w][gpu.lane()];
+      all += lds.members[w][gpu.lane()];
+    }
+    const std::uint32_t sum = sum_up_to_lane(gpu, all), first = listed + sum - all + before;
+    gpu.barrier();
+    for (index_t base = has.begin; base < has.end; base += gfx942::wave) {
+      const index_t       place = base + gpu.lane(), by = asked_by(asked, has, place) - asker;
+      const std::uint32_t from = gpu.shuffle(first, by & (gfx942::wave - 1));
+      if (by < 0 || by >= gfx942::wave) continue;
+      const std::int64_t to = list + from + asked[place].before;
+      leaves.for_members(own.kv_head, field, place, leaves.size_of(field, place), [&](index_t m, index_t row) {
+        opened.tokens[to + m] = row;
+        opened.places[to + m] = place;
       });
     }
+    return gpu.shuffle(sum, gfx942::wave - 1);
+  }
+
+  /// Members of a wave's leaves, by asker, each in the lane of its number; and, of each leaf, those before it.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t count_members(Gpu& gpu, index_t field, const leaf_places& has,
+                                                            index_t asker, asked_leaf* asked) const {
+    std::uint32_t members = 0;
+    for (index_t base = has.begin; base < has.end; base += gfx942::wave) {
+      const index_t       place = base + gpu.lane(), by = asked_by(asked, has, place) - asker;
+      const bool          counts = by >= 0 && by < gfx942::wave;
+      const std::uint32_t size   = counts ? static_cast<std::uint32_t>(leaves.size_of(field, place)) : 0;
+      for (std::uint64_t left = gpu.ballot(counts); left != 0;) {
+        const index_t       number = gpu.read_lane(by, __builtin_ctzll(left));
+        const bool          alike  = by == number;
+        const std::uint32_t before = gpu.shuffle(members, number), sum = sum_up_to_lane(gpu, alike ? size : 0);
+        const std::uint32_t after = before + gpu.shuffle(sum, gfx942::wave - 1);
+        if (alike) asked[place].before = static_cast<index_t>(before + sum - size);
+        if (gpu.lane() == number) members = after;
+        left &= ~gpu.ballot(alike);
+      }
+    }
+    return members;
+  }
+
+  /// The first asker of a wave's leaf, or nobody.
+  CASCADA_DEVICE CASCADA_INLINE static index_t asked_by(const asked_leaf* asked, const leaf_places& has,
+                                                        index_t place) {
+    return place < has.end ? asked[place].asker : nobody;
   }
 };
 

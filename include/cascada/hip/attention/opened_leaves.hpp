@@ -7,10 +7,10 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// A leaf that some row of a band asks for.
+/// How a band's rows ask for a leaf.
 struct asked_leaf {
-  index_t asker;        // the first token that does
-  index_t place, size;  // in the far field of the band's chunk; members before its edge
+  index_t asker;   // the first of the band's tokens that does
+  index_t before;  // members of leaves before it, of those that a wave has and the same token asks for first
 };
 
 /// Leaves that open for some queries, which then see their tokens instead. Queries come in bands: whole tiles that
@@ -20,7 +20,7 @@ struct opened_leaves {
   index_t*     tokens;  // [bands, kv_heads, stride], `count` in use: rows of the members of leaves that some row opens
   index_t*     places;  // the same: of their leaves
   index_t*     count;   // [bands, kv_heads]
-  asked_leaf*  asked;   // [bands, kv_heads, stride]
+  asked_leaf*  asked;   // [bands, kv_heads, stride], of leaves
   std::int64_t stride;  // at least the number of leaves, and of their members
   index_t      chunk;   // tokens that have a far field in common
 

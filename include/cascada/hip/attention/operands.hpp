@@ -37,9 +37,9 @@ struct pair_counts {
 
 /// How much the keys of leaves vary, over groups of dimensions.
 struct leaf_variances {
-  const std::uint16_t* rows;              // [kv_heads, T, variance_parts]; null: no correction
+  const std::uint16_t* rows;              // [kv_heads, T, variance_parts]
   std::int64_t         head;              // elements from head to head
-  index_t              groups;            // a power of two
+  index_t              groups;            // a power of two; 0: no correction
   float                half_scale, most;  // of the logits; the largest correction, over their scale times log2(e)
 };
 

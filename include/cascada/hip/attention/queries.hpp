@@ -135,7 +135,7 @@ struct query_tokens {
 
   /// Where a block lies among those of all KV heads from the begin of the part on in which the first token asks.
   CASCADA_DEVICE CASCADA_INLINE index_t rows_number_of(const query_block& of) const {
-    return (of.turn + first % part * group() / rows_of_block) * kv_heads + of.kv_head;
+    return (of.turn + skipped + first % part * group() / rows_of_block) * kv_heads + of.kv_head;
   }
 
   /// Places of the first and the last token that have a place in the block, and of the last one that has a row there.

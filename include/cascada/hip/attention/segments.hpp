@@ -22,6 +22,20 @@ struct key_segments {
   index_t* counts = nullptr;  // [blocks, rows]: of a row's segments; the first ones are in use
 };
 
+/// Turns at `count` tiles one after the other, segment by segment, of which the one at hand has `left` more.
+template <class Turn, class End>
+CASCADA_DEVICE CASCADA_INLINE void take_turns(index_t count, index_t& left, index_t tiles, const Turn& turn,
+                                              const End& end_segment) {
+#pragma GCC                        unroll 1
+  for (index_t i = 0; i < count;) {
+    if (left == 0) end_segment(), left = tiles;
+    const index_t end = left < count - i ? i + left : count;
+    left -= end - i;
+#pragma GCC unroll 1
+    for (; i < end; ++i) turn(i);
+  }
+}
+
 /// A lane's half of a row in them: fours of elements from `first` on, `stride` floats apart, and {top, sum}. The
 /// pointer is the same for all lanes, so that the rest takes 32 bits.
 struct kept_softmax {

@@ -101,7 +101,7 @@ struct attention_sequence {
     const float log2e = std::numbers::log2e_v<float>;
     return {.rows       = memory.variances,
             .head       = std::int64_t{tokens} * variance_parts,
-            .groups     = options.moments.value_or(0),
+            .groups     = memory.variances ? options.moments.value_or(0) : 0,
             .half_scale = of_products * (of_products / scale) / log2e / 2,
             .most       = largest_correction * log2e / scale};
   }
@@ -142,7 +142,7 @@ struct attention_sequence {
             .out      = out,
             .valid    = valid(),
             .kv_heads = kv_heads,
-            .part     = tokens_of_part(options, tokens, growing.slices ? tokens : end),
+            .part     = tokens_of_part(options, q.heads / kv_heads, tokens, growing.slices ? tokens : end),
             .base     = base,
             .first    = base,
             .last     = end,

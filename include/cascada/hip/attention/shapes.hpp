@@ -92,8 +92,11 @@ constexpr index_t bands_of_slice(const attention_options& options, const sequenc
   return static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
 }
 
-/// Tokens of a part of the queries: of a chunk where they have near fields, else all up to `end`.
-constexpr index_t tokens_of_part(const attention_options& options, index_t tokens, index_t end) noexcept {
+/// Tokens of a part of the queries: of a band where leaves open by mass, of a chunk where there are near fields, else
+/// all up to `end`.
+constexpr index_t tokens_of_part(const attention_options& options, index_t group, index_t tokens,
+                                 index_t end) noexcept {
+  if (detail::opens_by_mass(options)) return band_of(options, group, tokens);
   return detail::kinds_of(options.keys).near_field ? std::min(options.chunk, tokens) : end;
 }
 
@@ -104,26 +107,28 @@ CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequenc
   const query_tokens<bfloat16> asking = {
       .q        = {.tokens = sizes.asking, .heads = sizes.heads},
       .kv_heads = sizes.kv_heads,
-      .part     = tokens_of_part(options, sizes.tokens, sizes.growing ? sizes.tokens : last),
+      .part     = tokens_of_part(options, sizes.group(), sizes.tokens, sizes.growing ? sizes.tokens : last),
       .first    = first,
       .last     = last};
   return (sizes.growing ? asking.most_turns() : asking.turns()) * sizes.kv_heads;
 }
 
-/// Segments of a row's keys at most, known without the data: all older tokens may be leaves. One where rows are not
-/// cut: where all keys ask, or leaves open by mass.
+/// Segments of a row's keys at most, known without the data: all older tokens may be leaves. By mass, leaves of two
+/// may all be open, and their tokens begin with a segment. One where rows are not cut.
 template <class B>
 constexpr index_t most_segments(const attention_options& options, const sequence_sizes& sizes) noexcept {
   const detail::key_kinds kinds = detail::kinds_of(options.keys);
-  if (kinds.representatives || options.queries == query_set::grouped || detail::opens_by_mass(options)) return 1;
+  if (kinds.representatives || options.queries == query_set::grouped) return 1;
   const bool         every  = kinds.every_token || detail::opens_everything(options);
   const std::int64_t tokens = sizes.tokens, window = std::int64_t{options.window} + options.chunk;
   const std::int64_t seen = options.sliding_window ? std::int64_t{*options.sliding_window} + rows_of_block : tokens;
   const std::int64_t near =
       every ? std::min(tokens, seen) : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
-  const std::int64_t far   = detail::has_leaves(options) ? tokens : 0;
+  const bool         opens = detail::opens_by_mass(options);
+  const std::int64_t far   = !detail::has_leaves(options) ? 0 : opens ? tokens + tokens / 2 : tokens;
   const std::int64_t tiles = (rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;
-  return static_cast<index_t>(std::max<std::int64_t>(1, (tiles + segment_tiles<B> - 1) / segment_tiles<B>));
+  const std::int64_t all   = (tiles + segment_tiles<B> - 1) / segment_tiles<B> + (opens ? 1 : 0);
+  return static_cast<index_t>(std::max<std::int64_t>(1, all));
 }
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -1,6 +1,6 @@
 #pragma once
 // Which keys a tile of queries reads, 32 at a time: those that all of them see, near and of the list, then the others:
-// the rest of the list, sinks, and the rest of the near keys. Opened tokens are apart. Of sliding windows, keys that
+// the rest of the list, sinks, and the rest of the near keys. Opened tokens come last. Of sliding windows, keys that
 // only the first queries still see take the place of sinks.
 
 #include <cstdint>
@@ -48,11 +48,11 @@ struct leaf_terms {
 
 /// Of one band and KV head: the tokens of open leaves. And of the block, which rows see what.
 struct opened_for_block {
-  const index_t*       tokens;
-  const index_t*       places;
-  index_t              count;
-  const std::uint32_t* rows;    // of the block's first wave; the others' follow
-  std::int64_t         stride;  // from wave to wave
+  device_pointer<const index_t>       tokens;
+  device_pointer<const index_t>       places;
+  index_t                             count;
+  device_pointer<const std::uint32_t> rows;    // of the block's first wave; the others' follow
+  std::int64_t                        stride;  // from wave to wave
 };
 
 template <matrix_scalar Scalar, bool Opens = false, bool Slides = false, class Place = rows_in_order,
@@ -69,7 +69,8 @@ struct key_walk {
   index_t                         outer = 0, sinks = 0;                     // and [outer, outer + sinks) before these
   index_t                         near_whole = 0, far_whole = 0;            // tiles without masks
 
-  std::conditional_t<Opens, opened_for_block, none> opened = {};
+  std::conditional_t<Opens, const opened_for_block*, none> opened = {};  // in shared memory, for want of registers
+  std::conditional_t<Opens, index_t, none>                 opened_count = {};  // the same as there
 
   /// For queries at places `earliest` to `latest` of a chunk that begins at `chunk_begin`; those of other calls might
   /// lie up to `closing`. Which keys a row meets together does not depend on `latest`. Of windows that slide past a
@@ -111,12 +112,12 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE index_t opened_tiles() const
     requires Opens
   {
-    return (opened.count + keys - 1) / keys;
+    return (opened_count + keys - 1) / keys;
   }
   CASCADA_DEVICE CASCADA_INLINE key_tile opened_tile_at(index_t i) const
     requires Opens
   {
-    return {false, keys * i, opened.count, true};
+    return {false, keys * i, opened->count, true};
   }
 
   /// How many keys of a tile the query at `place` sees.
@@ -145,7 +146,7 @@ struct key_walk {
     }
     if (own.listed || own.opened) {
       const index_t* from_list = list();
-      if constexpr (Opens) from_list = own.opened ? opened.tokens : from_list;
+      if constexpr (Opens) from_list = own.opened ? opened->tokens.get() : from_list;
 #pragma GCC unroll 8
       for (index_t i = 0; i < Count; ++i) row[i] = from_list[row[i]];
     } else {
@@ -162,15 +163,15 @@ struct key_walk {
     return place + (place < sinks ? (Slides ? outer : 0) : ahead());
   }
 
-  /// Of a tile's leaf `k`; zeros where keys are no leaves.
-  template <class Gpu>
+  /// Of a tile's leaf `k`; zeros where keys are no leaves, as those of a list may be, unless `Leaves`.
+  template <bool Leaves, class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const key_tile& own, index_t k) const {
     leaf_terms terms = {};
-    if (!own.listed || !far.sizes) return terms;
+    if (!own.listed || (!Leaves && !far.sizes)) return terms;
     const index_t place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
     const index_t size = (far.sizes + far.stride * list_number())[place];
     terms.bias         = gpu.log2(static_cast<float>(size)) * (Adjusts ? 1.0f : far.unit);
-    if (far.variances.rows)
+    if (far.variances.groups > 0)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
     return terms;
   }
@@ -181,8 +182,8 @@ struct key_walk {
   {
     const index_t place = own.first + k;
     if ((!own.listed && !own.opened) || place >= own.count) return 0;
-    const std::uint32_t* const rows = opened.rows + wave * opened.stride;
-    return own.opened ? rows[opened.places[place]] : ~rows[place];
+    const std::uint32_t* const rows = opened->rows.get() + wave * opened->stride;
+    return own.opened ? rows[opened->places.get()[place]] : ~rows[place];
   }
 
  private:

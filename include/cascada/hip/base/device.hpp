@@ -177,6 +177,22 @@ entry(Kernel kernel) {
 
 #endif
 
+/// A pointer to device memory that is kept in shared memory: the compiler would not know where what it loads points.
+template <class Value>
+class device_pointer {
+ public:
+  CASCADA_DEVICE CASCADA_INLINE void   operator=(Value* to) noexcept { to_ = (pointer)to; }
+  CASCADA_DEVICE CASCADA_INLINE Value* get() const noexcept { return (Value*)to_; }
+
+ private:
+#ifdef __HIP_DEVICE_COMPILE__
+  using pointer = __attribute__((address_space(1))) Value*;
+#else
+  using pointer = Value*;
+#endif
+  pointer to_;
+};
+
 /// The sum of what all lanes of the wave have, in every lane. In which order floats are added is not specified.
 template <class Gpu, class Value>
 CASCADA_DEVICE CASCADA_INLINE Value sum_of_wave(const Gpu& gpu, Value value) {

@@ -7,6 +7,17 @@
 
 namespace cascada::inline CASCADA_ABI::hip {
 
+/// The sum of what the lanes of the wave have up to this one.
+template <class Gpu>
+CASCADA_DEVICE CASCADA_INLINE std::uint32_t sum_up_to_lane(Gpu& gpu, std::uint32_t sum) {
+#pragma GCC                                 unroll 6
+  for (index_t step = 1; step < gfx942::wave; step *= 2) {
+    const std::uint32_t lower = gpu.shuffle(sum, gpu.lane() < step ? gpu.lane() : gpu.lane() - step);
+    if (gpu.lane() >= step) sum += lower;
+  }
+  return sum;
+}
+
 /// Running sums of `count` sizes by a block of `Threads`, and shared memory: `put(i, sum)` hears of those before i, and
 /// last of all.
 template <index_t Threads>
@@ -22,12 +33,7 @@ struct running_sums {
     for (index_t base = 0; base < count; base += Threads) {
       const index_t       j    = base + gpu.thread();
       const std::uint32_t size = j < count ? static_cast<std::uint32_t>(size_of(j)) : 0;
-      std::uint32_t       sum  = size;
-#pragma GCC unroll 6
-      for (index_t step = 1; step < gfx942::wave; step *= 2) {
-        const std::uint32_t lower = gpu.shuffle(sum, gpu.lane() < step ? gpu.lane() : gpu.lane() - step);
-        if (gpu.lane() >= step) sum += lower;
-      }
+      const std::uint32_t sum  = sum_up_to_lane(gpu, size);
       if (gpu.lane() == gfx942::wave - 1) totals.total[gpu.wave()] = sum;
       gpu.barrier();
       std::uint32_t own = before + sum - size;
