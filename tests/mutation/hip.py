@@ -419,7 +419,7 @@ mutants = [
     ("segments: leaves of two do not all open", "opens ? tokens + tokens / 2 : tokens;", "tokens;", all_open),
     ("segments: none more for opened tokens", "+ (opens ? 1 : 0);", ";", all_open),
     ("segments: opened leaves of the first slice of blocks", "(of.turn + skipped + first % part", "(of.turn + first % part", of_large_tiles),
-    ("segments: blocks of chunks where bands ask", "if (detail::opens_by_mass(options)) return band_of(options, group, tokens);", "", grown),
+    ("segments: blocks of chunks where bands ask", "if (detail::opens_by_mass(options)) return band_of(options, group, tokens);", "", of_bands),
     ("segments: blocks for near keys alone", "(rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;", "(rounded_to_tiles(near) + rounded_to_tiles(far) / 2) / keys_of_tile;", segments),
     ("segments: the first slice of blocks again", "number_of(first, 0) + skipped;", "number_of(first, 0);", pieces),
     ("segments: rows after a selection that failed", "if (valid && has_failed(valid + (sets > 1 ? head * sets / out.heads : 0))) return;", "",
