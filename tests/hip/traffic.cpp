@@ -83,6 +83,17 @@ struct counting_stream : simulator::stream {
   }
 };
 
+}  // namespace
+
+/// Segments have blocks of their own in decoding alone: prompts stand for longer ones, whose segments have none. These
+/// have one, of 1024 keys: what is kept of several is not counted.
+template <>
+inline constexpr cascada::index_t cascada::hip::attention::few_blocks<counting_stream> = 2;
+template <>
+inline constexpr cascada::index_t cascada::hip::attention::segment_tiles<counting_stream> = 32;
+
+namespace {
+
 /// Rows on a line of the chip, tracked.
 struct tracked_rows {
   struct alignas(128) one_line {

@@ -32,6 +32,7 @@ struct attend {
   /// Of a block, for want of registers.
   struct opened_part {
     tile_range of_tokens;  // those that are met
+    index_t    left;       // tiles of the segment in which they begin, from there on
     index_t    tiles;      // all
   };
   struct shared : loops::shared {
@@ -66,7 +67,8 @@ struct attend {
     const index_t   token  = queries.token_of(block.kv_head, own.place);
     const index_t   answer = queries.answer_of(block.kv_head, own.place);
     const walk      now    = logits_at().keys_of(gpu, lds.logits, asking, block);
-    tile_range      met    = {0, tiles_of(now)};
+    const index_t   edge   = opened_from(now, asking.places_end(block));
+    tile_range      met    = {0, tiles_of(now, edge)};
     index_t         row    = (answer - asking.base) * queries.out.heads + own.head;
     if (alone()) {
       const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
@@ -76,7 +78,9 @@ struct attend {
     }
 
     if constexpr (logits_of::opens) {
-      if (gpu.thread() == 0) lds.opened = {met.among(opened_from(now), now.opened_tiles()), tiles_of(now)};
+      const index_t passed = edge % segments.tiles;  // of the segment in which opened tokens begin
+      const index_t left   = alone() ? unlimited : passed == 0 ? 0 : segments.tiles - passed;
+      if (gpu.thread() == 0) lds.opened = {met.among(edge, now.opened_tiles()), left, tiles_of(now, edge)};
       gpu.barrier();
     }
     logits_at().place_query(gpu, lds.logits, now, own);
@@ -113,14 +117,18 @@ struct attend {
   /// Whether this block has one segment, and other blocks have the others.
   CASCADA_DEVICE CASCADA_INLINE bool alone() const { return cuts && segments.blocks > 1; }
 
-  /// Opened tokens begin with a segment: behind all tiles that a later row may add to those before them. What it opens
-  /// besides lies behind what a row sees.
-  CASCADA_DEVICE CASCADA_INLINE index_t opened_from(const walk& now) const {
-    return ((now.tiles() - 1) / segments.tiles + 1) * segments.tiles;
+  /// Opened tokens begin behind all tiles that later rows of the block, at places before `end`, may add to those before
+  /// them. Where a segment ends among these, they begin with one. What later rows open besides lies behind what a row
+  /// sees.
+  CASCADA_DEVICE CASCADA_INLINE index_t opened_from(const walk& now, index_t end) const {
+    if constexpr (!logits_of::opens) return 0;
+    const index_t first = now.near_whole + now.far_whole + now.far_masked(), edge = first + now.near_masked(end - 1);
+    const index_t last = first > 0 ? first - 1 : 0;  // that is there whoever asks
+    return last / segments.tiles == edge / segments.tiles ? edge : ((edge - 1) / segments.tiles + 1) * segments.tiles;
   }
-  CASCADA_DEVICE CASCADA_INLINE index_t tiles_of(const walk& now) const {
+  CASCADA_DEVICE CASCADA_INLINE index_t tiles_of(const walk& now, index_t edge) const {
     if constexpr (logits_of::opens)
-      if (now.opened_tiles() > 0) return opened_from(now) + now.opened_tiles();
+      if (now.opened_tiles() > 0) return edge + now.opened_tiles();
     return now.tiles();
   }
 
@@ -154,8 +162,10 @@ struct attend {
   CASCADA_DEVICE CASCADA_INLINE kept_softmax kept_by_block(Gpu& gpu) const {
     auto thread = static_cast<std::uint32_t>(gpu.thread());
     gpu.keep(thread);
-    const std::int64_t block = gpu.block();
-    return {segments.kept + block * (threads * (Dim / 2 + 2)), 4 * thread, 4 * threads, threads * Dim / 2 + 2 * thread};
+    // Bytes have 32 bits: a turn's, or 256 MiB.
+    const auto bytes = static_cast<std::uint32_t>(gpu.block()) * std::uint32_t{threads * (Dim / 2 + 2) * sizeof(float)};
+    float* const own = reinterpret_cast<float*>(reinterpret_cast<char*>(segments.kept) + bytes);
+    return {own, 4 * thread, 4 * threads, threads * Dim / 2 + 2 * thread};
   }
 
   /// Keeps a row of a segment for merge_segments, with how many there are. Where it is the only one, returns false:
@@ -208,7 +218,7 @@ struct attend {
     if constexpr (logits_of::opens) {
       const tile_range tokens = {gpu.uniform(lds.opened.of_tokens.begin), gpu.uniform(lds.opened.of_tokens.end)};
       if (tokens.count() <= 0) return;
-      if (!alone()) at.left = 0;
+      at.left = gpu.uniform(lds.opened.left);
       loops::masked(
           gpu, lds, *this, now, tokens.count(), [&](index_t i) { return now.opened_tile_at(tokens.begin + i); }, query,
           turns, use);

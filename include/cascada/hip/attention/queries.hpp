@@ -143,6 +143,11 @@ struct query_tokens {
   CASCADA_DEVICE CASCADA_INLINE index_t closing(const query_block& of) const {
     return of.begin + (of.first + rows_of_block - 1) / group();
   }
+  /// The end of the places of tokens that have a row in the block, or would if they asked.
+  CASCADA_DEVICE CASCADA_INLINE index_t places_end(const query_block& of) const {
+    const index_t of_block = closing(of) + 1, of_part = of.begin + part;
+    return of_block < of_part ? of_block : of_part;
+  }
   CASCADA_DEVICE CASCADA_INLINE index_t latest(const query_block& of) const {
     return of.begin + ((of.first + rows_of_block < of.rows ? of.first + rows_of_block : of.rows) - 1) / group();
   }

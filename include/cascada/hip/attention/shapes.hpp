@@ -114,17 +114,20 @@ CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequenc
 }
 
 /// Segments of a row's keys at most, known without the data: all older tokens may be leaves. By mass, leaves of two
-/// may all be open, and their tokens begin with a segment. One where rows are not cut.
+/// may all be open, and their tokens lie behind places of the band's later ones, or begin with a segment. One where
+/// rows are not cut.
 template <class B>
 constexpr index_t most_segments(const attention_options& options, const sequence_sizes& sizes) noexcept {
   const detail::key_kinds kinds = detail::kinds_of(options.keys);
   if (kinds.representatives || options.queries == query_set::grouped) return 1;
   const bool         every  = kinds.every_token || detail::opens_everything(options);
   const std::int64_t tokens = sizes.tokens, window = std::int64_t{options.window} + options.chunk;
-  const std::int64_t seen = options.sliding_window ? std::int64_t{*options.sliding_window} + rows_of_block : tokens;
-  const std::int64_t near =
-      every ? std::min(tokens, seen) : std::min(tokens, window) + std::min(sizes.tokens, options.sink_tokens);
   const bool         opens = detail::opens_by_mass(options);
+  const std::int64_t seen  = options.sliding_window ? std::int64_t{*options.sliding_window} + rows_of_block : tokens;
+  const std::int64_t near =
+      every ? std::min(tokens, seen)
+            : std::min(tokens + (opens ? band_of(options, sizes.group(), sizes.tokens) : 0), window) +
+                  std::min(sizes.tokens, options.sink_tokens);
   const std::int64_t far   = !detail::has_leaves(options) ? 0 : opens ? tokens + tokens / 2 : tokens;
   const std::int64_t tiles = (rounded_to_tiles(near) + rounded_to_tiles(far)) / keys_of_tile;
   const std::int64_t all   = (tiles + segment_tiles<B> - 1) / segment_tiles<B> + (opens ? 1 : 0);

@@ -101,8 +101,12 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE key_tile tile_at(index_t i) const {
     return i < far_masked() ? far_tile_at(i) : near_tile_at(i - far_masked());
   }
-  CASCADA_DEVICE CASCADA_INLINE index_t  far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
-  CASCADA_DEVICE CASCADA_INLINE index_t  near_masked() const { return (near_places() + keys - 1) / keys; }
+  CASCADA_DEVICE CASCADA_INLINE index_t far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
+  CASCADA_DEVICE CASCADA_INLINE index_t near_masked() const { return (near_places() + keys - 1) / keys; }
+  /// The same if queries up to the one at `place` asked.
+  CASCADA_DEVICE CASCADA_INLINE index_t near_masked(index_t place) const {
+    return (sinks + place + 1 - from - keys * near_whole + keys - 1) / keys;
+  }
   CASCADA_DEVICE CASCADA_INLINE key_tile far_tile_at(index_t i) const {
     return {true, keys * (i + far_whole), far_count};
   }
