@@ -81,6 +81,10 @@ struct counting_stream : simulator::stream {
     traffic::track(memory, bytes);
     return memory;
   }
+  void release(void* memory) const {
+    traffic::untrack(memory);
+    simulator::stream::release(memory);
+  }
 };
 
 }  // namespace

@@ -45,6 +45,10 @@ void track(const void* begin, std::size_t bytes) {
   const std::size_t lines = (end - from + line - 1) / line;
   regions.push_back({from, end, {std::vector<last_touch>(lines), std::vector<last_touch>(lines)}});
 }
+void untrack(const void* begin) {
+  const auto from = reinterpret_cast<std::uintptr_t>(begin) / line * line;
+  std::erase_if(regions, [&](const region& r) { return r.begin == from; });
+}
 void forget() { regions.clear(); }
 
 void begin_step() { ++step, total = {}; }

@@ -21,7 +21,8 @@ struct bytes_moved {
 
 /// Global memory: [begin, begin + bytes) counts from now on.
 void track(const void* begin, std::size_t bytes);
-void forget();  // all of it
+void untrack(const void* begin);  // what is released, since others get its addresses
+void forget();                    // all of it
 
 void begin_step();
 void begin_launch();
