@@ -4,10 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <new>
+#include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <sys/mman.h>
 
 #include "hip/attention_data.hpp"
 #include "hip/selection_data.hpp"
@@ -110,6 +115,81 @@ class coming_rows {
   index_t                tokens_ = 0;
 };
 
+/// A table of blocks with no memory behind it.
+class table_at_the_edge {
+ public:
+  table_at_the_edge() : pages_(mmap(nullptr, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (pages_ == MAP_FAILED || mprotect(static_cast<char*>(pages_) + size, size, PROT_NONE) != 0)
+      throw std::bad_alloc();
+  }
+  table_at_the_edge(const table_at_the_edge&)            = delete;
+  table_at_the_edge& operator=(const table_at_the_edge&) = delete;
+  ~table_at_the_edge() { munmap(pages_, 2 * size); }
+
+  /// Where `blocks` of them begin.
+  index_t* begin(std::size_t blocks) const {
+    return reinterpret_cast<index_t*>(static_cast<char*>(pages_) + size) - blocks;
+  }
+
+ private:
+  static constexpr std::size_t size = 1 << 16;  // whole pages, whatever they are
+
+  void* pages_;
+};
+
+/// The same rows as coming_rows in blocks of a pool, which are others each time that tokens come, those of earlier
+/// tokens among them. What belongs to no token is NaN, and blocks of later tokens are not known: the table ends, or, in
+/// memory that stays, it has blocks there that no pool has.
+template <class Scalar>
+class coming_pages {
+ public:
+  coming_pages(const problem<Scalar>& of, index_t block_tokens, bool stays = false)
+      : of_(of), block_tokens_(block_tokens), stays_(stays), blocks_(blocks_of(of.size.tokens) + 2) {
+    std::iota(blocks_.begin(), blocks_.end(), 0);
+  }
+
+  /// Up to token `end`, which may be less than before.
+  void come(index_t end) {
+    std::shuffle(blocks_.begin(), blocks_.end(), random_);
+    const std::size_t all = blocks_of(of_.size.tokens), there = blocks_of(end);
+    begin_ = table_.begin(stays_ ? all : there);
+    for (std::size_t b = 0; b < (stays_ ? all : there); ++b)
+      begin_[b] = b < there ? blocks_[b] : std::numeric_limits<index_t>::max() / block_tokens_ - 1;
+    fill(k_), fill(v_);
+    for (index_t t = 0; t < end; ++t)
+      for (index_t h = 0; h < of_.size.kv_heads; ++h) {
+        const index_t to = begin_[t / block_tokens_] * block_tokens_ + t % block_tokens_;
+        std::copy_n(of_.k.view().row(t, h), of_.size.key_dim, k_.view().row(to, h));
+        std::copy_n(of_.v.view().row(t, h), of_.size.value_dim, v_.view().row(to, h));
+      }
+  }
+  paged_kv<Scalar> kv() {
+    return {k_.view(), v_.view(), {begin_, blocks_of(of_.size.tokens)}, block_tokens_, of_.size.tokens};
+  }
+
+ private:
+  std::size_t blocks_of(index_t tokens) const {
+    return static_cast<std::size_t>((tokens + block_tokens_ - 1) / block_tokens_);
+  }
+  device_heads<Scalar> pool() const {
+    return {static_cast<index_t>(blocks_.size()) * block_tokens_, of_.size.kv_heads, of_.size.key_dim};
+  }
+  void fill(device_heads<Scalar>& rows) const {
+    auto all = rows.view();
+    for (index_t t = 0; t < all.tokens; ++t)
+      std::fill_n(all.row(t, 0), all.heads * all.dim, from_float<Scalar>(std::nanf("")));
+  }
+
+  const problem<Scalar>& of_;
+  index_t                block_tokens_;
+  bool                   stays_;
+  std::vector<index_t>   blocks_;
+  device_heads<Scalar>   k_ = pool(), v_ = pool();
+  table_at_the_edge      table_;
+  index_t*               begin_ = nullptr;
+  std::mt19937           random_{11};
+};
+
 /// A selection that grows, in memory that stays.
 class coming_selection {
  public:
@@ -189,15 +269,25 @@ class grown {
         attend_(options, simulator::steady(seed + 5)),
         want_(answers_of_one_call<Scalar, Out>(options, p, chosen, simulator::steady(seed))) {}
 
+  /// From now on keys and values lie in pages; in each third call in rows.
+  void in_pages(index_t block_tokens) { pages_.emplace(p_, block_tokens); }
+
   /// The next tokens, up to `end`.
   void extend(index_t end) {
+    if (!pages_ || ++calls_ % 3 == 0) return extend(end, rows_);
+    extend(end, *pages_);
+  }
+
+  /// The same, where they lie in `keys`.
+  template <class Keys>
+  void extend(index_t end, Keys& keys) {
     const index_t begin = state.tokens();
     CAPTURE(begin, end);
     const index_t      heads = p_.size.heads;
     device_heads<Out>  out(end - begin, heads, p_.size.value_dim);
     std::vector<float> sums(static_cast<std::size_t>((end - begin) * heads));
-    rows_.come(end);
-    REQUIRE(attend_.extend(state, rows_.queries(begin, end), rows_.kv(), selections_.layers(end), out.view(),
+    keys.come(end);
+    REQUIRE(attend_.extend(state, rows_.queries(begin, end), keys.kv(), selections_.layers(end), out.view(),
                            {.sink_logits = p_.sink_logits,
                             .slopes      = p_.slopes,
                             .log_sum_exp = {sums.data(), end - begin, heads, heads}}) == status::ok);
@@ -243,6 +333,9 @@ class grown {
   coming_selections      selections_;
   on_chip<Scalar>        attend_;
   answers                want_;
+
+  std::optional<coming_pages<Scalar>> pages_;
+  int                                 calls_ = 0;
 };
 
 /// To which tokens a sequence that opens by mass can be cut: edges of bands, those of its last two bands, and those
@@ -293,6 +386,148 @@ TEMPLATE_TEST_CASE("hip states: head sizes, and results in the type of the rows"
     grown<TestType, TestType> sequence(mode.options, p, random_selection(size.tokens, 0.3, 3), 3);
     for (const index_t end : {33, 34, 57, size.tokens}) sequence.extend(end);
   }
+}
+
+TEMPLATE_TEST_CASE("hip states: pieces in pages give what one call gives to rows", "[hip]", ROW_TYPES) {
+  struct pages_of {
+    shape   size;
+    index_t block_tokens;
+  };
+  const auto [size, block_tokens] = GENERATE(pages_of{{150, 2, 1, 64, 64}, 1}, pages_of{{100, 6, 2, 64, 64}, 12},
+                                             pages_of{{70, 4, 2, 128, 128}, 64}, pages_of{{60, 2, 2, 256, 256}, 7});
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name, size, block_tokens);
+    problem<TestType> p(size, 3);
+    for (index_t h = 0; block_tokens == 12 && h < size.heads; ++h) {  // of each head its own
+      p.sink_logits.push_back(2.0f - static_cast<float>(h));
+      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
+    }
+    std::mt19937    random(3);
+    const bool      each = detail::has_leaves(mode.options) && block_tokens == 64;  // KV head has its selection
+    grown<TestType> sequence(mode.options, p, of_each_head(size.tokens, each ? size.kv_heads : 1, 0.3, 3), 3);
+    sequence.in_pages(block_tokens);
+    for (const index_t end : random_ends(size.tokens, random, 40)) sequence.extend(end);
+    CHECK(sequence.state.answer() == status::ok);
+  }
+}
+
+TEST_CASE("hip states: pages token by token", "[hip]") {
+  const problem<bfloat16> p({80, 4, 2, 64, 64}, 4);
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name);
+    grown<bfloat16> sequence(mode.options, p, random_selection(80, 0.3, 4), 4);
+    sequence.in_pages(16);
+    for (index_t end = 1; end <= 80; ++end) sequence.extend(end);
+  }
+}
+
+// An engine writes the table in place, and moves what lies in blocks.
+TEST_CASE("hip states: a step of decoding in pages as a graph", "[hip]") {
+  constexpr index_t T = 90, prompt = 45;
+  const shape       size = {T, 4, 2, 64, 64};
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name);
+    const problem<bfloat16> p(size, 6);
+    const chosen_tokens     chosen = random_selection(T, 0.3, 6);
+    const auto              want   = answers_of_one_call(mode.options, p, chosen, simulator::steady(6)).rows;
+    simulator::stream       where  = simulator::steady(6);
+    on_chip<bfloat16>       attend(mode.options, where);
+    state_on_chip<bfloat16> state(where);
+    coming_rows<bfloat16>   rows(p);
+    coming_pages<bfloat16>  pages(p, 8, true);
+    const coming_selections kept(chosen);
+    device_heads<bfloat16>  one(1, size.heads, 64);
+    device_heads<float>     out(1, size.heads, 64), out_of_prompt(prompt, size.heads, 64);
+    REQUIRE(attend.reserve(state, T, size.heads, size.kv_heads, 64, prompt) == status::ok);
+    const int allocations = where.calls->allocations;
+    pages.come(prompt);
+    REQUIRE(attend.extend(state, rows.queries(0, prompt), pages.kv(), kept.layers(prompt), out_of_prompt.view()) ==
+            status::ok);
+    const simulator::graph step = simulator::capture(where, [&] {
+      REQUIRE(attend.extend(state, one.view(), pages.kv(), kept.layers(prompt + 1), out.view()) == status::ok);
+    });
+    for (index_t t = prompt; t < T; ++t) {
+      CAPTURE(t);
+      for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
+      pages.come(t + 1);
+      step.replay();
+      REQUIRE(same_bits(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
+      if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
+    }
+    CHECK(where.calls->allocations == allocations);
+    CHECK(where.calls->waits == 0);
+    CHECK(state.answer() == status::ok);
+  }
+}
+
+TEST_CASE("hip states: pages of sequences that are truncated or forked or moved", "[hip]") {
+  constexpr index_t T = 120;
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name);
+    const shape             size = {T, 2, 2, 64, 64};
+    const problem<bfloat16> p(size, 8), other(size, 9);
+    const chosen_tokens     chosen = random_selection(T, 0.3, 8);
+    grown<bfloat16>         sequence(mode.options, p, chosen, 3), branch(mode.options, p, chosen, 3);
+    remembered_tokens       remembered(mode.options, size);
+    sequence.in_pages(16), branch.in_pages(5);
+    sequence.extend(70), remembered.extend(70);
+    sequence.extend_apart(other, random_selection(T, 0.5, 10), 90), remembered.extend(90);
+    const index_t left = remembered.holds(41) ? 41 : remembered.edge_before(41);
+    REQUIRE(sequence.state.truncate(left) == status::ok);
+    sequence.extend(84);
+    REQUIRE(sequence.state.fork(branch.state) == status::ok);
+    sequence.extend(99), branch.extend(85), branch.extend(110);
+    state_on_chip<bfloat16> moved(std::move(branch.state));
+    branch.state = std::move(moved);
+    branch.extend(T), sequence.extend(T);
+    CHECK(branch.state.answer() == status::ok);
+    CHECK(sequence.state.answer() == status::ok);
+  }
+}
+
+// Of a call that has no room for its tokens, no block is looked up: others have come since it was captured.
+TEST_CASE("hip states: a graph for fewer tokens than are there", "[hip]") {
+  const problem<bfloat16> p({120, 2, 1, 64, 64}, 7), first({40, 2, 1, 64, 64}, 7);
+  simulator::stream       where = simulator::steady(7);
+  on_chip<bfloat16>       attend({.keys = key_set::all}, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_pages<bfloat16>  pages(first, 1, true);
+  device_heads<float>     out(1, 2, 64), others(80, 2, 64);
+  REQUIRE(attend.reserve(state, 120, 2, 1, 64, 80) == status::ok);
+  pages.come(40), rows.come(120);
+  const simulator::graph step = simulator::capture(
+      where, [&] { REQUIRE(attend.extend(state, rows.queries(0, 1), pages.kv(), out.view()) == status::ok); });
+  REQUIRE(state.truncate(0) == status::ok);
+  REQUIRE(attend.extend(state, rows.queries(0, 80), rows.kv(), others.view()) == status::ok);
+  step.replay();
+  CHECK(state.answer() == status::too_large);
+  for (const float x : out.packed()) REQUIRE(x != x);  // untouched
+}
+
+TEST_CASE("hip states: pages that are refused", "[hip]") {
+  const problem<bfloat16> p({40, 2, 1, 64, 64}, 7);
+  simulator::stream       where = simulator::steady(7);
+  on_chip<bfloat16>       attend({.keys = key_set::all}, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_pages<bfloat16>  pages(p, 8);
+  device_heads<float>     out(40, 2, 64);
+  pages.come(40);
+  const auto answer = [&](const paged_kv<bfloat16>& kv) {
+    return std::string(message(attend.extend(state, rows.queries(0, 40), kv, out.view())));
+  };
+  auto shorter   = pages.kv();
+  shorter.length = 39;
+  CHECK(answer(shorter) == "kv.tokens() is less than the state's tokens and those of q");
+  auto fewer        = pages.kv();
+  fewer.block_table = fewer.block_table.first(4);
+  CHECK(answer(fewer) == "kv.block_table has fewer blocks than kv.length tokens fill");
+  auto apart = pages.kv();
+  apart.values.token_stride += 1;
+  CHECK(answer(apart).starts_with("kv.values are not on 16-byte boundaries"));
+  CHECK(where.calls->launches == 0);
+  CHECK(state.tokens() == 0);
 }
 
 TEST_CASE("hip states: pieces where KV heads have selections of their own, as alone", "[hip]") {
@@ -629,8 +864,9 @@ TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip
       {keyed({.leaf = 3, .open = opening::none}), 9},
       {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 12},
   };
-  constexpr index_t       T    = 70;
-  const index_t           sets = GENERATE(1, 2);  // selections of two KV heads: one launch more
+  constexpr index_t       T        = 70;
+  const index_t           sets     = GENERATE(1, 2);         // selections of two KV heads: one launch more
+  const bool              in_pages = GENERATE(false, true);  // the same
   const problem<bfloat16> p({T, 2, 2, 64, 64}, 2);
   for (const auto& own : all) {
     const simulator::stream where = simulator::steady(2);
@@ -638,14 +874,18 @@ TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip
     state_on_chip<bfloat16> state(where);
     coming_rows<bfloat16>   rows(p);
     const coming_selections kept(of_each_head(T, sets, 0.3, 2));
-    const int               more = sets > 1 && detail::has_leaves(own.options) ? 1 : 0;
+    const int               more = (sets > 1 && detail::has_leaves(own.options) ? 1 : 0) + (in_pages ? 1 : 0);
     device_heads<float>     out(1, 2, 64);
+    coming_pages<bfloat16>  pages(p, 16);
     REQUIRE(attend.reserve(state, T, 2, 2, 64, 1, sets) == status::ok);
     for (index_t t = 0; t < T; ++t) {
       CAPTURE(t);
-      rows.come(t + 1);
-      const int before = where.calls->launches;
-      REQUIRE(attend.extend(state, rows.queries(t, t + 1), rows.kv(), kept.layers(t + 1), out.view()) == status::ok);
+      rows.come(t + 1), pages.come(t + 1);
+      const int  before = where.calls->launches;
+      const auto extend = [&](const auto& kv) {
+        return attend.extend(state, rows.queries(t, t + 1), kv, kept.layers(t + 1), out.view());
+      };
+      REQUIRE((in_pages ? extend(pages.kv()) : extend(rows.kv())) == status::ok);
       REQUIRE(where.calls->launches - before == own.launches + more);
     }
     CHECK(where.calls->waits == 0);

@@ -43,6 +43,8 @@ of_tokens = "hip states: leaves by keys that open*"
 broken_steps, broken_extensions = "hip cascade: where the runtime breaks off*", "hip growing: calls that the runtime*"
 broken_states = "hip states: a call that the runtime*"
 again_as_graph = "hip cascade: a step as a graph"
+in_pages, paged_graph = "hip states: pieces in pages*", "hip states: a step of decoding in pages*"
+shorter_graph = "hip states: a graph for fewer*"
 of_grown_heads = "hip states: pieces where KV heads*"
 failing_grown_head, many_grown_heads = "hip states: after the selection of one*", "hip states: more KV heads than*"
 refused_heads = "hip states: selections of KV heads that are refused*"
@@ -375,6 +377,17 @@ mutants = [
     ("pages: opened tokens in order", "put(m, row_of(member[m]));", "put(m, member[m]);", layouts),
     ("pages: keys of leaves in order", "return heads_view<const Scalar>::row(place(token), head);", "return heads_view<const Scalar>::row(token, head);", layouts),
 
+    ("grown pages: blocks of tokens that have not come", "if (token >= (there ? gpu.uniform(*there) : tokens)) return;", "if (token >= tokens) return;", in_pages),
+    ("grown pages: rows of earlier tokens alone", "(there ? gpu.uniform(*there) : tokens)) return;", "(there ? gpu.uniform(*there) - 1 : tokens)) return;", in_pages),
+    ("grown pages: blocks of a call that failed", "    if (there && gpu.uniform(*valid) < 0) return;\n", "", shorter_graph),
+    ("grown pages: more tokens than the call's keys", "std::min(sizes.tokens, kv.tokens())", "sizes.tokens", shorter_graph),
+    ("grown pages: none are reserved", "    sizes.paged                          = true;  // they may be\n", "", paged_graph),
+    ("grown pages: the host reads the table", "options_, q, hip::attention::layout_of(kv), out, call);", "options_, q, kv, out, call);", paged_graph),
+    ("grown pages: members of leaves in order", "all.add(load_8(rows.row(member, head) +", "all.add(load_8(static_cast<const heads_view<const Scalar>&>(rows).row(member, head) +", in_pages),
+    ("grown pages: opened tokens in order", "token = own.before[token]) put(m, row_of(token));", "token = own.before[token]) put(m, token);", in_pages),
+    ("grown pages: norms of keys in order", "const Scalar* const  row  = keys.row(token, head);", "const Scalar* const  row  = static_cast<const heads_view<const Scalar>&>(keys).row(token, head);", in_pages),
+    ("grown pages: means of keys for values", ".values      = of_.kv.value_rows(),", ".values      = of_.kv.key_rows(),", in_pages),
+
     ("transposed: another token's elements", "/ (to.dim / side) * side, column", "/ (to.dim / side) * 0, column", layouts),
     ("transposed: the first elements again", "+ part * side * from.dim_stride + first;", "+ first;", "hip layouts: head sizes*"),
     ("transposed: another head's", "values = from.data + head * from.head_stride", "values = from.data", layouts),
@@ -485,7 +498,7 @@ mutants = [
     ("remembered: the record of another band", "if (band[s] == number + 1) slot = s;", "if (band[s] > 0) slot = s;", of_tokens),
     ("remembered: forgotten tokens hide what is known", "if (of.state->remembered > tokens) of.state->remembered = tokens;", "", hidden),
     ("remembered: bands of failed calls", "    state.remembered = remembered_from(state.remembered, end, part);\n", "    state.remembered = end;\n", hidden),
-    ("grown opening: members of another leaf", "m-- > 0; token = own.before[token]) put(m, token);", "m-- > 0; --token) put(m, token);", of_tokens),
+    ("grown opening: members of another leaf", "m-- > 0; token = own.before[token]) put(m, row_of(token));", "m-- > 0; --token) put(m, row_of(token));", of_tokens),
     ("grown opening: another KV head's members", "= links.of(links.set_of(kv_head), remembered.room);", "= links.of(0, remembered.room);", of_tokens),
     ("grown opening: far fields of the first slice", "return (chunk - slice->field) * links.sets", "return chunk * links.sets", of_tokens),
     ("grown opening: a far field counted from the first chunk on", "      now.field -= queries.field;\n", "", of_tokens),
@@ -493,7 +506,7 @@ mutants = [
 
     ("grown chains: anchors of other clusters", "const std::uint32_t alike = same_cluster(gpu, rep[other.token], cluster) & bits_below(count - base);", "const std::uint32_t alike = bits_below(count - base);", of_tokens),
     ("grown chains: an anchor beyond the last", "cluster) & bits_below(count - base);", "cluster);", of_tokens),
-    ("grown chains: half of the anchors", "    compared_keys<Scalar>::join_halves(gpu, best);\n", "", of_tokens),
+    ("grown chains: half of the anchors", "    compared_keys<Scalar, Place>::join_halves(gpu, best);\n    if (own < all &&", "    if (own < all &&", of_tokens),
     ("grown chains: sinks in chains", "token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);", "detail::norm_or(canonical_product(row, row, keys.dim), 0);", of_tokens),
     ("grown chains: what older anchors cover begins ones", "exists && key.norm > 0 && best.none());", "exists && key.norm > 0);", of_tokens),
     ("grown chains: keys of a batch in one cluster", "same_cluster(lds, row, count, cluster) : 0; };", "~std::uint32_t{0} : 0; };", of_tokens),

@@ -92,7 +92,9 @@ class attention_steps {
   }
 
   void find_rows_of_tokens() {
-    launch_(find_rows{of_.kv.pages, of_.tokens, memory_.pool_rows});
+    const growing_call& call  = of_.growing;
+    const index_t*      there = call.slices ? &call.of.state->tokens : nullptr;
+    launch_(find_rows{of_.kv.pages, of_.tokens, memory_.pool_rows, there, call.valid});
     if (memory_.member_rows) launch_(find_member_rows{of_.layer, memory_.pool_rows, memory_.member_rows});
   }
 
@@ -329,7 +331,8 @@ class attention_steps {
       asking.last    = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.parts} * call.part));
       if (detail::opens_by_mass(options_))
         attend_bands(asking, of_.leaves(call.leaves),
-                     linked_leaves{call.of, call.leaves, call.slices + k, call.remembered}, call.parts);
+                     linked_leaves<Place>{call.of, call.leaves, call.slices + k, call.remembered, of_.kv.place},
+                     call.parts);
       else
         attend_segments(kernel{.queries     = asking,
                                .far         = of_.leaves(call.leaves),
@@ -351,14 +354,15 @@ class attention_steps {
       launch_(join_chains<false>{call.clusters, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
     }
     launch_(list_new_leaves{call.of, call.leaves, of_.tokens, call.most, sinks});
-    launch_(extend_means<Scalar>{.of        = call.of,
-                                 .leaves    = call.leaves,
-                                 .keys      = of_.kv.keys,
-                                 .values    = of_.kv.values,
-                                 .mean_keys = {memory_.mean_keys, memory_.variances, options_.moments.value_or(0), Dim},
-                                 .mean_values = {memory_.mean_values, nullptr, 0, Dim},
-                                 .most        = call.most,
-                                 .sinks       = sinks});
+    launch_(extend_means<Scalar, Place>{
+        .of          = call.of,
+        .leaves      = call.leaves,
+        .keys        = of_.kv.key_rows(),
+        .values      = of_.kv.value_rows(),
+        .mean_keys   = {memory_.mean_keys, memory_.variances, options_.moments.value_or(0), Dim},
+        .mean_values = {memory_.mean_values, nullptr, 0, Dim},
+        .most        = call.most,
+        .sinks       = sinks});
   }
 
   /// They find their chains by keys, batch by batch.
@@ -366,18 +370,18 @@ class attention_steps {
     const growing_call& call = of_.growing;
     for (index_t number = 0; number * chain_batch < call.most; ++number) {
       const joining_batch batch = {call.of, number};
-      launch_(meet_grown_anchors<Scalar>{.clusters  = call.clusters,
-                                         .batch     = batch,
-                                         .chains    = call.chains,
-                                         .keys      = of_.kv.keys,
-                                         .threshold = options_.leaf_threshold,
-                                         .sinks     = options_.sink_tokens});
-      launch_(find_grown_anchors<Scalar>{.clusters  = call.clusters,
-                                         .batch     = batch,
-                                         .chains    = call.chains,
-                                         .chain     = call.leaves.chain,
-                                         .keys      = of_.kv.keys,
-                                         .threshold = options_.leaf_threshold});
+      launch_(meet_grown_anchors<Scalar, Place>{.clusters  = call.clusters,
+                                                .batch     = batch,
+                                                .chains    = call.chains,
+                                                .keys      = of_.kv.key_rows(),
+                                                .threshold = options_.leaf_threshold,
+                                                .sinks     = options_.sink_tokens});
+      launch_(find_grown_anchors<Scalar, Place>{.clusters  = call.clusters,
+                                                .batch     = batch,
+                                                .chains    = call.chains,
+                                                .chain     = call.leaves.chain,
+                                                .keys      = of_.kv.key_rows(),
+                                                .threshold = options_.leaf_threshold});
     }
   }
 

@@ -31,7 +31,10 @@ namespace cascada::inline CASCADA_ABI {
 /// call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
-///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head
+///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head. A sequence that
+///              grows has strided_kv or paged_kv, in each call as it comes: blocks of earlier tokens may have moved. The
+///              table needs blocks for the tokens that are there when the call runs, and kv.length may be more: in a
+///              graph, all that will come
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device.
 ///              Nothing is written for the heads of one that has failed; of a sequence that grows, for none. KV heads
 ///              run side by side
@@ -72,10 +75,10 @@ class attention<Scalar, B> {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
-  template <result_of<Scalar> Out>
-  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
-                              const strided_kv<Scalar>& kv, std::span<const hip::selection_layer> selections,
-                              heads_view<Out> out, const attention_extension& call = {}) {
+  template <hip::attention::growing_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
+                              std::span<const hip::selection_layer> selections, heads_view<Out> out,
+                              const attention_extension& call = {}) {
     if (const status answer = check_growing_call(q, kv, out, call); answer != status::ok) return answer;
     if (q.tokens == 0) return status::ok;
     if (!needs_selections(options_)) selections = {};
@@ -87,27 +90,28 @@ class attention<Scalar, B> {
     if (const status answer = reserve(with_room, memory); answer != status::ok) return answer;
     if (const status answer = state.make_room(options_, with_room); answer != status::ok) return answer;
     state.begin(options_);
-    const status answer =
-        run_grown(state, q, kv, selections, results::of(out), memory, terms_of(call), call.log_sum_exp);
+    const status answer = run_grown(state, q, hip::attention::placed(kv), selections, results::of(out), memory,
+                                    terms_of(call), call.log_sum_exp);
     if (answer == status::ok) state.add(q.tokens);
     return answer;
   }
 
-  template <std::same_as<hip::selection_layer> One, result_of<Scalar> Out>
-  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
-                              const strided_kv<Scalar>& kv, const One& selection, heads_view<Out> out,
-                              const attention_extension& call = {}) {
+  template <hip::attention::growing_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
+            result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
+                              const One& selection, heads_view<Out> out, const attention_extension& call = {}) {
     return extend(state, q, kv, std::span<const hip::selection_layer>(&selection, 1), out, call);
   }
 
-  template <result_of<Scalar> Out>
-  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q,
-                              const strided_kv<Scalar>& kv, heads_view<Out> out, const attention_extension& call = {}) {
+  template <hip::attention::growing_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
+  [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
+                              heads_view<Out> out, const attention_extension& call = {}) {
     return extend(state, q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
   /// Memory for a state of so many tokens, and for calls that bring at most `piece` of them, and so many selections,
-  /// one or one for each KV head, where the options ask for any: these then allocate nothing.
+  /// one or one for each KV head, where the options ask for any: these then allocate nothing, keys and values in pages
+  /// or not.
   [[nodiscard]] status reserve(attention_state<Scalar, B>& state, index_t tokens, index_t heads, index_t kv_heads,
                                index_t dim, index_t piece = 1, index_t selections = 1) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
@@ -116,8 +120,10 @@ class attention<Scalar, B> {
       return {status::invalid_shape, "selections is neither 1 nor kv_heads"};
     const heads_view<Scalar>       q    = nobody_s_rows(piece, heads, dim);
     const heads_view<const Scalar> keys = nobody_s_rows(std::max(tokens, piece), kv_heads, dim);
-    if (const status answer = check_growing_call(q, {keys, keys}, q, {}); answer != status::ok) return answer;
-    hip::attention::sequence_sizes sizes = sizes_of(q, {keys, keys}, needs_selections(options_) ? selections : 1);
+    const strided_kv<Scalar>       kv   = {keys, keys};
+    if (const status answer = check_growing_call(q, kv, q, {}); answer != status::ok) return answer;
+    hip::attention::sequence_sizes sizes = sizes_of(q, kv, needs_selections(options_) ? selections : 1);
+    sizes.paged                          = true;  // they may be
     if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
     if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))
       return {status::invalid_shape, "selections is another number than the state's"};
@@ -150,11 +156,11 @@ class attention<Scalar, B> {
     return status::unsupported_by_device;
   }
   template <kv_view KV>
-    requires(!std::same_as<KV, strided_kv<Scalar>>)
+    requires(!hip::attention::growing_kv<KV, Scalar>)
   status extend(attention_state<Scalar, B>&, const heads_view<const Scalar>&, const KV&, const auto&...) {
     static_assert(sizeof(KV) == 0,
-                  "attention_state on gfx942: keys and values of a sequence that grows have to be strided_kv, with the "
-                  "Scalar of q");
+                  "attention_state on gfx942: keys and values of a sequence that grows have to be strided_kv or "
+                  "paged_kv, with the Scalar of q");
     return status::unsupported_by_device;
   }
 
@@ -195,10 +201,11 @@ class attention<Scalar, B> {
   }
 
   /// Options and arguments of a sequence that grows.
-  template <class Out>
-  status check_growing_call(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv, const heads_view<Out>& out,
+  template <class KV, class Out>
+  status check_growing_call(const heads_view<const Scalar>& q, const KV& kv, const heads_view<Out>& out,
                             const attention_extension& call) const noexcept {
-    if (const status answer = detail::check_growing_call<B>(options_, q, kv, out, call); answer != status::ok)
+    if (const status answer = detail::check_growing_call<B>(options_, q, hip::attention::layout_of(kv), out, call);
+        answer != status::ok)
       return answer;
     if (const status answer = check_leaves(options_); answer != status::ok) return answer;
     return q.tokens > 0 ? check_device(q, kv, out) : status(status::ok);
@@ -209,7 +216,8 @@ class attention<Scalar, B> {
     return packed_heads(const_cast<Scalar*>(hip::aligned_nothing<B, Scalar>()), tokens, heads, dim);
   }
 
-  static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q, const strided_kv<Scalar>& kv,
+  template <class KV>
+  static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q, const KV& kv,
                                                  index_t selections) noexcept {
     return {.tokens   = 0,
             .heads    = q.heads,
@@ -217,6 +225,7 @@ class attention<Scalar, B> {
             .dim      = q.dim,
             .asking   = q.tokens,
             .sets     = std::max<index_t>(1, selections),
+            .paged    = std::same_as<KV, paged_kv<Scalar>>,
             .growing  = true};
   }
 
@@ -308,9 +317,11 @@ class attention<Scalar, B> {
   }
 
   /// The launches of an extension. Keys are as many as there is room for, wherever those of later calls will lie.
-  status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q, strided_kv<Scalar> kv,
-                   std::span<const hip::selection_layer> selections, const results& out, call_memory memory,
-                   const hip::attention::head_terms& terms, const matrix_view<float>& sums) {
+  template <class Place>
+  status run_grown(const attention_state<Scalar, B>& state, const heads_view<const Scalar>& q,
+                   hip::attention::placed_kv<Scalar, Place> kv, std::span<const hip::selection_layer> selections,
+                   const results& out, call_memory memory, const hip::attention::head_terms& terms,
+                   const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
     sizes.asking       = q.tokens;
@@ -337,8 +348,7 @@ class attention<Scalar, B> {
     if (launch.answer() != status::ok) return launch.answer();
     kv.keys.tokens = kv.values.tokens = sizes.tokens;
     memory.mean_keys = arrays.mean_keys, memory.mean_values = arrays.mean_values, memory.variances = arrays.variances;
-    return run(q, hip::attention::placed(kv), {&layer, 1}, out, memory, terms,
-               hip::attention::row_sums::natural(sums, 0),
+    return run(q, kv, {&layer, 1}, out, memory, terms, hip::attention::row_sums::natural(sums, 0),
                {.slices     = arrays.grown.slices,
                 .valid      = &arrays.grown.state->valid,
                 .of         = arrays.grown,

@@ -94,18 +94,18 @@ struct list_new_leaves {
 };
 
 /// Rows of the tables. As in leaf_means, eight elements to a lane; keys have one half of the blocks, values the other.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct extend_means {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
 
-  grown_tokens             of;
-  grown_leaves             leaves;
-  heads_view<const Scalar> keys, values;  // of as many tokens as there is room for
-  leaf_table<Scalar>       mean_keys, mean_values;
-  index_t                  most;  // tokens that may join
-  index_t                  sinks;
+  grown_tokens              of;
+  grown_leaves              leaves;
+  token_rows<Scalar, Place> keys, values;  // of as many tokens as there is room for
+  leaf_table<Scalar>        mean_keys, mean_values;
+  index_t                   most;  // tokens that may join
+  index_t                   sinks;
 
   index_t grid() const { return 2 * half(); }
 
@@ -126,7 +126,7 @@ struct extend_means {
 
   /// The first of a leaf's new tokens walks over all of its members.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void extend(Gpu& gpu, index_t block, const heads_view<const Scalar>& rows,
+  CASCADA_DEVICE CASCADA_INLINE void extend(Gpu& gpu, index_t block, const token_rows<Scalar, Place>& rows,
                                             const leaf_table<Scalar>& table) const {
     const index_t       from = gpu.uniform(of.state->from), to = gpu.uniform(of.state->to);
     const index_t       lanes = rows.dim / 8, item = block * (threads / lanes) + gpu.lane() / lanes;

@@ -32,19 +32,19 @@ struct joining_batch {
 };
 
 /// One wave for 32 tokens and a KV head, which meets 32 anchors at a time.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct meet_grown_anchors {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 2;
   static constexpr index_t tokens         = 32;
 
-  grown_clusters                    clusters;
-  joining_batch                     batch;
-  grown_chains                      chains;
-  token_rows<Scalar, rows_in_order> keys;  // of as many tokens as there is room for
-  float                             threshold;
-  index_t                           sinks;
+  grown_clusters            clusters;
+  joining_batch             batch;
+  grown_chains              chains;
+  token_rows<Scalar, Place> keys;  // of as many tokens as there is room for
+  float                     threshold;
+  index_t                   sinks;
 
   index_t grid() const { return chain_batch / tokens * keys.heads; }
 
@@ -54,15 +54,15 @@ struct meet_grown_anchors {
     const index_t head = gpu.block() % keys.heads, first = gpu.block() / keys.heads * tokens;
     const index_t all = gpu.uniform(batch.count()), begin = gpu.uniform(batch.begin());
     if (first >= all) return;
-    const index_t               own = first + gpu.lane() % tokens, token = begin + (own < all ? own : all - 1);
-    const grown_chains          of   = chains.of(head, keys.tokens);
-    const index_t* const        rep  = clusters.of_head(head);
-    const Scalar* const         row  = keys.row(token, head);
-    const float                 norm = token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);
-    const chain_anchor          key  = {token, token, norm};
-    const compared_keys<Scalar> with = {keys, head, threshold};
-    covering_row                best;
-    const index_t               count = gpu.uniform(*of.count), cluster = rep[token];
+    const index_t        own = first + gpu.lane() % tokens, token = begin + (own < all ? own : all - 1);
+    const grown_chains   of   = chains.of(head, keys.tokens);
+    const index_t* const rep  = clusters.of_head(head);
+    const Scalar* const  row  = keys.row(token, head);
+    const float          norm = token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);
+    const chain_anchor   key  = {token, token, norm};
+    const compared_keys<Scalar, Place> with = {keys, head, threshold};
+    covering_row                       best;
+    const index_t                      count = gpu.uniform(*of.count), cluster = rep[token];
 #pragma GCC unroll 1
     for (index_t base = 0; base < count; base += 32) {
       const index_t       place = base + gpu.lane() % 32;
@@ -71,7 +71,7 @@ struct meet_grown_anchors {
       const std::uint32_t asked = norm > 0 ? alike : 0;
       if (gpu.ballot(asked != 0) != 0) with.meet(gpu, key, of.anchors + base, other, asked, best);
     }
-    compared_keys<Scalar>::join_halves(gpu, best);
+    compared_keys<Scalar, Place>::join_halves(gpu, best);
     if (own < all && gpu.lane() < 32) of.nearest[own] = best, of.norms[own] = norm;
   }
 
@@ -87,22 +87,22 @@ struct meet_grown_anchors {
 };
 
 /// One block for a KV head settles a batch (anchor_batch.hpp). Keys without a norm have chains of their own.
-template <matrix_scalar Scalar>
+template <matrix_scalar Scalar, class Place = rows_in_order>
 struct find_grown_anchors {
   static constexpr index_t threads        = chain_batch;
   static constexpr index_t waves_per_simd = 2;
 
-  using batch_of = anchor_batch<Scalar>;
+  using batch_of = anchor_batch<Scalar, Place>;
   struct shared : batch_of::shared {
     index_t cluster[threads];
   };
 
-  grown_clusters                    clusters;
-  joining_batch                     batch;
-  grown_chains                      chains;
-  index_t*                          chain;  // [kv_heads, T]: the anchor, or the token itself
-  token_rows<Scalar, rows_in_order> keys;
-  float                             threshold;
+  grown_clusters            clusters;
+  joining_batch             batch;
+  grown_chains              chains;
+  index_t*                  chain;  // [kv_heads, T]: the anchor, or the token itself
+  token_rows<Scalar, Place> keys;
+  float                     threshold;
 
   index_t grid() const { return keys.heads; }
 
@@ -111,15 +111,15 @@ struct find_grown_anchors {
     if (batch.of.state->valid < 0) return;
     const index_t head = gpu.block(), count = gpu.uniform(batch.count());
     if (count <= 0) return;
-    auto&                       lds    = gpu.template shared<shared>();
-    const bool                  exists = gpu.thread() < count;
-    const index_t               own    = exists ? gpu.thread() : 0;
-    const index_t               token  = batch.begin() + own;
-    const grown_chains          of     = chains.of(head, keys.tokens);
-    const compared_keys<Scalar> with   = {keys, head, threshold};
-    const chain_anchor          key    = {token, token, of.norms[own]};
-    const index_t               older  = gpu.uniform(*of.count);
-    covering_row                best   = of.nearest[own];
+    auto&                              lds    = gpu.template shared<shared>();
+    const bool                         exists = gpu.thread() < count;
+    const index_t                      own    = exists ? gpu.thread() : 0;
+    const index_t                      token  = batch.begin() + own;
+    const grown_chains                 of     = chains.of(head, keys.tokens);
+    const compared_keys<Scalar, Place> with   = {keys, head, threshold};
+    const chain_anchor                 key    = {token, token, of.norms[own]};
+    const index_t                      older  = gpu.uniform(*of.count);
+    covering_row                       best   = of.nearest[own];
     if (exists) lds.batch[own] = key, lds.cluster[own] = clusters.of_head(head)[token];
     gpu.barrier();
     batch_of::compare(gpu, lds, with, count, [&](index_t i, const chain_anchor& asking) {

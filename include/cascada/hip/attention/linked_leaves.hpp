@@ -7,10 +7,12 @@
 #include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/queries.hpp"
 #include "cascada/hip/attention/remembered_leaves.hpp"
+#include "cascada/hip/attention/token_rows.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Leaves of a sequence that grows, whose queries begin anywhere: which leaves were open is known of earlier tokens.
+template <class Place = rows_in_order>
 struct linked_leaves {
   static constexpr bool remembers = true;
 
@@ -18,6 +20,8 @@ struct linked_leaves {
   grown_leaves         links;
   const asking_tokens* slice;
   remembered_leaves    remembered;
+
+  [[no_unique_address]] Place row_of = {};
 
   CASCADA_DEVICE CASCADA_INLINE bool failed(index_t) const { return call.state->valid < 0; }
 
@@ -35,9 +39,11 @@ struct linked_leaves {
   template <class Put>
   CASCADA_DEVICE CASCADA_INLINE void for_members(index_t kv_head, index_t field, index_t place, index_t size,
                                                  const Put& put) const {
-    const grown_leaves own   = links.of(links.set_of(kv_head), remembered.room);
-    index_t            token = links.far_rows[std::int64_t{field} * remembered.room + place];
-    for (index_t m = size; m-- > 0; token = own.before[token]) put(m, token);
+    const grown_leaves own = links.of(links.set_of(kv_head), remembered.room);
+    // 32 bits do, as tables of more have keys and values of 1 TiB; 64 take scalar registers that are wanting.
+    const auto room  = static_cast<std::uint32_t>(remembered.room);
+    index_t    token = links.far_rows[static_cast<std::uint32_t>(field) * room + static_cast<std::uint32_t>(place)];
+    for (index_t m = size; m-- > 0; token = own.before[token]) put(m, row_of(token));
   }
 
   /// Whether the call remembers which leaves are open in a band.
