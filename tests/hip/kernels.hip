@@ -213,7 +213,7 @@ ENTRY(hip::attention::open_leaves<hip::attention::linked_leaves<hip::attention::
 ENTRY(hip::attention::open_leaves<hip::attention::linked_leaves<hip::attention::rows_in_pages>>);
 ENTRY(hip::attention::count_older);
 ENTRY(hip::attention::chunk_groups);
-ENTRY(hip::attention::list_askers);
+ENTRY(hip::attention::list_leaders);
 ENTRY(hip::attention::gather_clusters);
 ENTRY(hip::attention::begin_tokens);
 ENTRY(hip::attention::truncate_tokens);

@@ -49,11 +49,11 @@ struct ask_leaves {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.growing && queries.failed(0)) return;
     auto&             lds    = gpu.template shared<shared>();
-    const auto        asking = queries.placed(gpu);
-    const query_block block  = asking.block_of(gpu, gpu.block() / segments.blocks);
+    const auto        placed = queries.placed(gpu);
+    const query_block block  = placed.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty() || queries.failed(block.kv_head)) return;
-    const query_row own = asking.row_of(gpu, block);
-    const walk      now = logits_at().keys_of(gpu, lds.logits, asking, block);
+    const query_row own = placed.row_of(gpu, block);
+    const walk      now = logits_at().keys_of(gpu, lds.logits, placed, block);
     if (now.far_count == 0) return;
     tile_range    met     = {0, now.tiles()};
     const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
@@ -61,9 +61,9 @@ struct ask_leaves {
     if (met.count() <= 0) return;
 
     logits_at().place_query(gpu, lds.logits, now, own);
-    lds.row[gpu.thread()] = (own.place - asking.base) * queries.q.heads + own.head;
+    lds.row[gpu.thread()] = (own.place - placed.base) * queries.q.heads + own.head;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(own.place - asking.base, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(own.place - placed.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
 
     row_part all;
@@ -78,7 +78,7 @@ struct ask_leaves {
     const index_t        head  = lds.row[tiles::thread_of(gpu)] % queries.q.heads;
     const float          sink  = sink_logits.of(head) - top_logit_of(all.top, scale);
     const float          bound = softmax_shares(gpu, 0.0f, sum, sink).log_sum + log_open_above;
-    std::uint32_t* const rows  = opened.rows_of(gpu.uniform(asking.rows_number_of(block)), gpu.wave());
+    std::uint32_t* const rows  = opened.rows_of(gpu.uniform(placed.rows_number_of(block)), gpu.wave());
     compare(gpu, lds, now, met, query, [&](const key_tile& of, const sums_16& logits) {
       const std::uint32_t above = rows_above(gpu, logits, all.top, own.exists ? bound : never);
       if (gpu.lane() < keys && of.first + gpu.lane() < of.count) rows[of.first + gpu.lane()] = above;

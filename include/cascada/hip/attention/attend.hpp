@@ -60,16 +60,16 @@ struct attend {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (queries.growing && queries.failed(0)) return;
     auto&             lds    = gpu.template shared<shared>();
-    const auto        asking = queries.placed(gpu);
-    const query_block block  = asking.block_of(gpu, gpu.block() / segments.blocks);
+    const auto        placed = queries.placed(gpu);
+    const query_block block  = placed.block_of(gpu, gpu.block() / segments.blocks);
     if (block.empty() || queries.failed(block.kv_head)) return;
-    const query_row own    = asking.row_of(gpu, block);
+    const query_row own    = placed.row_of(gpu, block);
     const index_t   token  = queries.token_of(block.kv_head, own.place);
     const index_t   answer = queries.answer_of(block.kv_head, own.place);
-    const walk      now    = logits_at().keys_of(gpu, lds.logits, asking, block);
-    const index_t   edge   = opened_from(now, asking.places_end(block));
+    const walk      now    = logits_at().keys_of(gpu, lds.logits, placed, block);
+    const index_t   edge   = opened_from(now, placed.places_end(block));
     tile_range      met    = {0, tiles_of(now, edge)};
-    index_t         row    = (answer - asking.base) * queries.out.heads + own.head;
+    index_t         row    = (answer - placed.base) * queries.out.heads + own.head;
     if (alone()) {
       const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
       met                   = met.part(segment, segments.tiles);
@@ -87,7 +87,7 @@ struct attend {
     lds.target[gpu.thread()] = own.exists ? 2 * row + gpu.lane() / 32 : -1;
     summed  state;
     vector8 query[Dim / 16];
-    logits_of::load_query(gpu, queries.q.row(token - asking.base, own.head), query);
+    logits_of::load_query(gpu, queries.q.row(token - placed.base, own.head), query);
     logits_at().measure_query(gpu, lds.logits, now, query);
     attend_all(gpu, lds, now, met, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
@@ -123,7 +123,7 @@ struct attend {
   CASCADA_DEVICE CASCADA_INLINE index_t opened_from(const walk& now, index_t end) const {
     if constexpr (!logits_of::opens) return 0;
     const index_t first = now.near_whole + now.far_whole + now.far_masked(), edge = first + now.near_masked(end - 1);
-    const index_t last = first > 0 ? first - 1 : 0;  // that is there whoever asks
+    const index_t last = first > 0 ? first - 1 : 0;  // that is there whichever have queries
     return last / segments.tiles == edge / segments.tiles ? edge : ((edge - 1) / segments.tiles + 1) * segments.tiles;
   }
   CASCADA_DEVICE CASCADA_INLINE index_t tiles_of(const walk& now, index_t edge) const {

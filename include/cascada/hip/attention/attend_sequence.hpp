@@ -1,5 +1,5 @@
 #pragma once
-// Attention of one sequence on gfx942: which kernels the options ask for, in which order.
+// Attention of one sequence on gfx942: which kernels the options need, in which order.
 
 #include <algorithm>
 #include <cmath>
@@ -51,8 +51,8 @@ class attention_steps {
     if constexpr (Place::in_pages) find_rows_of_tokens();
     if (of_.kv.transposed.data) launch_(lay_out_values<Scalar>{of_.kv.transposed, values_in_rows()});
     switch (options_.keys) {
-      case key_set::all: ask_near(of_.all()); break;
-      case key_set::near: ask_near(of_.window()); break;
+      case key_set::all: attend_near(of_.all()); break;
+      case key_set::near: attend_near(of_.window()); break;
       case key_set::representatives: attend_representatives(); break;
       case key_set::near_and_far: attend_near_and_far(); break;
     }
@@ -110,19 +110,19 @@ class attention_steps {
   // Launch a kernel as it is, or the one that adjusts products, which is given the same.
 
   template <class Counts>
-  void attend_keys(const attend_as<Counts>& ask) {
-    if (!of_.adjusts()) return launch_(ask);
+  void attend_keys(const attend_as<Counts>& given) {
+    if (!of_.adjusts()) return launch_(given);
     if constexpr (attend_as<Counts>::logits_of::opens)
-      launch_(adjusted<adjusted_closed_leaves_of_bands>(ask));
+      launch_(adjusted<adjusted_closed_leaves_of_bands>(given));
     else if (of_.terms.slopes)
-      launch_(adjusted<sloped_keys>(ask));
+      launch_(adjusted<sloped_keys>(given));
     else
-      launch_(adjusted<adjusted_counts>(ask));
+      launch_(adjusted<adjusted_counts>(given));
   }
 
   template <class As, class Counts>
-  attend_as<As> adjusted(const attend_as<Counts>& ask) const {
-    const auto& [queries, far, near, other, scale, opened, segments, sink_logits, unadjusted] = ask;
+  attend_as<As> adjusted(const attend_as<Counts>& given) const {
+    const auto& [queries, far, near, other, scale, opened, segments, sink_logits, unadjusted] = given;
     return {queries, far, near, other, scale, opened, segments, sink_logits, of_.adjustment()};
   }
 
@@ -141,7 +141,7 @@ class attention_steps {
                                              step, of_.adjustment()});
   }
 
-  void ask_near(const near_keys<Scalar, Place>& near) {
+  void attend_near(const near_keys<Scalar, Place>& near) {
     attend_segments(
         kernel{.queries = of_.everyone(), .near = near, .scale = of_.scale, .sink_logits = of_.sink_logits()});
     merge();
@@ -149,13 +149,13 @@ class attention_steps {
 
   /// Segments side by side, which `merge` joins; or one after the other, in slices of blocks whose softmaxes have room.
   template <class Kernel>
-  void attend_segments(Kernel ask) {
-    ask.segments = memory_.segments;
-    if (ask.segments.blocks > 1) return attend_keys(ask);
-    const index_t all = ask.queries.turns(), slice = std::min(memory_.turns, all);
+  void attend_segments(Kernel given) {
+    given.segments = memory_.segments;
+    if (given.segments.blocks > 1) return attend_keys(given);
+    const index_t all = given.queries.blocks(), slice = std::min(memory_.blocks, all);
     for (index_t skipped = 0; skipped < all; skipped += slice) {
-      ask.queries.skipped = skipped, ask.queries.most = slice;
-      attend_keys(ask);
+      given.queries.skipped = skipped, given.queries.most = slice;
+      attend_keys(given);
     }
   }
 
@@ -233,9 +233,9 @@ class attention_steps {
 
   /// r x r, and bidirectional T x r.
   void attend_representatives() {
-    const bool all_ask = options_.queries == query_set::all;
+    const bool all_tokens = options_.queries == query_set::all;
     if (averages(options_))
-      attend_means(all_ask);
+      attend_means(all_tokens);
     else if (options_.weighted)
       attend_counted();
     else
@@ -243,35 +243,35 @@ class attention_steps {
                          .far         = of_.members(),
                          .scale       = of_.scale,
                          .sink_logits = of_.sink_logits()});
-    if (!all_ask) launch_(copy_results<Scalar>{of_.layer, of_.out, of_.log_sums});
+    if (!all_tokens) launch_(copy_results<Scalar>{of_.layer, of_.out, of_.log_sums});
   }
 
   /// Keys are the clusters' means, and so may queries be.
-  void attend_means(bool all_ask) {
+  void attend_means(bool all_tokens) {
     summarise();
-    kernel ask = {.queries     = all_ask ? of_.everyone() : of_.representatives(),
-                  .far         = of_.leaves(list_far_fields(0, 0)),
-                  .scale       = of_.scale,
-                  .sink_logits = of_.sink_logits()};
-    if (!all_ask) {
+    kernel given = {.queries     = all_tokens ? of_.everyone() : of_.representatives(),
+                    .far         = of_.leaves(list_far_fields(0, 0)),
+                    .scale       = of_.scale,
+                    .sink_logits = of_.sink_logits()};
+    if (!all_tokens) {
       launch_(leaf_means<Scalar>{.clusters = memory_.clusters,
                                  .leaves   = memory_.leaves,
                                  .rows     = of_.q,
                                  .means    = memory_.mean_queries,
                                  .sharing  = of_.q.heads / of_.kv_heads});
-      ask.queries.q       = {.data         = memory_.mean_queries,
-                             .tokens       = of_.tokens,
-                             .heads        = of_.q.heads,
-                             .dim          = Dim,
-                             .token_stride = Dim,
-                             .head_stride  = std::int64_t{of_.tokens} * Dim};
-      ask.queries.list    = memory_.leaves.far_rows;
-      ask.queries.answers = of_.layer.first.indices;
+      given.queries.q       = {.data         = memory_.mean_queries,
+                               .tokens       = of_.tokens,
+                               .heads        = of_.q.heads,
+                               .dim          = Dim,
+                               .token_stride = Dim,
+                               .head_stride  = std::int64_t{of_.tokens} * Dim};
+      given.queries.list    = memory_.leaves.far_rows;
+      given.queries.answers = of_.layer.first.indices;
     }
-    attend_keys(ask);
+    attend_keys(given);
   }
 
-  /// Weighted and causal: what a cluster counts depends on who asks, so counts are written slice by slice.
+  /// Weighted and causal: what a cluster counts depends on whose query it is, so counts are written slice by slice.
   void attend_counted() {
     list_members();
     for (index_t first = 0; first < of_.tokens; first += memory_.slice) {
@@ -282,16 +282,16 @@ class attention_steps {
                           .first    = first,
                           .last     = last,
                           .unscale  = 1 / of_.scale});
-      kernel_pairs ask = {
+      kernel_pairs given = {
           .queries = of_.representatives(), .far = of_.members(), .scale = of_.scale, .sink_logits = of_.sink_logits()};
-      ask.queries.first = first, ask.queries.last = last;
-      ask.far.counts = memory_.counts;
-      attend_keys(ask);
+      given.queries.first = first, given.queries.last = last;
+      given.far.counts = memory_.counts;
+      attend_keys(given);
     }
   }
 
   void attend_near_and_far() {
-    if (detail::opens_everything(options_)) return ask_near(of_.all());
+    if (detail::opens_everything(options_)) return attend_near(of_.all());
     if (of_.growing.slices) return attend_grown();
     summarise();
     if (options_.queries == query_set::grouped) return attend_groups();
@@ -302,19 +302,19 @@ class attention_steps {
     merge();
   }
 
-  /// Tokens [first, last) ask.
+  /// Queries of tokens [first, last).
   void attend_closed(index_t first, index_t last, const leaf_memory& leaves) {
-    kernel ask        = {.queries     = of_.everyone(),
-                         .far         = of_.leaves(leaves),
-                         .near        = of_.window(),
-                         .scale       = of_.scale,
-                         .sink_logits = of_.sink_logits()};
-    ask.queries.first = first, ask.queries.last = last;
-    attend_segments(ask);
+    kernel given        = {.queries     = of_.everyone(),
+                           .far         = of_.leaves(leaves),
+                           .near        = of_.window(),
+                           .scale       = of_.scale,
+                           .sink_logits = of_.sink_logits()};
+    given.queries.first = first, given.queries.last = last;
+    attend_segments(given);
   }
 
-  /// The last chunk's far field gets what it lacks; then tokens ask, in slices of as many chunks, or bands, as there is
-  /// room for their far fields, or for what they ask for.
+  /// The last chunk's far field gets what it lacks; then queries follow, in slices of as many chunks, or bands, as
+  /// there is room for their far fields, or for what they ask for.
   void attend_grown() {
     const growing_call& call = of_.growing;
     join_leaves();
@@ -326,15 +326,15 @@ class attention_steps {
                               .chunk  = of_.chunk,
                               .window = options_.window,
                               .chunks = call.fields});
-      auto asking    = of_.everyone();
-      asking.growing = call.slices + k;
-      asking.last    = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.parts} * call.part));
+      auto queries    = of_.everyone();
+      queries.growing = call.slices + k;
+      queries.last    = static_cast<index_t>(std::min(std::int64_t{of_.end}, std::int64_t{call.parts} * call.part));
       if (detail::opens_by_mass(options_))
-        attend_bands(asking, of_.leaves(call.leaves),
+        attend_bands(queries, of_.leaves(call.leaves),
                      linked_leaves<Place>{call.of, call.leaves, call.slices + k, call.remembered, of_.kv.place},
                      call.parts);
       else
-        attend_segments(kernel{.queries     = asking,
+        attend_segments(kernel{.queries     = queries,
                                .far         = of_.leaves(call.leaves),
                                .near        = of_.window(),
                                .scale       = of_.scale,
@@ -390,27 +390,27 @@ class attention_steps {
     const index_t band  = band_of(options_, of_.q.heads / of_.kv_heads, of_.tokens);
     const auto    slice = static_cast<index_t>(std::min<std::int64_t>(std::int64_t{memory_.bands} * band, of_.tokens));
     for (index_t first = begin; first < end; first += slice) {
-      auto asking  = of_.everyone();
-      asking.first = first, asking.last = end - first < slice ? end : first + slice;
-      attend_bands(asking, of_.leaves(leaves),
-                   formed_leaves<Place>{.layer      = of_.layer,
-                                        .clusters   = of_.members_of_leaves(),
-                                        .formed     = leaves,
-                                        .tokens     = of_.tokens,
-                                        .first_asks = first,
-                                        .asked      = asking.last,
-                                        .row_of     = of_.kv.place},
-                   (asking.last - first + band - 1) / band);
+      auto queries  = of_.everyone();
+      queries.first = first, queries.last = end - first < slice ? end : first + slice;
+      attend_bands(queries, of_.leaves(leaves),
+                   formed_leaves<Place>{.layer    = of_.layer,
+                                        .clusters = of_.members_of_leaves(),
+                                        .formed   = leaves,
+                                        .tokens   = of_.tokens,
+                                        .begin    = first,
+                                        .end      = queries.last,
+                                        .row_of   = of_.kv.place},
+                   (queries.last - first + band - 1) / band);
     }
   }
 
   /// Queries of some bands ask for leaves, what they asked for is listed, and they attend.
   template <class Leaves>
-  void attend_bands(const query_tokens<Scalar>& asking, const listed_keys<Scalar>& far, const Leaves& leaves,
+  void attend_bands(const query_tokens<Scalar>& queries, const listed_keys<Scalar>& far, const Leaves& leaves,
                     index_t bands) {
     opened_leaves opened = memory_.opened;
     opened.chunk         = of_.chunk;
-    ask_for_leaves({.queries        = asking,
+    ask_for_leaves({.queries        = queries,
                     .far            = far,
                     .near           = of_.window(),
                     .scale          = of_.scale,
@@ -420,12 +420,12 @@ class attention_steps {
     launch_(open_leaves<Leaves>{.leaves         = leaves,
                                 .opened         = opened,
                                 .bands          = bands,
-                                .band           = asking.part,
+                                .band           = queries.part,
                                 .tile           = std::min(options_.tile, of_.tokens),
-                                .blocks_of_band = asking.blocks_of_part(),
+                                .blocks_of_band = queries.blocks_of_part(),
                                 .kv_heads       = of_.kv_heads,
                                 .group          = of_.q.heads / of_.kv_heads});
-    attend_segments(kernel_opened{.queries     = asking,
+    attend_segments(kernel_opened{.queries     = queries,
                                   .far         = far,
                                   .near        = of_.window(),
                                   .scale       = of_.scale,
@@ -433,20 +433,20 @@ class attention_steps {
                                   .sink_logits = of_.sink_logits()});
   }
 
-  /// Groups ask the far field, then every token its near field, and merges its group's answer.
+  /// Groups read the far field, then every token its near field, and merges its group's answer.
   void attend_groups() {
     const group_memory& groups = memory_.groups;
     const index_t       heads  = of_.q.heads;
     launch_(chunk_groups{
         .layer = of_.layer, .clusters = memory_.clusters, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk});
-    const list_askers list = {
+    const list_leaders list = {
         .layer = of_.layer, .groups = groups, .tokens = of_.tokens, .chunk = of_.chunk, .first = of_.base};
     launch_(list);
     in_slices([&](index_t first, index_t last, const leaf_memory& leaves) {
-      const query_tokens<Scalar> askers = {
+      const query_tokens<Scalar> leaders = {
           .q        = of_.q,
           .out      = result_rows<Scalar>::of(packed_heads(memory_.other_out, of_.q.tokens, heads, Dim)),
-          .list     = groups.asks,
+          .list     = groups.leaders,
           .count    = groups.count,
           .valid    = of_.layer.first.count,
           .kv_heads = of_.kv_heads,
@@ -458,11 +458,11 @@ class attention_steps {
           .sets     = of_.layer.sets,
           .stride   = of_.tokens,
           .parts    = list.chunks()};
-      attend_keys(kernel{.queries = askers, .far = of_.leaves(leaves), .scale = of_.scale});
+      attend_keys(kernel{.queries = leaders, .far = of_.leaves(leaves), .scale = of_.scale});
     });
     const other_softmax other = {.out      = memory_.other_out,
                                  .log_sums = memory_.other_sums,
-                                 .rows     = groups.asker,
+                                 .rows     = groups.leader,
                                  .base     = of_.base,
                                  .sets     = of_.layer.sets,
                                  .stride   = of_.tokens};

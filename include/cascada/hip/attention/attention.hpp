@@ -31,10 +31,10 @@ namespace cascada::inline CASCADA_ABI {
 /// call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
-///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head. A sequence that
-///              grows has strided_kv or paged_kv, in each call as it comes: blocks of earlier tokens may have moved. The
-///              table needs blocks for the tokens that are there when the call runs, and kv.length may be more: in a
-///              graph, all that will come
+///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head. A sequence
+///              that grows has strided_kv or paged_kv, in each call as it comes: blocks of earlier tokens may have
+///              moved. The table needs blocks for the tokens that are there when the call runs, and kv.length may be
+///              more: in a graph, all that will come
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device.
 ///              Nothing is written for the heads of one that has failed; of a sequence that grows, for none. KV heads
 ///              run side by side
@@ -130,11 +130,11 @@ class attention<Scalar, B> {
     sizes               = state.with_room(sizes, std::max(tokens, piece));
     auto        largest = sizes;
     std::size_t most    = 0;
-    for (; sizes.asking > 0; --sizes.asking)  // fewer queries may need more
+    for (; sizes.queries > 0; --sizes.queries)  // fewer queries may need more
       if (const std::size_t bytes = bytes_of(sizes); bytes > most) largest = sizes, most = bytes;
     call_memory unused;
     if (const status answer = reserve(largest, unused); answer != status::ok) return answer;
-    largest.asking = piece;
+    largest.queries = piece;
     return state.make_room(options_, largest);
   }
 
@@ -223,7 +223,7 @@ class attention<Scalar, B> {
             .heads    = q.heads,
             .kv_heads = kv.kv_heads(),
             .dim      = q.dim,
-            .asking   = q.tokens,
+            .queries  = q.tokens,
             .sets     = std::max<index_t>(1, selections),
             .paged    = std::same_as<KV, paged_kv<Scalar>>,
             .growing  = true};
@@ -282,7 +282,7 @@ class attention<Scalar, B> {
                                                    .heads      = q.heads,
                                                    .kv_heads   = kv.kv_heads(),
                                                    .dim        = q.dim,
-                                                   .asking     = spans.queries_of(s),
+                                                   .queries    = spans.queries_of(s),
                                                    .sets       = std::max<index_t>(1, static_cast<index_t>(each)),
                                                    .transposed = kv.transposed.data != nullptr,
                                                    .paged      = Place::in_pages};
@@ -298,10 +298,10 @@ class attention<Scalar, B> {
     for (std::size_t s = 0; s < spans.count(); ++s) {
       if (spans.queries_of(s) == 0) continue;
       if (const status answer = reserve(sizes(s), memory); answer != status::ok) return answer;
-      const index_t first = spans.queries[s], asking = spans.queries_of(s);
+      const index_t first = spans.queries[s], queries = spans.queries_of(s);
       const status  answer =
-          run(part(q, first, asking), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
-              out.part(first, asking), memory, terms, hip::attention::row_sums::natural(sums, first));
+          run(part(q, first, queries), kv.sequence(spans.keys[s], spans.tokens(s)), selections.subspan(s * each, each),
+              out.part(first, queries), memory, terms, hip::attention::row_sums::natural(sums, first));
       if (answer != status::ok) return answer;
     }
     return status::ok;
@@ -324,7 +324,7 @@ class attention<Scalar, B> {
                    const matrix_view<float>& sums) {
     const auto& arrays = state.arrays_;
     auto        sizes  = arrays.sizes;
-    sizes.asking       = q.tokens;
+    sizes.queries      = q.tokens;
     hip::attention::grown_arrays<Scalar, B> plan;  // the state may have room for larger calls
     plan.plan(options_, sizes);
     plan.remembered.open                     = arrays.remembered.open;
@@ -332,7 +332,7 @@ class attention<Scalar, B> {
     const bool                         each  = sizes.sets > 1;
     hip::launches<B>                   launch(where_);
     const hip::attention::begin_tokens begin = {.of         = arrays.grown,
-                                                .asking     = q.tokens,
+                                                .queries    = q.tokens,
                                                 .room       = std::min(sizes.tokens, kv.tokens()),
                                                 .selected   = each ? arrays.selections.count : layer.count,
                                                 .selections = sizes.sets,
@@ -373,7 +373,7 @@ class attention<Scalar, B> {
       kernel some = {.of      = begin.of,
                      .to      = arrays.selections,
                      .stride  = arrays.sizes.tokens,
-                     .asking  = begin.asking,
+                     .queries = begin.queries,
                      .room    = begin.room,
                      .chunk   = begin.chunk,
                      .window  = begin.window,

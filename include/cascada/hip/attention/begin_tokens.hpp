@@ -1,5 +1,5 @@
 #pragma once
-// How a call of a sequence that grows begins: the device counts its tokens, and says which slices of them ask.
+// How a call of a sequence that grows begins: the device counts its tokens, and says which slices of them there are.
 
 #include <cstdint>
 
@@ -19,7 +19,7 @@ struct begin_tokens {
   static constexpr index_t waves_per_simd = 1;
 
   grown_tokens   of;
-  index_t        asking, room;    // tokens of the call; how many there is room for
+  index_t        queries, room;   // tokens of the call; how many there is room for
   const index_t* selected;        // null, or [selections]: negative where the selection has failed
   index_t        selections = 1;  // of which one that has failed is enough
 
@@ -37,7 +37,7 @@ struct begin_tokens {
     state.answer       = why_not();
     state.valid        = state.answer == status::ok ? 0 : -1;
     if (state.valid < 0) return;
-    const index_t begun = state.tokens, end = begun + asking;
+    const index_t begun = state.tokens, end = begun + queries;
     state.tokens = end;
     if (parts == 0) {
       of.slices[0] = {begun, begun, end, 0, false};
@@ -58,16 +58,16 @@ struct begin_tokens {
     for (index_t set = 0; set < leaves.sets; ++set) leaves.older[set] = leaves.count[set];
   }
 
-  /// Parts ask slice by slice.
+  /// Parts have their turn slice by slice.
   CASCADA_DEVICE CASCADA_INLINE void slice(grown_state& state, index_t begun, index_t end) const {
     for (index_t k = 0; k < slices; ++k) {
       const std::int64_t place = (std::int64_t{begun / part} + std::int64_t{k} * parts) * part;
       const std::int64_t close = place + std::int64_t{parts} * part;
-      const bool         asks  = place < end;
-      const index_t      first = !asks ? end : k == 0 ? begun : static_cast<index_t>(place);
-      const index_t      field = asks ? first / chunk : (end - 1) / chunk + 1;
+      const bool         there = place < end;
+      const index_t      first = !there ? end : k == 0 ? begun : static_cast<index_t>(place);
+      const index_t      field = there ? first / chunk : (end - 1) / chunk + 1;
       of.slices[k] = {begun, first, close < end ? static_cast<index_t>(close) : end, field, state.listed == field + 1};
-      if (asks) state.listed = field + 1;
+      if (there) state.listed = field + 1;
     }
   }
 
@@ -75,7 +75,7 @@ struct begin_tokens {
     const index_t* failing = selected;
     for (index_t set = 1; set < selections; ++set)
       if (has_failed(selected + set)) failing = selected + set;
-    return answer_of_call(of.state->answer, asking, room - of.state->tokens, failing);
+    return answer_of_call(of.state->answer, queries, room - of.state->tokens, failing);
   }
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// Weighted r x r, causal: how many members of each cluster are not later than the representative that asks.
+// Weighted r x r, causal: how many members of each cluster are not later than the representative whose query it is.
 
 #include <cstdint>
 
@@ -24,13 +24,13 @@ struct count_older {
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    const index_t         set = gpu.block() % layer.sets, number = gpu.block() / layer.sets, asking = first + number;
+    const index_t         set = gpu.block() % layer.sets, number = gpu.block() / layer.sets, query = first + number;
     const selection_layer of = layer.of(set);
-    if (asking >= *of.count) return;
+    if (query >= *of.count) return;
     const cluster_memory own   = clusters.of_set(set, of.length);
-    const index_t        token = of.indices[asking];
+    const index_t        token = of.indices[query];
     float* const         row   = counts.row(counts.number(set, number));
-    for (index_t j = gpu.thread(); j <= asking; j += threads) {
+    for (index_t j = gpu.thread(); j <= query; j += threads) {
       const index_t begin = own.offsets[j], end = own.offsets[j + 1];
       const index_t older = own.place_from(begin, end, token + 1) - begin;
       row[j]              = gpu.log2(static_cast<float>(older)) * unscale;

@@ -122,9 +122,9 @@ struct find_grown_anchors {
     covering_row                       best   = of.nearest[own];
     if (exists) lds.batch[own] = key, lds.cluster[own] = clusters.of_head(head)[token];
     gpu.barrier();
-    batch_of::compare(gpu, lds, with, count, [&](index_t i, const chain_anchor& asking) {
+    batch_of::compare(gpu, lds, with, count, [&](index_t i, const chain_anchor& later) {
       const index_t cluster = lds.cluster[i];
-      return [=, &lds](index_t row) { return asking.norm > 0 ? same_cluster(lds, row, count, cluster) : 0; };
+      return [=, &lds](index_t row) { return later.norm > 0 ? same_cluster(lds, row, count, cluster) : 0; };
     });
     const auto before = batch_of::covering(gpu, lds);
     batch_of::walk(gpu, lds, before, exists && key.norm > 0 && best.none());

@@ -18,15 +18,15 @@ struct formed_leaves {
   selection_sets layer;
   cluster_memory clusters;
   leaf_memory    formed;
-  index_t        tokens;             // T
-  index_t        first_asks, asked;  // tokens [first_asks, asked) ask
+  index_t        tokens;      // T
+  index_t        begin, end;  // tokens [begin, end) have queries
 
   [[no_unique_address]] Place row_of = {};
 
   CASCADA_DEVICE CASCADA_INLINE bool failed(index_t kv_head) const { return layer.of_head(kv_head).failed(); }
 
-  CASCADA_DEVICE CASCADA_INLINE index_t first() const { return first_asks; }
-  CASCADA_DEVICE CASCADA_INLINE index_t last() const { return asked; }
+  CASCADA_DEVICE CASCADA_INLINE index_t first() const { return begin; }
+  CASCADA_DEVICE CASCADA_INLINE index_t last() const { return end; }
 
   /// The number of a KV head's far field, of how many leaves it is, and how many members each has there.
   CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t chunk, index_t kv_head) const {

@@ -25,8 +25,8 @@ struct gather_clusters {
 
   grown_tokens     of;
   grown_selections to;
-  std::int64_t     stride;        // from KV head to KV head
-  index_t          asking, room;  // as in begin_tokens
+  std::int64_t     stride;         // from KV head to KV head
+  index_t          queries, room;  // as in begin_tokens
   index_t          chunk, window;
   index_t          joining;       // tokens that may join
   index_t          first, heads;  // KV heads [first, first + heads)
@@ -40,8 +40,8 @@ struct gather_clusters {
     const source  own   = from[number];
     const index_t count = *own.count, begun = of.state->tokens, token = of.state->joined + ahead;
     if (ahead == 0) to.count[first + number] = count;
-    if (count < 0 || asking > room - begun) return;
-    if (token >= of.state->joins_until(begun + asking, chunk, window)) return;
+    if (count < 0 || queries > room - begun) return;
+    if (token >= of.state->joins_until(begun + queries, chunk, window)) return;
     to.rep[(first + number) * stride + token] = own.rep[token];
   }
 };

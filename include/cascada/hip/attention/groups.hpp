@@ -1,5 +1,5 @@
 #pragma once
-// Grouped queries: the tokens of a chunk that share a representative ask the far field once.
+// Grouped queries: the tokens of a chunk that share a representative read the far field once.
 
 #include <cstdint>
 
@@ -9,17 +9,17 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// The groups of all chunks, in sets: those of all KV heads, or each KV head's own.
 struct group_memory {
-  index_t* asker;  // [sets, T]: the first token of each token's group, which asks for it
-  index_t* asks;   // [sets, T]: those of chunk c, ascending, from c chunk on
-  index_t* count;  // [sets, chunks]
+  index_t* leader;   // [sets, T]: the first token of each token's group, whose query it has
+  index_t* leaders;  // [sets, T]: those of chunk c, ascending, from c chunk on
+  index_t* count;    // [sets, chunks]
 
   CASCADA_DEVICE CASCADA_INLINE group_memory of_set(index_t set, index_t tokens, index_t chunks) const {
     const std::int64_t from = std::int64_t{set} * tokens;
-    return {asker + from, asks + from, count + std::int64_t{set} * chunks};
+    return {leader + from, leaders + from, count + std::int64_t{set} * chunks};
   }
 };
 
-/// Who asks for whom: one wave walks through the members of a cluster.
+/// Who leads whom: one wave walks through the members of a cluster.
 struct chunk_groups {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
@@ -36,25 +36,25 @@ struct chunk_groups {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t set = gpu.block() % layer.sets, number = gpu.block() / layer.sets;
     if (number >= *layer.of(set).count) return;
-    const cluster_memory own    = clusters.of_set(set, tokens);
-    index_t* const       askers = groups.of_set(set, tokens, 0).asker;
-    const index_t        begin  = gpu.uniform(own.offsets[number]);
-    const index_t        end    = gpu.uniform(own.offsets[number + 1]);
-    index_t              asker  = 0;  // of the last token so far
+    const cluster_memory own     = clusters.of_set(set, tokens);
+    index_t* const       leaders = groups.of_set(set, tokens, 0).leader;
+    const index_t        begin   = gpu.uniform(own.offsets[number]);
+    const index_t        end     = gpu.uniform(own.offsets[number + 1]);
+    index_t              leader  = 0;  // of the last token so far
     for (index_t base = begin; base < end; base += gfx942::wave) {
       const index_t       place      = base + gpu.lane();
       const index_t       token      = own.members[place < end ? place : end - 1];
       const index_t       before     = own.members[place > begin && place < end ? place - 1 : begin];
       const bool          begins     = place < end && (place == begin || before / chunk != token / chunk);
       const std::uint64_t first_ones = gpu.ballot(begins), below = first_ones & ((std::uint64_t{2} << gpu.lane()) - 1);
-      if (place < end) askers[token] = below != 0 ? own.members[base + 63 - __builtin_clzll(below)] : asker;
-      if (first_ones != 0) asker = own.members[base + 63 - __builtin_clzll(first_ones)];
+      if (place < end) leaders[token] = below != 0 ? own.members[base + 63 - __builtin_clzll(below)] : leader;
+      if (first_ones != 0) leader = own.members[base + 63 - __builtin_clzll(first_ones)];
     }
   }
 };
 
-/// The askers of one chunk, in order, by one wave. For chunks from that of token `first` on.
-struct list_askers {
+/// The leaders of one chunk, in order, by one wave. For chunks from that of token `first` on.
+struct list_leaders {
   using shared                            = no_shared;
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
@@ -76,7 +76,7 @@ struct list_askers {
     if (!layer.of(set).failed())
       for (index_t base = begin; base < end; base += gfx942::wave) {
         const index_t token = base + gpu.lane();
-        listed += append(gpu, token < end && own.asker[token] == token, token, own.asks + begin + listed);
+        listed += append(gpu, token < end && own.leader[token] == token, token, own.leaders + begin + listed);
       }
     if (gpu.lane() == 0) own.count[number] = listed;
   }

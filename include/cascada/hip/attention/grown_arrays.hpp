@@ -33,7 +33,7 @@ struct grown_arrays {
   Scalar*           mean_values = nullptr;
   std::uint16_t*    variances   = nullptr;  // [kv_heads, T, variance_parts]
 
-  /// For calls of sizes.asking tokens at most.
+  /// For calls of sizes.queries tokens at most.
   void plan(const attention_options& options, const sequence_sizes& of) noexcept {
     *this = {};
     sizes = of, leaves.sets = 0;
@@ -45,8 +45,8 @@ struct grown_arrays {
     varies          = options.moments.has_value();
     if (detail::opens_by_mass(options)) band = band_of(options, of.group(), of.tokens);
     const std::int64_t tables = table_words<B> / (2 * std::int64_t{of.tokens} * leaves.sets);
-    const std::int64_t most   = std::clamp<std::int64_t>(tables, 1, parts_of_call(of.asking, chunk));
-    const std::int64_t all    = parts_of_call(of.asking, part());
+    const std::int64_t most   = std::clamp<std::int64_t>(tables, 1, parts_of_call(of.queries, chunk));
+    const std::int64_t all    = parts_of_call(of.queries, part());
     const std::int64_t room   = band > 0 ? bands_of_slice<B>(options, of) : all;
     parts                     = static_cast<index_t>(std::min({(most - 1) * chunk / part() + 1, room, all}));
     fields                    = static_cast<index_t>((std::int64_t{parts} * part() + chunk - part() - 1) / chunk + 1);
@@ -97,9 +97,9 @@ struct grown_arrays {
   }
 
   /// Tokens that join leaves in a call of so many, at most: whole chunks of them.
-  index_t most_joining(index_t asking) const noexcept {
+  index_t most_joining(index_t tokens) const noexcept {
     if (chunk == 0) return 0;
-    const std::int64_t chunks = (std::int64_t{asking} - 1) / chunk + 1;
+    const std::int64_t chunks = (std::int64_t{tokens} - 1) / chunk + 1;
     return static_cast<index_t>(std::min<std::int64_t>(chunks * chunk, sizes.tokens));
   }
 

@@ -34,22 +34,22 @@ struct grown_state {
 
 /// Numbers of a sequence that grows, and of a call of it.
 struct grown_tokens {
-  grown_state*   state;  // [1]
-  asking_tokens* slices;
+  grown_state* state;  // [1]
+  query_range* slices;
 };
 
 /// What the kernels of a call are told of it; nothing where a sequence does not grow.
 struct growing_call {
-  const asking_tokens* slices = nullptr;
-  const index_t*       valid  = nullptr;  // [1]
-  grown_tokens         of     = {};
-  grown_leaves         leaves = {};
-  index_t              fields = 0, count = 1;  // far fields of a slice; slices
-  index_t              parts = 0, part = 0;    // of a slice: chunks or bands; their tokens
-  index_t              most       = 0;         // tokens that may join leaves
-  remembered_leaves    remembered = {};
-  grown_chains         chains     = {};
-  grown_clusters       clusters   = {};
+  const query_range* slices = nullptr;
+  const index_t*     valid  = nullptr;  // [1]
+  grown_tokens       of     = {};
+  grown_leaves       leaves = {};
+  index_t            fields = 0, count = 1;  // far fields of a slice; slices
+  index_t            parts = 0, part = 0;    // of a slice: chunks or bands; their tokens
+  index_t            most       = 0;         // tokens that may join leaves
+  remembered_leaves  remembered = {};
+  grown_chains       chains     = {};
+  grown_clusters     clusters   = {};
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

@@ -16,10 +16,10 @@ template <class Place = rows_in_order>
 struct linked_leaves {
   static constexpr bool remembers = true;
 
-  grown_tokens         call;
-  grown_leaves         links;
-  const asking_tokens* slice;
-  remembered_leaves    remembered;
+  grown_tokens       call;
+  grown_leaves       links;
+  const query_range* slice;
+  remembered_leaves  remembered;
 
   [[no_unique_address]] Place row_of = {};
 

@@ -46,11 +46,11 @@ struct list_grown_rows {
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
 
-  grown_tokens         of;
-  grown_leaves         leaves;
-  const asking_tokens* slice;
-  index_t              room, chunk, window;
-  index_t              chunks;  // of a slice at most
+  grown_tokens       of;
+  grown_leaves       leaves;
+  const query_range* slice;
+  index_t            room, chunk, window;
+  index_t            chunks;  // of a slice at most
 
   /// One for each of the chunks and set of leaves.
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t fields() const { return chunks * leaves.sets; }

@@ -22,7 +22,7 @@ struct leaves_of_bands {};
 struct closed_leaves_of_bands {};
 
 /// The same where products are adjusted, the first two by one kernel; near keys alone may have slopes, and need no cap.
-/// Few calls ask for it: all tiles have masks, so that there are fewer loops.
+/// Few calls have it: all tiles have masks, so that there are fewer loops.
 struct adjusted_counts {};
 struct sloped_keys {};
 struct adjusted_leaves_of_bands {};
@@ -86,7 +86,7 @@ struct key_logits {
   const listed_keys<Scalar>&      far;
   const near_keys<Scalar, Place>& near;
   const opening&                  opened;
-  index_t                         first;  // place of the first that asks
+  index_t                         first;  // place of the first query
   const adjustment&               adjust;
 
   CASCADA_DEVICE CASCADA_INLINE bool corrects() const { return !sloped && far.variances.groups > 0; }

@@ -39,12 +39,12 @@ struct open_leaves {
     const index_t first = gpu.uniform(leaves.first()), last = gpu.uniform(leaves.last());
     const index_t begin = (first / band + number) * band;
     if (begin >= last) return;
-    const index_t      tokens = last - begin < band ? last - begin : band;
-    const std::int64_t list   = std::int64_t{gpu.block()} * opened.stride;
-    const index_t      asks   = first > begin ? first - begin : 0;
-    const band_of_rows own    = {begin, asks, tokens * group, number * blocks_of_band, kv_head};
-    const index_t      field  = leaves.field_of(begin / opened.chunk, kv_head);
-    const index_t      count  = gpu.uniform(leaves.count_of(field));
+    const index_t      tokens  = last - begin < band ? last - begin : band;
+    const std::int64_t list    = std::int64_t{gpu.block()} * opened.stride;
+    const index_t      earlier = first > begin ? first - begin : 0;
+    const band_of_rows own     = {begin, earlier, tokens * group, number * blocks_of_band, kv_head};
+    const index_t      field   = leaves.field_of(begin / opened.chunk, kv_head);
+    const index_t      count   = gpu.uniform(leaves.count_of(field));
     const index_t      each = (count + threads - 1) / threads * gfx942::wave, from = gpu.wave() * each;
     const leaf_places  has = {from, count - from < each ? count : from + each};
     open_all(gpu, own, field, has, opened.asked + list);
@@ -57,10 +57,10 @@ struct open_leaves {
  private:
   static constexpr index_t nobody = std::numeric_limits<index_t>::max();
 
-  /// Rows of queries, (token, head) pairs from token `begin` on, in blocks from `block` on. Those of the first `asks`
-  /// tokens asked in earlier calls.
+  /// Rows of queries, (token, head) pairs from token `begin` on, in blocks from `block` on. Those of the first
+  /// `earlier` tokens were in earlier calls.
   struct band_of_rows {
-    index_t begin, asks, rows, block, kv_head;
+    index_t begin, earlier, rows, block, kv_head;
   };
 
   /// What is remembered of a band: earlier tokens are, and this call's shall be.
@@ -85,7 +85,7 @@ struct open_leaves {
   CASCADA_DEVICE CASCADA_INLINE band_record record_of(const band_of_rows& own) const {
     if constexpr (Leaves::remembers) {
       const index_t number = own.begin / band;
-      return {leaves.call.state->slots.of(number), own.asks > 0, leaves.is_told_of(number, band)};
+      return {leaves.call.state->slots.of(number), own.earlier > 0, leaves.is_told_of(number, band)};
     }
     return {-1, false, false};
   }
@@ -109,7 +109,7 @@ struct open_leaves {
   /// Rows that ask open a leaf for all heads of their token, and of the later ones of its tile, as earlier tokens have.
   /// Returns the first that asks.
   CASCADA_DEVICE CASCADA_INLINE index_t open(const band_of_rows& own, const band_record& record, index_t place) const {
-    index_t asker = nobody, end = own.asks * group;  // rows below are done
+    index_t asker = nobody, end = own.earlier * group;  // rows below are done
     if constexpr (Leaves::remembers)
       if (record.slot >= 0) asker = recall(own, record, place);
 #pragma GCC unroll 1
@@ -139,8 +139,8 @@ struct open_leaves {
   }
 
   /// The first token of the band, of those before this call's, for which a leaf was open, or nobody. If it was open for
-  /// the last of them, and their tile goes on, this call's first row asks, too. Where this call's are wanted, what is
-  /// remembered becomes that of earlier tokens alone.
+  /// the last of them, and their tile goes on, this call's first row asks for it, too. Where this call's are wanted,
+  /// what is remembered becomes that of earlier tokens alone.
   CASCADA_DEVICE CASCADA_INLINE index_t recall(const band_of_rows& own, const band_record& record,
                                                index_t place) const {
     std::uint32_t* const open  = leaves.remembered.of(record.slot, own.kv_head, place);
@@ -148,19 +148,19 @@ struct open_leaves {
     bool                 last  = false;
 #pragma GCC unroll 1
     for (index_t n = 0; n < leaves.remembered.words; ++n) {
-      const std::uint32_t was = record.reads ? open[n] & ~bits_from(own.asks - 32 * n) : 0;
+      const std::uint32_t was = record.reads ? open[n] & ~bits_from(own.earlier - 32 * n) : 0;
       if (asker == nobody && was != 0) asker = 32 * n + __builtin_ctz(was);
-      if (record.reads && n == (own.asks - 1) / 32) last = (was >> (own.asks - 1) % 32 & 1) != 0;
+      if (record.reads && n == (own.earlier - 1) / 32) last = (was >> (own.earlier - 1) % 32 & 1) != 0;
       if (record.writes) open[n] = was;
     }
-    const index_t row = own.asks * group;
-    if (last && own.asks % tile != 0) word(own, row / 32, place) |= std::uint32_t{1} << row % 32;
+    const index_t row = own.earlier * group;
+    if (last && own.earlier % tile != 0) word(own, row / 32, place) |= std::uint32_t{1} << row % 32;
     return asker;
   }
 
   /// A leaf of one token is what it stands for.
   CASCADA_DEVICE CASCADA_INLINE index_t close(const band_of_rows& own, index_t place) const {
-    for (index_t number = own.asks * group / 32; 32 * number < own.rows; ++number) word(own, number, place) = 0;
+    for (index_t number = own.earlier * group / 32; 32 * number < own.rows; ++number) word(own, number, place) = 0;
     return nobody;
   }
 

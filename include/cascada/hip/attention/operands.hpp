@@ -1,5 +1,5 @@
 #pragma once
-// What the attention kernel is asked: which keys answer, and which other softmax is part of the answer.
+// What the attention kernel is given: which keys queries meet, and which other softmax is part of the answer.
 
 #include <cstdint>
 
@@ -25,7 +25,7 @@ struct operand_rows {
 };
 
 /// Counts of keys that differ from query to query: log2 of the count of place k of a list, as the token at `place`
-/// among those that ask sees it, over the scale of the logits.
+/// among those with queries sees it, over the scale of the logits.
 struct pair_counts {
   float*       logs;      // [sets, rows, stride]; the caller's slice of places is [first, last)
   std::int64_t stride;    // a multiple of 32, at least the length of the list

@@ -1,5 +1,5 @@
 #pragma once
-// Who asks: which tokens, and which of their rows, (token, head) pairs of one KV head, a block of threads answers.
+// Queries: of which tokens, and which of their rows, (token, head) pairs of one KV head, a block of threads answers.
 
 #include <cstdint>
 #include <limits>
@@ -15,33 +15,34 @@
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Rows of a block: all are of one part of the tokens and one KV head, whose query heads so share every key they read.
-/// They lie at places of their own in the part, whoever asks: which keys a row meets together does not depend on the
-/// call.
+/// They lie at places of their own in the part, whichever have queries: which keys a row meets together does not depend
+/// on the call.
 struct query_block {
-  index_t turn;           // its number among those of its KV head; the earliest tokens have the first
+  index_t number;         // its number among those of its KV head; the earliest tokens have the first
   index_t kv_head, part;  // numbers
   index_t begin;          // place where the part begins
   index_t first;          // its first row, from the part's begin on
-  index_t asks, rows;     // of the part, rows [asks, rows) exist
+  index_t from, rows;     // of the part, rows [from, rows) exist
 
-  CASCADA_DEVICE CASCADA_INLINE bool empty() const { return turn < 0 || first >= rows || asks >= rows; }
+  CASCADA_DEVICE CASCADA_INLINE bool empty() const { return number < 0 || first >= rows || from >= rows; }
 };
 
 /// What a thread answers: half of a row. Threads without a row repeat the nearest.
 struct query_row {
   bool    exists;
-  index_t place, head;  // of the token among those that ask
+  index_t place, head;  // of the token among those that have queries
 };
 
-/// Of a sequence that grows, which tokens ask, in a call or a slice of it: words of the device, which alone knows.
-struct asking_tokens {
+/// Of a sequence that grows, which tokens have queries, in a call or a slice of it: words of the device, which alone
+/// knows.
+struct query_range {
   index_t base;         // place of the call's first query
-  index_t first, last;  // of the places of tokens that ask, those in [first, last)
+  index_t first, last;  // of the places of tokens with queries, those in [first, last)
   index_t field;        // number of the chunk that has the first far field at hand
   bool    listed;       // whether that is there from the call before
 };
 
-/// Which tokens ask, and where their answers go.
+/// Which tokens have queries, and where their answers go.
 template <class Scalar>
 struct query_tokens {
   heads_view<const Scalar> q;                  // of the tokens from `base` on
@@ -53,13 +54,13 @@ struct query_tokens {
   index_t        kv_heads;
   index_t        part;  // its tokens at most: a chunk, a band, or all tokens
   index_t        base     = 0;
-  index_t        first    = 0, last;  // of the places of tokens that ask, those in [first, last)
+  index_t        first    = 0, last;  // of the places of tokens with queries, those in [first, last)
   row_sums       log_sums = {};       // of the tokens from `base` on
 
-  index_t              sets   = 1;             // selections: one of all KV heads, or each KV head's own
-  std::int64_t         stride = 0, parts = 0;  // of lists and of counts, from set to set
-  const asking_tokens* growing = nullptr;      // null, or [1]: where they lie; [first, last) is [0, how many at most)
-  index_t              field   = 0;            // chunk of the first far field, where it is as unknown to the host
+  index_t            sets   = 1;             // selections: one of all KV heads, or each KV head's own
+  std::int64_t       stride = 0, parts = 0;  // of lists and of counts, from set to set
+  const query_range* growing = nullptr;      // null, or [1]: where they lie; [first, last) is [0, how many at most)
+  index_t            field   = 0;            // chunk of the first far field, where it is as unknown to the host
 
   index_t skipped = 0, most = std::numeric_limits<index_t>::max();  // of each KV head's blocks, `most` behind these
 
@@ -71,7 +72,7 @@ struct query_tokens {
     return valid && has_failed(valid + set_of_head(sets, kv_head));
   }
 
-  /// Tokens that ask, from where a KV head's list begins; and those whose output it is.
+  /// Tokens that have queries, from where a KV head's list begins; and those whose output it is.
   CASCADA_DEVICE CASCADA_INLINE index_t token_of(index_t kv_head, index_t place) const {
     return list ? list[set_of_head(sets, kv_head) * stride + place] : place;
   }
@@ -80,17 +81,17 @@ struct query_tokens {
   }
 
   /// Blocks of one KV head; of a sequence that grows, at most.
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t turns() const {
-    const index_t left = growing ? most_turns() - skipped : number_of(last - 1, group() - 1) + 1 - first_block();
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t blocks() const {
+    const index_t left = growing ? most_blocks() - skipped : number_of(last - 1, group() - 1) + 1 - first_block();
     return left < most ? left : most;
   }
 
   /// Blocks of one KV head at most for as many tokens, wherever they lie: each part that they reach over into has one
   /// more.
-  CASCADA_HOST_DEVICE CASCADA_INLINE index_t most_turns() const {
-    const std::int64_t asking = last - first, apart = std::gcd(group(), rows_of_block);  // of a token's first rows
-    const std::int64_t full = (asking * group() + rows_of_block - apart + rows_of_block - 1) / rows_of_block;
-    return static_cast<index_t>(full + (asking - 2 + part) / part);
+  CASCADA_HOST_DEVICE CASCADA_INLINE index_t most_blocks() const {
+    const std::int64_t tokens = last - first, apart = std::gcd(group(), rows_of_block);  // of a token's first rows
+    const std::int64_t full = (tokens * group() + rows_of_block - apart + rows_of_block - 1) / rows_of_block;
+    return static_cast<index_t>(full + (tokens - 2 + part) / part);
   }
 
   /// With what the device alone knows.
@@ -105,23 +106,23 @@ struct query_tokens {
     return now;
   }
 
-  index_t grid() const { return turns() * kv_heads; }
+  index_t grid() const { return blocks() * kv_heads; }
 
-  /// Block `number` of the grid. The last parts have the most keys: they start first.
+  /// Block `of_grid` of the grid. The last parts have the most keys: they start first.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE query_block block_of(Gpu& gpu, index_t number) const {
+  CASCADA_DEVICE CASCADA_INLINE query_block block_of(Gpu& gpu, index_t of_grid) const {
     const index_t per_part = blocks_of_part();
     query_block   own;
-    own.turn            = turns() - 1 - number / kv_heads;
-    const index_t block = first_block() + own.turn;
-    own.kv_head         = gpu.uniform(number % kv_heads);
+    own.number          = blocks() - 1 - of_grid / kv_heads;
+    const index_t block = first_block() + own.number;
+    own.kv_head         = gpu.uniform(of_grid % kv_heads);
     own.part            = gpu.uniform(block / per_part);
     own.begin           = own.part * part;
     own.first           = block % per_part * rows_of_block;
-    const index_t asked =
+    const index_t there =
         list ? gpu.uniform(count[set_of_head(sets, own.kv_head) * parts + own.part]) : last - own.begin;
-    const index_t close = own.begin + (asked < part ? asked : part);
-    own.asks            = first < own.begin ? 0 : (first - own.begin) * group();
+    const index_t close = own.begin + (there < part ? there : part);
+    own.from            = first < own.begin ? 0 : (first - own.begin) * group();
     own.rows            = ((close < last ? close : last) - own.begin) * group();
     return own;
   }
@@ -129,13 +130,13 @@ struct query_tokens {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE query_row row_of(Gpu& gpu, const query_block& of) const {
     const index_t own   = of.first + 32 * gpu.wave() + gpu.lane() % 32;
-    const index_t above = own < of.asks ? of.asks : own, row = above < of.rows ? above : of.rows - 1;
+    const index_t above = own < of.from ? of.from : own, row = above < of.rows ? above : of.rows - 1;
     return {row == own, of.begin + row / group(), of.kv_head * group() + row % group()};
   }
 
-  /// Where a block lies among those of all KV heads from the begin of the part on in which the first token asks.
+  /// Where a block lies among those of all KV heads from the begin of the part on in which the first query lies.
   CASCADA_DEVICE CASCADA_INLINE index_t rows_number_of(const query_block& of) const {
-    return (of.turn + skipped + first % part * group() / rows_of_block) * kv_heads + of.kv_head;
+    return (of.number + skipped + first % part * group() / rows_of_block) * kv_heads + of.kv_head;
   }
 
   /// Places of the first and the last token that have a place in the block, and of the last one that has a row there.
@@ -143,7 +144,7 @@ struct query_tokens {
   CASCADA_DEVICE CASCADA_INLINE index_t closing(const query_block& of) const {
     return of.begin + (of.first + rows_of_block - 1) / group();
   }
-  /// The end of the places of tokens that have a row in the block, or would if they asked.
+  /// The end of the places of tokens that have a row in the block, or would if they had queries.
   CASCADA_DEVICE CASCADA_INLINE index_t places_end(const query_block& of) const {
     const index_t of_block = closing(of) + 1, of_part = of.begin + part;
     return of_block < of_part ? of_block : of_part;

@@ -11,11 +11,11 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 /// Of token t and head h at data + t stride + h.
 struct row_sums {
-  float*       data   = nullptr;  // null: nobody asks
+  float*       data   = nullptr;  // null: not wanted
   std::int64_t stride = 0;
   float        unit   = 1;  // of base 2
 
-  /// What a call asks for, which is natural logarithms; of a sequence whose rows begin at `row`.
+  /// What a call wants, which is natural logarithms; of a sequence whose rows begin at `row`.
   static row_sums natural(const matrix_view<float>& rows, index_t row) {
     if (!rows.data) return {};
     return {rows.data + row * rows.stride, rows.stride, std::numbers::ln2_v<float>};

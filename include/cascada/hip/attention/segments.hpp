@@ -2,8 +2,8 @@
 // A row's keys in segments of so many tiles, at their places in the walk. Each has a softmax of its own, and these are
 // joined in their order.
 //
-// So a row is the same, bit for bit, whether one block of threads goes from segment to segment, as where many rows ask,
-// or each segment has a block, as where few do.
+// So a row is the same, bit for bit, whether one block of threads goes from segment to segment, as where there are many
+// rows, or each segment has a block, as where there are few.
 
 #include <cstdint>
 #include <limits>

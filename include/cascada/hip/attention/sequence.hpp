@@ -1,5 +1,5 @@
 #pragma once
-// Parts of what the kernels are asked for one sequence: who asks, and which keys answer.
+// Parts of what the kernels are given for one sequence: its queries, and which keys they meet.
 
 #include <algorithm>
 #include <cstdint>
@@ -29,7 +29,7 @@ struct attention_sequence {
   result_rows<Scalar>                out;
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
-  row_sums                           log_sums;  // of what asks
+  row_sums                           log_sums;  // of the queries
   growing_call                       growing;   // then T is how many tokens there is room for
 
   float   of_products = detail::scale_in_base_2(options, q.dim);
@@ -37,7 +37,7 @@ struct attention_sequence {
   index_t tokens      = kv.tokens();                     // T
   index_t kv_heads    = kv.kv_heads();
   index_t base        = growing.slices ? 0 : first_query(options, tokens, q.tokens);
-  index_t end         = base + q.tokens;                  // places of those that ask
+  index_t end         = base + q.tokens;                  // of the places of queries
   index_t chunk       = std::min(options.chunk, tokens);  // the kernels add it to positions
 
   /// Whether more than the scale is between products and logits.
@@ -151,10 +151,10 @@ struct attention_sequence {
             .growing  = growing.slices};
   }
   query_tokens<Scalar> representatives() const {
-    auto asking = everyone();
-    asking.list = layer.first.indices, asking.count = layer.first.count;
-    asking.stride = tokens, asking.parts = 1;
-    return asking;
+    auto own = everyone();
+    own.list = layer.first.indices, own.count = layer.first.count;
+    own.stride = tokens, own.parts = 1;
+    return own;
   }
 
   /// Members of clusters, leaf by leaf.

@@ -29,23 +29,23 @@ inline constexpr index_t segment_tiles = 16;
 template <class B>
 inline constexpr index_t few_blocks = gfx942::compute_units / 2;
 
-/// Of a sequence: its keys, and how many of its tokens ask.
+/// Of a sequence: its keys, and how many of its tokens have queries.
 struct sequence_sizes {
   index_t tokens, heads, kv_heads, dim;
-  index_t asking = tokens;
-  index_t sets   = 1;  // selections: one of all KV heads, or each KV head's own
+  index_t queries = tokens;
+  index_t sets    = 1;  // selections: one of all KV heads, or each KV head's own
 
   bool transposed = false;  // values
   bool paged      = false;
 
-  bool growing = false;  // then `tokens` is how many there is room for, and where those that ask lie is not known
+  bool growing = false;  // then `tokens` is how many there is room for, and where the queries lie is not known
 
   index_t group() const noexcept { return heads / kv_heads; }
 };
 
 /// The place of the first query: they are the last tokens. Not causal, they have places of their own.
-constexpr index_t first_query(const attention_options& options, index_t tokens, index_t asking) noexcept {
-  return options.causal ? tokens - asking : 0;
+constexpr index_t first_query(const attention_options& options, index_t tokens, index_t queries) noexcept {
+  return options.causal ? tokens - queries : 0;
 }
 
 /// Whether keys are means: of leaves, or of whole clusters.
@@ -67,9 +67,9 @@ constexpr index_t band_of(const attention_options& options, index_t group, index
   return std::min(band_of(options, group), tokens);
 }
 
-/// Parts of `part` tokens that a call of `asking` tokens of a sequence that grows lies in at most, wherever it begins.
-constexpr std::int64_t parts_of_call(index_t asking, index_t part) noexcept {
-  return (std::int64_t{asking} - 2 + part) / part + 1;
+/// Parts of `part` tokens that a call of `tokens` tokens of a sequence that grows lies in at most, wherever it begins.
+constexpr std::int64_t parts_of_call(index_t tokens, index_t part) noexcept {
+  return (std::int64_t{tokens} - 2 + part) / part + 1;
 }
 
 /// Words that a row or a leaf has for a band in opened_leaves.
@@ -87,8 +87,8 @@ constexpr index_t bands_of_slice(const attention_options& options, const sequenc
   const index_t       band = band_of(options, sizes.group(), sizes.tokens);
   const words_of_band of(band, sizes.group());
   const std::int64_t  words = rounded_to_tiles(sizes.tokens) * (of.bits + of.lists) * sizes.kv_heads;
-  const std::int64_t  all   = sizes.growing ? parts_of_call(sizes.asking, band)
-                                            : (sizes.asking - 1) / band + 1;  // they begin with the first query
+  const std::int64_t  all   = sizes.growing ? parts_of_call(sizes.queries, band)
+                                            : (sizes.queries - 1) / band + 1;  // they begin with the first query
   return static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / words, 1, all));
 }
 
@@ -102,15 +102,15 @@ constexpr index_t tokens_of_part(const attention_options& options, index_t group
 
 /// Blocks of queries, as many for each KV head; of a sequence that grows, at most.
 CASCADA_INLINE index_t blocks_of(const attention_options& options, const sequence_sizes& sizes) noexcept {
-  const index_t                first  = sizes.growing ? 0 : first_query(options, sizes.tokens, sizes.asking);
-  const index_t                last   = first + sizes.asking;
-  const query_tokens<bfloat16> asking = {
-      .q        = {.tokens = sizes.asking, .heads = sizes.heads},
-      .kv_heads = sizes.kv_heads,
-      .part     = tokens_of_part(options, sizes.group(), sizes.tokens, sizes.growing ? sizes.tokens : last),
-      .first    = first,
-      .last     = last};
-  return (sizes.growing ? asking.most_turns() : asking.turns()) * sizes.kv_heads;
+  const index_t                first = sizes.growing ? 0 : first_query(options, sizes.tokens, sizes.queries);
+  const index_t                last  = first + sizes.queries;
+  const query_tokens<bfloat16> all   = {
+        .q        = {.tokens = sizes.queries, .heads = sizes.heads},
+        .kv_heads = sizes.kv_heads,
+        .part     = tokens_of_part(options, sizes.group(), sizes.tokens, sizes.growing ? sizes.tokens : last),
+        .first    = first,
+        .last     = last};
+  return (sizes.growing ? all.most_blocks() : all.blocks()) * sizes.kv_heads;
 }
 
 /// Segments of a row's keys at most, known without the data: all older tokens may be leaves. By mass, leaves of two

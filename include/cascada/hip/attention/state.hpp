@@ -40,8 +40,8 @@ namespace cascada::inline CASCADA_ABI {
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
 /// there, while no other call of that attention needs more memory. Without it, memory doubles as it is needed.
 ///
-/// Keys and values may lie in rows in one call and in pages in the next. Which row of a pool a token has is looked up in
-/// each call, for all tokens that are there, so that nothing of the table is kept: 4 bytes a token in the workspace.
+/// Keys and values may lie in rows in one call and in pages in the next. Which row of a pool a token has is looked up
+/// in each call, for all tokens that are there, so that nothing of the table is kept: 4 bytes a token in the workspace.
 ///
 /// Selections are one, or one for each KV head, as many in every call since the state was new or cleared
 /// (`invalid_representatives`). Of n new tokens, O(n leaf d) for their leaves; by keys, O(n anchors d) for each KV
@@ -181,17 +181,18 @@ class attention_state<Scalar, B> {
                                   of.kv_heads == had.kv_heads && of.dim == had.dim, of.heads == had.heads);
   }
 
-  /// Whether `of.asking` more tokens may follow, where there are so many keys.
+  /// Whether `of.queries` more tokens may follow, where there are so many keys.
   status check(const attention_options& options, const sizes& of, index_t keys,
                std::span<const hip::selection_layer> selections) const noexcept {
     if (const status answer = check(options, of); answer != status::ok) return answer;
-    if (const status answer = detail::check_room_of_keys(keys, tokens_, of.asking); answer != status::ok) return answer;
+    if (const status answer = detail::check_room_of_keys(keys, tokens_, of.queries); answer != status::ok)
+      return answer;
     if (!needs_selections(options)) return status::ok;
     if (const status answer = detail::check_selections_of_heads(selections.size(), of.kv_heads, sets());
         answer != status::ok)
       return answer;
     for (const hip::selection_layer& one : selections) {
-      const bool   fits   = one.tokens() >= edge_of(options, tokens_ + of.asking - 1);
+      const bool   fits   = one.tokens() >= edge_of(options, tokens_ + of.queries - 1);
       const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
       const status answer = detail::check_selection<B>(one, misfit);
       if (answer != status::ok) return answer;

@@ -103,7 +103,7 @@ struct key_walk {
   }
   CASCADA_DEVICE CASCADA_INLINE index_t far_masked() const { return (far_count + keys - 1) / keys - far_whole; }
   CASCADA_DEVICE CASCADA_INLINE index_t near_masked() const { return (near_places() + keys - 1) / keys; }
-  /// The same if queries up to the one at `place` asked.
+  /// The same if there were queries up to the one at `place`.
   CASCADA_DEVICE CASCADA_INLINE index_t near_masked(index_t place) const {
     return (sinks + place + 1 - from - keys * near_whole + keys - 1) / keys;
   }

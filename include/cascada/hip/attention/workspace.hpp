@@ -41,12 +41,12 @@ struct attention_memory {
   opened_leaves       opened       = {};       // of a slice of bands
   index_t             bands        = 0;        // in it
   key_segments        segments     = {};
-  index_t             turns        = std::numeric_limits<index_t>::max();  // blocks of a KV head that a launch has
+  index_t             blocks       = std::numeric_limits<index_t>::max();  // blocks of a KV head that a launch has
 
   /// Cuts the arrays that the options need off `from`.
   void cut(carver& from, const attention_options& options, const sequence_sizes& sizes) {
     const std::int64_t tokens = sizes.tokens, means = tokens * sizes.kv_heads * sizes.dim;
-    const std::int64_t rows    = std::int64_t{sizes.asking} * sizes.heads;
+    const std::int64_t rows    = std::int64_t{sizes.queries} * sizes.heads;
     const bool         average = averages(options) && !sizes.growing;  // a state has its own
     const bool         counted = options.weighted && options.causal;
     if (sizes.sets > 1 && !sizes.growing) cut_selections(from, sizes);
@@ -60,10 +60,10 @@ struct attention_memory {
     if (average) {
       const bool    far         = detail::has_leaves(options);
       const index_t all         = (sizes.tokens - 1) / options.chunk + 1;
-      const index_t ask         = far ? all - (sizes.tokens - sizes.asking) / options.chunk : 1;  // of the chunks
+      const index_t needed      = far ? all - (sizes.tokens - sizes.queries) / options.chunk : 1;  // of the chunks
       leaves.sets               = detail::forms_by_keys(options) ? sizes.kv_heads : sizes.sets;
       const std::int64_t places = tokens * leaves.sets;
-      chunks                    = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / (2 * places), 1, ask));
+      chunks = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / (2 * places), 1, needed));
       from.cut(leaves.formed, places), from.cut(leaves.ranges, places), from.cut(leaves.count, leaves.sets);
       from.cut(leaves.far_rows, chunks * places), from.cut(leaves.far_sizes, chunks * places);
       from.cut(leaves.far_count, std::int64_t{chunks} * leaves.sets);
@@ -72,7 +72,7 @@ struct attention_memory {
       if (far && options.moments) from.cut(variances, tokens * sizes.kv_heads * variance_parts);
       if (options.queries == query_set::representatives) from.cut(mean_queries, rows * sizes.dim);
       if (options.queries == query_set::grouped) {
-        from.cut(groups.asker, tokens * sizes.sets), from.cut(groups.asks, tokens * sizes.sets);
+        from.cut(groups.leader, tokens * sizes.sets), from.cut(groups.leaders, tokens * sizes.sets);
         from.cut(groups.count, std::int64_t{all} * sizes.sets);
         from.cut(other_out, rows * sizes.dim), from.cut(other_sums, rows);
       }
@@ -118,7 +118,7 @@ struct attention_memory {
 
   /// For few queries room for all segments of their rows; for many what a slice of blocks has so far.
   void cut_segments(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
-    const std::int64_t rows = std::int64_t{sizes.asking} * sizes.heads * count, dim = sizes.dim;
+    const std::int64_t rows = std::int64_t{sizes.queries} * sizes.heads * count, dim = sizes.dim;
     const index_t      every = blocks_of(options, sizes);
     segments.tiles           = segment_tiles<B>;
     if (every <= few_blocks<B> && rows * (dim + 4) <= largest_table) {
@@ -126,9 +126,9 @@ struct attention_memory {
       from.cut(segments.kept, rows * (dim + 4)), from.cut(segments.counts, rows);
       return;
     }
-    const std::int64_t of_turn = rows_of_block * (dim + 4) * sizes.kv_heads, all = every / sizes.kv_heads;
-    turns = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / of_turn, 1, all));
-    from.cut(segments.kept, turns * of_turn);
+    const std::int64_t of_block = rows_of_block * (dim + 4) * sizes.kv_heads, all = every / sizes.kv_heads;
+    blocks = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / of_block, 1, all));
+    from.cut(segments.kept, blocks * of_block);
   }
 };
 

@@ -25,10 +25,10 @@ CASCADA_INLINE constexpr index_t doubled_room(index_t has, std::int64_t needs) n
 
 /// Why a call of so many tokens fails on the device, whatever its rows are, or `ok`: an earlier one has, there is no
 /// room, or a selection that it needs (null: none) has failed.
-CASCADA_DEVICE CASCADA_INLINE status::code answer_of_call(status::code earlier, index_t asking, index_t left,
+CASCADA_DEVICE CASCADA_INLINE status::code answer_of_call(status::code earlier, index_t tokens, index_t left,
                                                           const index_t* selected) noexcept {
   if (earlier != status::ok) return earlier;
-  if (asking > left) return status::too_large;
+  if (tokens > left) return status::too_large;
   return selected && has_failed(selected) ? status::invalid_representatives : status::ok;
 }
 
