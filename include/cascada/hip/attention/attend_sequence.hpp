@@ -353,7 +353,7 @@ class attention_steps {
     } else {
       launch_(join_chains<false>{call.clusters, call.of, call.leaves, of_.tokens, call.most, sinks, options_.leaf});
     }
-    launch_(list_new_leaves{call.of, call.leaves, of_.tokens, call.most, sinks});
+    launch_(list_new_leaves{call.of, call.leaves, of_.tokens, call.most});
     launch_(extend_means<Scalar, Place>{
         .of          = call.of,
         .leaves      = call.leaves,
@@ -361,8 +361,7 @@ class attention_steps {
         .values      = of_.kv.value_rows(),
         .mean_keys   = {memory_.mean_keys, memory_.variances, options_.moments.value_or(0), Dim},
         .mean_values = {memory_.mean_values, nullptr, 0, Dim},
-        .most        = call.most,
-        .sinks       = sinks});
+        .most        = call.most});
   }
 
   /// They find their chains by keys, batch by batch.
@@ -374,8 +373,7 @@ class attention_steps {
                                                 .batch     = batch,
                                                 .chains    = call.chains,
                                                 .keys      = of_.kv.key_rows(),
-                                                .threshold = options_.leaf_threshold,
-                                                .sinks     = options_.sink_tokens});
+                                                .threshold = options_.leaf_threshold});
       launch_(find_grown_anchors<Scalar, Place>{.clusters  = call.clusters,
                                                 .batch     = batch,
                                                 .chains    = call.chains,

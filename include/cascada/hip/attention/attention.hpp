@@ -339,6 +339,7 @@ class attention<Scalar, B> {
                                                 .leaves     = arrays.leaves,
                                                 .chunk      = plan.chunk,
                                                 .window     = options_.window,
+                                                .sinks      = options_.sink_tokens,
                                                 .part       = plan.part(),
                                                 .parts      = plan.parts,
                                                 .slices     = plan.slices,

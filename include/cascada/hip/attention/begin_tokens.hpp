@@ -25,7 +25,7 @@ struct begin_tokens {
 
   // Where there are far fields: slices of so many parts of the tokens, chunks, or bands where leaves open.
   grown_leaves leaves = {};
-  index_t      chunk = 0, window = 0, part = 0, parts = 0, slices = 1;
+  index_t      chunk = 0, window = 0, sinks = 0, part = 0, parts = 0, slices = 1;
   bool         bands = false;
 
   index_t grid() const { return 1; }
@@ -51,9 +51,9 @@ struct begin_tokens {
   }
 
  private:
-  /// Tokens before the last chunk's edge join leaves.
+  /// Tokens before the last chunk's edge join leaves, all but sinks.
   CASCADA_DEVICE CASCADA_INLINE void join(grown_state& state, index_t end) const {
-    state.from = state.joined;
+    state.from = state.joined < sinks ? sinks : state.joined;
     state.to = state.joined = state.joins_until(end, chunk, window);
     for (index_t set = 0; set < leaves.sets; ++set) leaves.older[set] = leaves.count[set];
   }

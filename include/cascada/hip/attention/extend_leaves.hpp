@@ -37,7 +37,7 @@ struct join_chains {
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     if (of.state->valid < 0) return;
     const index_t from = gpu.uniform(of.state->from), token = from + gpu.block() / leaves.sets;
-    if (token >= gpu.uniform(of.state->to) || token < sinks) return;
+    if (token >= gpu.uniform(of.state->to)) return;
     const index_t        set      = gpu.block() % leaves.sets;
     const grown_leaves   links    = leaves.of(set, room);
     const index_t* const chains   = ByKeys ? links.chain : clusters.of_head(set);
@@ -73,7 +73,6 @@ struct list_new_leaves {
   grown_leaves leaves;
   index_t      room;
   index_t      most;  // tokens that may join
-  index_t      sinks;
 
   index_t grid() const { return (most + threads - 1) / threads * leaves.sets; }
 
@@ -84,11 +83,11 @@ struct list_new_leaves {
     const index_t begin = from + gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
     if (begin >= to) return;
     const grown_leaves own    = leaves.of(gpu.block() % leaves.sets, room);
-    const auto         begins = [&](index_t t) { return t < to && t >= sinks && own.size[t] == 1; };
+    const auto         begins = [&](index_t t) { return t < to && own.size[t] == 1; };
     const auto         place  = places::of(gpu, gpu.template shared<shared>(), from, begin, begins);
     const index_t      older  = *own.older;
     if (begins(token)) own.first[older + place.own] = token;
-    if (token < to && token >= sinks && own.next[token] == 0) own.tail[own.chain[token]] = token;
+    if (token < to && own.next[token] == 0) own.tail[own.chain[token]] = token;
     if (begin + threads >= to && gpu.thread() == 0) *own.count = older + place.end;
   }
 };
@@ -105,7 +104,6 @@ struct extend_means {
   token_rows<Scalar, Place> keys, values;  // of as many tokens as there is room for
   leaf_table<Scalar>        mean_keys, mean_values;
   index_t                   most;  // tokens that may join
-  index_t                   sinks;
 
   index_t grid() const { return 2 * half(); }
 
@@ -134,7 +132,7 @@ struct extend_means {
     const grown_leaves  own = leaves.of(leaves.set_of(head), rows.tokens);
     member_sums<Scalar> all;
     index_t             member = -1, count = 0;
-    if (token < to && token >= sinks && (own.size[token] == 1 || own.before[token] < from)) {
+    if (token < to && (own.size[token] == 1 || own.before[token] < from)) {
       member = token;
       for (index_t left = own.size[token]; left > 1; --left) member = own.before[member];
     }

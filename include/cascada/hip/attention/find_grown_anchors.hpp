@@ -44,7 +44,6 @@ struct meet_grown_anchors {
   grown_chains              chains;
   token_rows<Scalar, Place> keys;  // of as many tokens as there is room for
   float                     threshold;
-  index_t                   sinks;
 
   index_t grid() const { return chain_batch / tokens * keys.heads; }
 
@@ -54,12 +53,12 @@ struct meet_grown_anchors {
     const index_t head = gpu.block() % keys.heads, first = gpu.block() / keys.heads * tokens;
     const index_t all = gpu.uniform(batch.count()), begin = gpu.uniform(batch.begin());
     if (first >= all) return;
-    const index_t        own = first + gpu.lane() % tokens, token = begin + (own < all ? own : all - 1);
-    const grown_chains   of   = chains.of(head, keys.tokens);
-    const index_t* const rep  = clusters.of_head(head);
-    const Scalar* const  row  = keys.row(token, head);
-    const float          norm = token < sinks ? 0 : detail::norm_or(canonical_product(row, row, keys.dim), 0);
-    const chain_anchor   key  = {token, token, norm};
+    const index_t                      own = first + gpu.lane() % tokens, token = begin + (own < all ? own : all - 1);
+    const grown_chains                 of   = chains.of(head, keys.tokens);
+    const index_t* const               rep  = clusters.of_head(head);
+    const Scalar* const                row  = keys.row(token, head);
+    const float                        norm = detail::norm_or(canonical_product(row, row, keys.dim), 0);
+    const chain_anchor                 key  = {token, token, norm};
     const compared_keys<Scalar, Place> with = {keys, head, threshold};
     covering_row                       best;
     const index_t                      count = gpu.uniform(*of.count), cluster = rep[token];

@@ -18,7 +18,7 @@ struct grown_state {
   index_t      valid;   // of the call at hand: negative if it has failed; nothing is written then
   status::code answer;
 
-  index_t joined;    // tokens that may be in leaves
+  index_t joined;    // tokens that are in leaves, or are sinks
   index_t listed;    // the chunk whose far field is the first that is there, plus 1; 0: none
   index_t from, to;  // of the call at hand: tokens that join
 
