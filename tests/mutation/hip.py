@@ -385,7 +385,7 @@ mutants = [
     ("grown pages: the host reads the table", "options_, q, hip::attention::layout_of(kv), out, call);", "options_, q, kv, out, call);", paged_graph),
     ("grown pages: members of leaves in order", "all.add(load_8(rows.row(member, head) +", "all.add(load_8(static_cast<const heads_view<const Scalar>&>(rows).row(member, head) +", in_pages),
     ("grown pages: opened tokens in order", "token = own.before[token]) put(m, row_of(token));", "token = own.before[token]) put(m, token);", in_pages),
-    ("grown pages: norms of keys in order", "const Scalar* const  row  = keys.row(token, head);", "const Scalar* const  row  = static_cast<const heads_view<const Scalar>&>(keys).row(token, head);", in_pages),
+    ("grown pages: norms of keys in order", "row  = keys.row(token, head);", "row  = static_cast<const heads_view<const Scalar>&>(keys).row(token, head);", in_pages),
     ("grown pages: means of keys for values", ".values      = of_.kv.value_rows(),", ".values      = of_.kv.key_rows(),", in_pages),
 
     ("transposed: another token's elements", "/ (to.dim / side) * side, column", "/ (to.dim / side) * 0, column", layouts),

@@ -33,22 +33,28 @@ struct linked_leaves {
   }
   CASCADA_DEVICE CASCADA_INLINE index_t count_of(index_t field) const { return links.far_count[field]; }
   CASCADA_DEVICE CASCADA_INLINE index_t size_of(index_t field, index_t place) const {
-    return links.far_sizes[std::int64_t{field} * remembered.room + place];
+    return links.far_sizes[at(field, place)];
   }
 
   template <class Put>
   CASCADA_DEVICE CASCADA_INLINE void for_members(index_t kv_head, index_t field, index_t place, index_t size,
                                                  const Put& put) const {
-    const grown_leaves own = links.of(links.set_of(kv_head), remembered.room);
-    // 32 bits do, as tables of more have keys and values of 1 TiB; 64 take scalar registers that are wanting.
-    const auto room  = static_cast<std::uint32_t>(remembered.room);
-    index_t    token = links.far_rows[static_cast<std::uint32_t>(field) * room + static_cast<std::uint32_t>(place)];
+    const grown_leaves own   = links.of(links.set_of(kv_head), remembered.room);
+    index_t            token = links.far_rows[at(field, place)];
     for (index_t m = size; m-- > 0; token = own.before[token]) put(m, row_of(token));
   }
 
   /// Whether the call remembers which leaves are open in a band.
   CASCADA_DEVICE CASCADA_INLINE bool is_told_of(index_t number, index_t band) const {
     return number >= first_remembered((call.state->tokens - 1) / band);
+  }
+
+ private:
+  /// Of a leaf among those of all far fields at hand. 32 bits do, as tables of more have keys and values of 1 TiB; 64
+  /// take scalar registers that are wanting.
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t at(index_t field, index_t place) const {
+    return static_cast<std::uint32_t>(field) * static_cast<std::uint32_t>(remembered.room) +
+           static_cast<std::uint32_t>(place);
   }
 };
 
