@@ -39,9 +39,8 @@ struct linked_leaves {
   template <class Put>
   CASCADA_DEVICE CASCADA_INLINE void for_members(index_t kv_head, index_t field, index_t place, index_t size,
                                                  const Put& put) const {
-    const grown_leaves own   = links.of(links.set_of(kv_head), remembered.room);
-    index_t            token = links.far_rows[at(field, place)];
-    for (index_t m = size; m-- > 0; token = own.before[token]) put(m, row_of(token));
+    index_t token = links.far_rows[at(field, place)];
+    for (index_t m = size; m-- > 0; token = links.before[at(links.set_of(kv_head), token)]) put(m, row_of(token));
   }
 
   /// Whether the call remembers which leaves are open in a band.
@@ -50,10 +49,10 @@ struct linked_leaves {
   }
 
  private:
-  /// Of a leaf among those of all far fields at hand. 32 bits do, as tables of more have keys and values of 1 TiB; 64
-  /// take scalar registers that are wanting.
-  CASCADA_DEVICE CASCADA_INLINE std::uint32_t at(index_t field, index_t place) const {
-    return static_cast<std::uint32_t>(field) * static_cast<std::uint32_t>(remembered.room) +
+  /// Of a leaf or a token among those of all far fields at hand, or sets. 32 bits do, as tables of more have keys and
+  /// values of 1 TiB; 64 take scalar registers that are wanting.
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t at(index_t number, index_t place) const {
+    return static_cast<std::uint32_t>(number) * static_cast<std::uint32_t>(remembered.room) +
            static_cast<std::uint32_t>(place);
   }
 };

@@ -40,7 +40,7 @@ struct open_leaves {
     const index_t begin = (first / band + number) * band;
     if (begin >= last) return;
     const index_t      tokens  = last - begin < band ? last - begin : band;
-    const std::int64_t list    = std::int64_t{gpu.block()} * opened.stride;
+    const auto         list    = static_cast<std::uint32_t>(gpu.block()) * static_cast<std::uint32_t>(opened.stride);
     const index_t      earlier = first > begin ? first - begin : 0;
     const band_of_rows own     = {begin, earlier, tokens * group, number * blocks_of_band, kv_head};
     const index_t      field   = leaves.field_of(begin / opened.chunk, kv_head);
@@ -169,7 +169,7 @@ struct open_leaves {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t list_tokens(Gpu& gpu, const band_of_rows& own, index_t field,
                                                           const leaf_places& has, index_t asker, std::uint32_t listed,
-                                                          std::int64_t list) const {
+                                                          std::uint32_t list) const {
     auto&             lds               = gpu.template shared<shared>();
     asked_leaf* const asked             = opened.asked + list;
     lds.members[gpu.wave()][gpu.lane()] = count_members(gpu, field, has, asker, asked);
@@ -185,7 +185,7 @@ struct open_leaves {
       const index_t       place = base + gpu.lane(), by = asked_by(asked, has, place) - asker;
       const std::uint32_t from = gpu.shuffle(first, by & (gfx942::wave - 1));
       if (by < 0 || by >= gfx942::wave) continue;
-      const std::int64_t to = list + from + asked[place].before;
+      const std::uint32_t to = list + static_cast<std::uint32_t>(from + asked[place].before);
       leaves.for_members(own.kv_head, field, place, leaves.size_of(field, place), [&](index_t m, index_t row) {
         opened.tokens[to + m] = row;
         opened.places[to + m] = place;
