@@ -282,6 +282,8 @@ TEST_CASE("hip growing: calls that the runtime broke off can be repeated", "[hip
       REQUIRE(trunk.kept().tokens() == before);
       static_cast<void>(trunk.download(got));
       CHECK(got == tests::owned_representatives::of(at_fork.kept()));
+      CHECK(trunk.report().tokens == 0);
+      CHECK(got.report.tokens == 0);
       REQUIRE(trunk.extend(piece_of(x, before, T)) == status::ok);
     }
     compare(trunk, want);

@@ -72,7 +72,7 @@ class attention_state<Scalar, B> {
   /// tiles opened. O(KV heads).
   [[nodiscard]] std::size_t saved_bytes() const noexcept { return kernel::state_writer<B>::size_of(*this); }
 
-  /// Makes `to` an independent copy, as an assignment does.
+  /// Makes `to` an independent copy, as an assignment does, but not of a call that was broken off.
   [[nodiscard]] status fork(attention_state& to) const {
     if (broken_off_) return detail::broken_off();
     to = *this;

@@ -162,7 +162,7 @@ struct attend {
   CASCADA_DEVICE CASCADA_INLINE kept_softmax kept_by_block(Gpu& gpu) const {
     auto thread = static_cast<std::uint32_t>(gpu.thread());
     gpu.keep(thread);
-    // Bytes have 32 bits: a turn's, or 256 MiB.
+    // Bytes have 32 bits: a slice's, or 256 MiB.
     const auto bytes = static_cast<std::uint32_t>(gpu.block()) * std::uint32_t{threads * (Dim / 2 + 2) * sizeof(float)};
     float* const own = reinterpret_cast<float*>(reinterpret_cast<char*>(segments.kept) + bytes);
     return {own, 4 * thread, 4 * threads, threads * Dim / 2 + 2 * thread};

@@ -26,9 +26,9 @@ namespace cascada::inline CASCADA_ABI {
 /// their own. A call's sink logits, slopes and log-sum-exps are in device memory. Fewer queries than keys begin, by
 /// mass, with a band: the tiles that a block of threads has room for (band_of). Means are rounded to Scalar, and so are
 /// the softmax's weights before they are summed and meet the values: leaves open as elsewhere, but for those within
-/// 0.01 nat of `open_above`. A NaN in v can reach rows up to 31 tokens before it, and with a sliding window up to 127
-/// after the last that sees it. Sequences grow in all modes that grow on the CPU. There is no report. One
-/// call at a time; threads as hip/select/selector.hpp says.
+/// 0.01 nat of `open_above`. A NaN or an infinity in v can make rows NaN that lie up to 127 tokens before it, and with
+/// a sliding window up to 127 after the last that sees it. Sequences grow in all modes that grow on the CPU. There is
+/// no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
 ///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head. A sequence

@@ -74,7 +74,7 @@ struct key_logits {
   };
   struct shared {
     float   bias[keys];
-    index_t place[tiles::threads];  // of each lane, for want of registers: its query's place among those that ask
+    index_t place[tiles::threads];  // of each lane, for want of registers: its query's place among those with queries
     [[no_unique_address]] std::conditional_t<same_for_all && !sloped, typename correction::shared, no_shared>
                                                                                    corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>           rows;
@@ -131,7 +131,7 @@ struct key_logits {
     for (index_t s = 0; s < Dim / 16; ++s) query[s] = load_8(row + 16 * s + gpu.lane() / 32 * 8);
   }
 
-  /// Keeps where a lane's query lies among those that ask.
+  /// Keeps where a lane's query lies among those with queries.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void place_query(Gpu& gpu, shared& lds, const walk& now, const query_row& own) const {
     lds.place[gpu.thread()] = own.place;

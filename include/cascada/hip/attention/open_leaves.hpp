@@ -46,7 +46,7 @@ struct open_leaves {
     const index_t      field   = leaves.field_of(begin / opened.chunk, kv_head);
     const index_t      count   = gpu.uniform(leaves.count_of(field));
     const index_t      each = (count + threads - 1) / threads * gfx942::wave, from = gpu.wave() * each;
-    const leaf_places  has = {from, count - from < each ? count : from + each};
+    const leaf_span    has = {from, count - from < each ? count : from + each};
     open_all(gpu, own, field, has, opened.asked + list);
     std::uint32_t listed = 0;
     for (index_t asker = 0; asker < tokens; asker += gfx942::wave)
@@ -70,12 +70,12 @@ struct open_leaves {
   };
 
   /// Leaves of a wave, which lanes take turns at.
-  struct leaf_places {
+  struct leaf_span {
     index_t begin, end;
   };
 
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void open_all(Gpu& gpu, const band_of_rows& own, index_t field, const leaf_places& has,
+  CASCADA_DEVICE CASCADA_INLINE void open_all(Gpu& gpu, const band_of_rows& own, index_t field, const leaf_span& has,
                                               asked_leaf* asked) const {
     const band_record record = record_of(own);
     for (index_t place = has.begin + gpu.lane(); place < has.end; place += gfx942::wave)
@@ -168,7 +168,7 @@ struct open_leaves {
   /// asker and place. Returns how many they are.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t list_tokens(Gpu& gpu, const band_of_rows& own, index_t field,
-                                                          const leaf_places& has, index_t asker, std::uint32_t listed,
+                                                          const leaf_span& has, index_t asker, std::uint32_t listed,
                                                           std::uint32_t list) const {
     auto&             lds               = gpu.template shared<shared>();
     asked_leaf* const asked             = opened.asked + list;
@@ -196,7 +196,7 @@ struct open_leaves {
 
   /// Members of a wave's leaves, by asker, each in the lane of its number; and, of each leaf, those before it.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE std::uint32_t count_members(Gpu& gpu, index_t field, const leaf_places& has,
+  CASCADA_DEVICE CASCADA_INLINE std::uint32_t count_members(Gpu& gpu, index_t field, const leaf_span& has,
                                                             index_t asker, asked_leaf* asked) const {
     std::uint32_t members = 0;
     for (index_t base = has.begin; base < has.end; base += gfx942::wave) {
@@ -217,8 +217,7 @@ struct open_leaves {
   }
 
   /// The first asker of a wave's leaf, or nobody.
-  CASCADA_DEVICE CASCADA_INLINE static index_t asked_by(const asked_leaf* asked, const leaf_places& has,
-                                                        index_t place) {
+  CASCADA_DEVICE CASCADA_INLINE static index_t asked_by(const asked_leaf* asked, const leaf_span& has, index_t place) {
     return place < has.end ? asked[place].asker : nobody;
   }
 };

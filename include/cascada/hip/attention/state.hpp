@@ -33,8 +33,8 @@ namespace cascada::inline CASCADA_ABI {
 /// A call that fails while it runs (a selection has failed, of whichever KV head, `invalid_representatives`, or a graph
 /// was replayed beyond the memory, `too_large`) writes and adds nothing, for no head, but the host does not know: its
 /// tokens count, and later calls fail likewise, until truncate() or clear() forgets them. `device_error`: the runtime
-/// refused memory, and all is as it was, or a launch or a copy in the middle of a call; then the state is refused until
-/// it is cleared.
+/// refused memory, and all is as it was; or a launch of extend() or truncate(), or a copy of fork() into memory that is
+/// there, and the state, of a fork the one that is written, is refused until it is cleared.
 ///
 /// No launch and no argument depends on how many tokens there are: within reserved memory (`reserve` here and a call
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
@@ -49,8 +49,8 @@ namespace cascada::inline CASCADA_ABI {
 /// share a list (band_of), and truncate goes there or to a band's edge. Memory, with leaves, as many bytes as K and V
 /// of the tokens there is room for; for each of them 24 more, or by keys 36 for each KV head, 16 for each KV head where
 /// there are moments, 8 for each chunk that a call may lie in (by keys, for each KV head), up to 256 MiB, and by mass
-/// 12 for each KV head and 32 tokens of a band. With a selection for each KV head, 28
-/// for each instead of 24, or 40 by keys, and those 8 for each, too. Else O(1). With leaves, truncate is O(T).
+/// 12 for each KV head and 32 tokens of a band. With a selection for each KV head, 28 for each instead of 24, or 40
+/// by keys, and those 8 for each, too. Else O(1). With leaves, truncate is O(T).
 template <row_scalar Scalar, gfx942_backend B>
 class attention_state<Scalar, B> {
   static_assert(hip::matrix_scalar<Scalar>, "attention_state on gfx942: rows are bfloat16 or float16");

@@ -40,8 +40,8 @@ namespace cascada::inline CASCADA_ABI {
 /// know: its tokens count, attention to them writes nothing, and later calls fail likewise, until truncate() or clear()
 /// forgets them. download() then has the set before that call, with its answer: as many tokens are good.
 ///
-/// `device_error`: the runtime refused memory, a launch or a copy. The set is as it was, and the call may be repeated;
-/// what fork() writes to is as it was, or empty.
+/// `device_error`: the runtime refused memory, a launch or a copy. The set is as it was, without a report, and the call
+/// may be repeated; what fork() writes to is as it was, or empty.
 ///
 /// Memory is that of min(tokens, max_representatives) rows, since r is known to the device alone, and some numbers a
 /// token. A call takes T / 256 launches for its T tokens and five more; a single token takes 5, and O(r d) work on as
@@ -62,6 +62,7 @@ class growing_selection<Scalar, B> {
         memory_(std::move(other.memory_)),
         arrays_(std::exchange(other.arrays_, {})),
         tokens_(std::exchange(other.tokens_, 0)),
+        counted_(std::exchange(other.counted_, true)),
         set_number_(std::move(other.set_number_)) {}
   growing_selection& operator=(growing_selection&& other) noexcept {
     options_    = other.options_;
@@ -69,6 +70,7 @@ class growing_selection<Scalar, B> {
     memory_     = std::move(other.memory_);
     arrays_     = std::exchange(other.arrays_, {});
     tokens_     = std::exchange(other.tokens_, 0);
+    counted_    = std::exchange(other.counted_, true);
     set_number_ = std::move(other.set_number_);
     return *this;
   }
@@ -80,7 +82,8 @@ class growing_selection<Scalar, B> {
     if (!arrays_.set.state) return status::ok;
     if (x.rows > 0) set_number_.renew();
     const status answer = launch(arrays_.call(options_, x, below));
-    if (answer == status::ok) tokens_ += x.rows;
+    counted_            = answer == status::ok;
+    if (counted_) tokens_ += x.rows;
     return answer;
   }
 
@@ -123,7 +126,8 @@ class growing_selection<Scalar, B> {
     if (&to == this) return status::ok;
     if (const status answer = to.become(*this); answer != status::ok) return answer;
     to.set_number_.renew();
-    to.tokens_ = tokens_;
+    to.tokens_  = tokens_;
+    to.counted_ = counted_;
     return status::ok;
   }
 
@@ -275,9 +279,10 @@ class growing_selection<Scalar, B> {
   /// The device has failed in the middle: what is left is no set. The next call makes memory, and is told why not.
   void lose() noexcept {
     set_number_.renew();
-    memory_ = hip::device_memory<B>(where_);
-    arrays_ = {};
-    tokens_ = 0;
+    memory_  = hip::device_memory<B>(where_);
+    arrays_  = {};
+    tokens_  = 0;
+    counted_ = true;
   }
 
   /// Copies the set of another one, into the memory that is there if it has room.
@@ -304,6 +309,7 @@ class growing_selection<Scalar, B> {
 
   /// Waits for the stream and copies the last extension's report, which stays as it was where that failed.
   status download(selection_report& to, const hip::select::grown_state& state) const {
+    if (!counted_) return to = {}, state.answer;
     status       of_call = status::ok;
     const status answer =
         hip::select::download_report(where_, arrays_.of_call.counters, state.extended, false, to, of_call);
@@ -314,7 +320,8 @@ class growing_selection<Scalar, B> {
   B                     where_;
   hip::device_memory<B> memory_;
   arrays                arrays_;
-  index_t               tokens_ = 0;  // those of calls that failed on the device included
+  index_t               tokens_  = 0;     // those of calls that failed on the device included
+  bool                  counted_ = true;  // whether the last extension has a report: its launches were taken
 
   detail::set_number<B> set_number_;
 };
