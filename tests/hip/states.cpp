@@ -572,7 +572,7 @@ TEST_CASE("hip states: token by token where KV heads have selections of their ow
 }
 
 TEST_CASE("hip states: more KV heads than a launch gathers selections of", "[hip]") {
-  constexpr index_t       T = 40, heads = hip::attention::gather_clusters::most + 3;
+  constexpr index_t       T = 40, heads = hip::attention::heads_of_launch + 3;
   const problem<bfloat16> p({T, heads, heads, 64, 64}, 9);
   const auto              chosen = of_each_head(T, heads, 0.4, 9);
   grown<bfloat16>         sequence(closed({.window = 2, .chunk = 8, .leaf = 3}), p, chosen, 9);

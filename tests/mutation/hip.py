@@ -333,7 +333,7 @@ mutants = [
     ("opening: no opened tokens", "if (now.opened_tiles() > 0)", "if (now.opened_tiles() > 1)", outputs),
     ("opening: leaves' lists read as the tokens'", "from_list = own.opened ? opened->tokens.get() : from_list;", "", outputs),
 
-    ("KV heads: the first selections again", ".first  = first,\n                                .heads", ".first  = 0,\n                                .heads", many_heads),
+    ("KV heads: the first selections again", "all[static_cast<std::size_t>(some.first + i)]", "all[static_cast<std::size_t>(i)]", many_heads),
     ("KV heads: another's selection", "const source       own   = from[number];", "const source       own   = from[0];", of_heads),
     ("KV heads: another's members", "{nullptr, members + std::int64_t{set} * tokens}", "{nullptr, members}", of_heads),
     ("KV heads: another's clusters", "{offsets + std::int64_t{set} * (tokens + 1),", "{offsets,", of_heads),

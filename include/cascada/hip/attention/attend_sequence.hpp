@@ -16,6 +16,7 @@
 #include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/find_grown_anchors.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
+#include "cascada/hip/attention/launch_by_heads.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
 #include "cascada/hip/attention/linked_leaves.hpp"
@@ -76,19 +77,11 @@ class attention_steps {
     return selections.empty() ? selection_layer{} : selections[0];
   }
 
-  /// One launch for 64 KV heads.
   void gather() {
-    for (index_t first = 0; first < of_.layer.sets; first += gather_selections::most) {
-      gather_selections some = {.to     = memory_.selections,
-                                .tokens = of_.tokens,
-                                .first  = first,
-                                .heads  = std::min(gather_selections::most, of_.layer.sets - first)};
-      for (index_t i = 0; i < some.heads; ++i) {
-        const selection_layer& one = selections_[static_cast<std::size_t>(first + i)];
-        some.from[i]               = {one.indices, one.rep, one.counts, one.count};
-      }
-      launch_(some);
-    }
+    launch_by_heads(launch_, gather_selections{.to = memory_.selections, .tokens = of_.tokens, .first = 0, .heads = 0},
+                    selections_, [](const selection_layer& one) {
+                      return gather_selections::source{one.indices, one.rep, one.counts, one.count};
+                    });
   }
 
   void find_rows_of_tokens() {

@@ -11,6 +11,7 @@
 #include "cascada/hip/attention/attend_sequence.hpp"
 #include "cascada/hip/attention/begin_tokens.hpp"
 #include "cascada/hip/attention/gather_clusters.hpp"
+#include "cascada/hip/attention/launch_by_heads.hpp"
 #include "cascada/hip/attention/state.hpp"
 #include "cascada/hip/attention/stored_kv.hpp"
 #include "cascada/hip/base/aligned_rows.hpp"
@@ -364,29 +365,24 @@ class attention<Scalar, B> {
                 .clusters   = {each ? arrays.selections.rep : layer.rep, each ? sizes.tokens : 0}});
   }
 
-  /// Clusters of each KV head's tokens that join leaves. One launch for 64 KV heads.
+  /// Clusters of each KV head's tokens that join leaves.
   static void gather(hip::launches<B>& launch, std::span<const hip::selection_layer> selections,
                      const hip::attention::grown_arrays<Scalar, B>& arrays, const hip::attention::begin_tokens& begin,
                      index_t joining) {
-    using kernel       = hip::attention::gather_clusters;
-    const index_t sets = arrays.sizes.sets;
-    for (index_t first = 0; first < sets; first += kernel::most) {
-      kernel some = {.of      = begin.of,
-                     .to      = arrays.selections,
-                     .stride  = arrays.sizes.tokens,
-                     .queries = begin.queries,
-                     .room    = begin.room,
-                     .chunk   = begin.chunk,
-                     .window  = begin.window,
-                     .joining = joining,
-                     .first   = first,
-                     .heads   = std::min(kernel::most, sets - first)};
-      for (index_t i = 0; i < some.heads; ++i) {
-        const hip::selection_layer& one = selections[static_cast<std::size_t>(first + i)];
-        some.from[i]                    = {one.rep, one.count};
-      }
-      launch(some);
-    }
+    using kernel = hip::attention::gather_clusters;
+    hip::attention::launch_by_heads(launch,
+                                    kernel{.of      = begin.of,
+                                           .to      = arrays.selections,
+                                           .stride  = arrays.sizes.tokens,
+                                           .queries = begin.queries,
+                                           .room    = begin.room,
+                                           .chunk   = begin.chunk,
+                                           .window  = begin.window,
+                                           .joining = joining,
+                                           .first   = 0,
+                                           .heads   = 0},
+                                    selections,
+                                    [](const hip::selection_layer& one) { return kernel::source{one.rep, one.count}; });
   }
 
   template <class Place>

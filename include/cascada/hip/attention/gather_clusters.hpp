@@ -6,6 +6,7 @@
 
 #include "cascada/hip/attention/grown_leaves.hpp"
 #include "cascada/hip/attention/grown_state.hpp"
+#include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -16,7 +17,6 @@ struct gather_clusters {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
-  static constexpr index_t most           = 64;  // KV heads of a launch: it is given 4 KiB at most
 
   /// Of one KV head.
   struct source {
@@ -30,7 +30,7 @@ struct gather_clusters {
   index_t          chunk, window;
   index_t          joining;       // tokens that may join
   index_t          first, heads;  // KV heads [first, first + heads)
-  source           from[most] = {};
+  source           from[heads_of_launch] = {};
 
   index_t grid() const { return ((joining - 1) / threads + 1) * heads; }
 

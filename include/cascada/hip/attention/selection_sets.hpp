@@ -41,13 +41,15 @@ struct gathered_selections {
   selection_sets view(index_t tokens, index_t sets) const { return {{indices, rep, counts, count, tokens}, sets}; }
 };
 
+/// KV heads whose selections a launch is told: it is given 4 KiB at most.
+inline constexpr index_t heads_of_launch = 64;
+
 /// Copies selections of some KV heads, wherever they lie. 12 bytes a token and KV head: less than a hundredth of a key
 /// and a value. A failed one has its count alone.
 struct gather_selections {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
-  static constexpr index_t most           = 64;  // KV heads of a launch: it is given 4 KiB at most
 
   /// Of one KV head.
   struct source {
@@ -56,7 +58,7 @@ struct gather_selections {
 
   gathered_selections to;
   index_t             tokens, first, heads;  // KV heads [first, first + heads)
-  source              from[most] = {};
+  source              from[heads_of_launch] = {};
 
   index_t grid() const { return ((tokens - 1) / threads + 1) * heads; }
 
