@@ -185,10 +185,10 @@ struct open_leaves {
       const index_t       place = base + gpu.lane(), by = asked_by(asked, has, place) - asker;
       const std::uint32_t from = gpu.shuffle(first, by & (gfx942::wave - 1));
       if (by < 0 || by >= gfx942::wave) continue;
-      const std::uint32_t to = list + static_cast<std::uint32_t>(from + asked[place].before);
+      const std::uint32_t to = list + from + static_cast<std::uint32_t>(asked[place].before);
       leaves.for_members(own.kv_head, field, place, leaves.size_of(field, place), [&](index_t m, index_t row) {
-        opened.tokens[to + m] = row;
-        opened.places[to + m] = place;
+        opened.tokens[to + static_cast<std::uint32_t>(m)] = row;
+        opened.places[to + static_cast<std::uint32_t>(m)] = place;
       });
     }
     return gpu.shuffle(sum, gfx942::wave - 1);
