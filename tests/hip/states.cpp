@@ -781,6 +781,41 @@ TEST_CASE("hip states: tiles of more rows than a block", "[hip]") {
   for (const index_t end : {123, 148}) sequence.extend(end);
 }
 
+namespace {
+
+/// The chip, with segments of four tiles.
+struct wide_segments : simulator::stream {};
+
+}  // namespace
+
+template <>
+inline constexpr index_t cascada::hip::attention::segment_tiles<wide_segments> = 4;
+
+// The band is a chunk, over which near keys come to fill one to five tiles: they end a segment, or do not.
+TEST_CASE("hip states: opened tokens lie where no later row of the band moves them", "[hip]") {
+  constexpr index_t T       = 260;
+  const auto        options = opened({.window = 8, .chunk = 128, .leaf = 4, .open_above = 0.01f, .tile = 16});
+  REQUIRE(hip::attention::band_of(options, 1) == 128);
+  const problem<bfloat16> p({T, 1, 1, 64, 64}, 7);
+  const wide_segments     where{simulator::steady(7)};
+  const selection         chosen = random_selection(T, 0.3, 7);
+  const device_selection  whole(chosen);
+  const coming_selection  kept(chosen);
+  coming_rows<bfloat16>   rows(p);
+  device_heads<float>     all(T, 1, 64);
+  rows.come(T);
+  attention<bfloat16, wide_segments>       attend(options, where);
+  attention_state<bfloat16, wide_segments> state(where);
+  REQUIRE(attend(rows.queries(0, T), rows.kv(), whole.layer(), all.view()) == status::ok);
+  for (const index_t end : {130, 150, 151, 152, 177, 201, 202, 230, 231, 257, T}) {
+    const index_t       begin = state.tokens();
+    device_heads<float> out(end - begin, 1, 64);
+    REQUIRE(attend.extend(state, rows.queries(begin, end), rows.kv(), kept.layer(end), out.view()) == status::ok);
+    CAPTURE(begin, end);
+    CHECK(same_bits(out.packed(), part_of(all.packed(), 64, begin, end)));
+  }
+}
+
 TEST_CASE("hip states: leaves by keys that open, token by token and in pieces", "[hip]") {
   constexpr index_t T    = 100;
   const shape       size = {T, 4, 2, 64, 64};

@@ -38,6 +38,7 @@ by_token = "hip states: one token after the other"
 grown, as_graph = "hip states: pieces of a prompt*", "hip states: a step of decoding as a graph"
 of_bands, hidden = "hip states: what the last two bands*", "hip states: tokens of calls that failed*"
 of_large_tiles = "hip states: tiles of more rows than a block"
+unmoved = "hip states: opened tokens lie where*"
 of_batches = "hip states: more tokens than a batch*"
 of_tokens = "hip states: leaves by keys that open*"
 broken_steps, broken_extensions = "hip cascade: where the runtime breaks off*", "hip growing: calls that the runtime*"
@@ -435,7 +436,7 @@ mutants = [
     ("segments: those beyond the last merged", "if (segment + i < count) all.join", "if (segment + i <= count) all.join",
      pieces),
     ("segments: half of the sum", "all.sums[1] + all.sums[3]", "all.sums[1]", pieces),
-    ("segments: opened tokens follow those that are there", "edge = first + now.near_masked(end - 1);", "edge = now.tiles();", by_token),
+    ("segments: opened tokens follow those that are there", "edge = first + now.near_masked(end - 1);", "edge = now.tiles();", unmoved),
     ("segments: opened tokens never begin with one", "return last / segments.tiles == edge / segments.tiles ? edge", "return true ? edge", by_token),
     ("segments: opened tokens go on where the others end", "      at.left = gpu.uniform(lds.opened.left);\n", "", by_token),
     ("segments: all that is opened, by each block", "lds.opened = {met.among(edge, now.opened_tiles()), left,", "lds.opened = {{0, now.opened_tiles()}, left,", by_token),
