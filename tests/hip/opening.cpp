@@ -192,6 +192,7 @@ struct sized_leaves {
 
 TEST_CASE("hip opening: more leaves than threads, and more askers than are counted at a time", "[hip]") {
   constexpr index_t          T = 150, count = 1500, stride = 5 * count;  // one tile, of two blocks
+  const unsigned             order = GENERATE(5u, 6u, 7u, 8u);           // waves that hurry on, and that take turns
   std::mt19937               random(5);
   std::vector<index_t>       sizes(count), askers(count, T);
   std::vector<std::uint32_t> rows(std::size_t{2} * hip::attention::waves_of_block * stride);
@@ -206,7 +207,7 @@ TEST_CASE("hip opening: more leaves than threads, and more askers than are count
   std::vector<index_t>                    tokens(stride), places(stride), expected, expected_places;
   std::vector<hip::attention::asked_leaf> asked(stride);
   index_t                                 listed = 0;
-  REQUIRE(simulator::seeded(5).launch(hip::attention::open_leaves<sized_leaves>{
+  REQUIRE(simulator::seeded(order).launch(hip::attention::open_leaves<sized_leaves>{
               .leaves         = {T, count, sizes.data()},
               .opened         = {rows.data(), tokens.data(), places.data(), &listed, asked.data(), stride, T},
               .bands          = 1,
