@@ -175,15 +175,15 @@ struct sized_leaves {
   index_t        tokens, count;
   const index_t* sizes;
 
-  bool    failed(index_t) const { return false; }
-  index_t first() const { return 0; }
-  index_t last() const { return tokens; }
-  index_t field_of(index_t, index_t) const { return 0; }
-  index_t count_of(index_t) const { return count; }
-  index_t size_of(index_t, index_t place) const { return sizes[place]; }
+  CASCADA_DEVICE CASCADA_INLINE bool    failed(index_t) const { return false; }
+  CASCADA_DEVICE CASCADA_INLINE index_t first() const { return 0; }
+  CASCADA_DEVICE CASCADA_INLINE index_t last() const { return tokens; }
+  CASCADA_DEVICE CASCADA_INLINE index_t field_of(index_t, index_t) const { return 0; }
+  CASCADA_DEVICE CASCADA_INLINE index_t count_of(index_t) const { return count; }
+  CASCADA_DEVICE CASCADA_INLINE index_t size_of(index_t, index_t place) const { return sizes[place]; }
 
   template <class Put>
-  void for_members(index_t, index_t, index_t place, index_t size, const Put& put) const {
+  CASCADA_DEVICE CASCADA_INLINE void for_members(index_t, index_t, index_t place, index_t size, const Put& put) const {
     for (index_t m = 0; m < size; ++m) put(m, 10 * place + m);
   }
 };
