@@ -12,7 +12,7 @@ namespace cascada::inline CASCADA_ABI::detail {
 /// In base 2, and within the floats: infinity counts as the largest. NaN stays.
 template <std::floating_point Real>
 [[nodiscard]] CASCADA_HOST_DEVICE CASCADA_INLINE constexpr Real sink_logit_in_base_2(Real logit) noexcept {
-  constexpr Real largest = std::numeric_limits<float>::max();
+  constexpr auto largest = static_cast<Real>(std::numeric_limits<float>::max());
   const Real     base_2  = logit * std::numbers::log2e_v<Real>;
   return base_2 > largest ? largest : base_2 < -largest ? -largest : base_2;
 }
