@@ -239,6 +239,17 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
   return status::ok;
 }
 
+/// The selections of an extension, of the tokens before the last chunk's edge, or more.
+template <backend B, class Selection>
+[[nodiscard]] status check_selections_up_to(std::span<const Selection> selections, index_t edge) noexcept {
+  for (const Selection& one : selections) {
+    const char*  misfit = one.tokens() >= edge ? nullptr : "selections has one that ends before the last chunk's edge";
+    const status answer = check_selection<B>(one, misfit);
+    if (answer != status::ok) return answer;
+  }
+  return status::ok;
+}
+
 /// What is left of a state of `all` tokens.
 [[nodiscard]] CASCADA_INLINE constexpr status check_truncated_state(index_t tokens, index_t all) noexcept {
   if (tokens < 0) return {status::invalid_shape, "tokens is negative"};

@@ -373,6 +373,12 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
   CHECK(std::string(message(attend.extend(one.state, fewer, p.kv(), views(s), out.view()))) ==
         "state belongs to another number of query heads");
 
+  attention_state<float, test_backend> of_heads;
+  head_rows<float>                     all(growing_shape.tokens, growing_shape.heads, growing_shape.value_dim);
+  const std::vector<selection>         second_short = {s[0], first_of(s[0], 120)};
+  CHECK(std::string(message(attend.extend(of_heads, p.q.view(), p.kv(), views(second_short), all.view()))) ==
+        "selections has one that ends before the last chunk's edge");
+  CHECK(of_heads.tokens() == 0);
   CHECK(one.state.tokens() == 101);
   REQUIRE(one.extend(growing_shape.tokens) == status::ok);
   CHECK(same_bits(one.results(), expected));

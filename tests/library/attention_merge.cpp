@@ -160,15 +160,7 @@ TEST_CASE("merge: every refusal has a sentence of its own, and nothing is writte
   CHECK(right.to == right.rows);
   right.log_sum_exp = {};  // not wanted
   CHECK(run(right) == status::ok);
-  for (const auto& [sentence, spoil] : merge_refusals) {
-    CAPTURE(sentence);
-    merge_arguments one;
-    spoil(one);
-    const status answer = run(one);
-    CHECK(answer != status::ok);
-    CHECK(std::string(message(answer)) == sentence);
-    CHECK(one.untouched());
-  }
+  check_merge_refusals(run);
 }
 
 TEST_CASE("log-sum-exp: a growing sequence, a batch and a row that sees nothing", "[attention]") {

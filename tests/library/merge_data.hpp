@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <vector>
 
+#include "cascada/status.hpp"
 #include "cascada/views.hpp"
+#include "catch.hpp"
 #include "not_finite.hpp"
 
 namespace tests {
@@ -42,7 +45,7 @@ struct merge_arguments {
   matrix_view<const float> first_lse = {lse.data(), 3, 2, 2}, second_lse = {other.data(), 3, 2, 2};
   matrix_view<float>       log_sum_exp = {merged.data(), 3, 2, 2};
 
-  merge_arguments()                 = default;
+  merge_arguments()                       = default;
   merge_arguments(const merge_arguments&) = delete;
   bool untouched() const {
     return to == std::vector<float>(to.size(), 42.0f) && merged == std::vector<float>(6, 42.0f);
@@ -98,5 +101,19 @@ inline constexpr merge_refusal merge_refusals[] = {
     {"log_sum_exp.rows times log_sum_exp.stride overflows",
      [](merge_arguments& a) { a.log_sum_exp.stride = std::numeric_limits<std::int64_t>::max() / 2; }},
 };
+
+/// merges(arguments): each refusal has a sentence of its own, and nothing is written.
+template <class Merge>
+void check_merge_refusals(const Merge& merges) {
+  for (const auto& [sentence, spoil] : merge_refusals) {
+    CAPTURE(sentence);
+    merge_arguments one;
+    spoil(one);
+    const status answer = merges(one);
+    CHECK(answer != status::ok);
+    CHECK(std::string(message(answer)) == sentence);
+    CHECK(one.untouched());
+  }
+}
 
 }  // namespace tests

@@ -532,7 +532,6 @@ mutants = [
     ("grown heads: clusters of tokens that do not join", "    if (token >= of.state->joins_until(begun + queries, chunk, window)) return;\n", "", of_grown_heads),
     ("grown heads: selections of dense attention", "    if (!needs_selections(options_)) selections = {};\n", "", refused_heads),
     ("grown heads: room for another number of selections", "if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))", "if (false)", refused_heads),
-    ("grown heads: a selection too short behind the first", "const bool   fits   = one.tokens() >= edge_of(", "const bool   fits   = selections[0].tokens() >= edge_of(", refused_heads),
 
     ("merge: what a side that saw nothing has, second", "return !second_saw ? x : !first_saw ? y :", "return !first_saw ? y :", merged_sides),
     ("merge: what a side that saw nothing has, first", "return !second_saw ? x : !first_saw ? y :", "return !second_saw ? x :", merged_sides),

@@ -128,13 +128,7 @@ class attention_state<Scalar, B> {
             detail::check_selections_of_heads(selections.size(), kv.kv_heads(), selected() > 0 ? clusters_.size() : 0);
         answer != status::ok)
       return answer;
-    for (std::size_t s = 0; s < selections.size(); ++s) {
-      const bool   fits   = selections[s].tokens() >= edge;
-      const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
-      const status answer = detail::check_selection<B>(selections[s], misfit);
-      if (answer != status::ok) return answer;
-    }
-    return status::ok;
+    return detail::check_selections_up_to<B>(selections, edge);
   }
 
   /// Memory for a call whose last token is T - 1, and the clusters up to its last edge.

@@ -78,8 +78,8 @@ class attention_steps {
   }
 
   void gather() {
-    launch_by_heads(launch_, gather_selections{.to = memory_.selections, .tokens = of_.tokens, .first = 0, .heads = 0},
-                    selections_, [](const selection_layer& one) {
+    launch_by_heads(launch_, gather_selections{.to = memory_.selections, .tokens = of_.tokens}, selections_,
+                    [](const selection_layer& one) {
                       return gather_selections::source{one.indices, one.rep, one.counts, one.count};
                     });
   }

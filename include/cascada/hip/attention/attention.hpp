@@ -378,9 +378,7 @@ class attention<Scalar, B> {
                                            .room    = begin.room,
                                            .chunk   = begin.chunk,
                                            .window  = begin.window,
-                                           .joining = joining,
-                                           .first   = 0,
-                                           .heads   = 0},
+                                           .joining = joining},
                                     selections,
                                     [](const hip::selection_layer& one) { return kernel::source{one.rep, one.count}; });
   }

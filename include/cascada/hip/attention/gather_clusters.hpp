@@ -28,8 +28,8 @@ struct gather_clusters {
   std::int64_t     stride;         // from KV head to KV head
   index_t          queries, room;  // as in begin_tokens
   index_t          chunk, window;
-  index_t          joining;       // tokens that may join
-  index_t          first, heads;  // KV heads [first, first + heads)
+  index_t          joining;               // tokens that may join
+  index_t          first = 0, heads = 0;  // KV heads [first, first + heads)
   source           from[heads_of_launch] = {};
 
   index_t grid() const { return ((joining - 1) / threads + 1) * heads; }

@@ -57,7 +57,8 @@ struct gather_selections {
   };
 
   gathered_selections to;
-  index_t             tokens, first, heads;  // KV heads [first, first + heads)
+  index_t             tokens;
+  index_t             first = 0, heads = 0;  // KV heads [first, first + heads)
   source              from[heads_of_launch] = {};
 
   index_t grid() const { return ((tokens - 1) / threads + 1) * heads; }

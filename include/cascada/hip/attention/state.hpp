@@ -191,13 +191,7 @@ class attention_state<Scalar, B> {
     if (const status answer = detail::check_selections_of_heads(selections.size(), of.kv_heads, sets());
         answer != status::ok)
       return answer;
-    for (const hip::selection_layer& one : selections) {
-      const bool   fits   = one.tokens() >= edge_of(options, tokens_ + of.queries - 1);
-      const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
-      const status answer = detail::check_selection<B>(one, misfit);
-      if (answer != status::ok) return answer;
-    }
-    return status::ok;
+    return detail::check_selections_up_to<B>(selections, edge_of(options, tokens_ + of.queries - 1));
   }
 
   /// Selections that every call has; 0: none has come.
