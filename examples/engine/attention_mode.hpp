@@ -104,16 +104,16 @@ inline cascada::attention_options read_attention(setting_reader& from, cascada::
 inline attention_mode mode_of(const nlohmann::json& described, const setting_names& spelling) {
   using namespace cascada;
   setting_reader from(described, spelling);
-  const preset   base    = detail::read_preset(from);
-  attention_mode mode    = {};
-  mode.selection         = base.selection;
-  mode.options           = detail::read_attention(from, base.attention);
-  const auto& options    = mode.options;
-  const bool  far        = options.keys == key_set::near_and_far;
-  const bool  selects    = needs_selections(options);
-  mode.name              = from.text("name", "unnamed");
-  mode.source            = selects ? selection_source::cascade : selection_source::none;
-  mode.rows              = features_named(from.text("features", name_of(mode.rows)));
+  const preset   base = detail::read_preset(from);
+  attention_mode mode = {};
+  mode.selection      = base.selection;
+  mode.options        = detail::read_attention(from, base.attention);
+  const auto& options = mode.options;
+  const bool  far     = options.keys == key_set::near_and_far;
+  const bool  selects = needs_selections(options);
+  mode.name           = from.text("name", "unnamed");
+  mode.source         = selects ? selection_source::cascade : selection_source::none;
+  mode.rows           = features_named(from.text("features", name_of(mode.rows)));
   from.choice("source", mode.source,
               {{"none", selection_source::none},
                {"cascade", selection_source::cascade},

@@ -242,9 +242,10 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
 /// The selections of an extension, of the tokens before the last chunk's edge, or more.
 template <backend B, class Selection>
 [[nodiscard]] status check_selections_up_to(std::span<const Selection> selections, index_t edge) noexcept {
-  for (const Selection& one : selections) {
-    const char*  misfit = one.tokens() >= edge ? nullptr : "selections has one that ends before the last chunk's edge";
-    const status answer = check_selection<B>(one, misfit);
+  for (std::size_t s = 0; s < selections.size(); ++s) {  // at -O0, objects share iterators
+    const bool   fits   = selections[s].tokens() >= edge;
+    const char*  misfit = fits ? nullptr : "selections has one that ends before the last chunk's edge";
+    const status answer = check_selection<B>(selections[s], misfit);
     if (answer != status::ok) return answer;
   }
   return status::ok;

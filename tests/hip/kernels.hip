@@ -6,26 +6,26 @@
 #include "cascada/hip/attention/copy_results.hpp"
 #include "cascada/hip/attention/count_older.hpp"
 #include "cascada/hip/attention/extend_leaves.hpp"
+#include "cascada/hip/attention/find_grown_anchors.hpp"
 #include "cascada/hip/attention/form_leaves.hpp"
 #include "cascada/hip/attention/gather_clusters.hpp"
-#include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/groups.hpp"
-#include "cascada/hip/attention/find_grown_anchors.hpp"
 #include "cascada/hip/attention/leaf_statistics.hpp"
 #include "cascada/hip/attention/leaves_by_keys.hpp"
+#include "cascada/hip/attention/linked_leaves.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
+#include "cascada/hip/attention/list_leaves.hpp"
 #include "cascada/hip/attention/merge.hpp"
 #include "cascada/hip/attention/merge_segments.hpp"
-#include "cascada/hip/attention/linked_leaves.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/truncate_tokens.hpp"
 #include "cascada/hip/select/adopt.hpp"
 #include "cascada/hip/select/advance.hpp"
 #include "cascada/hip/select/begin.hpp"
 #include "cascada/hip/select/begin_extension.hpp"
-#include "cascada/hip/select/graph.hpp"
-#include "cascada/hip/select/cross_gram.hpp"
 #include "cascada/hip/select/count.hpp"
+#include "cascada/hip/select/cross_gram.hpp"
+#include "cascada/hip/select/graph.hpp"
 #include "cascada/hip/select/meet_kept.hpp"
 #include "cascada/hip/select/number_kept.hpp"
 #include "cascada/hip/select/truncate.hpp"
@@ -148,17 +148,23 @@ ENTRY(hip::attention::attend<float16, 128, hip::attention::adjusted_counts, hip:
 ENTRY(hip::attention::attend<float16, 256, hip::attention::adjusted_counts>);
 ENTRY(hip::attention::attend<float16, 256, hip::attention::adjusted_counts, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<bfloat16, 64, hip::attention::adjusted_closed_leaves_of_bands>);
-ENTRY(hip::attention::attend<bfloat16, 64, hip::attention::adjusted_closed_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(hip::attention::attend<bfloat16, 64, hip::attention::adjusted_closed_leaves_of_bands,
+                             hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<bfloat16, 128, hip::attention::adjusted_closed_leaves_of_bands>);
-ENTRY(hip::attention::attend<bfloat16, 128, hip::attention::adjusted_closed_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(hip::attention::attend<bfloat16, 128, hip::attention::adjusted_closed_leaves_of_bands,
+                             hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<bfloat16, 256, hip::attention::adjusted_closed_leaves_of_bands>);
-ENTRY(hip::attention::attend<bfloat16, 256, hip::attention::adjusted_closed_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(hip::attention::attend<bfloat16, 256, hip::attention::adjusted_closed_leaves_of_bands,
+                             hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<float16, 64, hip::attention::adjusted_closed_leaves_of_bands>);
-ENTRY(hip::attention::attend<float16, 64, hip::attention::adjusted_closed_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(hip::attention::attend<float16, 64, hip::attention::adjusted_closed_leaves_of_bands,
+                             hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<float16, 128, hip::attention::adjusted_closed_leaves_of_bands>);
-ENTRY(hip::attention::attend<float16, 128, hip::attention::adjusted_closed_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(hip::attention::attend<float16, 128, hip::attention::adjusted_closed_leaves_of_bands,
+                             hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<float16, 256, hip::attention::adjusted_closed_leaves_of_bands>);
-ENTRY(hip::attention::attend<float16, 256, hip::attention::adjusted_closed_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(hip::attention::attend<float16, 256, hip::attention::adjusted_closed_leaves_of_bands,
+                             hip::attention::rows_in_pages>);
 ENTRY(hip::attention::attend<bfloat16, 64, hip::attention::sloped_keys>);
 ENTRY(hip::attention::attend<bfloat16, 128, hip::attention::sloped_keys>);
 ENTRY(hip::attention::attend<bfloat16, 256, hip::attention::sloped_keys>);
@@ -196,17 +202,22 @@ ENTRY(hip::attention::ask_leaves<float16, 128, hip::attention::leaves_of_bands, 
 ENTRY(hip::attention::ask_leaves<float16, 256>);
 ENTRY(hip::attention::ask_leaves<float16, 256, hip::attention::leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<bfloat16, 64, hip::attention::adjusted_leaves_of_bands>);
-ENTRY(hip::attention::ask_leaves<bfloat16, 64, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(
+    hip::attention::ask_leaves<bfloat16, 64, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<bfloat16, 128, hip::attention::adjusted_leaves_of_bands>);
-ENTRY(hip::attention::ask_leaves<bfloat16, 128, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(
+    hip::attention::ask_leaves<bfloat16, 128, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<bfloat16, 256, hip::attention::adjusted_leaves_of_bands>);
-ENTRY(hip::attention::ask_leaves<bfloat16, 256, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(
+    hip::attention::ask_leaves<bfloat16, 256, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<float16, 64, hip::attention::adjusted_leaves_of_bands>);
 ENTRY(hip::attention::ask_leaves<float16, 64, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<float16, 128, hip::attention::adjusted_leaves_of_bands>);
-ENTRY(hip::attention::ask_leaves<float16, 128, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(
+    hip::attention::ask_leaves<float16, 128, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::ask_leaves<float16, 256, hip::attention::adjusted_leaves_of_bands>);
-ENTRY(hip::attention::ask_leaves<float16, 256, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
+ENTRY(
+    hip::attention::ask_leaves<float16, 256, hip::attention::adjusted_leaves_of_bands, hip::attention::rows_in_pages>);
 ENTRY(hip::attention::open_leaves<hip::attention::formed_leaves<hip::attention::rows_in_order>>);
 ENTRY(hip::attention::open_leaves<hip::attention::formed_leaves<hip::attention::rows_in_pages>>);
 ENTRY(hip::attention::open_leaves<hip::attention::linked_leaves<hip::attention::rows_in_order>>);

@@ -1,7 +1,7 @@
 #pragma once
 // The simulator's names for a gfx942 that is there: what a HIP compiler makes of cascade.cpp, growing.cpp,
-// attention.cpp, chains.cpp, opening.cpp, decode.cpp, layouts.cpp and merge.cpp beside this file runs on it. The tests' memory is
-// the host's, and the chip reads and writes it where it lies: HSA_XNACK=1, and a system whose device has
+// attention.cpp, chains.cpp, opening.cpp, decode.cpp, layouts.cpp and merge.cpp beside this file runs on it. The tests'
+// memory is the host's, and the chip reads and writes it where it lies: HSA_XNACK=1, and a system whose device has
 // pageableMemoryAccess. Seeds choose nothing.
 
 #include <limits>

@@ -520,7 +520,7 @@ mutants = [
     ("grown chains: another KV head's links", "return {chain + from, before + from, ", "return {chain, before + from, ", of_tokens),
     ("grown chains: another KV head's sums", "leaves.of(leaves.set_of(head), rows.tokens);", "leaves.of(0, rows.tokens);", of_tokens),
     ("grown chains: another KV head's far field", "const grown_leaves own   = leaves.of(field % leaves.sets, room);", "const grown_leaves own   = leaves.of(0, room);", of_tokens),
-    ("grown chains: tokens of a cluster in one chain", "chains   = ByKeys ? links.chain : clusters.of_head(set);", "chains   = clusters.of_head(set);", of_tokens),
+    ("grown chains: tokens of a cluster in one chain", "chains = ByKeys ? links.chain : clusters.of_head(set);", "chains = clusters.of_head(set);", of_tokens),
 
     ("grown heads: the clusters of the first KV head", "return rep + kv_head * apart;", "return rep;", of_grown_heads),
     ("grown heads: leaves of all in one set", "leaves.sets     = std::max(chains.sets, of.sets);", "leaves.sets     = std::max(chains.sets, 1);", of_grown_heads),

@@ -19,7 +19,7 @@ if ! cmp -s tests/package/style.txt $tools/style.txt; then
   cp tests/package/style.txt $tools/style.txt
 fi
 
-find include cmake tests bench examples -name '*.[ch]pp' -print0 | xargs -0 $tools/bin/clang-format --dry-run --Werror
+find include cmake tests bench examples \( -name '*.[ch]pp' -o -name '*.hip' \) -print0 | xargs -0 $tools/bin/clang-format --dry-run --Werror
 $tools/bin/clang-tidy --quiet tests/package/warnings.cpp -- "$@" 2>"$scratch/stderr" || { cat "$scratch/stderr" && exit 1; }
 
 # A fault of either kind is seen, or nothing above says anything.

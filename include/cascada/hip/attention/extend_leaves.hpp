@@ -38,16 +38,15 @@ struct join_chains {
     if (of.state->valid < 0) return;
     const index_t from = gpu.uniform(of.state->from), token = from + gpu.block() / leaves.sets;
     if (token >= gpu.uniform(of.state->to)) return;
-    const index_t        set      = gpu.block() % leaves.sets;
-    const grown_leaves   links    = leaves.of(set, room);
-    const index_t* const chains   = ByKeys ? links.chain : clusters.of_head(set);
-    const auto           chain_of = [&](index_t t) { return chains[t]; };
-    const index_t        own      = gpu.uniform(chain_of(token));
-    const index_t        least    = own < sinks ? sinks : own;  // no member lies before
-    index_t              joined = 0, last = -1;                 // with this one and before it; the last of them
+    const index_t        set    = gpu.block() % leaves.sets;
+    const grown_leaves   links  = leaves.of(set, room);
+    const index_t* const chains = ByKeys ? links.chain : clusters.of_head(set);
+    const index_t        own    = gpu.uniform(chains[token]);
+    const index_t        least  = own < sinks ? sinks : own;  // no member lies before
+    index_t              joined = 0, last = -1;               // with this one and before it; the last of them
     for (index_t base = least < from ? from : least; base < token; base += gfx942::wave) {
       const index_t       other = base + gpu.lane();
-      const std::uint64_t votes = gpu.ballot(other < token && chain_of(other) == own);
+      const std::uint64_t votes = gpu.ballot(other < token && chains[other] == own);
       joined += voters(votes);
       if (votes != 0) last = base + 63 - __builtin_clzll(votes);
     }
