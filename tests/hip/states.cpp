@@ -115,24 +115,26 @@ class coming_rows {
   index_t                tokens_ = 0;
 };
 
-/// A table of blocks with no memory behind it.
-class table_at_the_edge {
+/// Elements with no memory behind them.
+template <class Element>
+class memory_at_the_edge {
  public:
-  table_at_the_edge() : pages_(mmap(nullptr, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+  memory_at_the_edge() : pages_(mmap(nullptr, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     if (pages_ == MAP_FAILED || mprotect(static_cast<char*>(pages_) + size, size, PROT_NONE) != 0)
       throw std::bad_alloc();
   }
-  table_at_the_edge(const table_at_the_edge&)            = delete;
-  table_at_the_edge& operator=(const table_at_the_edge&) = delete;
-  ~table_at_the_edge() { munmap(pages_, 2 * size); }
+  memory_at_the_edge(const memory_at_the_edge&)            = delete;
+  memory_at_the_edge& operator=(const memory_at_the_edge&) = delete;
+  ~memory_at_the_edge() { munmap(pages_, 2 * size); }
 
-  /// Where `blocks` of them begin.
-  index_t* begin(std::size_t blocks) const {
-    return reinterpret_cast<index_t*>(static_cast<char*>(pages_) + size) - blocks;
+  /// Where `count` of them begin.
+  Element* begin(std::size_t count) const {
+    if (count * sizeof(Element) > size) throw std::bad_alloc();
+    return reinterpret_cast<Element*>(static_cast<char*>(pages_) + size) - count;
   }
 
  private:
-  static constexpr std::size_t size = 1 << 16;  // whole pages, whatever they are
+  static constexpr std::size_t size = 1 << 20;  // whole pages, whatever they are
 
   void* pages_;
 };
@@ -180,14 +182,54 @@ class coming_pages {
       std::fill_n(all.row(t, 0), all.heads * all.dim, from_float<Scalar>(std::nanf("")));
   }
 
-  const problem<Scalar>& of_;
-  index_t                block_tokens_;
-  bool                   stays_;
-  std::vector<index_t>   blocks_;
-  device_heads<Scalar>   k_ = pool(), v_ = pool();
-  table_at_the_edge      table_;
-  index_t*               begin_ = nullptr;
-  std::mt19937           random_{11};
+  const problem<Scalar>&      of_;
+  index_t                     block_tokens_;
+  bool                        stays_;
+  std::vector<index_t>        blocks_;
+  device_heads<Scalar>        k_ = pool(), v_ = pool();
+  memory_at_the_edge<index_t> table_;
+  index_t*                    begin_ = nullptr;
+  std::mt19937                random_{11};
+};
+
+/// The same keys as coming_rows beside transposed values, which lie elsewhere and in other strides each time that
+/// tokens come, or stay where they are. What belongs to no token is NaN, and behind the last one there is no memory.
+template <class Scalar>
+class coming_columns {
+ public:
+  explicit coming_columns(const problem<Scalar>& of, bool stays = false) : of_(of), stays_(stays), keys_(of) {}
+
+  /// Up to token `end`, which may be less than before.
+  void come(index_t end) {
+    const index_t heads = of_.size.kv_heads, dim = of_.size.value_dim, T = of_.size.tokens;
+    const auto    tokens = stays_ ? T : end;
+    const auto    stride = stays_ ? T : T + static_cast<index_t>(random_() % 9);
+    const bool    whole  = stays_ || random_() % 2 == 0;  // heads, one after the other
+    view_                = {
+        {}, nullptr, dim, whole ? std::int64_t{dim} * stride : stride, whole ? stride : std::int64_t{heads} * stride};
+    const auto    before = static_cast<std::size_t>(std::int64_t{heads * dim - 1} * stride);
+    const auto    all    = before + static_cast<std::size_t>(tokens);
+    Scalar* const values = values_.begin(all);
+    std::fill_n(values, all, from_float<Scalar>(std::nanf("")));
+    for (index_t t = 0; t < end; ++t)
+      for (index_t h = 0; h < heads; ++h)
+        for (index_t c = 0; c < dim; ++c)
+          values[h * view_.head_stride + c * view_.dim_stride + t] = of_.v.view().row(t, h)[c];
+    view_.values = values;
+    keys_.come(end);
+  }
+  transposed_value_kv<Scalar> kv() {
+    view_.keys = keys_.kv().keys;
+    return view_;
+  }
+
+ private:
+  const problem<Scalar>&      of_;
+  bool                        stays_;
+  coming_rows<Scalar>         keys_;
+  memory_at_the_edge<Scalar>  values_;
+  transposed_value_kv<Scalar> view_ = {};
+  std::mt19937                random_{13};
 };
 
 /// A selection that grows, in memory that stays.
@@ -269,13 +311,17 @@ class grown {
         attend_(options, simulator::steady(seed + 5)),
         want_(answers_of_one_call<Scalar, Out>(options, p, chosen, simulator::steady(seed))) {}
 
-  /// From now on keys and values lie in pages; in each third call in rows.
+  /// From now on keys and values lie in pages, or values in columns; in each third call in rows. Where both were
+  /// asked for, by turns.
   void in_pages(index_t block_tokens) { pages_.emplace(p_, block_tokens); }
+  void in_columns() { columns_.emplace(p_); }
 
   /// The next tokens, up to `end`.
   void extend(index_t end) {
-    if (!pages_ || ++calls_ % 3 == 0) return extend(end, rows_);
-    extend(end, *pages_);
+    const int turn = ++calls_ % 3;
+    if (columns_ && (turn == 1 || (turn == 2 && !pages_))) return extend(end, *columns_);
+    if (pages_ && turn != 0) return extend(end, *pages_);
+    extend(end, rows_);
   }
 
   /// The same, where they lie in `keys`.
@@ -334,8 +380,9 @@ class grown {
   on_chip<Scalar>        attend_;
   answers                want_;
 
-  std::optional<coming_pages<Scalar>> pages_;
-  int                                 calls_ = 0;
+  std::optional<coming_pages<Scalar>>   pages_;
+  std::optional<coming_columns<Scalar>> columns_;
+  int                                   calls_ = 0;
 };
 
 /// To which tokens a sequence that opens by mass can be cut: edges of bands, those of its last two bands, and those
@@ -411,6 +458,35 @@ TEMPLATE_TEST_CASE("hip states: pieces in pages give what one call gives to rows
   }
 }
 
+TEMPLATE_TEST_CASE("hip states: pieces with transposed values give what one call gives to rows", "[hip]", ROW_TYPES) {
+  const auto size = GENERATE(shape{150, 2, 1, 64, 64}, shape{100, 6, 2, 64, 64}, shape{70, 4, 2, 128, 128},
+                             shape{60, 2, 2, 256, 256});
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name, size);
+    problem<TestType> p(size, 3);
+    for (index_t h = 0; size.heads == 6 && h < size.heads; ++h) {  // of each head its own
+      p.sink_logits.push_back(2.0f - static_cast<float>(h));
+      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
+    }
+    std::mt19937    random(4);
+    const bool      each = detail::has_leaves(mode.options) && size.key_dim == 128;  // KV head has its selection
+    grown<TestType> sequence(mode.options, p, of_each_head(size.tokens, each ? size.kv_heads : 1, 0.3, 3), 3);
+    sequence.in_columns();
+    for (const index_t end : random_ends(size.tokens, random, 40)) sequence.extend(end);
+    CHECK(sequence.state.answer() == status::ok);
+  }
+}
+
+TEST_CASE("hip states: transposed values, pages and rows by turns, token by token", "[hip]") {
+  const problem<bfloat16> p({80, 4, 2, 64, 64}, 4);
+  for (const auto& mode : sample(grown_modes)) {
+    CAPTURE(mode.name);
+    grown<bfloat16> sequence(mode.options, p, random_selection(80, 0.3, 4), 4);
+    sequence.in_columns(), sequence.in_pages(16);
+    for (index_t end = 1; end <= 80; ++end) sequence.extend(end);
+  }
+}
+
 TEST_CASE("hip states: pages token by token", "[hip]") {
   const problem<bfloat16> p({80, 4, 2, 64, 64}, 4);
   for (const auto& mode : sample(grown_modes)) {
@@ -421,8 +497,11 @@ TEST_CASE("hip states: pages token by token", "[hip]") {
   }
 }
 
-// An engine writes the table in place, and moves what lies in blocks.
-TEST_CASE("hip states: a step of decoding in pages as a graph", "[hip]") {
+namespace {
+
+/// A captured step for each token behind a prompt, keys and values in memory that stays.
+template <class Keys>
+void check_replayed_steps() {
   constexpr index_t T = 90, prompt = 45;
   const shape       size = {T, 4, 2, 64, 64};
   for (const auto& mode : sample(grown_modes)) {
@@ -434,22 +513,22 @@ TEST_CASE("hip states: a step of decoding in pages as a graph", "[hip]") {
     on_chip<bfloat16>       attend(mode.options, where);
     state_on_chip<bfloat16> state(where);
     coming_rows<bfloat16>   rows(p);
-    coming_pages<bfloat16>  pages(p, 8, true);
+    Keys                    keys(p);
     const coming_selections kept(chosen);
     device_heads<bfloat16>  one(1, size.heads, 64);
     device_heads<float>     out(1, size.heads, 64), out_of_prompt(prompt, size.heads, 64);
-    REQUIRE(attend.reserve(state, T, size.heads, size.kv_heads, 64, prompt) == status::ok);
+    keys.come(prompt);
+    REQUIRE(attend.reserve<decltype(keys.kv())>(state, T, size.heads, size.kv_heads, 64, prompt) == status::ok);
     const int allocations = where.calls->allocations;
-    pages.come(prompt);
-    REQUIRE(attend.extend(state, rows.queries(0, prompt), pages.kv(), kept.layers(prompt), out_of_prompt.view()) ==
+    REQUIRE(attend.extend(state, rows.queries(0, prompt), keys.kv(), kept.layers(prompt), out_of_prompt.view()) ==
             status::ok);
     const simulator::graph step = simulator::capture(where, [&] {
-      REQUIRE(attend.extend(state, one.view(), pages.kv(), kept.layers(prompt + 1), out.view()) == status::ok);
+      REQUIRE(attend.extend(state, one.view(), keys.kv(), kept.layers(prompt + 1), out.view()) == status::ok);
     });
     for (index_t t = prompt; t < T; ++t) {
       CAPTURE(t);
       for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
-      pages.come(t + 1);
+      keys.come(t + 1);
       step.replay();
       REQUIRE(same_bits(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
       if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
@@ -460,16 +539,37 @@ TEST_CASE("hip states: a step of decoding in pages as a graph", "[hip]") {
   }
 }
 
-TEST_CASE("hip states: pages of sequences that are truncated or forked or moved", "[hip]") {
-  constexpr index_t T = 120;
+struct pages_that_stay : coming_pages<bfloat16> {
+  explicit pages_that_stay(const problem<bfloat16>& of, index_t block_tokens = 8)
+      : coming_pages(of, block_tokens, true) {}
+};
+struct columns_that_stay : coming_columns<bfloat16> {
+  explicit columns_that_stay(const problem<bfloat16>& of) : coming_columns(of, true) {}
+};
+
+}  // namespace
+
+// An engine writes the table in place, and moves what lies in blocks.
+TEST_CASE("hip states: a step of decoding in pages as a graph", "[hip]") { check_replayed_steps<pages_that_stay>(); }
+
+TEST_CASE("hip states: a step of decoding with transposed values as a graph", "[hip]") {
+  check_replayed_steps<columns_that_stay>();
+}
+
+TEST_CASE("hip states: pages, and transposed values, of sequences that are truncated or forked or moved", "[hip]") {
+  constexpr index_t T       = 120;
+  const bool        columns = GENERATE(false, true);
   for (const auto& mode : sample(grown_modes)) {
-    CAPTURE(mode.name);
+    CAPTURE(mode.name, columns);
     const shape             size = {T, 2, 2, 64, 64};
     const problem<bfloat16> p(size, 8), other(size, 9);
     const chosen_tokens     chosen = random_selection(T, 0.3, 8);
     grown<bfloat16>         sequence(mode.options, p, chosen, 3), branch(mode.options, p, chosen, 3);
     remembered_tokens       remembered(mode.options, size);
-    sequence.in_pages(16), branch.in_pages(5);
+    if (columns)
+      sequence.in_columns(), branch.in_columns();
+    else
+      sequence.in_pages(16), branch.in_pages(5);
     sequence.extend(70), remembered.extend(70);
     sequence.extend_apart(other, random_selection(T, 0.5, 10), 90), remembered.extend(90);
     const index_t left = remembered.holds(41) ? 41 : remembered.edge_before(41);
@@ -485,19 +585,23 @@ TEST_CASE("hip states: pages of sequences that are truncated or forked or moved"
   }
 }
 
-// Of a call that has no room for its tokens, no block is looked up: others have come since it was captured.
+// Of a call that has no room for its tokens, no block and no value is looked up: others have come since it was
+// captured.
 TEST_CASE("hip states: a graph for fewer tokens than are there", "[hip]") {
+  const bool              columns = GENERATE(false, true);
   const problem<bfloat16> p({120, 2, 1, 64, 64}, 7), first({40, 2, 1, 64, 64}, 7);
   simulator::stream       where = simulator::steady(7);
   on_chip<bfloat16>       attend({.keys = key_set::all}, where);
   state_on_chip<bfloat16> state(where);
   coming_rows<bfloat16>   rows(p);
-  coming_pages<bfloat16>  pages(first, 1, true);
+  pages_that_stay         pages(first, 1);
+  columns_that_stay       values(first);
   device_heads<float>     out(1, 2, 64), others(80, 2, 64);
-  REQUIRE(attend.reserve(state, 120, 2, 1, 64, 80) == status::ok);
-  pages.come(40), rows.come(120);
-  const simulator::graph step = simulator::capture(
-      where, [&] { REQUIRE(attend.extend(state, rows.queries(0, 1), pages.kv(), out.view()) == status::ok); });
+  REQUIRE(attend.reserve<transposed_value_kv<bfloat16>>(state, 120, 2, 1, 64, 80) == status::ok);
+  pages.come(40), values.come(40), rows.come(120);
+  const auto extend = [&](const auto& kv) { return attend.extend(state, rows.queries(0, 1), kv, out.view()); };
+  const simulator::graph step =
+      simulator::capture(where, [&] { REQUIRE((columns ? extend(values.kv()) : extend(pages.kv())) == status::ok); });
   REQUIRE(state.truncate(0) == status::ok);
   REQUIRE(attend.extend(state, rows.queries(0, 80), rows.kv(), others.view()) == status::ok);
   step.replay();
@@ -528,6 +632,52 @@ TEST_CASE("hip states: pages that are refused", "[hip]") {
   CHECK(answer(apart).starts_with("kv.values are not on 16-byte boundaries"));
   CHECK(where.calls->launches == 0);
   CHECK(state.tokens() == 0);
+}
+
+TEST_CASE("hip states: transposed values that are refused", "[hip]") {
+  const problem<bfloat16> p({40, 2, 1, 64, 64}, 7);
+  simulator::stream       where = simulator::steady(7);
+  on_chip<bfloat16>       attend({.keys = key_set::all}, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  columns_that_stay       columns(p);
+  device_heads<float>     out(40, 2, 64);
+  columns.come(40);
+  const auto answer = [&](auto change) {
+    auto kv = columns.kv();
+    change(kv);
+    return std::string(message(attend.extend(state, rows.queries(0, 40), kv, out.view())));
+  };
+  CHECK(answer([](auto& kv) { kv.keys.tokens = 39; }) == "kv.tokens() is less than the state's tokens and those of q");
+  CHECK(answer([](auto& kv) { kv.dim_stride = 39; }) == "kv.dim_stride is less than kv.keys.tokens");
+  CHECK(answer([](auto& kv) { kv.values = nullptr; }) == "kv.values is null");
+  CHECK(answer([](auto& kv) { kv.dim = 128; }) == "out.dim differs from kv.value_dim()");
+  CHECK(where.calls->launches == 0);
+  CHECK(state.tokens() == 0);
+}
+
+// Rows of values take much memory, which nobody has who does not ask for it.
+TEST_CASE("hip states: memory for transposed values is made where they are", "[hip]") {
+  constexpr index_t       T = 40;
+  const problem<bfloat16> p({T, 2, 1, 64, 64}, 7);
+  simulator::stream       where = simulator::steady(7);
+  on_chip<bfloat16>       attend({.keys = key_set::all}, where);
+  state_on_chip<bfloat16> state(where);
+  coming_rows<bfloat16>   rows(p);
+  coming_pages<bfloat16>  pages(p, 8);
+  columns_that_stay       columns(p);
+  device_heads<float>     out(1, 2, 64);
+  rows.come(T), pages.come(T), columns.come(T);
+  const auto extend = [&](const auto& kv) {
+    REQUIRE(attend.extend(state, rows.queries(state.tokens(), state.tokens() + 1), kv, out.view()) == status::ok);
+    return where.calls->allocations;
+  };
+  REQUIRE(attend.reserve(state, T, 2, 1, 64) == status::ok);
+  const int made = where.calls->allocations;
+  CHECK(extend(rows.kv()) == made);
+  CHECK(extend(pages.kv()) == made);
+  CHECK(extend(columns.kv()) == made + 1);
+  CHECK(extend(columns.kv()) == made + 1);
 }
 
 TEST_CASE("hip states: pieces where KV heads have selections of their own, as alone", "[hip]") {
@@ -899,28 +1049,32 @@ TEST_CASE("hip states: the launches of a step do not depend on the token", "[hip
       {keyed({.leaf = 3, .open = opening::none}), 9},
       {keyed({.leaf = 3, .open_above = 0.05f, .tile = 4}), 12},
   };
-  constexpr index_t       T        = 70;
-  const index_t           sets     = GENERATE(1, 2);         // selections of two KV heads: one launch more
-  const bool              in_pages = GENERATE(false, true);  // the same
+  constexpr index_t       T    = 70;
+  const index_t           sets = GENERATE(1, 2);  // selections of two KV heads: one launch more
+  const std::string       lie  = GENERATE("in rows", "in pages", "in columns");  // of the latter two the same
   const problem<bfloat16> p({T, 2, 2, 64, 64}, 2);
   for (const auto& own : all) {
-    const simulator::stream where = simulator::steady(2);
-    on_chip<bfloat16>       attend(own.options, where);
-    state_on_chip<bfloat16> state(where);
-    coming_rows<bfloat16>   rows(p);
-    const coming_selections kept(of_each_head(T, sets, 0.3, 2));
-    const int               more = (sets > 1 && detail::has_leaves(own.options) ? 1 : 0) + (in_pages ? 1 : 0);
-    device_heads<float>     out(1, 2, 64);
-    coming_pages<bfloat16>  pages(p, 16);
-    REQUIRE(attend.reserve(state, T, 2, 2, 64, 1, sets) == status::ok);
+    const simulator::stream  where = simulator::steady(2);
+    on_chip<bfloat16>        attend(own.options, where);
+    state_on_chip<bfloat16>  state(where);
+    coming_rows<bfloat16>    rows(p);
+    const coming_selections  kept(of_each_head(T, sets, 0.3, 2));
+    const int                more = (sets > 1 && detail::has_leaves(own.options) ? 1 : 0) + (lie != "in rows" ? 1 : 0);
+    device_heads<float>      out(1, 2, 64);
+    coming_pages<bfloat16>   pages(p, 16);
+    coming_columns<bfloat16> columns(p);
+    REQUIRE((lie == "in columns" ? attend.reserve<transposed_value_kv<bfloat16>>(state, T, 2, 2, 64, 1, sets)
+                                 : attend.reserve(state, T, 2, 2, 64, 1, sets)) == status::ok);
     for (index_t t = 0; t < T; ++t) {
-      CAPTURE(t);
-      rows.come(t + 1), pages.come(t + 1);
+      CAPTURE(t, lie);
+      rows.come(t + 1), pages.come(t + 1), columns.come(t + 1);
       const int  before = where.calls->launches;
       const auto extend = [&](const auto& kv) {
         return attend.extend(state, rows.queries(t, t + 1), kv, kept.layers(t + 1), out.view());
       };
-      REQUIRE((in_pages ? extend(pages.kv()) : extend(rows.kv())) == status::ok);
+      REQUIRE((lie == "in rows"    ? extend(rows.kv())
+               : lie == "in pages" ? extend(pages.kv())
+                                   : extend(columns.kv())) == status::ok);
       REQUIRE(where.calls->launches - before == own.launches + more);
     }
     CHECK(where.calls->waits == 0);

@@ -46,6 +46,8 @@ broken_states = "hip states: a call that the runtime*"
 again_as_graph = "hip cascade: a step as a graph"
 in_pages, paged_graph = "hip states: pieces in pages*", "hip states: a step of decoding in pages*"
 shorter_graph = "hip states: a graph for fewer*"
+in_columns, columns_graph = "hip states: pieces with transposed*", "hip states: a step of decoding with transposed*"
+rooms_of_columns = "hip states: memory for transposed*"
 of_grown_heads = "hip states: pieces where KV heads*"
 failing_grown_head, many_grown_heads = "hip states: after the selection of one*", "hip states: more KV heads than*"
 refused_heads = "hip states: selections of KV heads that are refused*"
@@ -378,9 +380,9 @@ mutants = [
     ("pages: opened tokens in order", "put(m, row_of(member[m]));", "put(m, member[m]);", layouts),
     ("pages: keys of leaves in order", "return heads_view<const Scalar>::row(place(token), head);", "return heads_view<const Scalar>::row(token, head);", layouts),
 
-    ("grown pages: blocks of tokens that have not come", "if (token >= (there ? gpu.uniform(*there) : tokens)) return;", "if (token >= tokens) return;", in_pages),
-    ("grown pages: rows of earlier tokens alone", "(there ? gpu.uniform(*there) : tokens)) return;", "(there ? gpu.uniform(*there) - 1 : tokens)) return;", in_pages),
-    ("grown pages: blocks of a call that failed", "    if (there && gpu.uniform(*valid) < 0) return;\n", "", shorter_graph),
+    ("grown pages: blocks of tokens that have not come", "if (token >= there.of(gpu, tokens)) return;", "if (token >= tokens) return;", in_pages),
+    ("grown pages: rows of earlier tokens alone", "< 0 ? 0 : gpu.uniform(*count);", "< 0 ? 0 : gpu.uniform(*count) - 1;", in_pages),
+    ("grown pages: blocks of a call that failed", "return gpu.uniform(*valid) < 0 ? 0 : gpu.uniform(*count);", "return gpu.uniform(*count);", shorter_graph),
     ("grown pages: more tokens than the call's keys", "std::min(sizes.tokens, kv.tokens())", "sizes.tokens", shorter_graph),
     ("grown pages: none are reserved", "    sizes.paged                          = true;  // they may be\n", "", paged_graph),
     ("grown pages: the host reads the table", "options_, q, hip::attention::layout_of(kv), out, call);", "options_, q, kv, out, call);", paged_graph),
@@ -393,6 +395,12 @@ mutants = [
     ("transposed: the first elements again", "+ part * side * from.dim_stride + first;", "+ first;", "hip layouts: head sizes*"),
     ("transposed: another head's", "values = from.data + head * from.head_stride", "values = from.data", layouts),
     ("transposed: the first sequence's", "if (transposed.data) own.transposed.data += begin;", "", inside),
+
+    ("grown transposed: elements of tokens that have not come", "= first + column < tokens ?", "= first + column < to.tokens ?", in_columns),
+    ("grown transposed: the last token is not laid out", "if (first + row < tokens)", "if (first + row < tokens - 1)", in_columns),
+    ("grown transposed: no room for rows", "            .transposed = std::same_as<KV, transposed_value_kv<Scalar>>,\n", "", in_columns),
+    ("grown transposed: none are reserved", "    sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;\n", "", columns_graph),
+    ("grown transposed: all are reserved", "sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;", "sizes.transposed = true;", rooms_of_columns),
 
     ("decode: tokens before the queries ask", "? 0 : (first - own.begin) * group();", "? 0 : 0;", pieces),
     ("decode: whole tiles depend on who asks", "return of.begin + of.first / group();",

@@ -26,6 +26,7 @@
 #include "cascada/hip/attention/open_leaves.hpp"
 #include "cascada/hip/attention/sequence.hpp"
 #include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/hip/base/launches.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -50,7 +51,7 @@ class attention_steps {
   status run() {
     if (of_.layer.sets > 1) gather();
     if constexpr (Place::in_pages) find_rows_of_tokens();
-    if (of_.kv.transposed.data) launch_(lay_out_values<Scalar>{of_.kv.transposed, values_in_rows()});
+    if (of_.kv.transposed.data) launch_(lay_out_values<Scalar>{of_.kv.transposed, values_in_rows(), there()});
     switch (options_.keys) {
       case key_set::all: attend_near(of_.all()); break;
       case key_set::near: attend_near(of_.window()); break;
@@ -85,10 +86,13 @@ class attention_steps {
   }
 
   void find_rows_of_tokens() {
-    const growing_call& call  = of_.growing;
-    const index_t*      there = call.slices ? &call.of.state->tokens : nullptr;
-    launch_(find_rows{of_.kv.pages, of_.tokens, memory_.pool_rows, there, call.valid});
+    launch_(find_rows{of_.kv.pages, of_.tokens, memory_.pool_rows, there()});
     if (memory_.member_rows) launch_(find_member_rows{of_.layer, memory_.pool_rows, memory_.member_rows});
+  }
+
+  tokens_there there() const {
+    const growing_call& call = of_.growing;
+    return call.slices ? tokens_there{&call.of.state->tokens, call.valid} : tokens_there{};
   }
 
   heads_view<Scalar> values_in_rows() const {

@@ -32,10 +32,10 @@ namespace cascada::inline CASCADA_ABI {
 /// no report. One call at a time; threads as hip/select/selector.hpp says.
 ///
 /// kv           strided_kv, transposed_value_kv or paged_kv. Nobody checks a table of pages, which is in device memory.
-///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head. A sequence
-///              that grows has strided_kv or paged_kv, in each call as it comes: blocks of earlier tokens may have
-///              moved. The table needs blocks for the tokens that are there when the call runs, and kv.length may be
-///              more: in a graph, all that will come
+///              Transposed values are laid out in rows first, in each call, in T dim of memory a KV head. Those of a
+///              sequence that grows lie in each call as it comes: blocks and values of earlier tokens may have moved.
+///              There have to be blocks in the table, and transposed values, of the tokens that are there when the call
+///              runs, and kv.tokens() may be more: in a graph, all that will come
 /// selections   one per sequence, or one per (sequence, KV head), as selector and cascade keep them on the device.
 ///              Nothing is written for the heads of one that has failed; of a sequence that grows, for none. KV heads
 ///              run side by side
@@ -76,7 +76,7 @@ class attention<Scalar, B> {
     return (*this)(q, kv, std::span<const hip::selection_layer>(), out, call);
   }
 
-  template <hip::attention::growing_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               std::span<const hip::selection_layer> selections, heads_view<Out> out,
                               const attention_extension& call = {}) {
@@ -97,14 +97,14 @@ class attention<Scalar, B> {
     return answer;
   }
 
-  template <hip::attention::growing_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, std::same_as<hip::selection_layer> One,
             result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               const One& selection, heads_view<Out> out, const attention_extension& call = {}) {
     return extend(state, q, kv, std::span<const hip::selection_layer>(&selection, 1), out, call);
   }
 
-  template <hip::attention::growing_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>, result_of<Scalar> Out>
   [[nodiscard]] status extend(attention_state<Scalar, B>& state, heads_view<const Scalar> q, const KV& kv,
                               heads_view<Out> out, const attention_extension& call = {}) {
     return extend(state, q, kv, std::span<const hip::selection_layer>(), out, call);
@@ -112,7 +112,8 @@ class attention<Scalar, B> {
 
   /// Memory for a state of so many tokens, and for calls that bring at most `piece` of them, and so many selections,
   /// one or one for each KV head, where the options ask for any: these then allocate nothing, keys and values in pages
-  /// or not.
+  /// or not. Transposed values take memory of their own: reserve<transposed_value_kv<Scalar>> has it, too.
+  template <hip::attention::stored_kv<Scalar> KV = strided_kv<Scalar>>
   [[nodiscard]] status reserve(attention_state<Scalar, B>& state, index_t tokens, index_t heads, index_t kv_heads,
                                index_t dim, index_t piece = 1, index_t selections = 1) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
@@ -125,6 +126,7 @@ class attention<Scalar, B> {
     if (const status answer = check_growing_call(q, kv, q, {}); answer != status::ok) return answer;
     hip::attention::sequence_sizes sizes = sizes_of(q, kv, needs_selections(options_) ? selections : 1);
     sizes.paged                          = true;  // they may be
+    sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;
     if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
     if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))
       return {status::invalid_shape, "selections is another number than the state's"};
@@ -157,11 +159,11 @@ class attention<Scalar, B> {
     return status::unsupported_by_device;
   }
   template <kv_view KV>
-    requires(!hip::attention::growing_kv<KV, Scalar>)
+    requires(!hip::attention::stored_kv<KV, Scalar>)
   status extend(attention_state<Scalar, B>&, const heads_view<const Scalar>&, const KV&, const auto&...) {
     static_assert(sizeof(KV) == 0,
-                  "attention_state on gfx942: keys and values of a sequence that grows have to be strided_kv or "
-                  "paged_kv, with the Scalar of q");
+                  "attention_state on gfx942: keys and values have to be strided_kv, transposed_value_kv or paged_kv, "
+                  "with the Scalar of q");
     return status::unsupported_by_device;
   }
 
@@ -220,14 +222,15 @@ class attention<Scalar, B> {
   template <class KV>
   static hip::attention::sequence_sizes sizes_of(const heads_view<const Scalar>& q, const KV& kv,
                                                  index_t selections) noexcept {
-    return {.tokens   = 0,
-            .heads    = q.heads,
-            .kv_heads = kv.kv_heads(),
-            .dim      = q.dim,
-            .queries  = q.tokens,
-            .sets     = std::max<index_t>(1, selections),
-            .paged    = std::same_as<KV, paged_kv<Scalar>>,
-            .growing  = true};
+    return {.tokens     = 0,
+            .heads      = q.heads,
+            .kv_heads   = kv.kv_heads(),
+            .dim        = q.dim,
+            .queries    = q.tokens,
+            .sets       = std::max<index_t>(1, selections),
+            .transposed = std::same_as<KV, transposed_value_kv<Scalar>>,
+            .paged      = std::same_as<KV, paged_kv<Scalar>>,
+            .growing    = true};
   }
 
   /// Tiles of a band share a list of opened tokens: a later one reads behind what the first ones asked for.

@@ -5,6 +5,7 @@
 
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/base/device.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/kv_view.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -17,28 +18,23 @@ struct page_table {
   index_t        first        = 0;  // the position of the sequence's first token
 };
 
-/// The rows of all tokens [T], or of those of a sequence that grows: a thread for each. No block of later ones is
-/// looked up.
+/// The rows of all tokens [T] that are there: a thread for each. No block of later ones is looked up.
 struct find_rows {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;
   static constexpr index_t waves_per_simd = 1;
 
-  page_table table;
-  index_t    tokens;  // or how many there is room for
-  index_t*   rows;
-
-  // Of a sequence that grows, else null: how many tokens are there; negative if the call has failed.
-  const index_t* there = nullptr;
-  const index_t* valid = nullptr;
+  page_table   table;
+  index_t      tokens;  // or how many there is room for
+  index_t*     rows;
+  tokens_there there = {};
 
   index_t grid() const { return (tokens - 1) / threads + 1; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
     const index_t token = gpu.block() * threads + gpu.thread(), position = table.first + token;
-    if (there && gpu.uniform(*valid) < 0) return;
-    if (token >= (there ? gpu.uniform(*there) : tokens)) return;
+    if (token >= there.of(gpu, tokens)) return;
     rows[token] = detail::place_in_pool(table.blocks, table.block_tokens, position);
   }
 };

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cascada/hip/base/device.hpp"
+#include "cascada/hip/base/growth.hpp"
 #include "cascada/views.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
@@ -15,7 +16,8 @@ struct transposed_values {
   std::int64_t  head_stride = 0, dim_stride = 0;
 };
 
-/// One block for 64 tokens, 64 elements of them and a head. Either side is read, or written, along its lines.
+/// One block for 64 tokens, 64 elements of them and a head. Either side is read, or written, along its lines. Nothing
+/// is read of tokens that are not there.
 template <class Scalar>
 struct lay_out_values {
   static constexpr index_t threads        = 256;
@@ -27,23 +29,26 @@ struct lay_out_values {
   };
 
   transposed_values<Scalar> from;
-  heads_view<Scalar>        to;
+  heads_view<Scalar>        to;  // of as many tokens as there is room for
+  tokens_there              there = {};
 
   index_t grid() const { return ((to.tokens - 1) / side + 1) * (to.dim / side) * to.heads; }
 
   template <class Gpu>
   CASCADA_DEVICE void operator()(Gpu& gpu) const {
-    auto&               tile = gpu.template shared<shared>();
-    const index_t       head = gpu.block() % to.heads, part = gpu.block() / to.heads % (to.dim / side);
-    const index_t       first = gpu.block() / to.heads / (to.dim / side) * side, column = gpu.thread() % side;
+    auto&         tile = gpu.template shared<shared>();
+    const index_t head = gpu.block() % to.heads, part = gpu.block() / to.heads % (to.dim / side);
+    const index_t first = gpu.block() / to.heads / (to.dim / side) * side, column = gpu.thread() % side;
+    const index_t tokens = there.of(gpu, to.tokens);
+    if (first >= tokens) return;
     const Scalar* const values = from.data + head * from.head_stride + part * side * from.dim_stride + first;
 #pragma GCC unroll 16
     for (index_t row = gpu.thread() / side; row < side; row += threads / side)
-      tile.element[row][column] = first + column < to.tokens ? values[row * from.dim_stride + column].bits : 0;
+      tile.element[row][column] = first + column < tokens ? values[row * from.dim_stride + column].bits : 0;
     gpu.barrier();
 #pragma GCC unroll 16
     for (index_t row = gpu.thread() / side; row < side; row += threads / side)
-      if (first + row < to.tokens) to.row(first + row, head)[part * side + column] = Scalar{tile.element[column][row]};
+      if (first + row < tokens) to.row(first + row, head)[part * side + column] = Scalar{tile.element[column][row]};
   }
 };
 

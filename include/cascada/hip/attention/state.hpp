@@ -40,8 +40,9 @@ namespace cascada::inline CASCADA_ABI {
 /// before, or attention's `reserve`), a captured call goes on, each time it is replayed, from the tokens that are
 /// there, while no other call of that attention needs more memory. Without it, memory doubles as it is needed.
 ///
-/// Keys and values may lie in rows in one call and in pages in the next. Which row of a pool a token has is looked up
-/// in each call, for all tokens that are there, so that nothing of the table is kept: 4 bytes a token in the workspace.
+/// Keys and values may lie in rows in one call, in pages or with transposed values in the next. Which row of a pool a
+/// token has is looked up in each call, for all tokens that are there, so that nothing of the table is kept: 4 bytes a
+/// token in the workspace. So are transposed values laid out in each call: there, as many bytes as values.
 ///
 /// Selections are one, or one for each KV head, as many in every call since the state was new or cleared
 /// (`invalid_representatives`). Of n new tokens, O(n leaf d) for their leaves; by keys, O(n anchors d) for each KV

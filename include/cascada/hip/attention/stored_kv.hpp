@@ -12,10 +12,6 @@ template <class KV, class Scalar>
 concept stored_kv = std::same_as<KV, strided_kv<Scalar>> || std::same_as<KV, transposed_value_kv<Scalar>> ||
                     std::same_as<KV, paged_kv<Scalar>>;
 
-/// Those of them that sequences which grow have.
-template <class KV, class Scalar>
-concept growing_kv = std::same_as<KV, strided_kv<Scalar>> || std::same_as<KV, paged_kv<Scalar>>;
-
 /// A view that can be checked on the host, which does not read a table of pages.
 template <class KV>
 CASCADA_INLINE const KV& layout_of(const KV& kv) {

@@ -32,4 +32,17 @@ CASCADA_DEVICE CASCADA_INLINE status::code answer_of_call(status::code earlier, 
   return selected && has_failed(selected) ? status::invalid_representatives : status::ok;
 }
 
+/// Which tokens a launch looks at: all; or of a sequence that grows those that are there, which the device alone knows.
+struct tokens_there {
+  const index_t* count = nullptr;  // of a sequence that grows: how many
+  const index_t* valid = nullptr;  // the same: negative if the call has failed, which looks at none
+
+  /// How many of `all`, as many as there is room for.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE index_t of(Gpu& gpu, index_t all) const {
+    if (!count) return all;
+    return gpu.uniform(*valid) < 0 ? 0 : gpu.uniform(*count);
+  }
+};
+
 }  // namespace cascada::inline CASCADA_ABI::hip
