@@ -398,6 +398,7 @@ mutants = [
 
     ("grown transposed: elements of tokens that have not come", "= first + column < tokens ?", "= first + column < to.tokens ?", in_columns),
     ("grown transposed: the last token is not laid out", "if (first + row < tokens)", "if (first + row < tokens - 1)", in_columns),
+    ("grown transposed: values of a call that failed", "= there.of(gpu, to.tokens);", "= there.count ? *there.count : to.tokens;", shorter_graph),
     ("grown transposed: no room for rows", "            .transposed = std::same_as<KV, transposed_value_kv<Scalar>>,\n", "", in_columns),
     ("grown transposed: none are reserved", "    sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;\n", "", columns_graph),
     ("grown transposed: all are reserved", "sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;", "sizes.transposed = true;", rooms_of_columns),
