@@ -5,8 +5,9 @@ code_gates.py --check    fails where a gate fails, with clang 19 or, if it is in
                          page says of clang 22; exit 77 without clang 19
 code_gates.py --table    prints the table of bench/results/gfx942.md, from clang 19
 
-Gates: no spills, no scratch, at most 64 KiB of shared memory, no moves between accumulation and vector registers, no
-flat (generic address) access, a cap on registers, subnormals on, and matrix instructions where a kernel is for them.
+Gates: no spills, no scratch, at most 64 KiB of shared memory, no flat (generic address) access, a cap on registers,
+subnormals on, and matrix instructions where a kernel is for them. No moves between accumulation and vector registers;
+where a kernel has one wave to a SIMD, and so all of both, in a turn of a loop only as many as logits take: O stays.
 """
 
 import re
@@ -16,6 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from loops import turns  # noqa: E402
+
 root = Path(__file__).resolve().parents[2]
 source = root / "tests/hip/kernels.hip"
 target = ["-x", "hip", "--offload-arch=gfx942", "-nogpulib", "-nogpuinc", "-std=c++20", "-O3", "--cuda-device-only",
@@ -24,6 +28,8 @@ target = ["-x", "hip", "--offload-arch=gfx942", "-nogpulib", "-nogpuinc", "-std=
 versions = 19, 22  # of clang; the table is from the first
 known = {22: {"open_leaves<linked_leaves<rows_in_pages>>": ["spills"]}}  # two scalar registers, to lanes of a vector one
 vector_cap = 256  # two waves on each SIMD
+has_all = re.compile(r"attend<\w+, 256, ")  # one wave: twice the registers, half of them for accumulation
+moves_of_logits = 96  # in a turn: 16 go there and back for what leaves count, for their corrections, and for products
 uses_matrix_units = ("selection_graph", "selection_cross_gram", "selection_advance", "meet_kept", "attend", "ask_leaves",
                      "find_anchors", "meet_anchors", "find_grown_anchors", "meet_grown_anchors")
 
@@ -63,9 +69,11 @@ def read(assembly, remarks):
         kernels.append({
             "symbol": symbol,
             "vgprs": number("VGPRs"), "agprs": number("AGPRs"), "sgprs": number("SGPRs"),
-            "scratch": number("ScratchSize [bytes/lane]"), "spills": number("SGPRs Spill") + number("VGPRs Spill"),
+            "scratch": number("ScratchSize [bytes/lane]"),
+            "scalar spills": number("SGPRs Spill"), "vector spills": number("VGPRs Spill"),
             "waves": number("Occupancy [waves/SIMD]"), "lds": number("LDS Size [bytes/block]"),
             "mfma": len(re.findall(r"\bv_mfma_", body)), "moves": len(re.findall(r"\bv_accvgpr_", body)),
+            "turns": [steady for steady, _ in turns(body)],
             "flat": len(re.findall(r"\bflat_(?:load|store|atomic)", body)), "bytes": int(size),
             "subnormals": ".amdhsa_float_denorm_mode_32 3" in descriptor,
         })
@@ -76,13 +84,16 @@ def read(assembly, remarks):
 
 
 def failures(kernel):
+    alone = has_all.match(kernel["name"])
+    moves = max([sum("v_accvgpr_" in line for line in turn) for turn in kernel["turns"]], default=0)
     gates = {
-        "spills": kernel["spills"] == 0,
+        # Those of a kernel that has all registers end in others: moves.
+        "spills": kernel["scalar spills"] == 0 and (alone or kernel["vector spills"] == 0),
         "scratch memory": kernel["scratch"] == 0,
         "more than 64 KiB of shared memory": kernel["lds"] <= 64 * 1024,
-        "moves between accumulation and vector registers": kernel["moves"] == 0,
+        "moves between accumulation and vector registers": kernel["moves"] == 0 or (alone and moves <= moves_of_logits),
         "flat memory access": kernel["flat"] == 0,
-        f"more than {vector_cap} vector registers": kernel["vgprs"] + kernel["agprs"] <= vector_cap,
+        f"more than {vector_cap} vector registers": alone or kernel["vgprs"] + kernel["agprs"] <= vector_cap,
         "subnormals are flushed": kernel["subnormals"],
         "no matrix instructions": kernel["mfma"] > 0 or not kernel["name"].startswith(uses_matrix_units),
     }
