@@ -309,6 +309,7 @@ class simulated_lane {
   void barrier() const { run_.wait(who_, meeting::barrier); }
   void schedule_barrier() const {}
   void keep(std::uint32_t&) const {}
+  void settle(hip::sums_16&) const {}
 
   template <class Value>
   Value shuffle(Value value, index_t source) const {
@@ -370,6 +371,15 @@ class simulated_lane {
     return a;
   }
   float reciprocal(float x) const { return 1 / x; }
+  template <hip::matrix_scalar Scalar>
+  hip::fragment cut_off(float a, float b, float c, float d) const {
+    const auto of = [](float x) {
+      Scalar result = from_float<Scalar>(x);
+      if (std::fabs(to_float(result)) > std::fabs(x)) --result.bits;
+      return result.bits;
+    };
+    return hip::fragment{of(a), of(b), of(c), of(d)};
+  }
   float exp2(float x) const { return std::exp2(x); }
   float log2(float x) const { return std::log2(x); }
 

@@ -58,7 +58,8 @@ struct ask_leaves {
     tile_range    met     = {0, now.tiles()};
     const index_t segment = gpu.uniform(gpu.block() % segments.blocks);
     if (step != ask_step::all) met = met.part(segment, segments.tiles);
-    if (met.count() <= 0) return;
+    const tile_range leaves = met.among(now.near_whole, now.far_whole + now.far_masked());
+    if (step == ask_step::compare ? leaves.count() <= 0 : met.count() <= 0) return;
 
     logits_at().place_query(gpu, lds.logits, now, own);
     lds.row[gpu.thread()] = (own.place - placed.base) * queries.q.heads + own.head;
@@ -75,7 +76,7 @@ struct ask_leaves {
     }
     // Relative to the top, where logits are near to each other: of large ones no digits are lost.
     const float          sum   = all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32);
-    const index_t        head  = lds.row[tiles::thread_of(gpu)] % queries.q.heads;
+    const index_t        head  = lds.row[gpu.thread()] % queries.q.heads;
     const float          sink  = sink_logits.of(head) - top_logit_of(all.top, scale);
     const float          bound = softmax_shares(gpu, 0.0f, sum, sink).log_sum + log_open_above;
     std::uint32_t* const rows  = opened.rows_of(gpu.uniform(placed.rows_number_of(block)), gpu.wave());
@@ -159,8 +160,7 @@ struct ask_leaves {
   /// Where a half of a row keeps its sums of a segment. Those of the rows that attend will lie there later.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE float* kept_at(Gpu& gpu, const shared& lds, index_t segment) const {
-    const std::int64_t row =
-        std::int64_t{segment} * (queries.q.tokens * queries.q.heads) + lds.row[tiles::thread_of(gpu)];
+    const std::int64_t row = std::int64_t{segment} * (queries.q.tokens * queries.q.heads) + lds.row[gpu.thread()];
     return segments.kept + row * (Dim + 4) + Dim + gpu.lane() / 32 * 2;
   }
   template <class Gpu>

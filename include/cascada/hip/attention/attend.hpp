@@ -23,7 +23,7 @@ struct attend {
   using tiles                             = key_tiles<Scalar, Dim>;
   using logits_of                         = key_logits<Scalar, Dim, Counts, Place>;
   static constexpr index_t threads        = tiles::threads;
-  static constexpr index_t waves_per_simd = 2;
+  static constexpr index_t waves_per_simd = Dim <= 128 ? 2 : 1;          // of 256, shared memory has room for one
   static constexpr index_t keys           = tiles::keys;                 // at a time
   static constexpr bool    merges         = logits_of::slides;           // with another softmax
   static constexpr bool    cuts           = merges || logits_of::opens;  // keys into segments
@@ -91,7 +91,7 @@ struct attend {
     logits_at().measure_query(gpu, lds.logits, now, query);
     attend_all(gpu, lds, now, met, query, state);
     const float   sum    = state.sum + gpu.shuffle(state.sum, gpu.lane() ^ 32);  // each half has seen half of the keys
-    const index_t target = lds.target[tiles::thread_of(gpu)];
+    const index_t target = lds.target[gpu.thread()];
     if (target < 0) return;
     if (alone() && keep_alone(gpu, tiles_in(lds, now), state, target)) return;
     write(gpu, now, state, sum, target / 2, target % 2);
@@ -171,7 +171,7 @@ struct attend {
   /// Keeps a row of a segment for merge_segments, with how many there are. Where it is the only one, returns false:
   /// then it is the answer.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, index_t all, const summed& state, index_t target) const {
+  CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, index_t all, summed& state, index_t target) const {
     const bool several = all > segments.tiles;
     const auto half = static_cast<std::uint32_t>(target % 2), row = static_cast<std::uint32_t>(target / 2) * (Dim + 4);
     if (half == 0) segments.counts[target / 2] = several ? (all - 1) / segments.tiles + 1 : 1;
@@ -238,7 +238,6 @@ struct attend {
         state.out[t]        = gpu.template mfma_32x32x8<Scalar>(low(value), weights[2 * s], state.out[t]);
         state.out[t]        = gpu.template mfma_32x32x8<Scalar>(high(value), weights[2 * s + 1], state.out[t]);
       }
-      if (!tiles::ahead) gpu.schedule_barrier();
     }
   }
 
@@ -269,7 +268,6 @@ struct attend {
 #pragma GCC unroll 16
         for (index_t v = 0; v < 16; ++v) to[row_32(32 * half, v)] = from_float<Out>(part[v]);
       });
-      if (!tiles::ahead) gpu.schedule_barrier();
     }
     if (half == 0) queries.log_sums.put(token, head, share.log_sum);
   }

@@ -58,24 +58,14 @@ struct leaf_correction {
     return result;
   }
 
-  /// Of the 32 leaves whose variances are staged, and the query of this lane.
+  /// `logs`, with the corrections of the 32 leaves whose variances are staged, for the query of this lane. Not limited.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE sums_16 correct(Gpu& gpu, const shared& lds, index_t thread) const {
-    sums_16 correction = unlimited(gpu, lds, thread);
-#pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) correction[v] = gpu.clamp(correction[v], of.most);
-    return correction;
-  }
-
-  /// The same without the min.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE sums_16 unlimited(Gpu& gpu, const shared& lds, index_t thread) const {
-    const index_t  lane       = thread % gfx942::wave;
-    const fragment variances  = load_4(lds.variances + lane % 32 * variance_parts + lane / 32 * most_groups);
-    const operand  query      = lds.queries[thread];
-    sums_16        correction = {};
-    correction                = gpu.template mfma_32x32x8<bfloat16>(variances, query.part[0], correction);
-    return gpu.template mfma_32x32x8<bfloat16>(variances, query.part[1], correction);
+  CASCADA_DEVICE CASCADA_INLINE sums_16 add_to(Gpu& gpu, sums_16 logs, const shared& lds, index_t thread) const {
+    const index_t  lane      = thread % gfx942::wave;
+    const fragment variances = load_4(lds.variances + lane % 32 * variance_parts + lane / 32 * most_groups);
+    const operand  query     = lds.queries[thread];
+    logs                     = gpu.template mfma_32x32x8<bfloat16>(variances, query.part[0], logs);
+    return gpu.template mfma_32x32x8<bfloat16>(variances, query.part[1], logs);
   }
 
  private:

@@ -46,16 +46,11 @@ struct key_logits {
       one_of<Counts, adjusted_counts, sloped_keys, adjusted_leaves_of_bands, adjusted_closed_leaves_of_bands>;
   static constexpr bool slides =
       one_of<Counts, counts_of_keys, adjusted_counts, sloped_keys>;  // windows of near keys alone
-  static constexpr bool whole_tiles = tiles::ahead && !adjusts;      // have loops of their own; 256 leave no registers
+  static constexpr bool whole_tiles = !adjusts;                      // have loops of their own
 
   static constexpr bool sloped = std::same_as<Counts, sloped_keys>;  // and no list
 
-  static constexpr bool keeps = adjusts && !sloped && !tiles::ahead;  // corrections, for want of registers
-
   struct none {};
-  struct kept_corrections {
-    float of[16 * tiles::threads];
-  };
   struct as_it_is {};
   using walk       = key_walk<Scalar, opens, slides, Place, adjusts>;
   using opening    = std::conditional_t<bands, opened_leaves, no_shared>;
@@ -74,11 +69,11 @@ struct key_logits {
   };
   struct shared {
     float   bias[keys];
+    float   most[keys];             // bias, and the largest correction
     index_t place[tiles::threads];  // of each lane, for want of registers: its query's place among those with queries
     [[no_unique_address]] std::conditional_t<same_for_all && !sloped, typename correction::shared, no_shared>
                                                                                    corrections;
     [[no_unique_address]] std::conditional_t<opens, rows_of_waves, none>           rows;
-    [[no_unique_address]] std::conditional_t<keeps, kept_corrections, as_it_is>    kept;
     [[no_unique_address]] std::conditional_t<pairs, rows_of_counts, no_counts>     counts;
     [[no_unique_address]] std::conditional_t<sloped, slopes_of_queries, no_slopes> slopes;
   };
@@ -94,7 +89,9 @@ struct key_logits {
   /// The thread; without loops of their own for tiles without masks, what depends on it is computed where it is needed.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
-    return tiles::template thread_of<!whole_tiles>(gpu);
+    auto thread = static_cast<std::uint32_t>(gpu.thread());
+    if (!whole_tiles) gpu.keep(thread);
+    return static_cast<index_t>(thread);
   }
 
   /// The keys that a block of queries meets.
@@ -119,7 +116,7 @@ struct key_logits {
         opened_for_block& to = lds.rows.opened;
         to.tokens = opened.tokens + from, to.places = opened.places + from;
         to.rows  = opened.rows_of(rows, 0);
-        to.count = now.opened_count, to.stride = opened.stride;
+        to.count = now.opened_count, to.stride = static_cast<index_t>(opened.stride);
       }
     }
     return now;
@@ -160,41 +157,36 @@ struct key_logits {
   /// Of key `thread`, and of a wave and a key which rows see it.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE leaf_terms terms_of(Gpu& gpu, const walk& now, const key_tile& from) const {
-    leaf_terms terms = same_for_all && !sloped && gpu.thread() < keys
-                           ? now.template terms_of<bands>(gpu, from, gpu.thread())
-                           : leaf_terms{};
-    if constexpr (opens) {
-      const index_t thread = thread_of(gpu);
-      if (thread < waves_of_block * keys) terms.rows = now.rows_that_see(from, thread / keys, thread % keys);
-    }
+    const index_t thread = thread_of(gpu);  // more than there are keys: who has the same key does the same
+    leaf_terms    terms  = {};
+    if constexpr (same_for_all && !sloped) terms = now.template terms_of<bands>(gpu, from, thread % keys);
+    if constexpr (opens) terms.rows = now.rows_that_see(from, thread / keys % waves_of_block, thread % keys);
     return terms;
   }
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void stage_terms(Gpu& gpu, shared& lds, const leaf_terms& terms) const {
     if constexpr (same_for_all && !sloped) {
-      const index_t thread = thread_of(gpu);
-      if constexpr (opens)
-        if (thread < waves_of_block * keys) lds.rows.see[thread] = terms.rows;
-      if (thread >= keys) return;
-      lds.bias[thread] = terms.bias;
-      if (corrects()) store_8(lds.corrections.variances + thread * variance_parts, terms.variances);
+      const index_t thread = thread_of(gpu), key = thread % keys;
+      if constexpr (opens) lds.rows.see[thread % (waves_of_block * keys)] = terms.rows;
+      lds.bias[key] = terms.bias, lds.most[key] = terms.bias + far.variances.most;
+      if (corrects()) store_8(lds.corrections.variances + key * variance_parts, terms.variances);
     }
   }
 
   /// What the products are added to.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE sums_16 count_keys(Gpu& gpu, const shared& lds, const key_tile& own) const {
-    sums_16      logs = {};
-    const float* from = lds.bias;
     if constexpr (!same_for_all) {
-      if (!own.listed) return logs;
-      from = far.counts.row(lds.counts.row[gpu.thread()]) + own.first;
+      return own.listed ? of_keys(gpu, far.counts.row(lds.counts.row[gpu.thread()]) + own.first) : sums_16{};
     } else {
-      if (corrects() && own.listed) logs = correction{far.variances}.correct(gpu, lds.corrections, thread_of(gpu));
-    }
+      sums_16 logs = of_keys(gpu, lds.bias);
+      if (!corrects() || !own.listed) return logs;
+      const sums_16 most = of_keys(gpu, lds.most);
+      logs               = correction{far.variances}.add_to(gpu, logs, lds.corrections, thread_of(gpu));
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logs[v] += from[row_32(gpu.lane(), v)];
-    return logs;
+      for (index_t v = 0; v < 16; ++v) logs[v] = gpu.clamp(logs[v], most[v]);
+      return logs;
+    }
   }
 
   /// From products to logits with a slope: near keys at their distances. Those that a query does not see are masked
@@ -218,11 +210,9 @@ struct key_logits {
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void adjust_scores(Gpu& gpu, shared& lds, const key_tile& own, sums_16& logits) const {
     const index_t thread = thread_of(gpu), lane = thread % gfx942::wave;
-    sums_16       corrections = {};
-    if constexpr (!keeps) corrections = corrections_of(gpu, lds, own);
+    const sums_16 corrections = corrections_of(gpu, lds, own);
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
-      if constexpr (keeps) corrections[v] = lds.kept.of[v * tiles::threads + thread];
       const auto  part = adjust(gpu, logits[v]);
       const float left = __builtin_fminf(corrections[v], largest) * part.steep * part.steep;  // of infinity, nothing
       logits[v]        = part.logit + gpu.clamp(left, far.variances.most) + lds.bias[row_32(lane, v)];
@@ -236,19 +226,6 @@ struct key_logits {
     }
   }
 
-  /// What adjust_scores needs of leaves, kept while registers are wanting.
-  template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void keep_corrections(Gpu& gpu, shared& lds, const key_tile& own) const {
-    if constexpr (!keeps)
-      return;
-    else {
-      const sums_16 corrections = corrections_of(gpu, lds, own);
-      const index_t thread      = thread_of(gpu);
-#pragma GCC unroll 16
-      for (index_t v = 0; v < 16; ++v) lds.kept.of[v * tiles::threads + thread] = corrections[v];
-    }
-  }
-
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static void multiply_keys(Gpu& gpu, const typename tiles::shared_keys& lds,
                                                           const vector8 (&query)[Dim / 16], sums_16&   logits) {
@@ -258,8 +235,18 @@ struct key_logits {
       const vector8 key = load_8(row + 16 * s);
       logits            = gpu.template mfma_32x32x8<Scalar>(low(key), low(query[s]), logits);
       logits            = gpu.template mfma_32x32x8<Scalar>(high(key), high(query[s]), logits);
-      if (!tiles::ahead && s % 2 == 1) gpu.schedule_barrier();  // few fragments at a time, for want of registers
     }
+  }
+
+  /// Whether some row of the wave sees some key of the tile; of leaves, true.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE bool meets(Gpu& gpu, const shared& lds, const walk& now, const key_tile& own) const {
+    const index_t thread = thread_of(gpu);
+    if (own.listed) return true;
+    if constexpr (opens)
+      if (own.opened) return gpu.ballot(lds.rows.see[thread / gfx942::wave * keys + thread % keys] != 0) != 0;
+    const index_t place = lds.place[thread], seen = now.seen(own, place);
+    return gpu.ballot(seen > 0 && (!now.slides() || now.passed(own, place) < (seen < keys ? seen : keys))) != 0;
   }
 
   /// Keys that a query does not see weigh nothing.
@@ -268,10 +255,14 @@ struct key_logits {
                                           sums_16& logits) const {
     if constexpr (opens)
       if (own.listed || own.opened) return mask_rows(gpu, lds, logits);
-    const index_t seen = now.seen(own, lds.place[gpu.thread()]) - row_32(thread_of(gpu) % gfx942::wave, 0);
+    const index_t thread = thread_of(gpu), place = lds.place[thread], before = row_32(thread % gfx942::wave, 0);
+    const index_t seen = now.seen(own, place), passed = now.slides() ? now.passed(own, place) : 0;
+    if (adjusts || gpu.ballot(seen < keys) != 0)  // where there are registers for a branch
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < seen ? logits[v] : nothing;
-    if (now.slides()) mask_passed(gpu, now.passed(own, lds.place[thread_of(gpu)]), logits);
+      for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < seen - before ? logits[v] : nothing;
+    if (adjusts ? now.slides() : gpu.ballot(passed > 0) != 0)
+#pragma GCC unroll 16
+      for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < passed - before ? nothing : logits[v];
   }
 
   /// The same where it depends on the row: of open leaves, and of their tokens.
@@ -284,23 +275,23 @@ struct key_logits {
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
       logits[v] = (see[row_32(lane, v)] & own) != 0 ? logits[v] : nothing;
-      if (!tiles::ahead && v % 4 == 3) gpu.schedule_barrier();  // few words at a time, for want of registers
     }
   }
 
  private:
-  /// The same for the first keys of a tile, where a window has slid past them.
+  /// This lane's 16 of a tile's keys.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static void mask_passed(Gpu& gpu, index_t passed, sums_16& logits) {
-    passed -= row_32(thread_of(gpu) % gfx942::wave, 0);
+  CASCADA_DEVICE CASCADA_INLINE static sums_16 of_keys(Gpu& gpu, const float* of) {
+    sums_16 own;
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < passed ? nothing : logits[v];
+    for (index_t v = 0; v < 16; ++v) own[v] = of[row_32(gpu.lane(), v)];
+    return own;
   }
 
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE sums_16 corrections_of(Gpu& gpu, const shared& lds, const key_tile& own) const {
     if (!corrects() || !own.listed) return sums_16{};
-    return correction{far.variances}.unlimited(gpu, lds.corrections, thread_of(gpu));
+    return correction{far.variances}.add_to(gpu, sums_16{}, lds.corrections, thread_of(gpu));
   }
 
   static constexpr float nothing = -std::numeric_limits<float>::infinity();

@@ -49,18 +49,23 @@ struct softmax {
   /// Takes in logits / scale. Weights come out as the operand of the second product.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void take_in(Gpu& gpu, const sums_16& logits, float scale, fragment (&weights)[4]) {
-    float part = weigh(gpu, logits, scale, top * scale, 0.0f, weights);
+    float part = weigh(gpu, logits, scale, base_of(top, scale), 0.0f, weights);
     // Not before the first keys: relative to minus infinity the sum is infinite, or NaN.
     if (const std::uint64_t high = gpu.ballot(!(part <= highest_sum)) | large; high != 0) [[unlikely]] {
       raise(gpu, logits, scale, high);
-      part = weigh(gpu, logits, scale, reference() * scale, rest_of(reference(), scale), weights);
+      const float top_logit = reference() * scale;
+      const bool  larger    = is_large(top_logit);
+      part                  = weigh(gpu, logits, scale, larger ? top_logit : base_of(reference(), scale),
+                   larger ? rest_of(reference(), scale) : 0.0f, weights);
     }
     sum += part;
   }
 
   /// Keeps this for later, and goes on after what was kept.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE void keep(Gpu& gpu, const kept_softmax& in) const {
+  CASCADA_DEVICE CASCADA_INLINE void keep(Gpu& gpu, const kept_softmax& in) {
+#pragma GCC unroll 8
+    for (sums_16& part : out) settle(gpu, part);
     in.at[in.sums] = top, in.at[in.sums + 1] = sum;
     std::uint32_t place = in.first;
 #pragma GCC unroll 32
@@ -71,13 +76,15 @@ struct softmax {
   }
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void join(Gpu& gpu, const kept_softmax& in, float scale) {
+#pragma GCC unroll 8
+    for (sums_16& part : out) settle(gpu, part);
     const joint_softmax joint(gpu, in.at[in.sums], top, scale);
     top = joint.top, sum = joint(in.at[in.sums + 1], sum);
     std::uint32_t place = in.first;
 #pragma GCC unroll 32
     for (index_t i = 0; i < Dim / 8; ++i, place += in.stride) {
       gpu.keep(place);
-      if (i % (Dim > 128 ? 1 : 4) == 0) gpu.schedule_barrier();  // few at a time, for want of registers
+      if (i % 4 == 0) gpu.schedule_barrier();  // few at a time, for want of registers
       const sums_4 before = load_sums(in.at + place);
 #pragma GCC unroll 4
       for (index_t e = 0; e < 4; ++e) out[i / 4][i % 4 * 4 + e] = joint(before[e], out[i / 4][i % 4 * 4 + e]);
@@ -87,12 +94,23 @@ struct softmax {
  private:
   using two = float __attribute__((vector_size(8)));  // to an instruction
 
+  /// Where a SIMD has one wave, O lies in accumulation registers. Rare uses say so: else the compiler copies it ahead
+  /// of them, in every turn.
+  template <class Gpu>
+  CASCADA_DEVICE CASCADA_INLINE static void settle(Gpu& gpu, sums_16& part) {
+    if constexpr (Dim > 128) gpu.settle(part);
+  }
+
   /// Elements 8 i + 4 half + 0..3 of O.
   CASCADA_DEVICE CASCADA_INLINE sums_4 four(index_t i) const {
     const sums_16& from = out[i / 4];
     const index_t  v    = i % 4 * 4;
     return sums_4{from[v], from[v + 1], from[v + 2], from[v + 3]};
   }
+
+  /// In log2, what weights lose on average where they are cut off to Scalars: they are larger by as much, so that sums
+  /// are right. A weight of 1 stays 1.
+  static constexpr float lost = std::same_as<Scalar, bfloat16> ? 0.00406f : 0.000508f;
 
   static constexpr float infinity    = std::numeric_limits<float>::infinity();
   static constexpr float least_large = 0x1p12f;  // below, rounding takes 2^-12 at most: less than weights lose
@@ -104,14 +122,20 @@ struct softmax {
   CASCADA_DEVICE CASCADA_INLINE static bool is_large(float logit) {
     return __builtin_fabsf(logit) >= least_large && __builtin_fabsf(logit) < infinity;
   }
-  /// What rounding took from a large logit: without it, the largest logit would not weigh 1, but up to infinity.
+  /// What exponents are relative to, but for large logits.
+  CASCADA_DEVICE CASCADA_INLINE static float base_of(float logit, float scale) {
+    return __builtin_fmaf(logit, scale, -lost);
+  }
+  /// Of a large one, what its rounded product lacks: without it, the largest logit would not weigh 1, but up to
+  /// infinity.
   CASCADA_DEVICE CASCADA_INLINE static float rest_of(float logit, float scale) {
-    const float rounded = logit * scale;
-    return is_large(rounded) ? __builtin_fmaf(logit, scale, -rounded) : 0.0f;
+    return __builtin_fmaf(logit, scale, -(logit * scale)) - lost;
   }
 
   /// Weights, exp2 of logits relative to `from` + `rest`, and the sum of what they are as Scalar, by the matrix unit:
-  /// so a key that outweighs all others gives its very value, although it is not the reference.
+  /// so a key that outweighs all others gives its very value, although it is not the reference. That sum also makes
+  /// weights that are cut off as good as rounded ones, which would take twice the instructions: averages take only
+  /// what weights lose more or less than others.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static float weigh(Gpu& gpu, const sums_16& logits, float scale, float from, float rest,
                                                    fragment (&weights)[4]) {
@@ -121,10 +145,8 @@ struct softmax {
 #pragma GCC unroll 4
     for (index_t s = 0; s < 4; ++s) {
       const two a = power(4 * s), b = power(4 * s + 2);
-      weights[s] =
-          fragment{narrow(gpu.exp2(a[0])), narrow(gpu.exp2(a[1])), narrow(gpu.exp2(b[0])), narrow(gpu.exp2(b[1]))};
-      sums = gpu.template mfma_4x4x4<Scalar>(fragment{one, one, one, one}, weights[s], sums);
-      if (Dim > 128) gpu.schedule_barrier();  // few at a time, for want of registers
+      weights[s] = gpu.template cut_off<Scalar>(gpu.exp2(a[0]), gpu.exp2(a[1]), gpu.exp2(b[0]), gpu.exp2(b[1]));
+      sums       = gpu.template mfma_4x4x4<Scalar>(fragment{one, one, one, one}, weights[s], sums);
     }
     return sums[0];  // as all rows: those of ones
   }
@@ -133,28 +155,22 @@ struct softmax {
   /// shrinks.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void raise(Gpu& gpu, const sums_16& logits, float scale, std::uint64_t high) {
-    auto lane = static_cast<std::uint32_t>(gpu.lane());
-    if (Dim > 128) gpu.keep(lane);  // what depends on it is rarely needed, and registers are wanting
     float largest = logits[0];
 #pragma GCC unroll 15
     for (index_t v = 1; v < 16; ++v) largest = __builtin_fmaxf(largest, logits[v]);
-    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, static_cast<index_t>(lane) ^ 32));
+    largest            = __builtin_fmaxf(largest, gpu.shuffle(largest, gpu.lane() ^ 32));
     const float before = top;
     // Others stay as they are: what a query gets must not depend on who shares its wave.
-    if (((high | high >> 32) >> lane % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
+    if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
     large              = gpu.ballot(is_large(top * scale));
     const float shrink = gpu.exp2((before - reference()) * scale);
     sum *= shrink;
 #pragma GCC unroll 8
-    for (index_t t = 0; t < Dim / 32; ++t) out[t] *= shrink;
-  }
-
-  /// The nearest Scalar of a weight, ties upwards; NaN stays.
-  CASCADA_DEVICE CASCADA_INLINE static std::uint16_t narrow(float weight) {
-    if constexpr (std::same_as<Scalar, bfloat16>)
-      return static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(weight) + 0x8000u) >> 16);
-    else
-      return from_float<float16>(weight).bits;
+    for (index_t t = 0; t < Dim / 32; ++t) {
+      settle(gpu, out[t]);
+      out[t] *= shrink;
+      settle(gpu, out[t]);
+    }
   }
 };
 

@@ -24,11 +24,10 @@ struct in_turn {
 /// shared memory.
 template <matrix_scalar Scalar, index_t Dim, class Counts, bool Values, class Place = rows_in_order>
 struct tile_loops {
-  using tiles                    = key_tiles<Scalar, Dim>;
-  using logits_of                = key_logits<Scalar, Dim, Counts, Place>;
-  using walk                     = typename logits_of::walk;
-  static constexpr index_t keys  = tiles::keys;              // at a time
-  static constexpr bool    ahead = !Values || tiles::ahead;  // there are registers for a tile on its way
+  using tiles                   = key_tiles<Scalar, Dim>;
+  using logits_of               = key_logits<Scalar, Dim, Counts, Place>;
+  using walk                    = typename logits_of::walk;
+  static constexpr index_t keys = tiles::keys;  // at a time
 
   struct shared {
     std::conditional_t<Values, typename tiles::shared, typename tiles::shared_keys> tile;
@@ -85,33 +84,27 @@ struct tile_loops {
                                                    const Use& use) {
     typename tiles::carried next;
     leaf_terms              terms = {};
-    if constexpr (ahead) {
-      kernel.logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
-      fetch_values(gpu, kernel, now, tile_at(0), next);
-    }
+    kernel.logits_at().fetch_keys(gpu, now, tile_at(0), next, terms);
+    fetch_values(gpu, kernel, now, tile_at(0), next);
     turns(count, [&](index_t i) {
-      if constexpr (!ahead) kernel.logits_at().fetch_keys(gpu, now, tile_at(i), next, terms);
-      tiles::stage_keys(gpu, lds.tile, next);
+      stage(gpu, lds, next);
       kernel.logits_at().stage_terms(gpu, lds.logits, terms);
-      if constexpr (!ahead) fetch_values(gpu, kernel, now, tile_at(i), next);
-      if constexpr (Values) tiles::stage_values(gpu, lds.tile, next);
       gpu.barrier();
-      if constexpr (ahead) {
-        const key_tile following = tile_at(i + 1 < count ? i + 1 : i);
-        kernel.logits_at().fetch_keys(gpu, now, following, next, terms);
-        fetch_values(gpu, kernel, now, following, next);
+      const key_tile following = tile_at(i + 1 < count ? i + 1 : i);
+      kernel.logits_at().fetch_keys(gpu, now, following, next, terms);
+      fetch_values(gpu, kernel, now, following, next);
+      const key_tile own = tile_at(i);
+      if (kernel.logits_at().meets(gpu, lds.logits, now, own)) {
+        sums_16 logits = {};
+        if constexpr (!logits_of::adjusts) logits = kernel.logits_at().count_keys(gpu, lds.logits, own);
+        logits_of::multiply_keys(gpu, lds.tile, query, logits);
+        if constexpr (logits_of::sloped)
+          kernel.logits_at().slope_scores(gpu, lds.logits, now, own, logits);
+        else if constexpr (logits_of::adjusts)
+          kernel.logits_at().adjust_scores(gpu, lds.logits, own, logits);
+        kernel.logits_at().mask(gpu, lds.logits, now, own, logits);
+        use(own, logits);
       }
-      const key_tile own    = tile_at(i);
-      sums_16        logits = {};
-      if constexpr (logits_of::adjusts) kernel.logits_at().keep_corrections(gpu, lds.logits, own);
-      if constexpr (!logits_of::adjusts) logits = kernel.logits_at().count_keys(gpu, lds.logits, own);
-      logits_of::multiply_keys(gpu, lds.tile, query, logits);
-      if constexpr (logits_of::sloped)
-        kernel.logits_at().slope_scores(gpu, lds.logits, now, own, logits);
-      else if constexpr (logits_of::adjusts)
-        kernel.logits_at().adjust_scores(gpu, lds.logits, own, logits);
-      kernel.logits_at().mask(gpu, lds.logits, now, own, logits);
-      use(own, logits);
       gpu.barrier();
     });
   }

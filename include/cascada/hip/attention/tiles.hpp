@@ -31,7 +31,6 @@ struct key_tiles {
   static constexpr index_t value_quads  = keys / 4 * (Dim / 4);  // squares
   static constexpr index_t value_step   = 4 * threads / (Dim / 4);
   static constexpr index_t value_rounds = (value_quads + threads - 1) / threads;
-  static constexpr bool    ahead        = Dim <= 128;  // 256 leave no registers to carry a tile during another
 
   /// What a thread carries from global to shared memory.
   struct carried {
@@ -39,21 +38,13 @@ struct key_tiles {
     fragment value[value_rounds][4];
   };
 
-  /// The thread; what depends on it is computed where it is needed, where registers are wanting.
-  template <bool Wanting = !ahead, class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
-    auto thread = static_cast<std::uint32_t>(gpu.thread());
-    if (Wanting) gpu.keep(thread);
-    return static_cast<index_t>(thread);
-  }
-
   /// A thread's part of a tile: its first key, its first value, and the elements of each.
   struct part {
     index_t key, key_column, value, value_column;
   };
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static part part_of(Gpu& gpu) {
-    const index_t t = thread_of(gpu), square = t % value_quads;
+    const index_t t = gpu.thread(), square = t % value_quads;
     return {t / (Dim / 8), t % (Dim / 8) * 8, square / (Dim / 4) * 4, square % (Dim / 4) * 4};
   }
 

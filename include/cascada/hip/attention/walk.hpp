@@ -52,7 +52,7 @@ struct opened_for_block {
   device_pointer<const index_t>       places;
   index_t                             count;
   device_pointer<const std::uint32_t> rows;    // of the block's first wave; the others' follow
-  std::int64_t                        stride;  // from wave to wave
+  index_t                             stride;  // from wave to wave
 };
 
 template <matrix_scalar Scalar, bool Opens = false, bool Slides = false, class Place = rows_in_order,
@@ -68,6 +68,7 @@ struct key_walk {
   index_t                         from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
   index_t                         outer = 0, sinks = 0;                     // and [outer, outer + sinks) before these
   index_t                         near_whole = 0, far_whole = 0;            // tiles without masks
+  index_t                         list_number = 0;                          // of the leaves for the chunk
 
   std::conditional_t<Opens, const opened_for_block*, none> opened = {};  // in shared memory, for want of registers
   std::conditional_t<Opens, index_t, none>                 opened_count = {};  // the same as there
@@ -80,7 +81,9 @@ struct key_walk {
                                            index_t latest) {
     from = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
     if (slides()) outer = first_in_window(earliest, near.sliding), from = first_in_window(closing, near.sliding);
-    far_count  = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number() : 0]) : 0;
+    list_number = (field - far.first) * far.sets + set();
+    if (!Adjusts) list_number = gpu.uniform(list_number);  // where there are registers for what depends on it
+    far_count  = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number : 0]) : 0;
     near_count = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
     sinks      = !near.exists ? 0 : near.sinks < from ? near.sinks : from;
     if (slides()) sinks = from - outer;
@@ -90,7 +93,7 @@ struct key_walk {
     far_whole            = gpu.uniform(listed / keys);
   }
 
-  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * list_number(); }
+  CASCADA_DEVICE CASCADA_INLINE const index_t* list() const { return far.list + far.stride * list_number; }
 
   /// Tiles of a block: near ones and listed ones without masks, then those with masks. What later queries of the block
   /// add to them comes last.
@@ -126,7 +129,7 @@ struct key_walk {
 
   /// How many keys of a tile the query at `place` sees.
   CASCADA_DEVICE CASCADA_INLINE index_t seen(const key_tile& own, index_t place) const {
-    const bool    causal = own.listed ? far.causal : near.causal;
+    const bool    causal = (own.listed & far.causal) | (!own.listed & near.causal);
     const index_t limit  = !causal ? own.count : place - (own.listed ? 0 : ahead()) + 1;
     return (limit < own.count ? limit : own.count) - own.first;
   }
@@ -173,7 +176,7 @@ struct key_walk {
     leaf_terms terms = {};
     if (!own.listed || (!Leaves && !far.sizes)) return terms;
     const index_t place = own.first + k < own.count ? own.first + k : own.count - 1, row = list()[place];
-    const index_t size = (far.sizes + far.stride * list_number())[place];
+    const index_t size = (far.sizes + far.stride * list_number)[place];
     terms.bias         = gpu.log2(static_cast<float>(size)) * (Adjusts ? 1.0f : far.unit);
     if (far.variances.groups > 0)
       terms.variances = load_8(far.variances.rows + kv_head * far.variances.head + std::int64_t{row} * variance_parts);
@@ -184,16 +187,16 @@ struct key_walk {
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t rows_that_see(const key_tile& own, index_t wave, index_t k) const
     requires Opens
   {
-    const index_t place = own.first + k;
-    if ((!own.listed && !own.opened) || place >= own.count) return 0;
-    const std::uint32_t* const rows = opened->rows.get() + wave * opened->stride;
-    return own.opened ? rows[opened->places.get()[place]] : ~rows[place];
+    if (!own.listed && !own.opened) return 0;
+    const index_t       place = own.first + k, there = place < own.count ? place : own.count - 1;
+    const index_t       leaf = own.opened ? opened->places.get()[there] : there;
+    const std::uint32_t rows = opened->rows.get()[wave * opened->stride + leaf];
+    return place >= own.count ? 0 : own.opened ? rows : ~rows;
   }
 
  private:
-  /// Of the KV head's leaves, and of their list for the chunk.
+  /// Of the KV head's leaves.
   CASCADA_DEVICE CASCADA_INLINE index_t set() const { return set_of_head(far.sets, kv_head); }
-  CASCADA_DEVICE CASCADA_INLINE index_t list_number() const { return (field - far.first) * far.sets + set(); }
 
   /// Places of near keys in tiles with masks: from `outer` on, then tokens from ahead() + sinks on.
   CASCADA_DEVICE CASCADA_INLINE index_t near_places() const { return sinks + near_count - keys * near_whole; }

@@ -83,6 +83,9 @@ class gfx942_lane {
   /// offset are part of a load.
   CASCADA_DEVICE CASCADA_INLINE void keep(std::uint32_t& value) const { asm("" : "+v"(value)); }
 
+  /// Keeps `sums` in accumulation registers, which a kernel has with fewer than two waves to a SIMD.
+  CASCADA_DEVICE CASCADA_INLINE void settle(sums_16& sums) const { asm("" : "+a"(sums)); }
+
   // Below, all lanes of the wave take part.
 
   /// The value of lane `source`, which may differ between lanes.
@@ -141,6 +144,16 @@ class gfx942_lane {
 #pragma clang fp contract(fast)
     return a * b + c;
   }
+  /// Four floats as Scalars, towards zero.
+  template <matrix_scalar Scalar>
+  CASCADA_DEVICE CASCADA_INLINE fragment cut_off(float a, float b, float c, float d) const {
+    if constexpr (std::same_as<Scalar, bfloat16>) {
+      const auto high = [](float x) { return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16); };
+      return fragment{high(a), high(b), high(c), high(d)};
+    } else {
+      return std::bit_cast<fragment>(halves_of_4{__builtin_amdgcn_cvt_pkrtz(a, b), __builtin_amdgcn_cvt_pkrtz(c, d)});
+    }
+  }
   /// 1 / x within an ulp, for x that are normal.
   CASCADA_DEVICE CASCADA_INLINE float reciprocal(float x) const { return __builtin_amdgcn_rcpf(x); }
   CASCADA_DEVICE CASCADA_INLINE float exp2(float x) const { return __builtin_amdgcn_exp2f(x); }
@@ -162,7 +175,11 @@ class gfx942_lane {
 
  private:
   using bits_4 = short __attribute__((vector_size(8)));
+  using half_2 = __fp16 __attribute__((vector_size(4)));
   using half_4 = _Float16 __attribute__((vector_size(8)));
+  struct halves_of_4 {
+    half_2 low, high;
+  };
 };
 
 /// The one device entry point. Kernel::waves_per_simd caps the registers; with at least two, results of the matrix
