@@ -53,10 +53,8 @@ struct softmax {
     // Not before the first keys: relative to minus infinity the sum is infinite, or NaN.
     if (const std::uint64_t high = gpu.ballot(!(part <= highest_sum)) | large; high != 0) [[unlikely]] {
       raise(gpu, logits, scale, high);
-      const float top_logit = reference() * scale;
-      const bool  larger    = is_large(top_logit);
-      part                  = weigh(gpu, logits, scale, larger ? top_logit : base_of(reference(), scale),
-                   larger ? rest_of(reference(), scale) : 0.0f, weights);
+      const float from = base_of(reference(), scale);
+      part             = weigh(gpu, logits, scale, from, rest_of(reference(), scale, from), weights);
     }
     sum += part;
   }
@@ -122,14 +120,13 @@ struct softmax {
   CASCADA_DEVICE CASCADA_INLINE static bool is_large(float logit) {
     return __builtin_fabsf(logit) >= least_large && __builtin_fabsf(logit) < infinity;
   }
-  /// What exponents are relative to, but for large logits.
+  /// What exponents are relative to.
   CASCADA_DEVICE CASCADA_INLINE static float base_of(float logit, float scale) {
     return __builtin_fmaf(logit, scale, -lost);
   }
-  /// Of a large one, what its rounded product lacks: without it, the largest logit would not weigh 1, but up to
-  /// infinity.
-  CASCADA_DEVICE CASCADA_INLINE static float rest_of(float logit, float scale) {
-    return __builtin_fmaf(logit, scale, -(logit * scale)) - lost;
+  /// What rounding added to that of a large logit: with it, the largest logit would not weigh 1, but up to infinity.
+  CASCADA_DEVICE CASCADA_INLINE static float rest_of(float logit, float scale, float base) {
+    return is_large(base) ? __builtin_fmaf(logit, scale, -base) - lost : 0.0f;
   }
 
   /// Weights, exp2 of logits relative to `from` + `rest`, and the sum of what they are as Scalar, by the matrix unit:
@@ -162,7 +159,7 @@ struct softmax {
     const float before = top;
     // Others stay as they are: what a query gets must not depend on who shares its wave.
     if (((high | high >> 32) >> gpu.lane() % 32 & 1) != 0) top = __builtin_fmaxf(before, largest);
-    large              = gpu.ballot(is_large(top * scale));
+    large              = gpu.ballot(is_large(base_of(top, scale)));
     const float shrink = gpu.exp2((before - reference()) * scale);
     sum *= shrink;
 #pragma GCC unroll 8
