@@ -61,6 +61,15 @@ struct attention_sequence {
             .value_row  = kv.values.token_stride,
             .value_head = kv.values.head_stride};
   }
+  /// Where values are that come transposed, once they are laid out.
+  heads_view<Scalar> values_in_rows() const {
+    return {.data         = memory.values,
+            .tokens       = tokens,
+            .heads        = kv_heads,
+            .dim          = q.dim,
+            .token_stride = q.dim,
+            .head_stride  = std::int64_t{tokens} * q.dim};
+  }
   operand_rows<Scalar> means() const {
     const std::int64_t head = std::int64_t{tokens} * q.dim;
     return {.keys       = memory.mean_keys,
