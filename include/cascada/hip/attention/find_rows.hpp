@@ -17,7 +17,7 @@ struct page_table {
   index_t        first        = 0;  // the position of the sequence's first token
 };
 
-/// The rows of all tokens [T], or of those of a sequence that grows: a thread for each. No block of later ones is
+/// The rows of all tokens, or of those of a sequence that grows: a thread for each. No block of later ones is
 /// looked up.
 struct find_rows {
   using shared                            = no_shared;
