@@ -59,7 +59,7 @@ class attention_state<Scalar, B> {
     }
     const index_t edge = edge_of(options_, tokens);
     for (auto& head : heads_)
-      if (edge > options_.sink_tokens && detail::opens_by_mass(options_) && !head.remembered.knows(tokens))
+      if (detail::needs_opened(options_, tokens) && !head.remembered.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
     for (auto& head : heads_)
@@ -272,7 +272,7 @@ class attention_state<Scalar, B> {
     const bool    far   = detail::has_leaves(options);
     const index_t least = far ? last_edge(options, tokens) : 0;
     const index_t most  = far ? edge_of(options, tokens) : 0;
-    const bool    each  = selections == 1 || selections == kv.kv_heads();
+    const bool    each  = detail::one_or_each(static_cast<std::size_t>(selections), kv.kv_heads());
     if (end < least || end > most || (end > 0 ? !each : selections != 0))
       return {status::invalid_shape, "bytes has clusters of other tokens than a far field's"};
     clusters_.resize(static_cast<std::size_t>(selections));

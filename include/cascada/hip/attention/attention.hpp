@@ -118,7 +118,7 @@ class attention<Scalar, B> {
                                index_t dim, index_t piece = 1, index_t selections = 1) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (piece < 1) return {status::invalid_shape, "piece is less than 1"};
-    if (selections != 1 && selections != kv_heads)
+    if (!detail::one_or_each(static_cast<std::size_t>(selections), kv_heads))
       return {status::invalid_shape, "selections is neither 1 nor kv_heads"};
     const heads_view<Scalar>       q    = nobody_s_rows(piece, heads, dim);
     const heads_view<const Scalar> keys = nobody_s_rows(std::max(tokens, piece), kv_heads, dim);
@@ -128,7 +128,7 @@ class attention<Scalar, B> {
     sizes.paged                          = true;  // they may be
     sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;
     if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
-    if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))
+    if (!detail::as_many_as(state.sets(), static_cast<std::size_t>(sizes.sets)))
       return {status::invalid_shape, "selections is another number than the state's"};
     sizes               = state.with_room(sizes, std::max(tokens, piece));
     auto        largest = sizes;
@@ -326,12 +326,10 @@ class attention<Scalar, B> {
                    hip::attention::placed_kv<Scalar, Place> kv, std::span<const hip::selection_layer> selections,
                    const results& out, call_memory memory, const hip::attention::head_terms& terms,
                    const matrix_view<float>& sums) {
-    const auto& arrays = state.arrays_;
-    auto        sizes  = arrays.sizes;
-    sizes.queries      = q.tokens;
-    hip::attention::grown_arrays<Scalar, B> plan;  // the state may have room for larger calls
-    plan.plan(options_, sizes);
-    plan.remembered.open                     = arrays.remembered.open;
+    const auto& arrays                       = state.arrays_;
+    auto        sizes                        = arrays.plan.sizes;
+    sizes.queries                            = q.tokens;  // the state may have room for larger calls
+    const auto                         plan  = hip::attention::grown_plan::of<B>(options_, sizes);
     const hip::selection_layer         layer = selections.empty() ? hip::selection_layer{} : selections[0];
     const bool                         each  = sizes.sets > 1;
     hip::launches<B>                   launch(where_);
@@ -363,20 +361,20 @@ class attention<Scalar, B> {
                 .parts      = plan.parts,
                 .part       = plan.part(),
                 .most       = plan.most_joining(q.tokens),
-                .remembered = plan.remembered,
+                .remembered = arrays.remembered,
                 .chains     = arrays.chains,
                 .clusters   = {each ? arrays.selections.rep : layer.rep, each ? sizes.tokens : 0}});
   }
 
   /// Clusters of each KV head's tokens that join leaves.
   static void gather(hip::launches<B>& launch, std::span<const hip::selection_layer> selections,
-                     const hip::attention::grown_arrays<Scalar, B>& arrays, const hip::attention::begin_tokens& begin,
+                     const hip::attention::grown_arrays<Scalar>& arrays, const hip::attention::begin_tokens& begin,
                      index_t joining) {
     using kernel = hip::attention::gather_clusters;
     hip::attention::launch_by_heads(launch,
                                     kernel{.of      = begin.of,
                                            .to      = arrays.selections,
-                                           .stride  = arrays.sizes.tokens,
+                                           .stride  = arrays.plan.sizes.tokens,
                                            .queries = begin.queries,
                                            .room    = begin.room,
                                            .chunk   = begin.chunk,
@@ -392,9 +390,8 @@ class attention<Scalar, B> {
              const hip::attention::head_terms& terms, const hip::attention::row_sums& sums = {},
              const hip::attention::growing_call& growing = {}) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Dim, B, Place>(options_, q, kv, layers, out, memory, where_, terms,
-                                                                    sums, growing)
-          .run();
+      return hip::attention::attend_sequence<Scalar, Dim>(options_, q, kv, layers, out, memory, where_, terms, sums,
+                                                          growing);
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
            : q.dim == 128 ? attend(std::integral_constant<index_t, 128>{})

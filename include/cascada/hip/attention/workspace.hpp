@@ -21,7 +21,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <class Scalar, class B>
 struct attention_memory {
-  index_t*            pool_rows    = nullptr;  // [T]: of tokens in pages
+  index_t*            pool_rows    = nullptr;  // [tokens]: of those in pages
   index_t*            member_rows  = nullptr;  // [sets, T]: of representatives there
   Scalar*             values       = nullptr;  // [kv_heads, T, dim]: those that are transposed
   gathered_selections selections   = {};       // where each KV head has its own
@@ -29,10 +29,10 @@ struct attention_memory {
   chain_memory        chains       = {};
   leaf_memory         leaves       = {};
   index_t             chunks       = 0;        // whose far fields are there at a time
-  Scalar*             mean_keys    = nullptr;  // [kv_heads, T, dim]
+  Scalar*             mean_keys    = nullptr;  // [kv_heads, tokens, dim]
   Scalar*             mean_values  = nullptr;
   Scalar*             mean_queries = nullptr;  // [heads, T, dim]; as many as keys
-  std::uint16_t*      variances    = nullptr;  // [kv_heads, T, variance_parts]
+  std::uint16_t*      variances    = nullptr;  // [kv_heads, tokens, variance_parts]
   group_memory        groups       = {};
   float*              other_out    = nullptr;  // [queries, heads, dim]: the softmax to be merged
   float*              other_sums   = nullptr;  // [queries, heads]
@@ -118,15 +118,15 @@ struct attention_memory {
 
   /// For few queries room for all segments of their rows; for many what a slice of blocks has so far.
   void cut_segments(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
-    const std::int64_t rows = std::int64_t{sizes.queries} * sizes.heads * count, dim = sizes.dim;
+    const std::int64_t rows = std::int64_t{sizes.queries} * sizes.heads * count, floats = kept_floats(sizes.dim);
     const index_t      every = blocks_of(options, sizes);
     segments.tiles           = segment_tiles<B>;
-    if (every <= few_blocks<B> && rows * (dim + 4) <= largest_table) {
+    if (every <= few_blocks<B> && rows * floats <= largest_table) {
       segments.blocks = count;
-      from.cut(segments.kept, rows * (dim + 4)), from.cut(segments.counts, rows);
+      from.cut(segments.kept, rows * floats), from.cut(segments.counts, rows);
       return;
     }
-    const std::int64_t of_block = rows_of_block * (dim + 4) * sizes.kv_heads, all = every / sizes.kv_heads;
+    const std::int64_t of_block = rows_of_block * floats * sizes.kv_heads, all = every / sizes.kv_heads;
     blocks = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / of_block, 1, all));
     from.cut(segments.kept, blocks * of_block);
   }
