@@ -269,7 +269,7 @@ mutants = [
     ("attention: rows that nobody writes", "if (target < 0) return;", "if (target < 0 || target % 16 >= 14) return;", modes),
     ("attention: a token that copies nothing", "if (rep == token) return;", "if (rep == token || token == 69) return;", modes),
 
-    ("sliding: keys before the window", "if (adjusts ? now.slides() : gpu.ballot(passed > 0) != 0)", "if (false)", slides),
+    ("sliding: keys before the window", "if (gpu.ballot(passed > 0) != 0)", "if (false)", slides),
     ("sliding: one key too few", "return place + 1 - own.first - outer - near.sliding;", "return place + 2 - own.first - outer - near.sliding;", slides),
     ("sliding: a block begins with its last window", "outer = first_in_window(earliest, near.sliding),", "outer = first_in_window(closing, near.sliding),", slides),
     ("sliding: keys that not all see without masks", "from = first_in_window(closing, near.sliding);", "from = first_in_window(earliest, near.sliding);",
@@ -278,14 +278,14 @@ mutants = [
     ("sliding: the first tokens as sinks", "(place < sinks ? (Slides ? outer : 0) : ahead())", "(place < sinks ? 0 : ahead())", slides),
     ("sliding: too few segments", "std::int64_t{*options.sliding_window} + rows_of_block", "std::int64_t{*options.sliding_window}", segments),
 
-    ("cap: digits lost near zero", "size < 0.1f ? small : large", "large", far_caps),
-    ("cap: logits lose their sign", "__builtin_copysignf(size < 0.1f ? small : large, ratio)", "(size < 0.1f ? small : large)", modes),
+    ("cap: digits lost near zero", "__builtin_fabsf(ratio[i]) < 0.1f ?", "false ?", far_caps),
+    ("cap: logits lose their sign", "__builtin_copysignf(large[i], ratio[i])", "large[i]", modes),
     ("cap: not in base 2", "static_cast<double>(of_products) / cap,", "static_cast<double>(of_products) / *options.softcap,", modes),
-    ("cap: infinite products", "large = (1 - power) * inverse;", "large = 1 - 2 / (1 / power + 1) + 0 * size;", odd_caps),
-    ("cap: leaves corrected as without", "* part.steep * part.steep;", ";", modes),
-    ("cap: no largest correction", "gpu.clamp(left, far.variances.most)", "left", modes),
+    ("cap: infinite products", "large = (1.0f - power) * inverse;", "large = 1.0f - 2.0f / (1.0f / power + 1.0f) + 0.0f * ratio;", odd_caps),
+    ("cap: leaves corrected as without", "limited * part.steep * part.steep;", "limited;", modes),
+    ("cap: no largest correction", "two{gpu.clamp(left[0], most), gpu.clamp(left[1], most)}", "left", modes),
     ("cap: corrections of another query", "add_to(gpu, sums_16{}, lds.corrections, thread_of(gpu));", "add_to(gpu, sums_16{}, lds.corrections, thread_of(gpu) ^ 1);", modes),
-    ("cap: sizes of leaves left out", "+ lds.bias[row_32(lane, v)];", ";", modes),
+    ("cap: sizes of leaves left out", "+ two{lds.bias[row], lds.bias[row + 1]};", ";", modes),
     ("cap: counts of pairs left out", "if (!far.counts.logs || !own.listed) return;", "return;", modes),
     ("cap: groups without a far field", "return {queries, far, near, other, scale, opened,", "return {queries, far, near, {}, scale, opened,", modes),
 
@@ -371,7 +371,7 @@ mutants = [
     ("slopes: later keys gain", "distance < 0 ? -distance : distance", "distance", slopes),
     ("slopes: sinks lie elsewhere", "now.token_of(own.first + row_32(thread % gfx942::wave, v))", "(own.first + row_32(thread % gfx942::wave, v))", slopes),
     ("slopes: of the first head", "adjust.slope_of(own.head)", "adjust.slope_of(0)", slopes),
-    ("slopes: no cap beside them", "adjust.cap > 0 ? adjust(gpu, logits[v]).logit : logits[v] * adjust.scale", "logits[v] * adjust.scale", slopes),
+    ("slopes: no cap beside them", "adjust.cap > 0 ? adjust(gpu, two{logits[v]}).logit[0] : logits[v] * adjust.scale", "logits[v] * adjust.scale", slopes),
 
     ("log-sum-exps: in base 2", "rows.stride, std::numbers::ln2_v<float>};", "rows.stride, 1.0f};", sums),
     ("log-sum-exps: of another sequence", "return {rows.data + row * rows.stride,", "return {rows.data,", "hip attention: log-sum-exps of a batch"),

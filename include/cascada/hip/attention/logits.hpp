@@ -50,6 +50,8 @@ struct key_logits {
 
   static constexpr bool sloped = std::same_as<Counts, sloped_keys>;  // and no list
 
+  using two = score_adjustment::two;
+
   struct none {};
   struct as_it_is {};
   using walk       = key_walk<Scalar, opens, slides, Place, adjusts>;
@@ -91,7 +93,7 @@ struct key_logits {
   CASCADA_DEVICE CASCADA_INLINE static index_t thread_of(Gpu& gpu) {
     auto thread = static_cast<std::uint32_t>(gpu.thread());
     if (!whole_tiles) gpu.keep(thread);
-    return static_cast<index_t>(thread);
+    return static_cast<index_t>(thread % tiles::threads);  // not negative, which the compiler no longer knows
   }
 
   /// The keys that a block of queries meets.
@@ -198,7 +200,7 @@ struct key_logits {
     const float   slope = -lds.slopes.of[thread];
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
-      const float   logit    = adjust.cap > 0 ? adjust(gpu, logits[v]).logit : logits[v] * adjust.scale;
+      const float   logit    = adjust.cap > 0 ? adjust(gpu, two{logits[v]}).logit[0] : logits[v] * adjust.scale;
       const index_t distance = place - now.token_of(own.first + row_32(thread % gfx942::wave, v));
       logits[v]              = __builtin_fmaf(slope, static_cast<float>(distance < 0 ? -distance : distance), logit);
       gpu.schedule_barrier();  // one at a time, for want of registers
@@ -211,12 +213,17 @@ struct key_logits {
   CASCADA_DEVICE CASCADA_INLINE void adjust_scores(Gpu& gpu, shared& lds, const key_tile& own, sums_16& logits) const {
     const index_t thread = thread_of(gpu), lane = thread % gfx942::wave;
     const sums_16 corrections = corrections_of(gpu, lds, own);
+    const float   most        = far.variances.most;
 #pragma GCC unroll 16
-    for (index_t v = 0; v < 16; ++v) {
-      const auto  part = adjust(gpu, logits[v]);
-      const float left = __builtin_fminf(corrections[v], largest) * part.steep * part.steep;  // of infinity, nothing
-      logits[v]        = part.logit + gpu.clamp(left, far.variances.most) + lds.bias[row_32(lane, v)];
-      gpu.schedule_barrier();  // one at a time, for want of registers
+    for (index_t v = 0; v < 16; v += 2) {
+      const auto    part    = adjust(gpu, two{logits[v], logits[v + 1]});
+      const two     limited = {gpu.clamp(corrections[v], largest), gpu.clamp(corrections[v + 1], largest)};
+      const two     left    = limited * part.steep * part.steep;  // of infinity, nothing
+      const index_t row     = row_32(lane, v);
+      const two     sums =
+          part.logit + two{gpu.clamp(left[0], most), gpu.clamp(left[1], most)} + two{lds.bias[row], lds.bias[row + 1]};
+      logits[v] = sums[0], logits[v + 1] = sums[1];
+      gpu.schedule_barrier();  // two at a time, for want of registers
     }
     if constexpr (pairs) {
       if (!far.counts.logs || !own.listed) return;
@@ -257,10 +264,10 @@ struct key_logits {
       if (own.listed || own.opened) return mask_rows(gpu, lds, logits);
     const index_t thread = thread_of(gpu), place = lds.place[thread], before = row_32(thread % gfx942::wave, 0);
     const index_t seen = now.seen(own, place), passed = now.slides() ? now.passed(own, place) : 0;
-    if (adjusts || gpu.ballot(seen < keys) != 0)  // where there are registers for a branch
+    if (gpu.ballot(seen < keys) != 0)
 #pragma GCC unroll 16
       for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < seen - before ? logits[v] : nothing;
-    if (adjusts ? now.slides() : gpu.ballot(passed > 0) != 0)
+    if (gpu.ballot(passed > 0) != 0)
 #pragma GCC unroll 16
       for (index_t v = 0; v < 16; ++v) logits[v] = row_32(0, v) < passed - before ? nothing : logits[v];
   }
