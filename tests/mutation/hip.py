@@ -542,7 +542,7 @@ mutants = [
     ("grown chains: tokens of a cluster in one chain", "chains = ByKeys ? links.chain : clusters.of_head(set);", "chains = clusters.of_head(set);", of_tokens),
 
     ("grown heads: the clusters of the first KV head", "return rep + kv_head * apart;", "return rep;", of_grown_heads),
-    ("grown heads: leaves of all in one set", "leaves.sets     = std::max(chains.sets, of.sets);", "leaves.sets     = std::max(chains.sets, 1);", of_grown_heads),
+    ("grown heads: leaves of all in one set", "plan.leaf_sets      = std::max(plan.chain_sets, sizes.sets);", "plan.leaf_sets      = std::max(plan.chain_sets, 1);", of_grown_heads),
     ("grown heads: the first selection's failure alone", "      if (has_failed(selected + set)) failing = selected + set;\n", "      failing = selected;\n", failing_grown_head),
     ("grown heads: a failed selection is read", "if (count < 0 || queries > room - begun) return;", "if (queries > room - begun) return;", failing_grown_head),
     ("grown heads: clusters of a launch's first heads", "to.rep[(first + number) * stride + token] =", "to.rep[number * stride + token] =", many_grown_heads),

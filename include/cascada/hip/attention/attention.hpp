@@ -326,12 +326,10 @@ class attention<Scalar, B> {
                    hip::attention::placed_kv<Scalar, Place> kv, std::span<const hip::selection_layer> selections,
                    const results& out, call_memory memory, const hip::attention::head_terms& terms,
                    const matrix_view<float>& sums) {
-    const auto& arrays = state.arrays_;
-    auto        sizes  = arrays.sizes;
-    sizes.queries      = q.tokens;
-    hip::attention::grown_arrays<Scalar, B> plan;  // the state may have room for larger calls
-    plan.plan(options_, sizes);
-    plan.remembered.open                     = arrays.remembered.open;
+    const auto& arrays                       = state.arrays_;
+    auto        sizes                        = arrays.plan.sizes;
+    sizes.queries                            = q.tokens;  // the state may have room for larger calls
+    const auto                         plan  = hip::attention::grown_plan::of<B>(options_, sizes);
     const hip::selection_layer         layer = selections.empty() ? hip::selection_layer{} : selections[0];
     const bool                         each  = sizes.sets > 1;
     hip::launches<B>                   launch(where_);
@@ -363,20 +361,20 @@ class attention<Scalar, B> {
                 .parts      = plan.parts,
                 .part       = plan.part(),
                 .most       = plan.most_joining(q.tokens),
-                .remembered = plan.remembered,
+                .remembered = arrays.remembered,
                 .chains     = arrays.chains,
                 .clusters   = {each ? arrays.selections.rep : layer.rep, each ? sizes.tokens : 0}});
   }
 
   /// Clusters of each KV head's tokens that join leaves.
   static void gather(hip::launches<B>& launch, std::span<const hip::selection_layer> selections,
-                     const hip::attention::grown_arrays<Scalar, B>& arrays, const hip::attention::begin_tokens& begin,
+                     const hip::attention::grown_arrays<Scalar>& arrays, const hip::attention::begin_tokens& begin,
                      index_t joining) {
     using kernel = hip::attention::gather_clusters;
     hip::attention::launch_by_heads(launch,
                                     kernel{.of      = begin.of,
                                            .to      = arrays.selections,
-                                           .stride  = arrays.sizes.tokens,
+                                           .stride  = arrays.plan.sizes.tokens,
                                            .queries = begin.queries,
                                            .room    = begin.room,
                                            .chunk   = begin.chunk,

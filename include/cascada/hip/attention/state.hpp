@@ -113,13 +113,13 @@ class attention_state<Scalar, B> {
     }
     broken_off_ = true;
     hip::launches<B> launch(where_);
-    if (arrays_.chunk > 0) {
-      const index_t sinks = options_.sink_tokens, room = arrays_.sizes.tokens;
+    if (arrays_.plan.chunk > 0) {
+      const index_t sinks = options_.sink_tokens, room = arrays_.plan.sizes.tokens;
       launch(hip::attention::truncate_leaves<false>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
       launch(hip::attention::truncate_leaves<true>{arrays_.grown, arrays_.leaves, tokens, sinks, room});
     }
-    launch(
-        hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, arrays_.chains, tokens, arrays_.sizes.tokens});
+    launch(hip::attention::truncate_tokens{arrays_.grown, arrays_.leaves, arrays_.chains, tokens,
+                                           arrays_.plan.sizes.tokens});
     if (launch.answer() != status::ok) return launch.answer();
     tokens_ = tokens, remembered_ = std::min(remembered_, tokens);
     broken_off_ = false;
@@ -128,7 +128,7 @@ class attention_state<Scalar, B> {
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
     if (broken_off_) return detail::broken_off();
-    if (const status answer = hip::check_replayed(tokens, arrays_.sizes.tokens - tokens_); answer != status::ok)
+    if (const status answer = hip::check_replayed(tokens, arrays_.plan.sizes.tokens - tokens_); answer != status::ok)
       return answer;
     if (tokens > 0) add(tokens);
     return status::ok;
@@ -171,13 +171,14 @@ class attention_state<Scalar, B> {
  private:
   friend class attention<Scalar, B>;
   using sizes  = hip::attention::sequence_sizes;
-  using arrays = hip::attention::grown_arrays<Scalar, B>;
+  using plan   = hip::attention::grown_plan;
+  using arrays = hip::attention::grown_arrays<Scalar>;
 
   /// Whether a sequence of such sizes may follow.
   status check(const attention_options& options, const sizes& of) const noexcept {
     if (broken_off_) return detail::broken_off();
     if (!begun_) return status::ok;
-    const sizes& had = arrays_.sizes;
+    const sizes& had = arrays_.plan.sizes;
     return detail::check_going_on(detail::words_of(options) == detail::words_of(options_),
                                   of.kv_heads == had.kv_heads && of.dim == had.dim, of.heads == had.heads);
   }
@@ -196,29 +197,29 @@ class attention_state<Scalar, B> {
   }
 
   /// Selections that every call has; 0: none has come.
-  std::size_t sets() const noexcept { return begun_ ? static_cast<std::size_t>(arrays_.sizes.sets) : 0; }
+  std::size_t sets() const noexcept { return begun_ ? static_cast<std::size_t>(arrays_.plan.sizes.sets) : 0; }
 
   /// Sizes with room for `tokens` tokens, or for as many as were wanted, and for as much again where there is too
   /// little.
   sizes with_room(sizes of, std::int64_t tokens) const noexcept {
-    of.tokens = hip::doubled_room(arrays_.sizes.tokens, std::max<std::int64_t>({tokens, wanted_, 1}));
+    of.tokens = hip::doubled_room(arrays_.plan.sizes.tokens, std::max<std::int64_t>({tokens, wanted_, 1}));
     return of;
   }
 
   /// Memory for sizes that have room. What there is goes along.
   status make_room(const attention_options& options, const sizes& of) {
-    arrays larger;
-    larger.plan(options, of);
-    if (arrays_.fits(larger)) return status::ok;
-    if (larger.leaves.sets == arrays_.leaves.sets) larger.fields = std::max(larger.fields, arrays_.fields);
-    larger.slices = std::max(larger.slices, arrays_.slices);
+    plan larger = plan::of<B>(options, of);
+    if (arrays_.have_room_for(larger)) return status::ok;
+    if (larger.leaf_sets == arrays_.plan.leaf_sets) larger.fields = std::max(larger.fields, arrays_.plan.fields);
+    larger.slices = std::max(larger.slices, arrays_.plan.slices);
     return move_to(larger, begun_ ? &arrays_ : nullptr, tokens_);
   }
 
   /// New memory, with `tokens` tokens of another one, if there is one.
-  status move_to(arrays& to, const arrays* from, index_t tokens) {
+  status move_to(const plan& larger, const arrays* from, index_t tokens) {
     hip::device_memory<B> memory(where_);
-    status                answer = memory.carve([&](hip::carver& carver) { to.cut(carver); });
+    arrays                to;
+    status                answer = memory.carve([&](hip::carver& carver) { to.cut(carver, larger); });
     if (answer == status::ok) answer = clear_links(to);
     if (answer == status::ok && from) answer = copy(*from, tokens, to);
     if (answer == status::ok) memory_ = std::move(memory), arrays_ = to;
@@ -227,12 +228,12 @@ class attention_state<Scalar, B> {
 
   /// No tokens.
   status clear_links(const arrays& of) const noexcept {
-    const std::size_t bytes  = static_cast<std::size_t>(of.sizes.tokens) * sizeof(index_t);
+    const std::size_t bytes  = static_cast<std::size_t>(of.plan.sizes.tokens) * sizeof(index_t);
     status            answer = where_.clear(of.grown.state, sizeof(*of.grown.state));
     const std::size_t sets   = static_cast<std::size_t>(of.leaves.sets);
-    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.next, sets * bytes);
-    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.tail, sets * bytes);
-    if (answer == status::ok && of.chunk > 0) answer = where_.clear(of.leaves.count, sets * sizeof(index_t));
+    if (answer == status::ok && of.plan.chunk > 0) answer = where_.clear(of.leaves.next, sets * bytes);
+    if (answer == status::ok && of.plan.chunk > 0) answer = where_.clear(of.leaves.tail, sets * bytes);
+    if (answer == status::ok && of.plan.chunk > 0) answer = where_.clear(of.leaves.count, sets * sizeof(index_t));
     if (answer == status::ok && of.chains.sets > 0) answer = where_.clear(of.chains.count, sets * sizeof(index_t));
     return answer;
   }
@@ -244,8 +245,8 @@ class attention_state<Scalar, B> {
       if (answer == status::ok) answer = where_.copy(target, source, static_cast<std::size_t>(count) * sizeof(*target));
     };
     copy(to.grown.state, from.grown.state, 1);
-    if (from.chunk == 0) return answer;
-    const std::int64_t room = from.sizes.tokens, larger = to.sizes.tokens, lists = from.leaves.sets;
+    if (from.plan.chunk == 0) return answer;
+    const std::int64_t room = from.plan.sizes.tokens, larger = to.plan.sizes.tokens, lists = from.leaves.sets;
     const auto         copy_tokens = [&](auto* target, const auto* source, std::int64_t sets, std::int64_t each) {
       for (std::int64_t set = 0; set < sets; ++set)
         copy(target + set * larger * each, source + set * room * each, tokens * each);
@@ -262,13 +263,12 @@ class attention_state<Scalar, B> {
   status become(const attention_state& other) {
     const arrays& from = other.arrays_;
     if (!from.grown.state) return clear(), status::ok;
-    if (arrays_.fits(from)) {
+    if (arrays_.have_room_for(from.plan)) {
       broken_off_         = true;
       const status answer = clear_links(arrays_);
       return answer == status::ok ? copy(from, other.tokens_, arrays_) : answer;
     }
-    arrays larger = from;
-    return move_to(larger, &from, other.tokens_);
+    return move_to(from.plan, &from, other.tokens_);
   }
 
   /// Whether a sequence that ends before token `position` can go on, where all is remembered from token `from` on.
@@ -278,7 +278,7 @@ class attention_state<Scalar, B> {
   }
 
   /// By mass.
-  index_t band() const noexcept { return hip::attention::band_of(options_, arrays_.sizes.group()); }
+  index_t band() const noexcept { return hip::attention::band_of(options_, arrays_.plan.sizes.group()); }
 
   /// Tokens have followed.
   void add(index_t tokens) noexcept {
