@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/compared_keys.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"
 #include "cascada/hip/base/votes.hpp"
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/anchor_batch.hpp"
+#include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/attention/compared_keys.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"
 #include "cascada/hip/base/votes.hpp"
 

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "cascada/hip/attention/anchor_batch.hpp"
+#include "cascada/hip/attention/compared_keys.hpp"
 #include "cascada/hip/attention/grown_leaves.hpp"
 #include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"

@@ -1,7 +1,8 @@
 #pragma once
 // Leaves by keys: the launches from clusters to leaves (leaf_chains.hpp).
 
-#include "cascada/hip/attention/chain_leaves.hpp"
+#include "cascada/hip/attention/begin_chains.hpp"
+#include "cascada/hip/attention/chain_members.hpp"
 #include "cascada/hip/attention/find_anchors.hpp"
 #include "cascada/hip/attention/meet_anchors.hpp"
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/clusters.hpp"
+#include "cascada/hip/attention/compared_keys.hpp"
 #include "cascada/hip/attention/leaf_chains.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
