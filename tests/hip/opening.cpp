@@ -51,7 +51,6 @@ class opened_run {
  public:
   opened_run(const attention_options& options, const problem<Scalar>& p, const selection& chosen, unsigned seed)
       : options_(options), size_(p.size), memory_(stream(seed)) {
-    using hip::attention::attention_steps;
     device_heads<Scalar>   q(p.q.view()), k(p.k.view()), v(p.v.view());
     device_heads<float>    out(size_.tokens, size_.heads, size_.value_dim);
     const device_selection kept(chosen);
@@ -62,11 +61,11 @@ class opened_run {
     };
     REQUIRE(memory_.carve(cut) == status::ok);
     REQUIRE(size_.key_dim == 64);
-    const hip::selection_layer                layer = kept.layer();
-    attention_steps<Scalar, 64, whole_stream> steps(options, q.view(), {k.view(), v.view()}, {&layer, 1},
-                                                    hip::attention::result_rows<Scalar>::of(out.view()), arrays_, where,
-                                                    {p.sink_logits.empty() ? nullptr : p.sink_logits.data()});
-    REQUIRE(steps.run() == status::ok);
+    const hip::selection_layer layer = kept.layer();
+    REQUIRE(hip::attention::attend_sequence<Scalar, 64, whole_stream>(
+                options, q.view(), {k.view(), v.view()}, {&layer, 1},
+                hip::attention::result_rows<Scalar>::of(out.view()), arrays_, where,
+                {p.sink_logits.empty() ? nullptr : p.sink_logits.data()}) == status::ok);
     host_.resize(memory_.size() / sizeof(line) + 1);
     REQUIRE(where.download(host_.data(), memory_.data(), memory_.size()) == status::ok);
     hip::carver on_host(host_.data());

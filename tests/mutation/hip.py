@@ -310,7 +310,7 @@ mutants = [
     ("asking: leaves with masks of the first segment again", "now.far_tile_at(masked.begin + i)", "now.far_tile_at(i)", in_segments),
     ("asking: sums are not left", "if (step == ask_step::sum) return keep(", "if (false) return keep(", in_segments),
     ("opening: half of the sum", "all.sum + gpu.shuffle(all.sum, gpu.lane() ^ 32)", "all.sum", opens),
-    ("opening: another threshold", "std::log2(options_.open_above)", "std::log(options_.open_above)", opens),
+    ("opening: another threshold", "std::log2(of.options.open_above)", "std::log(of.options.open_above)", opens),
     ("opening: keys of the other half", "rows = static_cast<std::uint32_t>(above >> 32);", "rows = static_cast<std::uint32_t>(above);",
      opens),
     ("opening: who asks is not looked at", "(largest - top) * scale > bound) == 0) return 0;", "(largest - top) * scale > bound) != 0) return 0;",
@@ -399,7 +399,7 @@ mutants = [
     ("grown pages: members of leaves in order", "all.add(load_8(rows.row(member, head) +", "all.add(load_8(static_cast<const heads_view<const Scalar>&>(rows).row(member, head) +", in_pages),
     ("grown pages: opened tokens in order", "token = links.before[at(links.set_of(kv_head), token)]) put(m, row_of(token));", "token = links.before[at(links.set_of(kv_head), token)]) put(m, token);", in_pages),
     ("grown pages: norms of keys in order", "row  = keys.row(token, head);", "row  = static_cast<const heads_view<const Scalar>&>(keys).row(token, head);", in_pages),
-    ("grown pages: means of keys for values", ".values      = of_.kv.value_rows(),", ".values      = of_.kv.key_rows(),", in_pages),
+    ("grown pages: means of keys for values", ".values      = of.kv.value_rows(),", ".values      = of.kv.key_rows(),", in_pages),
 
     ("transposed: another token's elements", "/ (to.dim / side) * side, column", "/ (to.dim / side) * 0, column", layouts),
     ("transposed: the first elements again", "+ part * side * from.dim_stride + first;", "+ first;", "hip layouts: head sizes*"),

@@ -390,9 +390,8 @@ class attention<Scalar, B> {
              const hip::attention::head_terms& terms, const hip::attention::row_sums& sums = {},
              const hip::attention::growing_call& growing = {}) {
     const auto attend = [&]<index_t Dim>(std::integral_constant<index_t, Dim>) {
-      return hip::attention::attention_steps<Scalar, Dim, B, Place>(options_, q, kv, layers, out, memory, where_, terms,
-                                                                    sums, growing)
-          .run();
+      return hip::attention::attend_sequence<Scalar, Dim>(options_, q, kv, layers, out, memory, where_, terms, sums,
+                                                          growing);
     };
     return q.dim == 64    ? attend(std::integral_constant<index_t, 64>{})
            : q.dim == 128 ? attend(std::integral_constant<index_t, 128>{})

@@ -15,6 +15,7 @@
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/growth.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -61,6 +62,15 @@ struct attention_sequence {
             .value_row  = kv.values.token_stride,
             .value_head = kv.values.head_stride};
   }
+  /// Where values are that come transposed, once they are laid out.
+  heads_view<Scalar> values_in_rows() const {
+    return {.data         = memory.values,
+            .tokens       = tokens,
+            .heads        = kv_heads,
+            .dim          = q.dim,
+            .token_stride = q.dim,
+            .head_stride  = std::int64_t{tokens} * q.dim};
+  }
   operand_rows<Scalar> means() const {
     const std::int64_t head = std::int64_t{tokens} * q.dim;
     return {.keys       = memory.mean_keys,
@@ -72,6 +82,10 @@ struct attention_sequence {
   }
 
   head_logits sink_logits() const { return {terms.sink_logits}; }
+
+  tokens_there there() const {
+    return growing.slices ? tokens_there{&growing.of.state->tokens, growing.valid} : tokens_there{};
+  }
 
   /// Null, or negative where nothing is written.
   const index_t* valid() const { return growing.valid ? growing.valid : layer.first.count; }
