@@ -160,8 +160,8 @@ struct ask_leaves {
   /// Where a half of a row keeps its sums of a segment. Those of the rows that attend will lie there later.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE float* kept_at(Gpu& gpu, const shared& lds, index_t segment) const {
-    const std::int64_t row = std::int64_t{segment} * (queries.q.tokens * queries.q.heads) + lds.row[gpu.thread()];
-    return segments.kept + row * (Dim + 4) + Dim + gpu.lane() / 32 * 2;
+    const kept_row<Dim> row(segment * (queries.q.tokens * queries.q.heads) + lds.row[gpu.thread()]);
+    return segments.kept + row.sums(gpu.lane() / 32);
   }
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void keep(Gpu& gpu, const shared& lds, index_t segment, bool exists,
@@ -174,21 +174,14 @@ struct ask_leaves {
   /// What all segments have kept.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE row_part joined(Gpu& gpu, const shared& lds, const walk& now) const {
-    constexpr index_t ahead = 8;  // segments that are read before they are joined
-    const index_t     count = (now.tiles() - 1) / segments.tiles + 1;
-    row_part          all;
-#pragma GCC unroll 1
-    for (index_t first = 0; first < count; first += ahead) {
-      row_part next[ahead];
-#pragma GCC unroll 8
-      for (index_t i = 0; i < ahead; ++i) {
-        const float* const from = kept_at(gpu, lds, first + i < count ? first + i : first);
-        next[i].top = from[0], next[i].sum = from[1];
-      }
-#pragma GCC unroll 8
-      for (index_t i = 0; i < ahead; ++i)
-        if (first + i < count) all.join(gpu, next[i].top, next[i].sum, scale);
-    }
+    row_part all;
+    join_segments(
+        0, segments.count_of(now.tiles()),
+        [&](index_t segment) {
+          const float* const from = kept_at(gpu, lds, segment);
+          return row_part{from[0], from[1]};
+        },
+        [&](const row_part& later) { all.join(gpu, later.top, later.sum, scale); });
     return all;
   }
 

@@ -172,10 +172,11 @@ struct attend {
   /// then it is the answer.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE bool keep_alone(Gpu& gpu, index_t all, summed& state, index_t target) const {
-    const bool several = all > segments.tiles;
-    const auto half = static_cast<std::uint32_t>(target % 2), row = static_cast<std::uint32_t>(target / 2) * (Dim + 4);
-    if (half == 0) segments.counts[target / 2] = several ? (all - 1) / segments.tiles + 1 : 1;
-    if (several) state.keep(gpu, {segments.kept, row + 4 * half, 8, row + Dim + 2 * half});
+    const bool          several = all > segments.tiles;
+    const index_t       half    = target % 2;
+    const kept_row<Dim> row(target / 2);
+    if (half == 0) segments.counts[target / 2] = several ? segments.count_of(all) : 1;
+    if (several) state.keep(gpu, {segments.kept, row.values(half), 8, row.sums(half)});
     return several;
   }
 

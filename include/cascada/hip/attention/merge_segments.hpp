@@ -19,7 +19,6 @@ struct merge_segments {
   static constexpr index_t threads        = 64;
   static constexpr index_t waves_per_simd = 1;
   static constexpr index_t fours          = Dim / 4;
-  static constexpr index_t ahead          = 8;  // segments that are read before they are joined
 
   key_segments        segments;
   result_rows<Scalar> out;
@@ -40,15 +39,9 @@ struct merge_segments {
     const index_t count = segments.counts[row];
     if (count == 1) return;  // written
     row_part all = read(0, row, four);
-#pragma GCC unroll 1
-    for (index_t segment = 1; segment < count; segment += ahead) {
-      row_part next[ahead];
-#pragma GCC unroll 8
-      for (index_t i = 0; i < ahead; ++i) next[i] = read(segment + i < count ? segment + i : segment, row, four);
-#pragma GCC unroll 8
-      for (index_t i = 0; i < ahead; ++i)
-        if (segment + i < count) all.join(gpu, next[i], scale);
-    }
+    join_segments(
+        1, count, [&](index_t segment) { return read(segment, row, four); },
+        [&](const row_part& later) { all.join(gpu, later, scale); });
     const softmax_shares share(gpu, top_logit_of(all.sums[0], scale), all.sums[1] + all.sums[3], sink_logits.of(head));
     if (four == 0) log_sums.put(row / out.heads, head, share.log_sum);
     out.as_stored([&]<class Out>(const heads_view<Out>& rows) {
@@ -75,9 +68,8 @@ struct merge_segments {
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t rows() const { return out.tokens * out.heads; }
 
   CASCADA_DEVICE CASCADA_INLINE row_part read(index_t segment, index_t row, index_t four) const {
-    const std::int64_t place = std::int64_t{segment} * rows() + row;
-    const float* const from  = segments.kept + place * (Dim + 4);
-    return {load_sums(from + 4 * four), load_sums(from + Dim)};
+    const kept_row<Dim> from(segment * rows() + row);
+    return {load_sums(segments.kept + from.values(four)), load_sums(segments.kept + from.sums(0))};
   }
 };
 

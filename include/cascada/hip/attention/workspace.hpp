@@ -118,15 +118,15 @@ struct attention_memory {
 
   /// For few queries room for all segments of their rows; for many what a slice of blocks has so far.
   void cut_segments(carver& from, const attention_options& options, const sequence_sizes& sizes, index_t count) {
-    const std::int64_t rows = std::int64_t{sizes.queries} * sizes.heads * count, dim = sizes.dim;
+    const std::int64_t rows = std::int64_t{sizes.queries} * sizes.heads * count, floats = kept_floats(sizes.dim);
     const index_t      every = blocks_of(options, sizes);
     segments.tiles           = segment_tiles<B>;
-    if (every <= few_blocks<B> && rows * (dim + 4) <= largest_table) {
+    if (every <= few_blocks<B> && rows * floats <= largest_table) {
       segments.blocks = count;
-      from.cut(segments.kept, rows * (dim + 4)), from.cut(segments.counts, rows);
+      from.cut(segments.kept, rows * floats), from.cut(segments.counts, rows);
       return;
     }
-    const std::int64_t of_block = rows_of_block * (dim + 4) * sizes.kv_heads, all = every / sizes.kv_heads;
+    const std::int64_t of_block = rows_of_block * floats * sizes.kv_heads, all = every / sizes.kv_heads;
     blocks = static_cast<index_t>(std::clamp<std::int64_t>(table_words<B> / of_block, 1, all));
     from.cut(segments.kept, blocks * of_block);
   }
