@@ -167,13 +167,24 @@ template <backend B, class Selection>
   return status::ok;
 }
 
+/// Whether selections are one for each of so many sequences, or one for each of their KV heads.
+[[nodiscard]] CASCADA_INLINE constexpr bool one_or_each(std::size_t count, index_t kv_heads,
+                                                        std::size_t sequences = 1) noexcept {
+  return count == sequences || count == sequences * static_cast<std::size_t>(kv_heads);
+}
+
+/// Whether a state has as many selections as `before`, if that is not 0.
+[[nodiscard]] CASCADA_INLINE constexpr bool as_many_as(std::size_t before, std::size_t count) noexcept {
+  return before == 0 || count == before;
+}
+
 /// One selection per sequence, or per (sequence, KV head), as long as that; those in the host's memory are legal.
 template <backend B, class Selection>
 [[nodiscard]] status check_selections(std::span<const Selection> selections, const sequence_spans& spans,
                                       index_t kv_heads) noexcept {
   const std::size_t sequences = spans.count(), count = selections.size();
   if (count == 0 && sequences > 0) return no_selections();
-  if (count != sequences && count != sequences * static_cast<std::size_t>(kv_heads))
+  if (!one_or_each(count, kv_heads, sequences))
     return illegal("selections has neither one for each sequence nor one for each of its KV heads");
   for (std::size_t i = 0; i < count; ++i) {
     const bool   fits = selections[i].tokens() == spans.tokens(i / (count / sequences));
@@ -233,9 +244,8 @@ template <backend B, row_scalar Scalar, kv_view KV, class Selection, row_scalar 
 [[nodiscard]] CASCADA_INLINE constexpr status check_selections_of_heads(std::size_t count, index_t kv_heads,
                                                                         std::size_t before) noexcept {
   if (count == 0) return no_selections();
-  if (count != 1 && count != static_cast<std::size_t>(kv_heads))
-    return illegal("selections has neither one nor one for each KV head");
-  if (before > 0 && count != before) return illegal("selections has another number than before");
+  if (!one_or_each(count, kv_heads)) return illegal("selections has neither one nor one for each KV head");
+  if (!as_many_as(before, count)) return illegal("selections has another number than before");
   return status::ok;
 }
 

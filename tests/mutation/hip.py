@@ -550,7 +550,7 @@ mutants = [
     ("grown heads: the sequence's first clusters", "token = of.state->joined + ahead;", "token = ahead;", of_batches),
     ("grown heads: clusters of tokens that do not join", "    if (token >= of.state->joins_until(begun + queries, chunk, window)) return;\n", "", of_grown_heads),
     ("grown heads: selections of dense attention", "    if (!needs_selections(options_)) selections = {};\n", "", refused_heads),
-    ("grown heads: room for another number of selections", "if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))", "if (false)", refused_heads),
+    ("grown heads: room for another number of selections", "if (!detail::as_many_as(state.sets(), static_cast<std::size_t>(sizes.sets)))", "if (false)", refused_heads),
 
     ("merge: what a side that saw nothing has, second", "return !second_saw ? x : !first_saw ? y :", "return !first_saw ? y :", merged_sides),
     ("merge: what a side that saw nothing has, first", "return !second_saw ? x : !first_saw ? y :", "return !second_saw ? x :", merged_sides),

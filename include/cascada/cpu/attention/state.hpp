@@ -272,7 +272,7 @@ class attention_state<Scalar, B> {
     const bool    far   = detail::has_leaves(options);
     const index_t least = far ? last_edge(options, tokens) : 0;
     const index_t most  = far ? edge_of(options, tokens) : 0;
-    const bool    each  = selections == 1 || selections == kv.kv_heads();
+    const bool    each  = detail::one_or_each(static_cast<std::size_t>(selections), kv.kv_heads());
     if (end < least || end > most || (end > 0 ? !each : selections != 0))
       return {status::invalid_shape, "bytes has clusters of other tokens than a far field's"};
     clusters_.resize(static_cast<std::size_t>(selections));

@@ -118,7 +118,7 @@ class attention<Scalar, B> {
                                index_t dim, index_t piece = 1, index_t selections = 1) {
     if (tokens < 0) return {status::invalid_shape, "tokens is negative"};
     if (piece < 1) return {status::invalid_shape, "piece is less than 1"};
-    if (selections != 1 && selections != kv_heads)
+    if (!detail::one_or_each(static_cast<std::size_t>(selections), kv_heads))
       return {status::invalid_shape, "selections is neither 1 nor kv_heads"};
     const heads_view<Scalar>       q    = nobody_s_rows(piece, heads, dim);
     const heads_view<const Scalar> keys = nobody_s_rows(std::max(tokens, piece), kv_heads, dim);
@@ -128,7 +128,7 @@ class attention<Scalar, B> {
     sizes.paged                          = true;  // they may be
     sizes.transposed                     = std::same_as<KV, transposed_value_kv<Scalar>>;
     if (const status answer = state.check(options_, sizes); answer != status::ok) return answer;
-    if (state.sets() > 0 && state.sets() != static_cast<std::size_t>(sizes.sets))
+    if (!detail::as_many_as(state.sets(), static_cast<std::size_t>(sizes.sets)))
       return {status::invalid_shape, "selections is another number than the state's"};
     sizes               = state.with_room(sizes, std::max(tokens, piece));
     auto        largest = sizes;
