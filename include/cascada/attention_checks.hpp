@@ -130,7 +130,9 @@ template <backend B>
     if (kinds_of(options.keys).representatives)
       return {status::unsupported, "options.keys == representatives needs as many queries as keys"};
     if (options.queries == query_set::grouped && first % options.chunk != 0)
-      return {status::unsupported, "queries begin inside a chunk, whose groups ask with their first tokens"};
+      return {
+          status::unsupported,
+          "queries begin inside a chunk: with options.queries == grouped, tokens there use queries of earlier ones"};
     if (opens_by_mass(options) && first % options.tile != 0)
       return {status::unsupported, "queries begin inside a tile, whose earlier queries open leaves: use a state"};
   }
@@ -142,7 +144,8 @@ template <backend B>
   if (kinds_of(options.keys).representatives)
     return {status::unsupported, "options.keys == representatives cannot grow: it needs all queries at once"};
   if (options.queries == query_set::grouped)
-    return {status::unsupported, "options.queries == grouped cannot grow: groups ask with queries of earlier calls"};
+    return {status::unsupported,
+            "options.queries == grouped cannot grow: tokens of a chunk use queries of earlier calls"};
   if (!options.causal) return {status::unsupported, "options.causal == false cannot grow: old rows would change"};
   return status::ok;
 }

@@ -24,7 +24,7 @@ enum class key_set {
 enum class query_set {
   all,              // every token
   representatives,  // the members of R; every token copies its representative's output
-  grouped,          // far field: a chunk's tokens that share a representative ask once. Near field: every token
+  grouped,          // far field: the first of a chunk's tokens that share a representative. Near field: every token
 };
 
 /// How the members of a cluster form chains. Each `leaf` successive members of a chain are a leaf.

@@ -358,7 +358,7 @@ TEST_CASE("growing: what is refused leaves the state as it was", "[attention][er
   CHECK(extend({.keys = key_set::representatives, .queries = query_set::representatives}, s) ==
         "options.keys == representatives cannot grow: it needs all queries at once");
   CHECK(extend({.queries = query_set::grouped, .open = opening::none}, s) ==
-        "options.queries == grouped cannot grow: groups ask with queries of earlier calls");
+        "options.queries == grouped cannot grow: tokens of a chunk use queries of earlier calls");
   CHECK(extend({.keys = key_set::all, .causal = false}, s) ==
         "options.causal == false cannot grow: old rows would change");
   CHECK(std::string(message(one.state.truncate(-1))) == "tokens is negative");

@@ -194,7 +194,8 @@ inline const cause of_beginnings[] = {
        c.options  = {.keys = key_set::representatives, .queries = query_set::representatives};
        c.q.tokens = c.out.tokens = c.sums.rows = T - 1;
      }},
-    {switches("queries begin inside a chunk, whose groups ask with their first tokens"),
+    {switches(
+         "queries begin inside a chunk: with options.queries == grouped, tokens there use queries of earlier ones"),
      [](call& c) {
        c.options  = {.queries = query_set::grouped, .chunk = 4, .open = opening::none};
        c.q.tokens = c.out.tokens = c.sums.rows = T - 2;

@@ -315,7 +315,7 @@ TEST_CASE("saved: bytes of attention that are refused leave the state as it was"
   CHECK(message_of(attend, p.kv()) == "bytes is the state of attention with other options");
   CHECK(message_of(dense, p.kv()) == "bytes is the state of attention with other options");
   CHECK(message_of(grouped, p.kv()) ==
-        "options.queries == grouped cannot grow: groups ask with queries of earlier calls");
+        "options.queries == grouped cannot grow: tokens of a chunk use queries of earlier calls");
   strided_kv<float> kv = p.kv();
   kv.keys.tokens = kv.values.tokens = 74;
   CHECK(message_of(from.attend, kv) == "kv.tokens() is less than the tokens of the state in bytes");
