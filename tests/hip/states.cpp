@@ -385,6 +385,79 @@ class grown {
   int                                   calls_ = 0;
 };
 
+/// A step of decoding as a graph, captured behind a prompt. What it holds are rows of one token and where its answer
+/// goes, in memory that stays.
+template <class Keys>
+class step_as_graph {
+ public:
+  /// With room for `room` tokens.
+  step_as_graph(const attention_options& options, const problem<bfloat16>& p, const chosen_tokens& chosen, Keys& keys,
+                index_t prompt, index_t room)
+      : state(where_),
+        out(1, p.size.heads, 64),
+        p_(p),
+        keys_(keys),
+        kept_(chosen),
+        want_(answers_of_one_call(options, p, chosen, simulator::steady(6)).rows),
+        attend_(options, where_),
+        one_(1, p.size.heads, 64),
+        next_(prompt),
+        graph_(begin(prompt, room)) {}
+
+  /// One token after the other, which gets what one call for all tokens gives.
+  void replay_up_to(index_t end) {
+    const index_t heads = p_.size.heads;
+    for (bool counted = true; next_ < end; ++next_, counted = false) {  // by the host: the call that it captured
+      CAPTURE(next_);
+      for (index_t h = 0; h < heads; ++h) std::copy_n(p_.q.view().row(next_, h), 64, one_.view().row(0, h));
+      keys_.come(next_ + 1);
+      replay();
+      REQUIRE(same_bits(out.packed(), part_of(want_, heads * 64, next_, next_ + 1)));
+      if (!counted) REQUIRE(state.replayed(1) == status::ok);
+    }
+    CHECK(where_.calls->allocations == allocations_);
+    CHECK(where_.calls->waits == 0);
+    CHECK(state.answer() == status::ok);
+  }
+
+  /// The token at hand once more.
+  void replay() { graph_.replay(); }
+
+ private:
+  simulator::graph begin(index_t prompt, index_t room) {
+    const shape&          size = p_.size;
+    const auto            sets = static_cast<index_t>(kept_.of_heads.size());
+    coming_rows<bfloat16> rows(p_);
+    device_heads<float>   out_of_prompt(prompt, size.heads, 64);
+    REQUIRE(attend_.template reserve<decltype(keys_.kv())>(state, room, size.heads, size.kv_heads, 64, prompt, sets) ==
+            status::ok);
+    allocations_ = where_.calls->allocations;
+    keys_.come(prompt);
+    const auto extend = [&](heads_view<const bfloat16> q, index_t tokens, heads_view<float> to) {
+      REQUIRE(attend_.extend(state, q, keys_.kv(), kept_.layers(tokens), to) == status::ok);
+    };
+    extend(rows.queries(0, prompt), prompt, out_of_prompt.view());
+    return simulator::capture(where_, [&] { extend(one_.view(), prompt + 1, out.view()); });
+  }
+
+  simulator::stream where_       = simulator::steady(6);
+  int               allocations_ = 0;
+
+ public:
+  state_on_chip<bfloat16> state;
+  device_heads<float>     out;
+
+ private:
+  const problem<bfloat16>& p_;
+  Keys&                    keys_;
+  coming_selections        kept_;
+  std::vector<float>       want_;
+  on_chip<bfloat16>        attend_;
+  device_heads<bfloat16>   one_;
+  index_t                  next_;
+  simulator::graph         graph_;
+};
+
 /// To which tokens a sequence that opens by mass can be cut: edges of bands, those of its last two bands, and those
 /// before any far field.
 class remembered_tokens {
@@ -503,39 +576,12 @@ namespace {
 template <class Keys>
 void check_replayed_steps() {
   constexpr index_t T = 90, prompt = 45;
-  const shape       size = {T, 4, 2, 64, 64};
   for (const auto& mode : sample(grown_modes)) {
     CAPTURE(mode.name);
-    const problem<bfloat16> p(size, 6);
-    const chosen_tokens     chosen = random_selection(T, 0.3, 6);
-    const auto              want   = answers_of_one_call(mode.options, p, chosen, simulator::steady(6)).rows;
-    simulator::stream       where  = simulator::steady(6);
-    on_chip<bfloat16>       attend(mode.options, where);
-    state_on_chip<bfloat16> state(where);
-    coming_rows<bfloat16>   rows(p);
+    const problem<bfloat16> p({T, 4, 2, 64, 64}, 6);
     Keys                    keys(p);
-    const coming_selections kept(chosen);
-    device_heads<bfloat16>  one(1, size.heads, 64);
-    device_heads<float>     out(1, size.heads, 64), out_of_prompt(prompt, size.heads, 64);
-    keys.come(prompt);
-    REQUIRE(attend.reserve<decltype(keys.kv())>(state, T, size.heads, size.kv_heads, 64, prompt) == status::ok);
-    const int allocations = where.calls->allocations;
-    REQUIRE(attend.extend(state, rows.queries(0, prompt), keys.kv(), kept.layers(prompt), out_of_prompt.view()) ==
-            status::ok);
-    const simulator::graph step = simulator::capture(where, [&] {
-      REQUIRE(attend.extend(state, one.view(), keys.kv(), kept.layers(prompt + 1), out.view()) == status::ok);
-    });
-    for (index_t t = prompt; t < T; ++t) {
-      CAPTURE(t);
-      for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
-      keys.come(t + 1);
-      step.replay();
-      REQUIRE(same_bits(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
-      if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
-    }
-    CHECK(where.calls->allocations == allocations);
-    CHECK(where.calls->waits == 0);
-    CHECK(state.answer() == status::ok);
+    step_as_graph           step(mode.options, p, random_selection(T, 0.3, 6), keys, prompt, T);
+    step.replay_up_to(T);
   }
 }
 
@@ -738,58 +784,31 @@ TEST_CASE("hip states: one token after the other", "[hip]") {
   }
 }
 
-// What a graph holds: rows of one token and where its answer goes, in memory that stays.
 TEST_CASE("hip states: a step of decoding as a graph", "[hip]") {
   constexpr index_t T = 110, prompt = 45;
   const shape       size = GENERATE(shape{T, 2, 1, 64, 64}, shape{T, 6, 2, 64, 64});
   const bool        each = GENERATE(false, true);  // KV head has its selection
   for (const auto& mode : sample(each ? far_modes() : grown_modes)) {
     CAPTURE(mode.name, size, each);
-    const problem<bfloat16>    p(size, 6);
-    const chosen_tokens        chosen = of_each_head(T, each ? size.kv_heads : 1, 0.3, 6);
-    const auto                 want   = answers_of_one_call(mode.options, p, chosen, simulator::steady(6)).rows;
-    simulator::stream          where  = simulator::steady(6);
-    on_chip<bfloat16>          attend(mode.options, where);
-    state_on_chip<bfloat16>    state(where);
-    coming_rows<bfloat16>      rows(p);
-    const coming_selections    kept(chosen);
-    device_heads<bfloat16>     one(1, size.heads, 64);
-    device_heads<float>        out(1, size.heads, 64), out_of_prompt(prompt, size.heads, 64);
-    const strided_kv<bfloat16> kv = rows.kv();
-    REQUIRE(attend.reserve(state, T - 1, size.heads, size.kv_heads, 64, prompt, each ? size.kv_heads : 1) ==
-            status::ok);
-    const int allocations = where.calls->allocations;
-    rows.come(prompt);
-    REQUIRE(attend.extend(state, rows.queries(0, prompt), kv, kept.layers(prompt), out_of_prompt.view()) == status::ok);
-    const simulator::graph step = simulator::capture(where, [&] {
-      REQUIRE(attend.extend(state, one.view(), kv, kept.layers(prompt + 1), out.view()) == status::ok);
-    });
-    for (index_t t = prompt; t < T - 1; ++t) {
-      CAPTURE(t);
-      for (index_t h = 0; h < size.heads; ++h) std::copy_n(p.q.view().row(t, h), 64, one.view().row(0, h));
-      rows.come(t + 1);
-      step.replay();
-      REQUIRE(same_bits(out.packed(), part_of(want, size.heads * size.value_dim, t, t + 1)));
-      if (t > prompt) REQUIRE(state.replayed(1) == status::ok);  // the host has counted the call that it captured
-    }
-    CHECK(state.tokens() == T - 1);
-    CHECK(where.calls->allocations == allocations);
-    CHECK(where.calls->waits == 0);
-    CHECK(state.replayed(1) == status::too_large);
-    CHECK(state.answer() == status::ok);
+    const problem<bfloat16> p(size, 6);
+    coming_rows<bfloat16>   rows(p);
+    step_as_graph step(mode.options, p, of_each_head(T, each ? size.kv_heads : 1, 0.3, 6), rows, prompt, T - 1);
+    step.replay_up_to(T - 1);
+    CHECK(step.state.tokens() == T - 1);
+    CHECK(step.state.replayed(1) == status::too_large);
 
     // Nor does the device go beyond its memory.
-    const auto last = out.packed();
-    std::fill_n(out.view().row(0, 0), size.heads * 64, 7.0f);
+    const auto last = step.out.packed();
+    std::fill_n(step.out.view().row(0, 0), size.heads * 64, 7.0f);
     step.replay();
-    CHECK(state.answer() == status::too_large);
-    for (const float x : out.packed()) REQUIRE(x == 7);
-    REQUIRE(state.truncate(T - 1) == status::ok);
-    CHECK(state.answer() == status::ok);
-    REQUIRE(state.truncate(T - 2) == status::ok);  // the token at hand once more
+    CHECK(step.state.answer() == status::too_large);
+    for (const float x : step.out.packed()) REQUIRE(x == 7);
+    REQUIRE(step.state.truncate(T - 1) == status::ok);
+    CHECK(step.state.answer() == status::ok);
+    REQUIRE(step.state.truncate(T - 2) == status::ok);  // the token at hand once more
     step.replay();
-    CHECK(state.answer() == status::ok);
-    CHECK(same_bits(out.packed(), last));
+    CHECK(step.state.answer() == status::ok);
+    CHECK(same_bits(step.out.packed(), last));
   }
 }
 
