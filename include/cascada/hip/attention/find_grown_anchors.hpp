@@ -100,7 +100,7 @@ struct find_grown_anchors {
   grown_clusters            clusters;
   joining_batch             batch;
   grown_chains              chains;
-  index_t*                  chain;  // [kv_heads, T]: the anchor, or the token itself
+  index_t*                  chain;  // [kv_heads, room]: the anchor, or the token itself
   token_rows<Scalar, Place> keys;
   float                     threshold;
 

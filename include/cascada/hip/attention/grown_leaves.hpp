@@ -9,19 +9,19 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// Links of T tokens, of which the first ones have joined; sinks have none: those of all KV heads, or each KV head's
-/// own. `next` and `tail` are zero at first.
+/// Links of as many tokens as there is room for, of which the first ones have joined; sinks have none: those of all KV
+/// heads, or each KV head's own. `next` and `tail` are zero at first.
 struct grown_leaves {
-  index_t* chain;      // [sets, T]: the representative or the anchor whose chain it is
-  index_t* before;     // [sets, T]: the chain's member before it; negative: none
-  index_t* next;       // [sets, T]: the one after it; 0: none yet
-  index_t* size;       // [sets, T]: members of its leaf up to it
-  index_t* tail;       // [sets, T]: of what names a chain, the chain's last member
-  index_t* first;      // [sets, T]: the leaves' first tokens
+  index_t* chain;      // [sets, room]: the representative or the anchor whose chain it is
+  index_t* before;     // [sets, room]: the chain's member before it; negative: none
+  index_t* next;       // [sets, room]: the one after it; 0: none yet
+  index_t* size;       // [sets, room]: members of its leaf up to it
+  index_t* tail;       // [sets, room]: of what names a chain, the chain's last member
+  index_t* first;      // [sets, room]: the leaves' first tokens
   index_t* count;      // [sets]: leaves
   index_t* older;      // [sets]: those before the call at hand
-  index_t* far_rows;   // [fields, sets, T]: rows of the tables, which have one for each token
-  index_t* far_sizes;  // [fields, sets, T]: members of these leaves before the edge
+  index_t* far_rows;   // [fields, sets, room]: rows of the tables, which have one for each token
+  index_t* far_sizes;  // [fields, sets, room]: members of these leaves before the edge
   index_t* far_count;  // [fields, sets]
 
   index_t sets = 1;
@@ -45,7 +45,7 @@ struct grown_leaves {
 
 /// Clusters of the tokens that have joined: one selection's, where the caller has it, or those of each KV head's own.
 struct grown_clusters {
-  const index_t* rep;        // [T], of the first KV head
+  const index_t* rep;        // of the first KV head, by token
   std::int64_t   apart = 0;  // from KV head to KV head; 0: all have these
 
   CASCADA_DEVICE CASCADA_INLINE const index_t* of_head(index_t kv_head) const { return rep + kv_head * apart; }
@@ -53,7 +53,7 @@ struct grown_clusters {
 
 /// What a sequence that grows keeps of the KV heads' own selections, side by side.
 struct grown_selections {
-  index_t* rep;    // [sets, T], of the tokens that have joined
+  index_t* rep;    // [sets, room], of the tokens that have joined
   index_t* count;  // [sets]: r of the call at hand; negative: it has failed
 
   index_t sets = 0;  // none where all KV heads have one
@@ -62,7 +62,7 @@ struct grown_selections {
 /// What chains by keys of a sequence that grows go on from, in each KV head: their anchors, in token order, whose place
 /// is their token.
 struct grown_chains {
-  chain_anchor* anchors;  // [kv_heads, T], `count` in use
+  chain_anchor* anchors;  // [kv_heads, room], `count` in use
   index_t*      count;    // [kv_heads]
   covering_row* nearest;  // [kv_heads, chain_batch]: of the tokens at hand, the nearest of the anchors before
   float*        norms;    // [kv_heads, chain_batch]: of their keys; 0: a chain of its own

@@ -37,7 +37,7 @@ struct pair_counts {
 
 /// How much the keys of leaves vary, over groups of dimensions.
 struct leaf_variances {
-  const std::uint16_t* rows;              // [kv_heads, T, variance_parts]
+  const std::uint16_t* rows;              // [kv_heads, tokens, variance_parts]
   std::int64_t         head;              // elements from head to head
   index_t              groups;            // a power of two; 0: no correction
   float                half_scale, most;  // of the logits; the largest correction, over their scale times log2(e)
@@ -47,7 +47,7 @@ struct leaf_variances {
 template <class Scalar>
 struct listed_keys {
   operand_rows<Scalar> rows;
-  const index_t*       list;                 // [chunks from `first` on, sets, T], or [sets, r of T] for all
+  const index_t*       list;                 // [chunks from `first` on, sets, stride], or [sets, stride] for all
   const index_t*       count;                // [those chunks, sets], or [sets]; null: no such keys
   const index_t*       sizes     = nullptr;  // as list, of leaves: members, whose log2 is added
   float                unit      = 1;        // 1 / scale, in which logits are added to

@@ -51,13 +51,13 @@ CASCADA_HOST_DEVICE CASCADA_INLINE constexpr index_t remembered_from(index_t bef
   return last_two > before ? last_two : before;
 }
 
-/// The records of T leaves at most: of each, a bit for each token of the band. Those of tokens that are not there yet
-/// mean nothing.
+/// The records of `room` leaves at most: of each, a bit for each token of the band. Those of tokens that are not there
+/// yet mean nothing.
 struct remembered_leaves {
-  std::uint32_t* open;   // [remembered_bands, kv_heads, T, words]
+  std::uint32_t* open;   // [remembered_bands, kv_heads, room, words]
   index_t        words;  // of a leaf
   index_t        kv_heads;
-  index_t        room;  // T
+  index_t        room;  // tokens
 
   /// A leaf's words.
   CASCADA_DEVICE CASCADA_INLINE std::uint32_t* of(index_t slot, index_t kv_head, index_t leaf) const {

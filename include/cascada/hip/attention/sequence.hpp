@@ -19,8 +19,8 @@
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
-/// One sequence of T keys. Its queries are its last tokens, from token `base` on; not causal, they are as many as there
-/// are, and have no places among the keys.
+/// One sequence of T keys; one that grows has as many as there is room for. Its queries are its last tokens, from token
+/// `base` on; not causal, they are as many as there are, and have no places among the keys.
 template <class Scalar, class B, class Place>
 struct attention_sequence {
   const attention_options&           options;
@@ -31,11 +31,11 @@ struct attention_sequence {
   const attention_memory<Scalar, B>& memory;
   head_terms                         terms;
   row_sums                           log_sums;  // of the queries
-  growing_call                       growing;   // then T is how many tokens there is room for
+  growing_call                       growing;   // nothing where the sequence does not
 
   float   of_products = detail::scale_in_base_2(options, q.dim);
   float   scale       = adjusts() ? 1.0f : of_products;  // of what softmaxes take in
-  index_t tokens      = kv.tokens();                     // T
+  index_t tokens      = kv.tokens();                     // T, or the room
   index_t kv_heads    = kv.kv_heads();
   index_t base        = growing.slices ? 0 : first_query(options, tokens, q.tokens);
   index_t end         = base + q.tokens;                  // of the places of queries

@@ -21,7 +21,7 @@ struct rows_in_order {
 struct rows_in_pages {
   static constexpr bool in_pages = true;
 
-  const index_t* rows = nullptr;  // [T]
+  const index_t* rows = nullptr;  // [tokens]
 
   CASCADA_DEVICE CASCADA_INLINE index_t operator()(index_t token) const { return rows[token]; }
 };

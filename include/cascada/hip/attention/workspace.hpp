@@ -21,7 +21,7 @@ namespace cascada::inline CASCADA_ABI::hip::attention {
 
 template <class Scalar, class B>
 struct attention_memory {
-  index_t*            pool_rows    = nullptr;  // [T]: of tokens in pages
+  index_t*            pool_rows    = nullptr;  // [tokens]: of those in pages
   index_t*            member_rows  = nullptr;  // [sets, T]: of representatives there
   Scalar*             values       = nullptr;  // [kv_heads, T, dim]: those that are transposed
   gathered_selections selections   = {};       // where each KV head has its own
@@ -29,10 +29,10 @@ struct attention_memory {
   chain_memory        chains       = {};
   leaf_memory         leaves       = {};
   index_t             chunks       = 0;        // whose far fields are there at a time
-  Scalar*             mean_keys    = nullptr;  // [kv_heads, T, dim]
+  Scalar*             mean_keys    = nullptr;  // [kv_heads, tokens, dim]
   Scalar*             mean_values  = nullptr;
   Scalar*             mean_queries = nullptr;  // [heads, T, dim]; as many as keys
-  std::uint16_t*      variances    = nullptr;  // [kv_heads, T, variance_parts]
+  std::uint16_t*      variances    = nullptr;  // [kv_heads, tokens, variance_parts]
   group_memory        groups       = {};
   float*              other_out    = nullptr;  // [queries, heads, dim]: the softmax to be merged
   float*              other_sums   = nullptr;  // [queries, heads]

@@ -39,7 +39,7 @@ struct begin_extension {
   /// Why the call fails, whatever its rows are.
   CASCADA_DEVICE CASCADA_INLINE status::code why_not() const {
     const grown_state& state = *of.set.state;
-    return answer_of_call(state.answer, of.call.tokens(), of.set.tokens - state.tokens, of.below_count);
+    return answer_of_call(state.answer, of.call.tokens(), of.set.token_room - state.tokens, of.below_count);
   }
 
   /// The number of what new token i had in the layer below: its own if that is new, else what stands for it here.

@@ -37,11 +37,11 @@ struct grown_state {
 /// Device memory of a set that grows.
 template <matrix_scalar Scalar>
 struct grown_set {
-  layer_memory layer;  // as kept() shows it: room for `tokens`, and count -1 where a call has failed
-  index_t*     place;  // [tokens] of each token's representative in R
+  layer_memory layer;  // as kept() shows it, and count -1 where a call has failed
+  index_t*     place;  // [token_room] of each token's representative in R
   Scalar*      rows;   // [room, d] of representatives
   grown_state* state;
-  index_t      tokens, room;  // that there is memory for: tokens, representatives
+  index_t      token_room, room;  // tokens and representatives that there is memory for
 
   /// Of the representative at a place of R: its number inside a call; and back.
   CASCADA_HOST_DEVICE CASCADA_INLINE index_t number_of(index_t p) const { return p - room - stretch_tokens; }

@@ -94,7 +94,7 @@ class growing_selection<Scalar, B> {
     if (tokens_ > 0 && cols != arrays_.cols) return {status::invalid_shape, "cols differs from that of earlier calls"};
     const matrix_view<const Scalar> most{hip::aligned_nothing<B, Scalar>(), std::max(tokens, piece), cols, cols};
     if (const status answer = hip::select::check(most, options_); answer != status::ok) return answer;
-    return make_room(std::max(tokens, arrays_.set.tokens), cols, std::max(piece, arrays_.piece));
+    return make_room(std::max(tokens, arrays_.set.token_room), cols, std::max(piece, arrays_.piece));
   }
 
   /// Forgets what failed calls brought, too.
@@ -115,7 +115,7 @@ class growing_selection<Scalar, B> {
   }
 
   [[nodiscard]] status replayed(index_t tokens) noexcept {
-    if (const status answer = hip::check_replayed(tokens, arrays_.set.tokens - tokens_); answer != status::ok)
+    if (const status answer = hip::check_replayed(tokens, arrays_.set.token_room - tokens_); answer != status::ok)
       return answer;
     set_number_.renew();
     tokens_ += tokens;
@@ -219,13 +219,13 @@ class growing_selection<Scalar, B> {
 
   /// Room for a call, and for as much again where there is too little.
   status make_room(const matrix_view<const Scalar>& x) {
-    return make_room(hip::doubled_room(arrays_.set.tokens, std::int64_t{tokens_} + x.rows), x.cols,
+    return make_room(hip::doubled_room(arrays_.set.token_room, std::int64_t{tokens_} + x.rows), x.cols,
                      hip::doubled_room(arrays_.piece, x.rows));
   }
 
   /// Other memory, unless these are the sizes of what is there. The set goes along.
   status make_room(index_t tokens, index_t cols, index_t piece) {
-    if (tokens == arrays_.set.tokens && cols == arrays_.cols && piece == arrays_.piece) return status::ok;
+    if (tokens == arrays_.set.token_room && cols == arrays_.cols && piece == arrays_.piece) return status::ok;
     hip::device_memory<B> memory(where_);
     arrays                larger;
     if (const status answer = lay_out(tokens, cols, piece, memory, larger); answer != status::ok) return answer;
@@ -238,7 +238,7 @@ class growing_selection<Scalar, B> {
 
   /// New memory, with what never changes in it.
   status lay_out(index_t tokens, index_t cols, index_t piece, hip::device_memory<B>& memory, arrays& to) const {
-    to.set.tokens = std::max(tokens, 1), to.set.room = detail::room(options_, to.set.tokens);
+    to.set.token_room = std::max(tokens, 1), to.set.room = detail::room(options_, to.set.token_room);
     to.cols = cols, to.piece = std::max(piece, 1);
     if (const status answer = memory.carve([&](carver& from) { to.cut(from); }); answer != status::ok) return answer;
     return number_kept(to);
@@ -292,7 +292,7 @@ class growing_selection<Scalar, B> {
       if (arrays_.set.state && clear_all(arrays_) != status::ok) lose();
       return status::ok;
     }
-    if (arrays_.set.state && arrays_.cols == from.cols && arrays_.set.tokens >= other.tokens_) {
+    if (arrays_.set.state && arrays_.cols == from.cols && arrays_.set.token_room >= other.tokens_) {
       status answer = number_kept(arrays_);
       if (answer == status::ok) answer = copy_set(from, other.tokens_, arrays_);
       if (answer != status::ok) lose();
@@ -300,7 +300,7 @@ class growing_selection<Scalar, B> {
     }
     hip::device_memory<B> memory(where_);
     arrays                to;
-    if (const status answer = lay_out(from.set.tokens, from.cols, from.piece, memory, to); answer != status::ok)
+    if (const status answer = lay_out(from.set.token_room, from.cols, from.piece, memory, to); answer != status::ok)
       return answer;
     if (const status answer = copy_set(from, other.tokens_, to); answer != status::ok) return answer;
     memory_ = std::move(memory), arrays_ = to;

@@ -26,8 +26,9 @@ struct grown_arrays {
 
   void cut(carver& from) noexcept {
     const std::int64_t numbers = std::int64_t{below_zero()} + piece;
-    from.cut(set.layer.indices, set.room), from.cut(set.layer.rep, set.tokens), from.cut(set.layer.counts, set.room);
-    from.cut(set.layer.count, 1), from.cut(set.state, 1), from.cut(set.place, set.tokens);
+    from.cut(set.layer.indices, set.room), from.cut(set.layer.rep, set.token_room);
+    from.cut(set.layer.counts, set.room), from.cut(set.layer.count, 1);
+    from.cut(set.state, 1), from.cut(set.place, set.token_room);
     from.cut(set.rows, std::int64_t{set.room} * cols);
     from.cut(now.indices, set.room), from.cut(now.rep, numbers), from.cut(old, numbers);
     from.cut(norms, numbers), from.cut(of_call.prefix, numbers);
