@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "cascada/hip/attention/grown_leaves.hpp"
+#include "cascada/hip/attention/grown_state.hpp"
 #include "cascada/hip/attention/leaves.hpp"
 #include "cascada/hip/base/votes.hpp"
 
@@ -64,6 +66,38 @@ struct list_leaves {
 
  private:
   CASCADA_DEVICE CASCADA_INLINE static bool begins(const leaf_range& range) { return range.begin < range.end; }
+};
+
+/// The same of a sequence that grows, of which some tokens join: leaves that begin are numbered behind those there are,
+/// and chains end with their last members.
+struct list_new_leaves {
+  static constexpr index_t threads        = 256;
+  static constexpr index_t waves_per_simd = 1;
+
+  using places = leaf_places<threads>;
+  using shared = places::shared;
+
+  grown_tokens of;
+  grown_leaves leaves;
+  index_t      room;
+  index_t      most;  // tokens that may join
+
+  index_t grid() const { return (most + threads - 1) / threads * leaves.sets; }
+
+  template <class Gpu>
+  CASCADA_DEVICE void operator()(Gpu& gpu) const {
+    if (of.state->valid < 0) return;
+    const index_t from = gpu.uniform(of.state->from), to = gpu.uniform(of.state->to);
+    const index_t begin = from + gpu.block() / leaves.sets * threads, token = begin + gpu.thread();
+    if (begin >= to) return;
+    const grown_leaves own    = leaves.of(gpu.block() % leaves.sets, room);
+    const auto         begins = [&](index_t t) { return t < to && own.size[t] == 1; };
+    const auto         place  = places::of(gpu, gpu.template shared<shared>(), from, begin, begins);
+    const index_t      older  = *own.older;
+    if (begins(token)) own.first[older + place.own] = token;
+    if (token < to && own.next[token] == 0) own.tail[own.chain[token]] = token;
+    if (begin + threads >= to && gpu.thread() == 0) *own.count = older + place.end;
+  }
 };
 
 }  // namespace cascada::inline CASCADA_ABI::hip::attention

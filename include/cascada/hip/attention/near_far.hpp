@@ -7,9 +7,9 @@
 
 #include "cascada/attention_options.hpp"
 #include "cascada/hip/attention/attend_groups.hpp"
+#include "cascada/hip/attention/extend_leaves.hpp"
 #include "cascada/hip/attention/far_field.hpp"
 #include "cascada/hip/attention/formed_leaves.hpp"
-#include "cascada/hip/attention/join_leaves.hpp"
 #include "cascada/hip/attention/linked_leaves.hpp"
 #include "cascada/hip/attention/list_far_rows.hpp"
 #include "cascada/hip/attention/open_leaves.hpp"
@@ -85,7 +85,7 @@ template <class Scalar, index_t Dim, class B, class Place>
 void attend_grown(sequence_launches<Scalar, Dim, B, Place>& launch) {
   const auto&         of   = launch.of;
   const growing_call& call = of.growing;
-  join_leaves(launch);
+  extend_leaves(launch);
   for (index_t k = 0; k < call.count; ++k) {
     launch(list_grown_rows{.of     = call.of,
                            .leaves = call.leaves,
