@@ -264,6 +264,12 @@ template <backend B, class Selection>
   return status::ok;
 }
 
+/// Whether a state cut before token `tokens` goes on with what earlier tokens of its tile opened, unless a tile begins
+/// there: by mass, where there is a far field.
+[[nodiscard]] CASCADA_INLINE constexpr bool needs_opened(const attention_options& options, index_t tokens) noexcept {
+  return opens_by_mass(options) && edge_of(options, tokens) > options.sink_tokens;
+}
+
 /// What is left of a state of `all` tokens.
 [[nodiscard]] CASCADA_INLINE constexpr status check_truncated_state(index_t tokens, index_t all) noexcept {
   if (tokens < 0) return {status::invalid_shape, "tokens is negative"};

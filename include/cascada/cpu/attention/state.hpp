@@ -59,7 +59,7 @@ class attention_state<Scalar, B> {
     }
     const index_t edge = edge_of(options_, tokens);
     for (auto& head : heads_)
-      if (edge > options_.sink_tokens && detail::opens_by_mass(options_) && !head.remembered.knows(tokens))
+      if (detail::needs_opened(options_, tokens) && !head.remembered.knows(tokens))
         return {status::unsupported, "tokens lies inside a tile of long ago: only its edges are left"};
     for (auto& of_selection : clusters_) of_selection.truncate(edge);
     for (auto& head : heads_)

@@ -273,8 +273,7 @@ class attention_state<Scalar, B> {
 
   /// Whether a sequence that ends before token `position` can go on, where all is remembered from token `from` on.
   bool remembers(index_t position, index_t from) const noexcept {
-    if (!detail::opens_by_mass(options_) || position >= from) return true;
-    return position % band() == 0 || edge_of(options_, position) <= options_.sink_tokens;
+    return !detail::needs_opened(options_, position) || position >= from || position % band() == 0;
   }
 
   /// By mass.
