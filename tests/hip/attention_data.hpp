@@ -80,20 +80,36 @@ inline std::vector<float> part_of(const std::vector<float>& all, const shape& si
   return part_of(all, size.heads * size.value_dim, begin, end);
 }
 
+/// The selections of the first tokens.
+inline std::vector<selection> first_of(const std::vector<selection>& all, index_t tokens) {
+  std::vector<selection> some;
+  for (const selection& one : all) some.emplace_back(std::vector<index_t>(one.rep.begin(), one.rep.begin() + tokens));
+  return some;
+}
+
+/// Rows [begin, end) of the problem's first `end` tokens. `call` is without what the problem brings.
+template <class Out, class Scalar>
+std::vector<float> attend_part(const attention_options& options, const problem<Scalar>& p,
+                               const std::vector<selection>& selections, index_t begin, index_t end,
+                               const simulator::stream& where, attention_call call = {}) {
+  device_heads<Scalar>              q(rows_of(p.q.view(), begin, end));
+  device_heads<Scalar>              k(rows_of(p.k.view(), 0, end)), v(rows_of(p.v.view(), 0, end));
+  device_heads<Out>                 out(end - begin, p.size.heads, p.size.value_dim);
+  std::vector<device_selection>     kept(selections.begin(), selections.end());
+  std::vector<hip::selection_layer> layers;
+  for (const auto& one : kept) layers.push_back(one.layer());
+  attention<Scalar, simulator::stream> attention(options, where);
+  const strided_kv<Scalar>             kv = {k.view(), v.view()};
+  call.sink_logits = p.sink_logits, call.slopes = p.slopes;
+  REQUIRE(attention(q.view(), kv, layers, out.view(), call) == status::ok);
+  return out.packed();
+}
+
 template <class Out, class Scalar>
 std::vector<float> attend_on_device(const attention_options& options, const problem<Scalar>& p,
                                     const std::vector<selection>& selections, const simulator::stream& where,
                                     const std::vector<index_t>& offsets = {}) {
-  device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
-  device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
-  std::vector<device_selection>     kept(selections.begin(), selections.end());
-  std::vector<hip::selection_layer> layers;
-  for (auto& one : kept) layers.push_back(one.layer());
-  attention<Scalar, simulator::stream> attention(options, where);
-  const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view(),
-                    {.query_offsets = offsets, .sink_logits = p.sink_logits, .slopes = p.slopes}) == status::ok);
-  return out.packed();
+  return attend_part<Out>(options, p, selections, 0, p.size.tokens, where, {.query_offsets = offsets});
 }
 
 template <class Out, class Scalar>
@@ -102,6 +118,50 @@ std::vector<float> attend_on_device(const attention_options& options, const prob
                                     const std::vector<index_t>& offsets = {}) {
   return attend_on_device<Out>(options, p, selections, simulator::seeded(seed), offsets);
 }
+
+/// A sink logit of its own for each head.
+template <class Scalar>
+void give_sink_logits(problem<Scalar>& p) {
+  for (index_t h = 0; h < p.size.heads; ++h) p.sink_logits.push_back(2.0f - static_cast<float>(h));
+}
+
+/// The arrays of a call's workspace, in device memory, and then where the host reads them.
+template <class Scalar, class Stream>
+class workspace_of_call {
+ public:
+  workspace_of_call(const attention_options& options, const hip::attention::sequence_sizes& sizes, const Stream& where)
+      : options_(options), sizes_(sizes), where_(where), memory_(where) {
+    REQUIRE(memory_.carve([&](hip::carver& from) { cut(from); }) == status::ok);
+  }
+
+  void clear() { REQUIRE(where_.clear(memory_.data(), memory_.size()) == status::ok); }
+
+  /// From here on the arrays are the host's.
+  void read() {
+    host_.resize(memory_.size() / sizeof(line) + 1);
+    REQUIRE(where_.download(host_.data(), memory_.data(), memory_.size()) == status::ok);
+    hip::carver on_host(host_.data());
+    cut(on_host);
+  }
+
+  hip::attention::attention_memory<Scalar, Stream> arrays;
+
+ private:
+  struct alignas(128) line {
+    std::byte bytes[128];
+  };
+
+  void cut(hip::carver& from) {
+    arrays = {};
+    arrays.cut(from, options_, sizes_);
+  }
+
+  attention_options              options_;
+  hip::attention::sequence_sizes sizes_;
+  Stream                         where_;
+  hip::device_memory<Stream>     memory_;
+  std::vector<line>              host_;
+};
 
 /// Puts keys around those of earlier tokens: of many dimensions, random ones are not alike.
 template <class Scalar>

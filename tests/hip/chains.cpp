@@ -27,53 +27,47 @@ class formed_chains {
  public:
   formed_chains(const problem<Scalar>& p, const selection& chosen, const attention_options& options, unsigned seed,
                 bool failed = false)
-      : tokens_(p.size.tokens), sinks_(options.sink_tokens), memory_(simulator::seeded(seed)) {
+      : tokens_(p.size.tokens),
+        sinks_(options.sink_tokens),
+        workspace_(options, {tokens_, p.size.heads, p.size.kv_heads, p.size.key_dim}, simulator::seeded(seed)) {
     const simulator::stream where = simulator::seeded(seed);
-    const auto              cut   = [&](hip::carver& from) {
-      arrays_ = {};
-      arrays_.cut(from, options, {tokens_, p.size.heads, p.size.kv_heads, p.size.key_dim});
-    };
-    REQUIRE(memory_.carve(cut) == status::ok);
-    if (seed % 2 == 0) REQUIRE(where.clear(memory_.data(), memory_.size()) == status::ok);
+    if (seed % 2 == 0) workspace_.clear();
     device_heads<Scalar> k(p.k.view());
     device_selection     kept(chosen);
     if (failed) kept.count = -1;
     hip::launches launch(where);
-    launch(hip::attention::cluster_offsets{kept.layer(), arrays_.clusters});
-    launch(hip::attention::cluster_members{kept.layer(), arrays_.clusters, tokens_});
+    launch(hip::attention::cluster_offsets{kept.layer(), arrays().clusters});
+    launch(hip::attention::cluster_members{kept.layer(), arrays().clusters, tokens_});
     hip::attention::leaves_by_keys<Scalar>{.layer     = kept.layer(),
-                                           .clusters  = arrays_.clusters,
-                                           .chains    = arrays_.chains,
-                                           .leaves    = arrays_.leaves,
+                                           .clusters  = arrays().clusters,
+                                           .chains    = arrays().chains,
+                                           .leaves    = arrays().leaves,
                                            .keys      = k.view(),
                                            .threshold = options.leaf_threshold,
                                            .sinks     = options.sink_tokens,
                                            .size      = options.leaf}(launch);
-    launch(hip::attention::list_leaves{kept.layer(), arrays_.leaves, tokens_});
+    launch(hip::attention::list_leaves{kept.layer(), arrays().leaves, tokens_});
     REQUIRE(launch.answer() == status::ok);
-    host_.resize(memory_.size() / sizeof(line) + 1);
-    REQUIRE(where.download(host_.data(), memory_.data(), memory_.size()) == status::ok);
-    hip::carver on_host(host_.data());
-    cut(on_host);
+    workspace_.read();
   }
 
   /// Whether any chain or leaf is there.
   bool written() const {
     bool any = false;
     for (index_t t = 0; t < tokens_; ++t)
-      any |= arrays_.chains.nearest[t].place != -1 || arrays_.chains.members[t] != -1 ||
-             arrays_.leaves.formed[t].end != -1;
+      any |= arrays().chains.nearest[t].place != -1 || arrays().chains.members[t] != -1 ||
+             arrays().leaves.formed[t].end != -1;
     return any;
   }
 
-  index_t count(index_t head) const { return arrays_.leaves.count[head]; }
+  index_t count(index_t head) const { return arrays().leaves.count[head]; }
 
   /// The chain of every token from the sinks on, named by its first token, as reference::chains.
   assignment_of_tokens chains_of(index_t head) const {
     assignment_of_tokens all(static_cast<std::size_t>(tokens_), -1);
-    const index_t* const members = arrays_.clusters.members;
+    const index_t* const members = arrays().clusters.members;
     for (index_t place = 0; place < tokens_; ++place) {
-      const index_t token = members[place], anchor = arrays_.chains.nearest[head * tokens_ + place].place;
+      const index_t token = members[place], anchor = arrays().chains.nearest[head * tokens_ + place].place;
       REQUIRE(anchor >= 0);
       REQUIRE(anchor <= place);
       if (token >= sinks_) all[static_cast<std::size_t>(token)] = members[anchor];
@@ -84,9 +78,9 @@ class formed_chains {
   /// Members of the leaves, by first token.
   std::vector<std::vector<index_t>> leaves_of(index_t head) const {
     std::vector<std::vector<index_t>> all;
-    const index_t* const              members = arrays_.chains.members + head * tokens_;
+    const index_t* const              members = arrays().chains.members + head * tokens_;
     for (index_t j = 0; j < count(head); ++j) {
-      const hip::attention::leaf_range range = arrays_.leaves.ranges[head * tokens_ + j];
+      const hip::attention::leaf_range range = arrays().leaves.ranges[head * tokens_ + j];
       REQUIRE(range.begin >= 0);
       REQUIRE(range.end <= tokens_);
       all.emplace_back(members + range.begin, members + range.end);
@@ -95,14 +89,10 @@ class formed_chains {
   }
 
  private:
-  struct alignas(128) line {
-    std::byte bytes[128];
-  };
+  const auto& arrays() const { return workspace_.arrays; }
 
-  index_t                                                     tokens_, sinks_;
-  hip::device_memory<simulator::stream>                       memory_;
-  hip::attention::attention_memory<Scalar, simulator::stream> arrays_;
-  std::vector<line>                                           host_;
+  index_t                                      tokens_, sinks_;
+  workspace_of_call<Scalar, simulator::stream> workspace_;
 };
 
 attention_options by_keys(float threshold, index_t sinks = 0, index_t leaf = 16) {

@@ -47,30 +47,12 @@ const std::vector<cut_mode> cut_modes = {
      16},
 };
 
-/// The selections of the first tokens.
-std::vector<selection> first_of(const std::vector<selection>& all, index_t tokens) {
-  std::vector<selection> some;
-  for (const selection& one : all) some.emplace_back(std::vector<index_t>(one.rep.begin(), one.rep.begin() + tokens));
-  return some;
-}
-
 /// Rows [begin, end) of a sequence that has `end` tokens, by a chip that always adds alike.
 template <class Scalar, class Out = float>
 std::vector<float> attend_rows(const attention_options& options, const problem<Scalar>& p,
                                const std::vector<selection>& selections, index_t begin, index_t end,
-                               simulator::stream where) {
-  device_heads<Scalar>              q(rows_of(p.q.view(), begin, end));
-  device_heads<Scalar>              k(rows_of(p.k.view(), 0, end)), v(rows_of(p.v.view(), 0, end));
-  device_heads<Out>                 out(end - begin, p.size.heads, p.size.value_dim);
-  const std::vector<selection>      older = first_of(selections, end);
-  std::vector<device_selection>     kept(older.begin(), older.end());
-  std::vector<hip::selection_layer> layers;
-  for (auto& one : kept) layers.push_back(one.layer());
-  attention<Scalar, simulator::stream> attention(options, where);
-  const strided_kv<Scalar>             kv = {k.view(), v.view()};
-  REQUIRE(attention(q.view(), kv, layers, out.view(), {.sink_logits = p.sink_logits, .slopes = p.slopes}) ==
-          status::ok);
-  return out.packed();
+                               const simulator::stream& where) {
+  return attend_part<Out>(options, p, first_of(selections, end), begin, end, where);
 }
 
 /// Ends of pieces, at multiples of `unit` but for the last.
@@ -109,7 +91,7 @@ TEMPLATE_TEST_CASE("hip decode: pieces of a prompt give what one call gives", "[
     CAPTURE(mode.name, size, seed);
     problem<TestType> p(size, seed);
     if (seed == 2)  // of each head its own
-      for (index_t h = 0; h < size.heads; ++h) p.sink_logits.push_back(2.0f - static_cast<float>(h));
+      give_sink_logits(p);
     check_pieces(mode, p, {random_selection(size.tokens, 0.3, seed)}, seed);
   }
 }

@@ -50,79 +50,70 @@ template <class Scalar>
 class opened_run {
  public:
   opened_run(const attention_options& options, const problem<Scalar>& p, const selection& chosen, unsigned seed)
-      : options_(options), size_(p.size), memory_(stream(seed)) {
+      : options_(options),
+        size_(p.size),
+        workspace_(options, {size_.tokens, size_.heads, size_.kv_heads, size_.key_dim}, stream(seed)) {
     device_heads<Scalar>   q(p.q.view()), k(p.k.view()), v(p.v.view());
     device_heads<float>    out(size_.tokens, size_.heads, size_.value_dim);
     const device_selection kept(chosen);
     const whole_stream     where = stream(seed);
-    const auto             cut   = [&](hip::carver& from) {
-      arrays_ = {};
-      arrays_.cut(from, options, {size_.tokens, size_.heads, size_.kv_heads, size_.key_dim});
-    };
-    REQUIRE(memory_.carve(cut) == status::ok);
     REQUIRE(size_.key_dim == 64);
     const hip::selection_layer layer = kept.layer();
     REQUIRE(hip::attention::attend_sequence<Scalar, 64, whole_stream>(
                 options, q.view(), {k.view(), v.view()}, {&layer, 1},
-                hip::attention::result_rows<Scalar>::of(out.view()), arrays_, where,
+                hip::attention::result_rows<Scalar>::of(out.view()), arrays(), where,
                 {p.sink_logits.empty() ? nullptr : p.sink_logits.data()}) == status::ok);
-    host_.resize(memory_.size() / sizeof(line) + 1);
-    REQUIRE(where.download(host_.data(), memory_.data(), memory_.size()) == status::ok);
-    hip::carver on_host(host_.data());
-    cut(on_host);
+    workspace_.read();
     band_ = std::min(hip::attention::band_of(options, group()), size_.tokens);
-    REQUIRE(arrays_.bands == (size_.tokens + band_ - 1) / band_);
+    REQUIRE(arrays().bands == (size_.tokens + band_ - 1) / band_);
     out_ = out.packed();
   }
 
   const std::vector<float>& out() const { return out_; }
   index_t                   band() const { return band_; }
 
-  index_t far_count(index_t t, index_t g) const { return arrays_.leaves.far_count[field(t, g)]; }
+  index_t far_count(index_t t, index_t g) const { return arrays().leaves.far_count[field(t, g)]; }
 
   /// The members of a KV head's leaf before the edge of t's chunk.
   std::vector<index_t> members(index_t t, index_t g, index_t place) const {
-    const index_t        last  = arrays_.leaves.far_rows[std::int64_t{field(t, g)} * size_.tokens + place];
-    const std::int64_t   first = std::int64_t{arrays_.leaves.set_of(g)} * size_.tokens;
+    const index_t        last  = arrays().leaves.far_rows[std::int64_t{field(t, g)} * size_.tokens + place];
+    const std::int64_t   first = std::int64_t{arrays().leaves.set_of(g)} * size_.tokens;
     const bool           keys  = options_.leaves == leaf_formation::by_keys;
-    const index_t* const all   = (keys ? arrays_.chains.members : arrays_.clusters.members) + first;
-    return {all + arrays_.leaves.ranges[first + place].begin, all + last + 1};
+    const index_t* const all   = (keys ? arrays().chains.members : arrays().clusters.members) + first;
+    return {all + arrays().leaves.ranges[first + place].begin, all + last + 1};
   }
 
   bool open(index_t t, index_t head, index_t place) const {
     const index_t row = t % band_ * group() + head % group(), blocks = (band_ * group() + 127) / 128;
     const index_t block = (t / band_ * blocks + row / 128) * size_.kv_heads + head / group();
-    return arrays_.opened.rows_of(block, row % 128 / 32)[place] >> row % 32 & 1;
+    return arrays().opened.rows_of(block, row % 128 / 32)[place] >> row % 32 & 1;
   }
 
   /// (token, place of its leaf), as a band's list has them.
   std::vector<std::pair<index_t, index_t>> list(index_t t, index_t g) const {
     const index_t                            number = t / band_ * size_.kv_heads + g;
-    const std::int64_t                       from   = number * arrays_.opened.stride;
+    const std::int64_t                       from   = number * arrays().opened.stride;
     std::vector<std::pair<index_t, index_t>> all;
-    for (index_t i = 0; i < arrays_.opened.count[number]; ++i)
-      all.emplace_back(arrays_.opened.tokens[from + i], arrays_.opened.places[from + i]);
+    for (index_t i = 0; i < arrays().opened.count[number]; ++i)
+      all.emplace_back(arrays().opened.tokens[from + i], arrays().opened.places[from + i]);
     return all;
   }
 
  private:
-  struct alignas(128) line {
-    std::byte bytes[128];
-  };
+  const auto& arrays() const { return workspace_.arrays; }
+
   static whole_stream stream(unsigned seed) { return {simulator::seeded(seed)}; }
 
   index_t group() const { return size_.heads / size_.kv_heads; }
   index_t field(index_t t, index_t g) const {
-    return t / options_.chunk * arrays_.leaves.sets + arrays_.leaves.set_of(g);
+    return t / options_.chunk * arrays().leaves.sets + arrays().leaves.set_of(g);
   }
 
-  attention_options                                      options_;
-  shape                                                  size_;
-  hip::device_memory<whole_stream>                       memory_;
-  hip::attention::attention_memory<Scalar, whole_stream> arrays_;
-  std::vector<line>                                      host_;
-  std::vector<float>                                     out_;
-  index_t                                                band_ = 0;
+  attention_options                       options_;
+  shape                                   size_;
+  workspace_of_call<Scalar, whole_stream> workspace_;
+  std::vector<float>                      out_;
+  index_t                                 band_ = 0;
 };
 
 /// A band's list as it has to be: members of the leaves that are open for some row, by first asker and place.

@@ -88,6 +88,14 @@ std::vector<grown_mode> far_modes() {
   return all;
 }
 
+/// Sink logits, and slopes where there may be any, of each head its own.
+template <class Scalar>
+void give_head_terms(problem<Scalar>& p, const attention_options& options) {
+  give_sink_logits(p);
+  for (index_t h = 0; h < p.size.heads && !detail::has_leaves(options); ++h)
+    p.slopes.push_back(0.125f * static_cast<float>(h + 1));
+}
+
 /// The rows of a sequence in device memory, where those of later tokens are NaN until they come.
 template <class Scalar>
 class coming_rows {
@@ -283,19 +291,11 @@ struct answers {
 /// Those of one call.
 template <class Scalar, class Out = float>
 answers answers_of_one_call(const attention_options& options, const problem<Scalar>& p, const chosen_tokens& chosen,
-                            simulator::stream where) {
-  std::vector<float>                sums(static_cast<std::size_t>(p.size.tokens * p.size.heads));
-  device_heads<Scalar>              q(p.q.view()), k(p.k.view()), v(p.v.view());
-  device_heads<Out>                 out(p.size.tokens, p.size.heads, p.size.value_dim);
-  on_chip<Scalar>                   attend(options, where);
-  std::vector<device_selection>     kept(chosen.of_heads.begin(), chosen.of_heads.end());
-  std::vector<hip::selection_layer> layers;
-  for (const auto& one : kept) layers.push_back(one.layer());
-  const strided_kv<Scalar> kv = {k.view(), v.view()};
+                            const simulator::stream& where) {
+  std::vector<float>       sums(static_cast<std::size_t>(p.size.tokens * p.size.heads));
   const matrix_view<float> to = {sums.data(), p.size.tokens, p.size.heads, p.size.heads};
-  REQUIRE(attend(q.view(), kv, layers, out.view(),
-                 {.sink_logits = p.sink_logits, .slopes = p.slopes, .log_sum_exp = to}) == status::ok);
-  return {out.packed(), sums};
+  auto rows = attend_part<Out>(options, p, chosen.of_heads, 0, p.size.tokens, where, {.log_sum_exp = to});
+  return {std::move(rows), std::move(sums)};
 }
 
 /// A sequence that grows, and what it has to give.
@@ -487,10 +487,7 @@ TEMPLATE_TEST_CASE("hip states: pieces of a prompt give what one call gives", "[
   for (const auto& mode : sample(grown_modes)) {
     CAPTURE(mode.name, size, seed);
     problem<TestType> p(size, seed);
-    for (index_t h = 0; seed == 2 && h < size.heads; ++h) {  // of each head its own
-      p.sink_logits.push_back(2.0f - static_cast<float>(h));
-      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
-    }
+    if (seed == 2) give_head_terms(p, mode.options);
     std::mt19937    random(seed);
     grown<TestType> sequence(mode.options, p, random_selection(size.tokens, 0.3, seed), seed);
     for (const index_t end : random_ends(size.tokens, random, seed == 1 ? 70 : 9)) sequence.extend(end);
@@ -518,10 +515,7 @@ TEMPLATE_TEST_CASE("hip states: pieces in pages give what one call gives to rows
   for (const auto& mode : sample(grown_modes)) {
     CAPTURE(mode.name, size, block_tokens);
     problem<TestType> p(size, 3);
-    for (index_t h = 0; block_tokens == 12 && h < size.heads; ++h) {  // of each head its own
-      p.sink_logits.push_back(2.0f - static_cast<float>(h));
-      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
-    }
+    if (block_tokens == 12) give_head_terms(p, mode.options);
     std::mt19937    random(3);
     const bool      each = detail::has_leaves(mode.options) && block_tokens == 64;  // KV head has its selection
     grown<TestType> sequence(mode.options, p, of_each_head(size.tokens, each ? size.kv_heads : 1, 0.3, 3), 3);
@@ -537,10 +531,7 @@ TEMPLATE_TEST_CASE("hip states: pieces with transposed values give what one call
   for (const auto& mode : sample(grown_modes)) {
     CAPTURE(mode.name, size);
     problem<TestType> p(size, 3);
-    for (index_t h = 0; size.heads == 6 && h < size.heads; ++h) {  // of each head its own
-      p.sink_logits.push_back(2.0f - static_cast<float>(h));
-      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
-    }
+    if (size.heads == 6) give_head_terms(p, mode.options);
     std::mt19937    random(4);
     const bool      each = detail::has_leaves(mode.options) && size.key_dim == 128;  // KV head has its selection
     grown<TestType> sequence(mode.options, p, of_each_head(size.tokens, each ? size.kv_heads : 1, 0.3, 3), 3);
