@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bits.hpp"
 #include "cascada/status.hpp"
 #include "cascada/views.hpp"
 #include "catch.hpp"
@@ -34,6 +35,20 @@ inline constexpr merge_case merge_cases[] = {
     {1.5f, not_a_number, 0, -infinity, 1.5f, not_a_number},
     {1.5f, 2, infinity, 2, infinity, 2.6931472f},
 };
+
+/// merges(first, first_lse, second, second_lse, out, log_sum_exp) for one row of each case, of so many elements.
+template <class Merge>
+void check_merge_cases(index_t dim, const Merge& merges) {
+  for (const merge_case& one : merge_cases) {
+    CAPTURE(one.first, one.first_lse, one.second, one.second_lse, dim);
+    const std::vector<float> first(static_cast<std::size_t>(dim), one.first), second(first.size(), one.second);
+    std::vector<float>       out(first.size(), 42.0f);
+    float                    lse = 42;
+    merges(first, one.first_lse, second, one.second_lse, out, lse);
+    CHECK(alike(lse, one.lse));
+    for (const float x : out) REQUIRE(alike(x, one.out));
+  }
+}
 
 /// Arguments that are right until one of them is spoilt: 3 tokens, 2 heads of 4.
 struct merge_arguments {

@@ -9,6 +9,7 @@
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
+#include "every_path.hpp"
 #include "tokens.hpp"
 
 using namespace cascada;
@@ -51,26 +52,7 @@ TEST_CASE("small integers: ties go to the lower index on every path", "[select][
     const auto              x      = std::as_const(tokens).view();
     const selection_options options{
         .threshold = d == 40 ? 0.25f : 0.5f, .assign = assign, .filter = all_filters[seed % 5]};
-    const auto full  = reference::select<float>(x, options);
-    const auto state = random_state(400, seed);
-    const auto step  = reference::cascade<float>(x, state.view(), options);
-    tied += ties(x, options.threshold, full);
-
-    selector<float> select(options);
-    REQUIRE(select(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == full.rep);
-    CHECK(select.report().pairs_evaluated >= select.report().gram.total());
-    REQUIRE(select.literal(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == full.rep);
-    for (const auto validate : {validation::exact, validation::cross_gram}) {
-      auto with     = options;
-      with.validate = validate;
-      cascade<float> walk(with);
-      REQUIRE(walk.inherit(state.view()) == status::ok);
-      REQUIRE(walk.step(x) == status::ok);
-      CHECK(to_vector(walk.kept().rep) == step.rep);
-      CHECK(walk.report().pairs_evaluated >= walk.report().gram.total());
-    }
+    tied += ties(x, options.threshold, check_every_path<float>(x, options, random_state(400, seed).view()));
   }
   if (assign == assignment::nearest && d < 40) CHECK(tied > 10);  // so the test decides something
 }
@@ -121,22 +103,11 @@ TEST_CASE("near ties: the nearest by the canonical products, on every path", "[s
     }
     const auto              x = std::as_const(rows).view();
     const selection_options options{.threshold = 0.6f, .assign = assignment::nearest, .filter = all_filters[seed % 5]};
-    const auto              full  = reference::select<float>(x, options);
-    const auto              state = random_state(120, seed);
-    const auto              step  = reference::cascade<float>(x, state.view(), options);
+    const auto              full = check_every_path<float>(x, options, random_state(120, seed).view());
     for (index_t i = 2; i < 120; i += 3) {
       first += full.rep[static_cast<std::size_t>(i)] == i - 2;
       second += full.rep[static_cast<std::size_t>(i)] == i - 1;
     }
-    selector<float> select(options);
-    REQUIRE(select(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == full.rep);
-    REQUIRE(select.literal(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == full.rep);
-    cascade<float> walk(options);
-    REQUIRE(walk.inherit(state.view()) == status::ok);
-    REQUIRE(walk.step(x) == status::ok);
-    CHECK(to_vector(walk.kept().rep) == step.rep);
   }
   CHECK(first > 40);
   CHECK(second > 40);

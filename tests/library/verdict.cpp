@@ -11,6 +11,7 @@
 #include "cascada/cpu/select/selector.hpp"
 #include "cascada/reference/selection.hpp"
 #include "catch.hpp"
+#include "every_path.hpp"
 #include "fast_math.hpp"
 #include "near_threshold.hpp"
 #include "sample.hpp"
@@ -112,21 +113,10 @@ TEST_CASE("verdict: orthogonal rows do not cover each other where the bound unde
   token_rows<float> rows(T, d);
   for (index_t i = 0; i < T; ++i)
     for (index_t c = 0; c < d; ++c) rows.set(i, c, c == i % d ? (i / d % 2 == 0 ? 0x1p-30f : -0x1p-30f) : 0.0f);
-  const auto              x        = std::as_const(rows).view();
-  const selection_options options  = {.threshold = 0x1p-90f, .assign = assign, .filter = filter};
-  const auto              expected = reference::select<float>(x, options);
-  CHECK(expected.indices.size() == static_cast<std::size_t>(std::min(T, 2 * d)));  // each axis, both ways
-  selector<float> select(options);
-  REQUIRE(select(x) == status::ok);
-  CHECK(to_vector(select.kept().rep) == expected.rep);
-  REQUIRE(select.literal(x) == status::ok);
-  CHECK(to_vector(select.kept().rep) == expected.rep);
-  for (const auto validate : {validation::exact, validation::cross_gram}) {
-    cascade<float> walk({.threshold = 0x1p-90f, .assign = assign, .validate = validate, .filter = filter});
-    REQUIRE(walk.inherit(random_state(T, 1).view()) == status::ok);
-    REQUIRE(walk.step(x) == status::ok);
-    CHECK(to_vector(walk.kept().indices) == expected.indices);
-  }
+  const auto              x       = std::as_const(rows).view();
+  const selection_options options = {.threshold = 0x1p-90f, .assign = assign, .filter = filter};
+  const auto              chosen  = check_every_path<float>(x, options, random_state(T, 1).view());
+  CHECK(chosen.indices.size() == static_cast<std::size_t>(std::min(T, 2 * d)));  // each axis, both ways
 }
 
 TEST_CASE("verdict: a zero row and the longest ones do not cover each other", "[verdict][property]") {
@@ -167,27 +157,12 @@ TEMPLATE_TEST_CASE("verdict: among the nearest, the one of lowest index", "[verd
     }
     const auto              x       = std::as_const(rows).view();
     const selection_options options = {.threshold = tau, .assign = assignment::nearest, .filter = filter};
-    const auto              full    = reference::select<TestType>(x, options);
-    const auto              state   = random_state(T, seed);
+    const auto              full    = check_every_path<TestType>(x, options, random_state(T, seed).view());
     for (index_t i = 0; i < T; ++i)
       for (const index_t j : full.indices)
         if (const index_t rep = full.rep[static_cast<std::size_t>(i)];
             rep < j && j < i && reference::covered<TestType>(x, tau, i, j))
           ties += !reference::nearer<TestType>(x, i, rep, j);
-
-    selector<TestType> select(options);
-    REQUIRE(select(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == full.rep);
-    REQUIRE(select.literal(x) == status::ok);
-    CHECK(to_vector(select.kept().rep) == full.rep);
-    for (const auto validate : {validation::exact, validation::cross_gram}) {
-      auto chosen     = options;
-      chosen.validate = validate;
-      cascade<TestType> walk(chosen);
-      REQUIRE(walk.inherit(state.view()) == status::ok);
-      REQUIRE(walk.step(x) == status::ok);
-      CHECK(to_vector(walk.kept().rep) == reference::cascade<TestType>(x, state.view(), chosen).rep);
-    }
   }
   CHECK(ties > 0);
 }
