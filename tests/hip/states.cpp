@@ -531,10 +531,7 @@ TEMPLATE_TEST_CASE("hip states: pieces with transposed values give what one call
   for (const auto& mode : sample(grown_modes)) {
     CAPTURE(mode.name, size);
     problem<TestType> p(size, 3);
-    for (index_t h = 0; size.heads == 6 && h < size.heads; ++h) {  // of each head its own
-      p.sink_logits.push_back(2.0f - static_cast<float>(h));
-      if (!detail::has_leaves(mode.options)) p.slopes.push_back(0.125f * static_cast<float>(h + 1));
-    }
+    if (size.heads == 6) give_head_terms(p, mode.options);
     std::mt19937    random(4);
     const bool      each = detail::has_leaves(mode.options) && size.key_dim == 128;  // KV head has its selection
     grown<TestType> sequence(mode.options, p, of_each_head(size.tokens, each ? size.kv_heads : 1, 0.3, 3), 3);

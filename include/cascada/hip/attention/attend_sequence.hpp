@@ -14,7 +14,6 @@
 #include "cascada/hip/attention/sequence.hpp"
 #include "cascada/hip/attention/sequence_launches.hpp"
 #include "cascada/hip/attention/workspace.hpp"
-#include "cascada/hip/base/growth.hpp"
 #include "cascada/hip/base/selection_layer.hpp"
 #include "cascada/status.hpp"
 
@@ -38,13 +37,11 @@ void bring_operands(sequence_launches<Scalar, Dim, B, Place>& launch, std::span<
                     [](const selection_layer& one) {
                       return gather_selections::source{one.indices, one.rep, one.counts, one.count};
                     });
-  const growing_call& call  = of.growing;
-  const tokens_there  there = call.slices ? tokens_there{&call.of.state->tokens, call.valid} : tokens_there{};
   if constexpr (Place::in_pages) {
-    launch(find_rows{of.kv.pages, of.tokens, memory.pool_rows, there});
+    launch(find_rows{of.kv.pages, of.tokens, memory.pool_rows, of.there()});
     if (memory.member_rows) launch(find_member_rows{of.layer, memory.pool_rows, memory.member_rows});
   }
-  if (of.kv.transposed.data) launch(lay_out_values<Scalar>{of.kv.transposed, of.values_in_rows(), there});
+  if (of.kv.transposed.data) launch(lay_out_values<Scalar>{of.kv.transposed, of.values_in_rows(), of.there()});
 }
 
 /// Every query attends to keys token by token.

@@ -18,8 +18,7 @@ struct page_table {
   index_t        first        = 0;  // the position of the sequence's first token
 };
 
-/// The rows of all tokens, or of those of a sequence that grows: a thread for each. No block of later ones is
-/// looked up.
+/// The rows of all tokens that are there: a thread for each. No block of later ones is looked up.
 struct find_rows {
   using shared                            = no_shared;
   static constexpr index_t threads        = 256;

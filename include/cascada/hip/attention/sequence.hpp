@@ -15,6 +15,7 @@
 #include "cascada/hip/attention/selection_sets.hpp"
 #include "cascada/hip/attention/token_rows.hpp"
 #include "cascada/hip/attention/workspace.hpp"
+#include "cascada/hip/base/growth.hpp"
 
 namespace cascada::inline CASCADA_ABI::hip::attention {
 
@@ -81,6 +82,10 @@ struct attention_sequence {
   }
 
   head_logits sink_logits() const { return {terms.sink_logits}; }
+
+  tokens_there there() const {
+    return growing.slices ? tokens_there{&growing.of.state->tokens, growing.valid} : tokens_there{};
+  }
 
   /// Null, or negative where nothing is written.
   const index_t* valid() const { return growing.valid ? growing.valid : layer.first.count; }
