@@ -242,7 +242,7 @@ TEST_CASE("hip attention: keys before a sliding window are not seen, and one of 
   const auto all   = with(p, 300);
   double     worst = 0;
   for (std::size_t i = 0; i < dense.size(); ++i) worst = larger(worst, std::fabs(double{dense[i]} - all[i]));
-  CHECK(worst < 1e-2);  // keys meet in other tiles, where weights are rounded otherwise, by 2^-9
+  CHECK(worst < 1e-2);  // keys meet in other tiles, where weights, which have 8 bits, are relative to another logit
   problem<bfloat16> odd = p;
   for (index_t c = 0; c < 64; ++c) odd.k.view().row(100, 0)[c] = from_float<bfloat16>(std::nanf(""));
   for (const index_t window : {1, 30, 128}) {
@@ -265,8 +265,8 @@ TEST_CASE("hip attention: a cap far above all logits changes little, a small one
     for (index_t t = 0; t < 100; ++t) mean += static_cast<double>(to_float(p.v.view().row(t, 0)[c])) / 100;
     of_mean = larger(of_mean, std::fabs(low[row_of(p.size, 99) + static_cast<std::size_t>(c)] - mean));
   }
-  CHECK(worst < 1e-2);    // weights are rounded at other places, by 2^-9
-  CHECK(of_mean < 1e-3);  // logits are within 1e-4 of each other, so that rounded weights are the same
+  CHECK(worst < 1e-2);    // weights, which have 8 bits, are relative to other logits
+  CHECK(of_mean < 1e-3);  // logits are within 1e-4 of each other, so that weights are cut off alike
 }
 
 TEST_CASE("hip attention: under a cap infinite products are as large as it, and NaN stays", "[hip]") {
@@ -275,7 +275,8 @@ TEST_CASE("hip attention: under a cap infinite products are as large as it, and 
   p.k.view().row(20, 0)[0]        = from_float<bfloat16>(infinity);
   const auto exact                = reference::attention(p.input<double>(), {}, options).out;
   const auto finite               = attend_on_device<float>(options, p, {}, 35);
-  for (std::size_t i = 0; i < exact.size(); ++i) REQUIRE(std::fabs(finite[i] - exact[i]) < 0.02);  // 2^-9 of weights
+  for (std::size_t i = 0; i < exact.size(); ++i)
+    REQUIRE(std::fabs(finite[i] - exact[i]) < 0.02);  // weights have 8 bits
   p.q.view().row(50, 1)[7] = from_float<bfloat16>(std::nanf(""));
   const auto odd           = attend_on_device<float>(options, p, {}, 35);
   const auto begin         = row_of(p.size, 50, 1);
@@ -422,7 +423,7 @@ TEST_CASE("hip attention: log-sum-exps of all rows, with sinks and slopes", "[hi
         if (h == 4 || margin(exact, static_cast<std::size_t>(t * 2 + h / 2)) < undecided) continue;
         const double expected = exact.log_sum_exp[static_cast<std::size_t>(t * 4 + h)];
         CAPTURE(t, h, sum, expected);
-        // Weights are rounded, by 2^-9 each, and so are means; a correction is within a hundredth of a nat.
+        // Weights have 8 bits, and so have means; a correction is within a hundredth of a nat.
         REQUIRE(std::fabs(sum - expected) <= 0x1p-7 + (detail::has_leaves(options) ? 0.01 : 0.0));
         ++compared;
       }

@@ -231,7 +231,7 @@ TEST_CASE("hip decode: leaves of several segments ask and open", "[hip]") {
   for (std::size_t i = 0; i < late.size(); ++i)
     if (margin(exact, T - 96 + i / 64) >= undecided)
       worst = larger(worst, std::fabs(late[i] - exact.out[(T - 96) * 64 + i]));
-  CHECK(worst < 0.02);  // weights and leaves' means are rounded by 2^-9
+  CHECK(worst < 0.02);  // weights and leaves' means have 8 bits
   CHECK(exact.opened.back() > 64);
   CHECK(exact.opened.back() < T - 80);
 }
