@@ -27,7 +27,7 @@ namespace cascada::inline CASCADA_ABI {
 /// - Near + far is bit for bit dense where there is no far field, and with opening::all.
 /// - A row that sees nothing, or whose logits are all -infinity (which a cap makes finite), is zero. NaN in q, k or v
 ///   reaches the rows that see it, and no others; not the other heads of its KV group. On gfx942, NaN in v and
-///   infinities there may also make rows NaN that lie up to 62 tokens before.
+///   infinities there may also make rows NaN that lie up to 62 tokens before, or behind their sliding window.
 /// - Results do not depend on the number of threads or on the other sequences of a batch, bit for bit.
 /// - Statistics and sums are float, whatever the rows are. Where the target multiplies bfloat16 (AMX-BF16, if the
 ///   process gets it, else AVX512_BF16), rows of it are multiplied so, and with them weights and means rounded to it.

@@ -111,7 +111,8 @@ struct removed_lookahead {
 /// never negative, as a second-order term of the cap's own curvature could be far beyond what a leaf's tokens hold.
 ///
 /// Sliding window. Token t attends to tokens (t - sliding_window, t] and no others, as Mistral and Gemma mean it. Not
-/// key_set::near, whose window begins at the edge of a chunk and which keeps sinks.
+/// key_set::near, whose window begins at the edge of a chunk and which keeps sinks. Keys and values that every window
+/// has passed stay readable: kernels may still fetch them.
 struct attention_options {
   key_set                keys           = key_set::near_and_far;
   query_set              queries        = query_set::all;

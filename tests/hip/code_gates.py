@@ -6,8 +6,8 @@ code_gates.py --check    fails where a gate fails, with clang 19 or, if it is in
 code_gates.py --table    prints the table of bench/results/gfx942.md, from clang 19
 
 Gates: no spills, no scratch, at most 64 KiB of shared memory, no flat (generic address) access, a cap on registers,
-subnormals on, and matrix instructions where a kernel is for them. No moves between accumulation and vector registers;
-where a kernel has one wave to a SIMD, and so all of both, in a turn of a loop only as many as logits take: O stays.
+subnormals on, and matrix instructions where a kernel is for them. No moves between accumulation and vector registers,
+but in attend at head_dim 256, which has one wave to a SIMD: in a turn of a loop as many as logits take, since O stays.
 """
 
 import re
@@ -75,7 +75,7 @@ def read(assembly, remarks):
             "mfma": len(re.findall(r"\bv_mfma_", body)), "moves": len(re.findall(r"\bv_accvgpr_", body)),
             "turns": [steady for steady, _ in turns(body)],
             "flat": len(re.findall(r"\bflat_(?:load|store|atomic)", body)), "bytes": int(size),
-            "subnormals": ".amdhsa_float_denorm_mode_32 3" in descriptor,
+            "subnormals": all(f".amdhsa_float_denorm_mode_{bits} 3" in descriptor for bits in ("32", "16_64")),
         })
     names = readable([kernel["symbol"] for kernel in kernels])
     for kernel in kernels:

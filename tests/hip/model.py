@@ -119,7 +119,7 @@ def main():
         if kernel["name"].startswith("selection_advance<bfloat16, assignment 0, gram_rows>"):
             advance_turn = mca_clocks * cycles(loops[0][0])
         if loops:
-            # The hot loop is the one without masks and the guards of the tail.
+            # The hot loop is the one without masks and the guards of the tail, if there is one.
             (steady, everything), *rest = loops
             matrix, others, part = matrix_share(steady)
             shares = ", ".join(f"{matrix_share(turn)[2]:.2f}" for turn, _ in rest)

@@ -1,9 +1,11 @@
 #pragma once
-// What attention on the device is measured against: the reference in double, and plain loops with the same roundings.
+// What attention on the device is measured against: the reference in double, and plain loops that lose as many digits.
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <limits>
+#include <numbers>
 #include <utility>
 #include <vector>
 
@@ -11,8 +13,8 @@
 
 namespace tests {
 
-/// Loops with the roundings that the device's contract allows: of means; and of weights, relative to the
-/// largest of the first 32 logits, before they meet the values and are summed.
+/// Loops that lose what the device's contract allows: means are rounded; and weights, relative to the largest of the
+/// first 32 logits, cut off, a little too large before, as they meet the values and are summed.
 template <class Scalar>
 class plain_attention {
  public:
@@ -49,6 +51,16 @@ class plain_attention {
   static constexpr float nothing = -std::numeric_limits<float>::infinity();
 
   static float rounded(float x) { return to_float(from_float<Scalar>(x)); }
+
+  /// The nearest Scalar not above x, of positive x that are larger by what they lose on average: on [1, 2), where logs
+  /// are as likely as each other, half of a last place times 1 / (2 ln 2).
+  static float cut_off(float x) {
+    constexpr double last  = std::same_as<Scalar, bfloat16> ? 0x1p-7 : 0x1p-10;
+    const auto       more  = static_cast<float>(x * (1 + last / 4 / std::numbers::ln2));
+    Scalar           below = from_float<Scalar>(more);
+    if (to_float(below) > more) --below.bits;
+    return to_float(below);
+  }
 
   const selection& selection_of(index_t g) const {
     return selections_[selections_.size() > 1 ? static_cast<std::size_t>(g) : 0];
@@ -175,7 +187,7 @@ class plain_attention {
     for (const source& s : from) logits.push_back(logit(query, s));
     for (std::size_t i = 0; i < std::min<std::size_t>(32, logits.size()); ++i) top = std::max(top, logits[i]);
     for (std::size_t i = 0; i < from.size(); ++i) {
-      const float weight = rounded(std::exp(logits[i] - top));
+      const float weight = cut_off(std::exp(logits[i] - top));
       total += weight;
       for (std::size_t c = 0; c < found.out.size(); ++c) found.out[c] += weight * from[i].value[c];
     }
@@ -265,7 +277,7 @@ class plain_attention {
 };
 
 /// Nats from the threshold within which a leaf may be open on the device and closed in the reference, or the other way:
-/// means, and weights before they are summed, are rounded to 16 bits, and corrections to a hundredth of a nat.
+/// means and weights have 16 bits, and corrections to a hundredth of a nat.
 inline constexpr double undecided = 0.01;
 
 /// FlashAttention's rule: at most twice the error of the plain implementation in the same precision. Rows for which a

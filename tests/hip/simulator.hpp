@@ -366,8 +366,8 @@ class simulated_lane {
 
   float clamp(float x, float high) const { return std::fmin(std::fmax(x, 0.0f), high); }
   template <class Values>
-  Values multiply_add(Values a, float b, float c) const {
-    for (std::size_t i = 0; i < sizeof(Values) / sizeof(float); ++i) a[i] = std::fma(a[i], b, c);
+  Values multiply_add(Values a, Values b, Values c) const {
+    for (std::size_t i = 0; i < sizeof(Values) / sizeof(float); ++i) a[i] = std::fma(a[i], b[i], c[i]);
     return a;
   }
   float reciprocal(float x) const { return 1 / x; }

@@ -283,9 +283,9 @@ mutants = [
     ("cap: not in base 2", "static_cast<double>(of_products) / cap,", "static_cast<double>(of_products) / *options.softcap,", modes),
     ("cap: infinite products", "large = (1.0f - power) * inverse;", "large = 1.0f - 2.0f / (1.0f / power + 1.0f) + 0.0f * ratio;", odd_caps),
     ("cap: leaves corrected as without", "limited * part.steep * part.steep;", "limited;", modes),
-    ("cap: no largest correction", "two{gpu.clamp(left[0], most), gpu.clamp(left[1], most)}", "left", modes),
+    ("cap: no largest correction", "added   = {gpu.clamp(left[0], most), gpu.clamp(left[1], most)};", "added   = left;", modes),
     ("cap: corrections of another query", "add_to(gpu, sums_16{}, lds.corrections, thread_of(gpu));", "add_to(gpu, sums_16{}, lds.corrections, thread_of(gpu) ^ 1);", modes),
-    ("cap: sizes of leaves left out", "+ two{lds.bias[row], lds.bias[row + 1]};", ";", modes),
+    ("cap: sizes of leaves left out", "+ floats_2{lds.bias[row], lds.bias[row + 1]};", ";", modes),
     ("cap: counts of pairs left out", "if (!far.counts.logs || !own.listed) return;", "return;", modes),
     ("cap: groups without a far field", "return {queries, far, near, other, scale, opened,", "return {queries, far, near, {}, scale, opened,", modes),
 
@@ -371,7 +371,7 @@ mutants = [
     ("slopes: later keys gain", "distance < 0 ? -distance : distance", "distance", slopes),
     ("slopes: sinks lie elsewhere", "now.token_of(own.first + row_32(thread % gfx942::wave, v))", "(own.first + row_32(thread % gfx942::wave, v))", slopes),
     ("slopes: of the first head", "adjust.slope_of(own.head)", "adjust.slope_of(0)", slopes),
-    ("slopes: no cap beside them", "adjust.cap > 0 ? adjust(gpu, two{logits[v]}).logit[0] : logits[v] * adjust.scale", "logits[v] * adjust.scale", slopes),
+    ("slopes: no cap beside them", "adjust.cap > 0 ? adjust.cap * adjust(gpu, floats_2{logits[v]}).ratio[0] : logits[v] * adjust.scale", "logits[v] * adjust.scale", slopes),
 
     ("log-sum-exps: in base 2", "rows.stride, std::numbers::ln2_v<float>};", "rows.stride, 1.0f};", sums),
     ("log-sum-exps: of another sequence", "return {rows.data + row * rows.stride,", "return {rows.data,", "hip attention: log-sum-exps of a batch"),

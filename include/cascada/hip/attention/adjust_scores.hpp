@@ -14,11 +14,9 @@ struct score_adjustment {
 
   const float* slopes = nullptr;  // [heads], for the kernels that have them
 
-  using two = float __attribute__((vector_size(8)));  // to an instruction
-
-  /// Capped logits, and the cap's derivative there.
+  /// Logits over the cap, and the cap's derivative there.
   struct capped {
-    two logit, steep;
+    floats_2 ratio, steep;
   };
 
   /// What a step away from its query takes from a key's logit, in base 2.
@@ -26,19 +24,22 @@ struct score_adjustment {
     return slopes ? slopes[head] * std::numbers::log2e_v<float> : 0.0f;
   }
 
-  /// cap tanh(product scale) of two; NaN stays NaN.
+  /// tanh(product scale) of two; NaN stays NaN.
   template <class Gpu>
-  CASCADA_DEVICE CASCADA_INLINE capped operator()(Gpu& gpu, two product) const {
-    const two  ratio = product * scale, square = ratio * ratio, doubled = ratio * (2 * std::numbers::log2e_v<float>);
-    const auto power_of = [&](float x) { return gpu.exp2(-__builtin_fabsf(x)); };  // e^(-2 |ratio|)
-    const two  power = {power_of(doubled[0]), power_of(doubled[1])}, below = power + 1.0f;
-    const two  inverse = {gpu.reciprocal(below[0]), gpu.reciprocal(below[1])}, large = (1.0f - power) * inverse;
+  CASCADA_DEVICE CASCADA_INLINE capped operator()(Gpu& gpu, floats_2 product) const {
+    const auto     both     = [](float x) { return floats_2{x, x}; };
+    const auto     power_of = [&](float x) { return gpu.exp2(-__builtin_fabsf(x)); };  // e^(-2 |ratio|)
+    const floats_2 ratio = product * scale, square = ratio * ratio,
+                   doubled = ratio * (2 * std::numbers::log2e_v<float>);
+    const floats_2 power = {power_of(doubled[0]), power_of(doubled[1])}, below = power + 1.0f;
+    const floats_2 inverse = {gpu.reciprocal(below[0]), gpu.reciprocal(below[1])}, large = (1.0f - power) * inverse;
     // x - x^3 / 3 + 2 x^5 / 15, within 2^-24 up to 0.1, where `large` would lose digits: here it has an error of 2^-20.
-    const two  small = ratio + ratio * (square * (square * (2.0f / 15) - 1.0f / 3));
-    const auto part  = [&](index_t i) {
+    const floats_2 inner = gpu.multiply_add(square, both(2.0f / 15), both(-1.0f / 3)) * square;
+    const floats_2 small = gpu.multiply_add(ratio, inner, ratio);
+    const auto     part  = [&](index_t i) {
       return __builtin_fabsf(ratio[i]) < 0.1f ? small[i] : __builtin_copysignf(large[i], ratio[i]);
     };
-    return {two{part(0), part(1)} * cap, power * inverse * inverse * 4.0f};  // 1 - part^2 would lose digits near 0
+    return {floats_2{part(0), part(1)}, power * inverse * inverse * 4.0f};  // 1 - part^2 would lose digits near 0
   }
 };
 

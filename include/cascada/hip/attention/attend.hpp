@@ -2,7 +2,7 @@
 // Attention on the matrix units: 128 rows of queries against 32 keys at a time, softmax on the fly.
 //
 //   S^T [keys, queries]  = K Q^T
-//   O^T [dim, queries]  += V^T P^T, P = exp2(S - max)
+//   O^T [dim, queries]  += V^T P^T, P = exp2(S - top), as softmax.hpp says
 //
 // Transposed, because a lane's part of S^T is, element for element, its part of the operand P^T of the second product:
 // nothing moves between lanes. Each lane has one query, so statistics of the softmax need one exchange, between the

@@ -1,5 +1,5 @@
 #pragma once
-// What the logits of leaves need besides mean keys and sizes, on the matrix units: min(4, correction),
+// What the logits of leaves need besides mean keys and sizes, on the matrix units; whoever adds it limits it:
 //
 //   C^T [keys, queries] = variances [keys, groups] (scale |q_g|^2 / 2) [groups, queries]
 //

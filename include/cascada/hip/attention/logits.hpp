@@ -50,8 +50,6 @@ struct key_logits {
 
   static constexpr bool sloped = std::same_as<Counts, sloped_keys>;  // and no list
 
-  using two = score_adjustment::two;
-
   struct none {};
   struct as_it_is {};
   using walk       = key_walk<Scalar, opens, slides, Place, adjusts>;
@@ -200,7 +198,8 @@ struct key_logits {
     const float   slope = -lds.slopes.of[thread];
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; ++v) {
-      const float   logit    = adjust.cap > 0 ? adjust(gpu, two{logits[v]}).logit[0] : logits[v] * adjust.scale;
+      const float logit =
+          adjust.cap > 0 ? adjust.cap * adjust(gpu, floats_2{logits[v]}).ratio[0] : logits[v] * adjust.scale;
       const index_t distance = place - now.token_of(own.first + row_32(thread % gfx942::wave, v));
       logits[v]              = __builtin_fmaf(slope, static_cast<float>(distance < 0 ? -distance : distance), logit);
       gpu.schedule_barrier();  // one at a time, for want of registers
@@ -211,17 +210,18 @@ struct key_logits {
   /// twice.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE void adjust_scores(Gpu& gpu, shared& lds, const key_tile& own, sums_16& logits) const {
-    const index_t thread = thread_of(gpu), lane = thread % gfx942::wave;
-    const sums_16 corrections = corrections_of(gpu, lds, own);
-    const float   most        = far.variances.most;
+    const index_t  thread = thread_of(gpu), lane = thread % gfx942::wave;
+    const sums_16  corrections = corrections_of(gpu, lds, own);
+    const float    most        = far.variances.most;
+    const floats_2 cap         = {adjust.cap, adjust.cap};
 #pragma GCC unroll 16
     for (index_t v = 0; v < 16; v += 2) {
-      const auto    part    = adjust(gpu, two{logits[v], logits[v + 1]});
-      const two     limited = {gpu.clamp(corrections[v], largest), gpu.clamp(corrections[v + 1], largest)};
-      const two     left    = limited * part.steep * part.steep;  // of infinity, nothing
-      const index_t row     = row_32(lane, v);
-      const two     sums =
-          part.logit + two{gpu.clamp(left[0], most), gpu.clamp(left[1], most)} + two{lds.bias[row], lds.bias[row + 1]};
+      const auto     part    = adjust(gpu, floats_2{logits[v], logits[v + 1]});
+      const floats_2 limited = {gpu.clamp(corrections[v], largest), gpu.clamp(corrections[v + 1], largest)};
+      const floats_2 left    = limited * part.steep * part.steep;  // infinity times 0 would be NaN
+      const index_t  row     = row_32(lane, v);
+      const floats_2 added   = {gpu.clamp(left[0], most), gpu.clamp(left[1], most)};
+      const floats_2 sums    = gpu.multiply_add(part.ratio, cap, added) + floats_2{lds.bias[row], lds.bias[row + 1]};
       logits[v] = sums[0], logits[v + 1] = sums[1];
       gpu.schedule_barrier();  // two at a time, for want of registers
     }

@@ -90,8 +90,6 @@ struct softmax {
   }
 
  private:
-  using two = float __attribute__((vector_size(8)));  // to an instruction
-
   /// Where a SIMD has one wave, O lies in accumulation registers. Rare uses say so: else the compiler copies it ahead
   /// of them, in every turn.
   template <class Gpu>
@@ -111,7 +109,7 @@ struct softmax {
   static constexpr float lost = std::same_as<Scalar, bfloat16> ? 0.00406f : 0.000508f;
 
   static constexpr float infinity    = std::numeric_limits<float>::infinity();
-  static constexpr float least_large = 0x1p12f;  // below, rounding takes 2^-12 at most: less than weights lose
+  static constexpr float least_large = 0x1p12f;  // below, rounding takes 2^-13 at most: less than weights lose
 
   /// Also while the query has seen no key yet.
   CASCADA_DEVICE CASCADA_INLINE float reference() const { return top == -infinity ? 0.0f : top; }
@@ -131,17 +129,20 @@ struct softmax {
 
   /// Weights, exp2 of logits relative to `from` + `rest`, and the sum of what they are as Scalar, by the matrix unit:
   /// so a key that outweighs all others gives its very value, although it is not the reference. That sum also makes
-  /// weights that are cut off as good as rounded ones, which would take twice the instructions: averages take only
+  /// weights that are cut off nearly as good as rounded ones, which take 16 instructions more: averages err only by
   /// what weights lose more or less than others.
   template <class Gpu>
   CASCADA_DEVICE CASCADA_INLINE static float weigh(Gpu& gpu, const sums_16& logits, float scale, float from, float rest,
                                                    fragment (&weights)[4]) {
-    const auto power = [&](index_t v) { return gpu.multiply_add(two{logits[v], logits[v + 1]}, scale, -from) - rest; };
-    const auto one   = from_float<Scalar>(1.0f).bits;
-    sums_4     sums  = {};
+    const auto power = [&](index_t v) {
+      return gpu.multiply_add(floats_2{logits[v], logits[v + 1]}, floats_2{scale, scale}, floats_2{-from, -from}) -
+             rest;
+    };
+    const auto one  = from_float<Scalar>(1.0f).bits;
+    sums_4     sums = {};
 #pragma GCC unroll 4
     for (index_t s = 0; s < 4; ++s) {
-      const two a = power(4 * s), b = power(4 * s + 2);
+      const floats_2 a = power(4 * s), b = power(4 * s + 2);
       weights[s] = gpu.template cut_off<Scalar>(gpu.exp2(a[0]), gpu.exp2(a[1]), gpu.exp2(b[0]), gpu.exp2(b[1]));
       sums       = gpu.template mfma_4x4x4<Scalar>(fragment{one, one, one, one}, weights[s], sums);
     }

@@ -48,7 +48,8 @@ struct tile_loops {
     return typename tiles::template listed<Values>(gpu, kernel.far.rows, now.kv_head, now.list() + keys * tile);
   }
 
-  /// Tiles without masks: the loops that long sequences spend their time in.
+  /// Tiles in which every query sees every place: the loops that long sequences spend their time in. Where leaves open,
+  /// rows are still masked.
   template <bool Listed, class Gpu, class Kernel, class Reader, class Turns, class Use>
   CASCADA_DEVICE CASCADA_INLINE static void whole(Gpu& gpu, shared& lds, const Kernel& kernel, const walk& now,
                                                   const tile_range& of, Reader reader, const vector8 (&query)[Dim / 16],

@@ -67,7 +67,7 @@ struct key_walk {
   index_t                         kv_head, field;                           // number of the chunk
   index_t                         from = 0, near_count = 0, far_count = 0;  // near keys: [from, from + near_count)
   index_t                         outer = 0, sinks = 0;                     // and [outer, outer + sinks) before these
-  index_t                         near_whole = 0, far_whole = 0;            // tiles without masks
+  index_t                         near_whole = 0, far_whole = 0;            // tiles whose places all queries see
   index_t                         list_number = 0;                          // of the leaves for the chunk
 
   std::conditional_t<Opens, const opened_for_block*, none> opened = {};  // in shared memory, for want of registers
@@ -82,7 +82,7 @@ struct key_walk {
     from = near.unlimited ? 0 : edge_of(chunk_begin, near.window);
     if (slides()) outer = first_in_window(earliest, near.sliding), from = first_in_window(closing, near.sliding);
     list_number = (field - far.first) * far.sets + set();
-    if (!Adjusts) list_number = gpu.uniform(list_number);  // where there are registers for what depends on it
+    if (!Adjusts) list_number = gpu.uniform(list_number);  // where there are scalar registers for what depends on it
     far_count  = far.count ? gpu.uniform(far.count[far.stride > 0 ? list_number : 0]) : 0;
     near_count = gpu.uniform(!near.exists ? 0 : (near.causal ? latest + 1 : near.tokens) - from);
     sinks      = !near.exists ? 0 : near.sinks < from ? near.sinks : from;

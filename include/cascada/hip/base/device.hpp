@@ -21,6 +21,7 @@ concept matrix_scalar = std::same_as<Scalar, bfloat16> || std::same_as<Scalar, f
 
 using fragment = std::uint16_t __attribute__((vector_size(8)));   // a lane's part of a matrix operand: 4 elements
 using vector8  = std::uint16_t __attribute__((vector_size(16)));  // the widest load: 8 elements
+using floats_2 = float __attribute__((vector_size(8)));           // to an instruction
 using sums_4   = float __attribute__((vector_size(16)));          // a lane's part of a 4 x 4 result
 using sums_16  = float __attribute__((vector_size(64)));          // a lane's part of a 32 x 32 result
 
@@ -76,7 +77,7 @@ class gfx942_lane {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
   }
 
-  /// Keeps the compiler from moving loads down into a chain of matrix instructions.
+  /// Keeps the compiler from moving what stands before and behind it across: fewer registers are in use at a time.
   CASCADA_DEVICE CASCADA_INLINE void schedule_barrier() const { __builtin_amdgcn_sched_barrier(0); }
 
   /// Keeps the compiler from computing ahead of a loop what depends on `value`, and from widening it: 32 bits of an
@@ -138,11 +139,10 @@ class gfx942_lane {
     return __builtin_amdgcn_fmed3f(x, 0.0f, high);
   }
 
-  /// a x b + c, rounded once.
+  /// a x b + c, element by element, rounded once.
   template <class Values>
-  CASCADA_DEVICE CASCADA_INLINE Values multiply_add(Values a, float b, float c) const {
-#pragma clang fp contract(fast)
-    return a * b + c;
+  CASCADA_DEVICE CASCADA_INLINE Values multiply_add(Values a, Values b, Values c) const {
+    return __builtin_elementwise_fma(a, b, c);
   }
   /// Four floats as Scalars, towards zero.
   template <matrix_scalar Scalar>
