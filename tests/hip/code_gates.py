@@ -104,7 +104,8 @@ def table(kernels):
     rows = ["| kernel | vector registers | scalar registers | LDS bytes | waves a SIMD | matrix instructions | code bytes |",
             "|---|---|---|---|---|---|---|"]
     for k in kernels:
-        rows.append(f"| `{k['name']}` | {k['vgprs']} | {k['sgprs']} | {k['lds']} | {k['waves']} | {k['mfma']} | {k['bytes']} |")
+        vectors = f"{k['vgprs']} + {k['agprs']}" if k["agprs"] else k["vgprs"]
+        rows.append(f"| `{k['name']}` | {vectors} | {k['sgprs']} | {k['lds']} | {k['waves']} | {k['mfma']} | {k['bytes']} |")
     return "\n".join(rows)
 
 
