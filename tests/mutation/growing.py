@@ -17,7 +17,7 @@ mutants = [
      "if (earlier > 0) std::fill_n(one.seen.data(), earlier, 0);", back),
     ("state: a call that ended in its middle is forgotten", "    broken_off_ = true;\n    room_ ", "    room_ ",
      "lifetimes: lifetimes: a state whose call*"),
-    ("state: a selection too short behind the first", "const bool   fits   = selections[s].tokens() >= edge;", "misfit = selections[0].tokens() >= edge ?",
+    ("state: a selection too short behind the first", "const bool   fits   = selections[s].tokens() >= edge;", "const bool   fits   = selections[0].tokens() >= edge;",
      refused),
     ("state: clusters beyond the edge stay", "for (auto& of_selection : clusters_) of_selection.truncate(edge);", "", back),
     ("state: clusters are not added", "chains.add_clusters(own.count);", "chains.add_clusters(1);", cuts),
