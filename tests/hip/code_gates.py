@@ -26,7 +26,9 @@ target = ["-x", "hip", "--offload-arch=gfx942", "-nogpulib", "-nogpuinc", "-std=
           "--no-gpu-bundle-output", "-Rpass-analysis=kernel-resource-usage", "-Wall", "-Wextra", "-Wno-pass-failed"]
 
 versions = 19, 22  # of clang; the table is from the first
-known = {22: {"open_leaves<linked_leaves<rows_in_pages>>": ["spills"]}}  # two scalar registers, to lanes of a vector one
+between = "moves between accumulation and vector registers"
+known = {22: [(r"open_leaves<linked_leaves<rows_in_pages>>", "spills"),  # two scalar registers, to lanes of a vector one
+              (r"attend<\w+, 256, ", between)]}  # of O, in the loop over tiles with masks
 vector_cap = 256  # two waves on each SIMD
 has_all = re.compile(r"attend<\w+, 256, ")  # one wave: twice the registers, half of them for accumulation
 moves_of_logits = 96  # in a turn: 16 go there and back for what leaves count, for their corrections, and for products
@@ -91,7 +93,7 @@ def failures(kernel):
         "spills": kernel["scalar spills"] == 0 and (alone or kernel["vector spills"] == 0),
         "scratch memory": kernel["scratch"] == 0,
         "more than 64 KiB of shared memory": kernel["lds"] <= 64 * 1024,
-        "moves between accumulation and vector registers": kernel["moves"] == 0 or (alone and moves <= moves_of_logits),
+        between: kernel["moves"] == 0 or (alone and moves <= moves_of_logits),
         "flat memory access": kernel["flat"] == 0,
         f"more than {vector_cap} vector registers": alone or kernel["vgprs"] + kernel["agprs"] <= vector_cap,
         "subnormals are flushed": kernel["subnormals"],
@@ -122,7 +124,7 @@ def main():
         if "--table" in sys.argv:
             print(table(kernels))
         found = [f"clang {version}, {kernel['name']}: {what}" for kernel in kernels for what in failures(kernel)
-                 if what not in known.get(version, {}).get(kernel["name"], [])]
+                 if not any(re.match(name, kernel["name"]) and what == of for name, of in known.get(version, []))]
         found += [] if kernels else [f"clang {version}: no kernels"]
         print(*found, f"clang {version}: {len(kernels)} kernels for gfx942, {len(found)} failures", sep="\n", file=sys.stderr)
         bad += found
