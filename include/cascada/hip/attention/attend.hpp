@@ -124,7 +124,7 @@ struct attend {
     if constexpr (!logits_of::opens) return 0;
     const index_t first = now.near_whole + now.far_whole + now.far_masked(), edge = first + now.near_masked(end - 1);
     const index_t last = first > 0 ? first - 1 : 0;  // that is there whichever have queries
-    return last / segments.tiles == edge / segments.tiles ? edge : ((edge - 1) / segments.tiles + 1) * segments.tiles;
+    return last / segments.tiles == edge / segments.tiles ? edge : segments.count_of(edge) * segments.tiles;
   }
   CASCADA_DEVICE CASCADA_INLINE index_t tiles_of(const walk& now, index_t edge) const {
     if constexpr (logits_of::opens)
